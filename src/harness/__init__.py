@@ -1,0 +1,1 @@
+"""An experiment-tracking research harness for fMRI decoding."""

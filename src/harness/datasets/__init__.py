@@ -1,0 +1,1 @@
+"""Data sets: each turns a subject into a `Recording`."""

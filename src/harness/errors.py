@@ -1,0 +1,31 @@
+"""The errors a user can cause, each one message: what, which value, what was expected, what to do."""
+
+
+class HarnessError(Exception):
+    """A failure that the message explains in full, so that no traceback is shown.
+
+    Attributes
+    ----------
+    exit_status : int
+        What the command line returns: 1 for a run that failed, 2 for a request that makes no sense.
+    """
+
+    exit_status = 1
+
+
+class UsageError(HarnessError):
+    """The request itself is wrong: an option, a key or a value that is not in the vocabulary."""
+
+    exit_status = 2
+
+
+class DataError(HarnessError):
+    """A file is missing, damaged, or does not fit the other files of its subject."""
+
+
+class DesignError(HarnessError):
+    """The data are sound, but the question cannot be asked of them (no volumes, one class in a fold)."""
+
+
+class TrackingError(HarnessError):
+    """The run store cannot be opened or written."""

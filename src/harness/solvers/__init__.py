@@ -1,0 +1,1 @@
+"""Exact linear solvers: arrays in, arrays out."""
