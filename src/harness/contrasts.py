@@ -1,0 +1,130 @@
+"""Which volumes are decoded, which class each belongs to, and which class is the positive one."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from harness.errors import DesignError, UsageError
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two or more classes of conditions that are told apart.
+
+    Attributes
+    ----------
+    members : mapping of str to tuple of str
+        For each class, the conditions that belong to it, in the order in which they were asked for. The
+        first class is the positive one: weights and decision values above zero are evidence for it.
+    """
+
+    members: Mapping[str, tuple[str, ...]]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, the positive one first."""
+        return tuple(self.members)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Every condition that takes part, class by class."""
+        return tuple(condition for members in self.members.values() for condition in members)
+
+    @property
+    def name(self) -> str:
+        """Short name for files and run names: ``face_vs_cat``, or ``8_classes`` where pairs end."""
+        if len(self.classes) <= 3:
+            return "_vs_".join(self.classes)
+        return f"{len(self.classes)}_classes"
+
+
+def make_contrast(conditions: Sequence[str] | Mapping[str, Sequence[str]]) -> Contrast:
+    """Build a contrast from what the user typed.
+
+    Parameters
+    ----------
+    conditions : sequence of str, or mapping of str to sequence of str
+        A list makes every condition a class of its own. A mapping groups conditions into named classes:
+        ``{"animate": ["face", "cat"], "inanimate": ["house", "chair"]}``.
+
+    Returns
+    -------
+    Contrast
+
+    Raises
+    ------
+    UsageError
+        If there are fewer than two classes, an empty class, or a condition that is named twice.
+    """
+    example = "contrast.conditions=[face,house]"
+    if isinstance(conditions, str):
+        raise UsageError(f"contrast.conditions={conditions!r} is one word; expected a list such as {example}")
+    if isinstance(conditions, Mapping):
+        members = {
+            str(name): (group,) if isinstance(group, str) else tuple(str(item) for item in group)
+            for name, group in conditions.items()
+        }
+    else:
+        names = [str(item) for item in conditions]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise UsageError(f"contrast.conditions={names} names {twice[0]!r} twice; name each one once")
+        members = {name: (name,) for name in names}
+    if len(members) < 2:
+        raise UsageError(
+            f"contrast.conditions={list(members)} has {len(members)} class(es); at least two are needed, "
+            f"such as {example}"
+        )
+    empty = [name for name, group in members.items() if not group]
+    if empty:
+        raise UsageError(f"contrast.conditions: class {empty[0]!r} has no conditions; name at least one")
+    contrast = Contrast(members)
+    shared = [name for name, count in Counter(contrast.conditions).items() if count > 1]
+    if shared:
+        raise UsageError(
+            f"contrast.conditions: {shared[0]!r} is in more than one class; a volume can belong to only one"
+        )
+    return contrast
+
+
+def select_volumes(
+    contrast: Contrast, conditions: np.ndarray, source: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the volumes of a contrast and the class of each.
+
+    Parameters
+    ----------
+    contrast : Contrast
+    conditions : ndarray of shape (n_volumes,), str
+        The condition shown in every volume of the recording.
+    source : str
+        Where the conditions were read from, for the error message.
+
+    Returns
+    -------
+    volumes : ndarray of shape (n_samples,), int
+        Indices of the selected volumes, in the order of the recording.
+    y : ndarray of shape (n_samples,), str
+        Class of each selected volume.
+
+    Raises
+    ------
+    DesignError
+        If a condition of the contrast has no volumes.
+    """
+    present = sorted(set(conditions.tolist()))
+    for condition in contrast.conditions:
+        if condition not in present:
+            near = get_close_matches(condition, present, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DesignError(
+                f"contrast.conditions: {condition!r} has no volumes in {source}; "
+                f"conditions there: {', '.join(present)}.{hint}"
+            )
+    class_of = {condition: name for name, group in contrast.members.items() for condition in group}
+    classes = np.array([class_of.get(condition, "") for condition in conditions.tolist()])
+    volumes = np.flatnonzero(classes != "")
+    return volumes, classes[volumes]

@@ -1,0 +1,299 @@
+"""The algorithm of nilearn's `Decoder`, on samples that are already in memory.
+
+For every fold the estimator is fitted once per value of its grid, the value that scores best on the held-out
+volumes is kept, and the coefficients of the folds are averaged into one model.
+
+References
+----------
+nilearn 0.14.1, `nilearn.decoding.Decoder`: https://nilearn.github.io/stable/modules/decoding.html
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin, clone
+from sklearn.dummy import DummyClassifier
+from sklearn.feature_selection import SelectPercentile, f_classif
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import ParameterGrid
+from sklearn.svm import l1_min_c
+
+from harness.errors import UsageError
+from harness.samples import Preparation, zscore
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
+MIN_VOXELS_FOR_SCREENING = 100  # nilearn screens only above this
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A scikit-learn classifier and the values of its parameters that are tried.
+
+    Attributes
+    ----------
+    name : str
+        What the user types after ``estimator=``.
+    model : ClassifierMixin
+        Unfitted classifier; cloned for every fit.
+    grid : mapping of str to list
+        Values to try for each parameter. ``{"C": {"times_l1_min_c": [2, 20]}}`` means multiples of the
+        smallest C for which an L1-penalised model is not empty, found for every training set.
+    """
+
+    name: str
+    model: ClassifierMixin
+    grid: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_dummy(self) -> bool:
+        """Whether it looks at the labels alone, and so has no weights."""
+        return isinstance(self.model, DummyClassifier)
+
+
+@dataclass(frozen=True)
+class FittedDecoder:
+    """A decoder that was fitted: the mean over folds of the best model of every fold.
+
+    K = 2 classes make one problem, K > 2 classes make K one-vs-rest problems.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,), str
+        In alphabetical order. For two classes, positive decision values mean the second.
+    scores : ndarray of shape (n_folds, n_problems)
+        Score of the best model of every fold, on the very fold on which it was chosen.
+    params : tuple of tuple of dict, n_folds by n_problems
+        The parameters of the best models.
+    coef : ndarray of shape (n_problems, n_voxels), or None without weights
+        Mean coefficients over folds.
+    coef_sd : ndarray of shape (n_problems, n_voxels), or None without weights
+        Standard deviation (ddof=0) of the coefficients over folds.
+    intercept : ndarray of shape (n_problems,), or None without weights
+        Mean intercepts over folds.
+    prior : ndarray of shape (n_problems, 2), or None with weights
+        Share of the rest and of the class among the training volumes, for a dummy.
+    zscore : {"own", "train"} or None
+        How volumes are standardised before they are predicted.
+    location, scale : ndarray of shape (n_voxels,), or None
+        Mean and standard deviation of the training volumes, where `zscore` is "train".
+    """
+
+    classes: np.ndarray
+    scores: np.ndarray
+    params: tuple[tuple[Mapping[str, Any], ...], ...]
+    coef: np.ndarray | None
+    coef_sd: np.ndarray | None
+    intercept: np.ndarray | None
+    prior: np.ndarray | None
+    zscore: str | None = None
+    location: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return one decision value per sample and problem.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+            Masked volumes, standardised here as `zscore` says.
+
+        Returns
+        -------
+        decision : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
+        """
+        if self.coef is None or self.intercept is None:
+            return self._guess(len(X))
+        decision = self._standardise(X) @ self.coef.T + self.intercept
+        return decision[:, 0] if decision.shape[1] == 1 else decision
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the class of every sample.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), str
+        """
+        decision = self.decision_function(X)
+        if decision.ndim == 1:
+            return self.classes[(decision > 0).astype(int)]
+        return self.classes[decision.argmax(axis=1)]
+
+    def _standardise(self, X: np.ndarray) -> np.ndarray:
+        if self.zscore == "own":
+            return zscore(X).astype(np.float64)
+        if self.zscore == "train":
+            return (X - self.location) / self.scale
+        return X.astype(np.float64)
+
+    def _guess(self, n_samples: int) -> np.ndarray:
+        # nilearn re-seeds for every prediction, so that a dummy's guesses are the same in every fold.
+        assert self.prior is not None
+        shares = self.prior[0] if len(self.prior) == 1 else self.prior[:, 1]
+        guesses = np.random.default_rng(0).multinomial(1, shares, size=n_samples)
+        return guesses[:, 1] - guesses[:, 0] if len(self.prior) == 1 else guesses
+
+
+def training_moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (ddof=1) of every voxel, with 1 in place of a zero SD.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+
+    Returns
+    -------
+    location, scale : ndarray of shape (n_voxels,), float64
+    """
+    scale = X.std(axis=0, ddof=1, dtype=np.float64)
+    scale[scale < np.finfo(np.float64).eps] = 1.0
+    return X.mean(axis=0, dtype=np.float64), scale
+
+
+def fit_decoder(
+    X: np.ndarray,
+    y: np.ndarray,
+    folds: Folds,
+    estimator: Estimator,
+    scorer: str,
+    preparation: Preparation,
+) -> FittedDecoder:
+    """Fit the best model of every fold and average them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels), float32
+        Masked volumes.
+    y : ndarray of shape (n_samples,), str
+        Class of every sample.
+    folds : sequence of (train, test) index arrays
+    estimator : Estimator
+    scorer : str
+        Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value.
+    preparation : Preparation
+        Standardisation, over all given samples or over the training volumes of each fold, and screening.
+
+    Returns
+    -------
+    FittedDecoder
+    """
+    classes = np.unique(y)
+    problems = classes if len(classes) > 2 else classes[1:]
+    Z = zscore(X).astype(np.float64) if preparation.zscore == "own" else X.astype(np.float64)
+    best = []
+    for train, test in folds:
+        Z_train, Z_test = Z[train], Z[test]
+        if preparation.zscore == "train":
+            location, scale = training_moments(Z_train)
+            Z_train, Z_test = (Z_train - location) / scale, (Z_test - location) / scale
+        best.append(
+            [
+                _fit_best(
+                    Z_train,
+                    np.where(y[train] == positive, 1, -1),
+                    Z_test,
+                    np.where(y[test] == positive, 1, -1),
+                    estimator,
+                    scorer,
+                    preparation.screening_percentile,
+                )
+                for positive in problems
+            ]
+        )
+    location, scale = training_moments(X) if preparation.zscore == "train" else (None, None)
+    has_weights = best[0][0].coef is not None
+    coefs = np.array([[fit.coef for fit in fold] for fold in best]) if has_weights else None
+    return FittedDecoder(
+        classes=classes,
+        scores=np.array([[fit.score for fit in fold] for fold in best]),
+        params=tuple(tuple(fit.params for fit in fold) for fold in best),
+        coef=None if coefs is None else coefs.mean(axis=0),
+        coef_sd=None if coefs is None else coefs.std(axis=0),
+        intercept=np.array([[fit.intercept for fit in fold] for fold in best]).mean(axis=0)
+        if has_weights
+        else None,
+        prior=None
+        if has_weights
+        else np.array([[fit.prior for fit in fold] for fold in best]).mean(axis=0),
+        zscore=preparation.zscore,
+        location=location,
+        scale=scale,
+    )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The best model of one fold and problem."""
+
+    score: float
+    params: Mapping[str, Any]
+    coef: np.ndarray | None
+    intercept: float | None
+    prior: np.ndarray | None
+
+
+def _fit_best(
+    X_train: np.ndarray,
+    y_train: np.ndarray,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
+    estimator: Estimator,
+    scorer: str,
+    screening_percentile: int,
+) -> _Fit:
+    """Fit every value of the grid and keep the one that scores best on the held-out volumes."""
+    score_model = get_scorer(scorer)
+    screen = None
+    if screening_percentile < 100 and X_train.shape[1] > MIN_VOXELS_FOR_SCREENING:
+        screen = SelectPercentile(f_classif, percentile=screening_percentile).fit(X_train, y_train)
+        X_train, X_test = screen.transform(X_train), screen.transform(X_test)
+    best: _Fit | None = None
+    for params in _grid_values(estimator, X_train, y_train):
+        model = clone(estimator.model).set_params(**params).fit(X_train, y_train)
+        score = float(score_model(model, X_test, y_test))
+        if best is None or score >= best.score:
+            has_weights = hasattr(model, "coef_")
+            if not has_weights and not hasattr(model, "class_prior_"):
+                raise UsageError(
+                    f"estimator={estimator.name}: {type(model).__name__} has no coef_ after fitting; the Decoder "
+                    "averages linear weights over folds, so a linear classifier is needed"
+                )
+            best = _Fit(
+                score=score,
+                params=params | _chosen_inside(model),
+                coef=_all_voxels(np.ravel(model.coef_), screen) if has_weights else None,
+                intercept=float(np.ravel(model.intercept_)[0]) if has_weights else None,
+                prior=None if has_weights else model.class_prior_,
+            )
+    assert best is not None
+    return best
+
+
+def _all_voxels(coef: np.ndarray, screen: SelectPercentile | None) -> np.ndarray:
+    """Give the voxels that were screened out the weight 0."""
+    return coef if screen is None else screen.inverse_transform(coef[np.newaxis])[0]
+
+
+def _grid_values(estimator: Estimator, X: np.ndarray, y: np.ndarray) -> Iterator[dict[str, Any]]:
+    grid = {
+        name: l1_min_c(X, y, loss="squared_hinge") * np.asarray(values["times_l1_min_c"], dtype=float)
+        if isinstance(values, Mapping)
+        else values
+        for name, values in estimator.grid.items()
+    }
+    yield from ParameterGrid(grid)
+
+
+def _chosen_inside(model: ClassifierMixin) -> dict[str, float]:
+    """Return the value that a model with a search of its own chose inside the training volumes."""
+    if hasattr(model, "Cs") and hasattr(model, "C_"):
+        return {"C": float(np.ravel(model.C_)[0])}
+    if hasattr(model, "alphas") and hasattr(model, "alpha_"):
+        return {"alpha": float(model.alpha_)}
+    return {}

@@ -1,0 +1,199 @@
+"""The whole science of one run, with plain objects: a recording goes in, a `Decoding` comes out."""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import confusion_matrix
+
+from harness.contrasts import Contrast
+from harness.datasets.recording import Recording
+from harness.decoder import Estimator, FittedDecoder, fit_decoder
+from harness.errors import UsageError
+from harness.evaluation import Progress, Scheme, Scoring, evaluate
+from harness.nilearn_engine import NilearnEngine
+from harness.samples import Roi, Samples, Signal, load_samples
+from harness.weights import WeightMap, map_weights
+
+ENGINES = ("harness", "nilearn")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Everything that one run found.
+
+    Attributes
+    ----------
+    recording : Recording
+    samples : Samples
+    estimator : Estimator
+    scheme : Scheme
+    scoring : Scoring
+    decoder : FittedDecoder
+        Fitted with the scheme's folds on all samples.
+    folds : DataFrame, one row per fold
+        See `harness.evaluation.Evaluation`.
+    predictions : DataFrame, one row per held-out volume and fold
+    train_accuracy : float
+        Accuracy on the volumes that the decoder was fitted on; it says nothing about generalisation.
+    confusion : ndarray of shape (n_classes, n_classes), int
+        Held-out volumes by true class (rows) and predicted class (columns), in the contrast's order.
+    weights : list of WeightMap
+        Empty for a dummy.
+    seconds : mapping of str to float
+        Wall time of every stage.
+    warnings : tuple of str
+        What was warned of, each once, with a count where it came more often.
+    """
+
+    recording: Recording
+    samples: Samples
+    estimator: Estimator
+    scheme: Scheme
+    scoring: Scoring
+    decoder: FittedDecoder
+    folds: pd.DataFrame
+    predictions: pd.DataFrame
+    train_accuracy: float
+    confusion: np.ndarray
+    weights: list[WeightMap]
+    seconds: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+    @property
+    def score_columns(self) -> list[str]:
+        """Columns of `folds` that are scores, the selected ones first."""
+        return [name for name in self.folds.columns if name.startswith(("selected_", "test_"))]
+
+    def summarise(self) -> pd.DataFrame:
+        """Return mean and standard deviation (ddof=1) over folds of every score.
+
+        Returns
+        -------
+        summary : DataFrame with columns ``mean`` and ``sd``, one row per score
+            The standard deviation is NaN where there is one fold.
+        """
+        scores = self.folds[self.score_columns]
+        return pd.DataFrame({"mean": scores.mean(), "sd": scores.std(ddof=1)})
+
+
+def decode(
+    load: Callable[[], Recording],
+    contrast: Contrast,
+    estimator: Estimator,
+    scheme: Scheme,
+    roi: Roi | None = None,
+    signal: Signal | None = None,
+    scoring: Scoring | None = None,
+    engine: str = "harness",
+    progress: Progress | None = None,
+) -> Decoding:
+    """Decode one subject.
+
+    Parameters
+    ----------
+    load : callable returning a Recording
+        Called once; its time is counted as the data stage's.
+    contrast : Contrast
+    estimator : Estimator
+    scheme : Scheme
+    roi : Roi, optional
+        By default ventral temporal cortex.
+    signal : Signal, optional
+        By default as nilearn's Decoder standardises.
+    scoring : Scoring, optional
+        By default roc_auc selects, and accuracy, balanced accuracy and roc_auc are reported.
+    engine : {"harness", "nilearn"}
+        Whose Decoder fits and predicts.
+    progress : callable, optional
+        Called with the stage's name, the steps done and the steps in all.
+
+    Returns
+    -------
+    Decoding
+
+    Raises
+    ------
+    HarnessError
+        If the request, the data or the design make no sense; the message says which and what to do.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import LeaveOneGroupOut
+    >>> from sklearn.svm import LinearSVC
+    >>> from harness.contrasts import make_contrast
+    >>> from harness.datasets.simulated import Simulated
+    >>> decoding = decode(
+    ...     lambda: Simulated().load(2),
+    ...     make_contrast(["face", "cat"]),
+    ...     Estimator("svc", LinearSVC(), {"C": [1, 10, 100]}),
+    ...     Scheme("logo", LeaveOneGroupOut()),
+    ... )  # doctest: +SKIP
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(ENGINES)}")
+    roi, signal, scoring = roi or Roi(), signal or Signal(), scoring or Scoring()
+    seconds: dict[str, float] = {}
+    with _collect_warnings() as caught:
+        with _timed(seconds, "data"):
+            recording = load()
+            samples = load_samples(recording, contrast, roi, signal)
+        with _timed(seconds, "decoding"):
+            fit = NilearnEngine(samples, roi) if engine == "nilearn" else fit_decoder
+            evaluation = evaluate(samples, estimator, scheme, scoring, fit, progress)
+        maps = map_weights(evaluation.selected, samples)
+    return Decoding(
+        recording=recording,
+        samples=samples,
+        estimator=estimator,
+        scheme=scheme,
+        scoring=scoring,
+        decoder=evaluation.selected,
+        folds=evaluation.folds,
+        predictions=evaluation.predictions,
+        train_accuracy=evaluation.train_accuracy,
+        confusion=confusion_matrix(
+            evaluation.predictions["class"], evaluation.predictions["predicted"], labels=contrast.classes
+        ),
+        weights=maps,
+        seconds=seconds,
+        warnings=_count_messages(caught),
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+@contextmanager
+def _collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield caught
+
+
+def _count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Say every warning once: a solver that does not converge says so hundreds of times."""
+    # Deprecations are for the authors of packages, not for readers of results.
+    silent = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
+    messages = Counter(
+        f"{warning.message} ({Path(warning.filename).stem})"
+        if not _is_ours(warning)
+        else str(warning.message)
+        for warning in caught
+        if not issubclass(warning.category, silent)
+    )
+    return tuple(text if count == 1 else f"{text} [{count} times]" for text, count in messages.items())
+
+
+def _is_ours(warning: warnings.WarningMessage) -> bool:
+    return Path(__file__).parent in Path(warning.filename).parents

@@ -1,0 +1,308 @@
+"""How well the classes are told apart: one row per fold, one row per predicted volume.
+
+Two kinds of score are kept apart by name. *Selected* scores are nilearn's ``cv_scores_``: the parameters were
+chosen on the fold that is scored. *Test* scores come from volumes that took part in no choice.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
+
+from harness.decoder import Estimator, FittedDecoder, Folds, fit_decoder
+from harness.errors import DesignError
+from harness.samples import Preparation, Samples
+
+# The scorers that mean the same for two classes and for more.
+SCORERS = ("accuracy", "balanced_accuracy", "roc_auc")
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, the steps done and the steps in all."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored.
+
+    Attributes
+    ----------
+    select : str
+        Scorer that chooses the estimator's parameters.
+    report : tuple of str
+        Scorers that are reported for the held-out volumes.
+    inner_folds : int
+        Folds of the stratified cross-validation that chooses parameters inside a training set.
+    """
+
+    select: str = "roc_auc"
+    report: tuple[str, ...] = SCORERS
+    inner_folds: int = 10
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A named cross-validation scheme.
+
+    Attributes
+    ----------
+    name : str
+        What the user types after ``cv=``.
+    splitter : BaseCrossValidator
+        Splits by samples, classes and runs.
+    """
+
+    name: str
+    splitter: BaseCrossValidator
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one run.
+
+    Attributes
+    ----------
+    selected : FittedDecoder
+        Fitted with the scheme's own folds; its weights are the run's weights.
+    folds : DataFrame, one row per fold
+        ``scheme, fold, runs_held_out, n_train, n_test``, the selected scores, the test scores, and the best
+        parameters as ``best_<parameter>``.
+    predictions : DataFrame, one row per held-out volume and fold
+        ``volume, run, fold, condition, class, predicted`` and the decision values: above zero is evidence for
+        the contrast's first class; for more than two classes one column per class.
+    train_accuracy : float
+        Accuracy on the volumes that the decoder was fitted on. It says nothing about generalisation.
+    """
+
+    selected: FittedDecoder
+    folds: pd.DataFrame
+    predictions: pd.DataFrame
+    train_accuracy: float
+
+
+class FitDecoder(Protocol):
+    """What an engine provides: the Decoder algorithm on masked volumes."""
+
+    def __call__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        folds: Folds,
+        estimator: Estimator,
+        scorer: str,
+        preparation: Preparation,
+    ) -> FittedDecoder:
+        """Fit the best model of every fold and average them; see `harness.decoder.fit_decoder`."""
+        ...
+
+
+def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split the samples, and refuse folds on which nothing can be learnt or scored.
+
+    Parameters
+    ----------
+    samples : Samples
+    scheme : Scheme
+
+    Returns
+    -------
+    folds : list of (train, test) index arrays
+
+    Raises
+    ------
+    DesignError
+        If the scheme does not fit the samples, or a training or test set lacks a class.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Schemes that do not look at runs say so at every call; which ones do is the user's choice.
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            folds = list(scheme.splitter.split(samples.X, samples.y, groups=samples.runs))
+    except ValueError as error:
+        raise DesignError(
+            f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): {error}"
+        ) from error
+    for number, (train, test) in enumerate(folds, start=1):
+        for part, rows in (("training", train), ("held-out", test)):
+            missing = [name for name in samples.contrast.classes if name not in set(samples.y[rows])]
+            if missing:
+                runs = ", ".join(str(run) for run in np.unique(samples.runs[rows]))
+                raise DesignError(
+                    f"cv={scheme.name}: the {part} volumes of fold {number} ({len(rows)} volumes, run {runs}) "
+                    f"have no {missing[0]!r}; every fold needs every class: choose another cv or contrast"
+                )
+    return folds
+
+
+def evaluate(
+    samples: Samples,
+    estimator: Estimator,
+    scheme: Scheme,
+    scoring: Scoring,
+    fit: FitDecoder = fit_decoder,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Compute selected, test and train scores.
+
+    Parameters
+    ----------
+    samples : Samples
+    estimator : Estimator
+    scheme : Scheme
+    scoring : Scoring
+    fit : FitDecoder
+        The engine.
+    progress : callable, optional
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DesignError
+        If the scheme does not fit the samples.
+    """
+    report = progress or (lambda stage, done, total: None)
+    folds = make_folds(samples, scheme)
+    report("selected", 0, len(folds) + 2)
+    selected = fit(samples.X, samples.y, folds, estimator, scoring.select, samples.preparation)
+    rows, predictions = [], []
+    for number, (train, test) in enumerate(folds, start=1):
+        report("test", number, len(folds) + 2)
+        decoder = _fit_inner(samples, train, estimator, scoring, fit, f"fold {number} of cv={scheme.name}")
+        table = predict_volumes(samples, test, decoder).assign(fold=number)
+        predictions.append(table)
+        rows.append(
+            {
+                "scheme": scheme.name,
+                "fold": number,
+                "runs_held_out": " ".join(str(run) for run in np.unique(samples.runs[test])),
+                "n_train": len(train),
+                "n_test": len(test),
+            }
+            | _selected_columns(selected, number - 1, samples, scoring.select)
+            | {
+                f"test_{scorer}": score_predictions(table, samples.contrast.classes, scorer)
+                for scorer in scoring.report
+            }
+            | _best_columns(selected, number - 1)
+        )
+    report("train", len(folds) + 1, len(folds) + 2)
+    everything = np.arange(len(samples.y))
+    on_all = _fit_inner(samples, everything, estimator, scoring, fit, "train_accuracy")
+    train_accuracy = float(np.mean(on_all.predict(samples.X) == samples.y))
+    report("train", len(folds) + 2, len(folds) + 2)
+    return Evaluation(
+        selected=selected,
+        folds=pd.DataFrame(rows),
+        predictions=pd.concat(predictions, ignore_index=True),
+        train_accuracy=train_accuracy,
+    )
+
+
+def predict_volumes(samples: Samples, rows: np.ndarray, decoder: FittedDecoder) -> pd.DataFrame:
+    """Predict some of the samples, together, as nilearn's `Decoder.predict` does.
+
+    Parameters
+    ----------
+    samples : Samples
+    rows : ndarray of int
+        Samples to predict.
+    decoder : FittedDecoder
+
+    Returns
+    -------
+    predictions : DataFrame
+        See `Evaluation`, without the column ``fold``.
+    """
+    classes = samples.contrast.classes
+    decision = decoder.decision_function(samples.X[rows])
+    if decision.ndim == 1:
+        towards_first = 1 if classes[0] == decoder.classes[1] else -1
+        decisions = {"decision_value": towards_first * decision}
+    else:
+        position = {name: index for index, name in enumerate(decoder.classes)}
+        decisions = {f"decision_value_{name}": decision[:, position[name]] for name in classes}
+    return pd.DataFrame(
+        {
+            "volume": samples.volumes[rows],
+            "run": samples.runs[rows],
+            "fold": 0,
+            "condition": samples.conditions[rows],
+            "class": samples.y[rows],
+            "predicted": decoder.predict(samples.X[rows]),
+        }
+        | decisions
+    )
+
+
+def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer: str) -> float:
+    """Score predicted volumes.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        See `Evaluation`.
+    classes : sequence of str
+        The contrast's classes, the positive one first.
+    scorer : {"accuracy", "balanced_accuracy", "roc_auc"}
+        For more than two classes, ``roc_auc`` is the mean of the one-vs-rest areas.
+
+    Returns
+    -------
+    score : float
+    """
+    true = predictions["class"]
+    if scorer == "accuracy":
+        return float(accuracy_score(true, predictions["predicted"]))
+    if scorer == "balanced_accuracy":
+        return float(balanced_accuracy_score(true, predictions["predicted"]))
+    if len(classes) == 2:
+        return float(roc_auc_score(true == classes[0], predictions["decision_value"]))
+    return float(
+        np.mean([roc_auc_score(true == name, predictions[f"decision_value_{name}"]) for name in classes])
+    )
+
+
+def _fit_inner(
+    samples: Samples, rows: np.ndarray, estimator: Estimator, scoring: Scoring, fit: FitDecoder, where: str
+) -> FittedDecoder:
+    """Fit a Decoder on some of the samples, its parameters chosen by folds inside them."""
+    y = samples.y[rows]
+    names, counts = np.unique(y, return_counts=True)
+    if counts.min() < scoring.inner_folds:
+        raise DesignError(
+            f"{where}: {names[counts.argmin()]!r} has {counts.min()} training volumes, too few for the "
+            f"{scoring.inner_folds} inner folds that choose parameters; "
+            f"set scoring.inner_folds={max(2, counts.min())} or choose another cv"
+        )
+    inner = list(StratifiedKFold(scoring.inner_folds).split(np.zeros(len(y)), y))
+    return fit(samples.X[rows], y, inner, estimator, scoring.select, samples.preparation)
+
+
+def _selected_columns(
+    selected: FittedDecoder, fold: int, samples: Samples, scorer: str
+) -> dict[str, float]:
+    scores = selected.scores[fold]
+    if len(scores) == 1:
+        return {f"selected_{scorer}": float(scores[0])}
+    per_class = dict(zip(selected.classes, scores, strict=True))
+    return {f"selected_{scorer}": float(np.mean(scores))} | {
+        f"selected_{scorer}_{name}": float(per_class[name]) for name in samples.contrast.classes
+    }
+
+
+def _best_columns(selected: FittedDecoder, fold: int) -> dict[str, object]:
+    params = selected.params[fold]
+    if len(params) == 1:
+        return {f"best_{name}": value for name, value in params[0].items()}
+    return {
+        f"best_{name}_{label}": value
+        for label, chosen in zip(selected.classes, params, strict=True)
+        for name, value in chosen.items()
+    }

@@ -1,0 +1,158 @@
+"""Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+
+from harness.decoding import Decoding
+from harness.weights import WeightMap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
+
+
+def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
+    """Draw weights on the anatomy, or on the mean volume where there is none.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    weights : WeightMap
+    file : Path
+        PNG to write.
+    """
+    plt = _pyplot()
+    from nilearn.plotting import plot_stat_map
+
+    background = _background(decoding)
+    # A single slice has no other views; its plane is looked at from the direction in which it is thin.
+    flat = [axis for axis, size in enumerate(weights.mean.shape) if size == 1]
+    mode = "xyz"[flat[0]] if flat else "ortho"
+    figure = plt.figure(figsize=(8, 4.6) if flat else (9.5, 4.2))
+    figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
+    figure.text(
+        0.02,
+        0.03,
+        f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the voxel; "
+        f"the weakest {THRESHOLD_QUANTILE:.0%} left out.",
+        fontsize=8,
+    )
+    centre = _strongest(weights.mean)
+    plot_stat_map(
+        weights.mean,
+        bg_img=background,
+        display_mode=mode,
+        cut_coords=[centre["xyz".index(mode)]] if flat else centre,
+        threshold=_threshold(weights.mean),
+        black_bg=True,
+        figure=figure,
+        axes=(0.02, 0.09, 0.96, 0.76),
+        annotate=True,
+        draw_cross=False,
+        resampling_interpolation="nearest",
+        cmap="RdBu_r",
+    )
+    figure.savefig(file, dpi=110, facecolor="white")
+    plt.close(figure)
+
+
+def draw_confusion(decoding: Decoding, file: Path) -> None:
+    """Draw which class the held-out volumes were taken for.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    file : Path
+        PNG to write.
+    """
+    plt = _pyplot()
+    classes = decoding.samples.contrast.classes
+    counts = decoding.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 3.4 + 0.55 * len(classes)
+    figure, axes = plt.subplots(figsize=(size, size * 0.9), layout="constrained")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axes.text(
+            column,
+            row,
+            f"{count}\n{shares[row, column]:.0%}",
+            ha="center",
+            va="center",
+            color="white" if shares[row, column] > 0.55 else "black",
+            fontsize=9 if len(classes) > 3 else 12,
+        )
+    upright = len(classes) <= 3
+    axes.set_xticks(range(len(classes)), classes, rotation=0 if upright else 40, ha="center" if upright else "right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("shown")
+    axes.set_title(f"held-out volumes, {decoding.scheme.name}", fontsize=10)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> None:
+    """Write a page on which the weights can be browsed slice by slice.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    weights : WeightMap
+    file : Path
+        Self-contained HTML page to write.
+    """
+    _pyplot()
+    from nilearn.plotting import view_img
+
+    view = view_img(
+        weights.mean,
+        bg_img=_background(decoding),
+        threshold=_threshold(weights.mean),
+        title=_title(decoding, weights),
+        cut_coords=_strongest(weights.mean),
+        resampling_interpolation="nearest",
+        cmap="RdBu_r",
+        black_bg=True,
+    )
+    view.save_as_html(str(file))
+
+
+def _title(decoding: Decoding, weights: WeightMap) -> str:
+    contrast, subject = decoding.samples.contrast, decoding.recording.subject
+    return (
+        f"{decoding.recording.dataset} subject {subject}: {decoding.estimator.name} weights, "
+        f"{contrast.name.replace('_', ' ')} (positive: {weights.positive})"
+    )
+
+
+def _background(decoding: Decoding) -> nib.Nifti1Image:
+    anat = decoding.recording.anat
+    if anat is not None:
+        return nib.load(anat)
+    return nib.Nifti1Image(decoding.samples.mean_volume, decoding.samples.affine)
+
+
+def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
+    """Return the place of the largest absolute weight, in mm."""
+    data = np.asarray(image.dataobj)
+    voxel = np.unravel_index(np.abs(data).argmax(), data.shape)
+    return tuple(float(x) for x in nib.affines.apply_affine(image.affine, voxel))
+
+
+def _threshold(image: nib.Nifti1Image) -> float:
+    sizes = np.abs(np.asarray(image.dataobj))
+    return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) if (sizes > 0).any() else 0.0
+
+
+def _pyplot():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    import matplotlib
+
+    matplotlib.use("Agg")  # a run draws into files; it must not open windows or need a display
+    import matplotlib.pyplot as plt
+
+    return plt

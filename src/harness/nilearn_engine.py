@@ -1,0 +1,152 @@
+"""The same decoding through nilearn's own `Decoder`, as a cross-check that anyone can ask for.
+
+nilearn is handed images and standardises, screens, fits and predicts by itself; nothing of `harness.decoder`'s
+arithmetic is shared.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from sklearn.base import clone
+
+from harness.decoder import Estimator, FittedDecoder, Folds
+from harness.errors import UsageError
+from harness.samples import Preparation, Roi, Samples
+from harness.weights import unmask
+
+
+@dataclass(frozen=True)
+class NilearnDecoder(FittedDecoder):
+    """A fitted nilearn `Decoder` that takes masked volumes.
+
+    Attributes
+    ----------
+    decoder : nilearn.decoding.Decoder
+    samples : Samples
+        Whose mask turns masked volumes back into images.
+    """
+
+    decoder: Any = None
+    samples: Samples | None = None
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return nilearn's decision values; see `FittedDecoder.decision_function`."""
+        if self.coef is not None:
+            return self.decoder.decision_function(self._image(X))
+        # nilearn gives a dummy no decision function; its guesses are the nearest thing to one.
+        guesses = self.predict(X)
+        if len(self.classes) == 2:
+            return np.where(guesses == self.classes[1], 1, -1)
+        return (guesses[:, np.newaxis] == self.classes).astype(int)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return nilearn's predictions; see `FittedDecoder.predict`."""
+        return self.decoder.predict(self._image(X))
+
+    def _image(self, X: np.ndarray) -> nib.Nifti1Image:
+        assert self.samples is not None
+        return unmask(X, self.samples)
+
+
+@dataclass(frozen=True)
+class NilearnEngine:
+    """Fits nilearn's `Decoder`; called like `harness.decoder.fit_decoder`.
+
+    Attributes
+    ----------
+    samples : Samples
+        Whose mask is decoded.
+    roi : Roi
+        Whose screening nilearn is asked to do.
+    """
+
+    samples: Samples
+    roi: Roi
+
+    def __call__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        folds: Folds,
+        estimator: Estimator,
+        scorer: str,
+        preparation: Preparation,
+    ) -> NilearnDecoder:
+        """Fit nilearn's Decoder.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+        y : ndarray of shape (n_samples,), str
+        folds : sequence of (train, test) index arrays
+        estimator : Estimator
+        scorer : str
+        preparation : Preparation
+
+        Returns
+        -------
+        NilearnDecoder
+
+        Raises
+        ------
+        UsageError
+            If the standardisation is one that nilearn's Decoder cannot do.
+        """
+        from nilearn.decoding import Decoder
+
+        if preparation.zscore == "train":
+            raise UsageError(
+                "engine=nilearn cannot standardise by the training volumes: its Decoder z-scores before the folds "
+                "are made; use signal=tutorial or signal=per_run, or engine=harness"
+            )
+        decoder = Decoder(
+            estimator=clone(estimator.model),
+            mask=unmask(np.ones(self.samples.n_voxels), self.samples),
+            cv=list(folds),
+            param_grid=_param_grid(estimator),
+            scoring=scorer,
+            screening_percentile=self.roi.screening_percentile,
+            standardize="zscore_sample" if preparation.zscore == "own" else None,
+        )
+        with warnings.catch_warnings():
+            for expected in ("Use a custom estimator", "Brain mask is smaller", "screening_percentile set to"):
+                warnings.filterwarnings("ignore", message=expected)
+            decoder.fit(unmask(X, self.samples), y)
+        classes = decoder.classes_
+        problems = list(classes if len(classes) > 2 else classes[1:])
+        has_weights = decoder.coef_ is not None
+        return NilearnDecoder(
+            classes=classes,
+            scores=np.array([decoder.cv_scores_[name] for name in problems]).T,
+            params=tuple(
+                tuple(_chosen(decoder.cv_params_[name], fold) for name in problems)
+                for fold in range(len(folds))
+            ),
+            coef=decoder.coef_,
+            coef_sd=decoder.std_coef_[-len(problems) :] if has_weights else None,
+            intercept=np.atleast_1d(decoder.intercept_) if has_weights else None,
+            prior=None if has_weights else decoder.dummy_output_,
+            decoder=decoder,
+            samples=self.samples,
+        )
+
+
+def _param_grid(estimator: Estimator) -> dict[str, Any] | None:
+    """Say the grid in nilearn's words: it wraps the values that a model searches by itself."""
+    for name in ("Cs", "alphas"):
+        if hasattr(estimator.model, name):
+            return {name: [getattr(estimator.model, name)]}
+    if any(isinstance(values, Mapping) for values in estimator.grid.values()):
+        return None  # multiples of l1_min_c: nilearn's own default for such a model
+    return dict(estimator.grid)
+
+
+def _chosen(params: Mapping[str, list[Any]], fold: int) -> dict[str, Any]:
+    """Return the parameters of one fold, by the names that `harness.decoder` gives them."""
+    inside = {"best_C": "C", "best_alpha": "alpha"}
+    chosen = {inside[name]: values[fold] for name, values in params.items() if name in inside}
+    return chosen or {name: values[fold] for name, values in params.items()}

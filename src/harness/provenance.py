@@ -1,0 +1,92 @@
+"""Where a result comes from: the code, the packages, the files."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+# The packages whose version can change a number or a picture.
+PACKAGES = (
+    "harness",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "nilearn",
+    "nibabel",
+    "pandas",
+    "mlflow",
+    "hydra-core",
+    "matplotlib",
+)
+
+
+def digest_file(file: Path) -> str:
+    """Return the SHA-256 of a file as it is on disk.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    digest : str, hexadecimal
+    """
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a result.
+
+    Returns
+    -------
+    versions : dict of str to str
+    """
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # harness itself, when it is run from a checkout that is not installed
+    return versions
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, or None outside of one.
+
+    Returns
+    -------
+    commit : str or None
+        With ``+changes`` behind it where tracked files differ from the commit.
+    """
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        # An installed package inside somebody else's checkout is not of that checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        commit = git("rev-parse", "HEAD")
+        return f"{commit}+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def describe_environment() -> str:
+    """Return every installed package with its version, in the format of a requirements file.
+
+    Returns
+    -------
+    environment : str
+        Comments name Python and the platform.
+    """
+    found = {
+        (distribution.metadata["Name"], distribution.version) for distribution in metadata.distributions()
+    }
+    lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda item: item[0].lower())]
+    head = [f"# Python {sys.version.split()[0]}", f"# {platform.platform()}"]
+    return "\n".join([*head, *lines]) + "\n"

@@ -1,0 +1,303 @@
+"""Samples: the masked, selected and standardised volumes of one subject, in memory."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from nilearn.signal import clean
+
+from harness.contrasts import Contrast, select_volumes
+from harness.datasets.recording import Recording
+from harness.errors import DataError, DesignError, UsageError
+from harness.provenance import digest_file
+from harness.volumes import read_mask, read_masked
+
+MNI152_BRAIN_VOLUME = 1_882_989.0  # mm^3, the whole brain that nilearn's screening refers to
+
+ZScore = Literal["own", "run", "train", "none"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How the voxels' time courses are prepared.
+
+    Parameters
+    ----------
+    zscore : {"own", "run", "train", "none"}
+        Whose mean and standard deviation (ddof=1) standardise a voxel.
+
+        - ``"own"``: every set of volumes by its own, as nilearn's Decoder does: all selected volumes before
+          the folds are made, and the held-out volumes by themselves when they are predicted.
+        - ``"run"``: every run by its own, over all of its volumes, before any are selected.
+        - ``"train"``: the training volumes', applied to the volumes that are held out.
+        - ``"none"``: nobody's.
+    detrend : bool
+        Remove the linear trend of every voxel in every run, over all volumes of the run.
+    """
+
+    zscore: ZScore = "own"
+    detrend: bool = False
+
+    def __post_init__(self) -> None:
+        if self.zscore not in get_args(ZScore):
+            raise UsageError(
+                f"signal.zscore={self.zscore!r} is unknown; expected one of {', '.join(get_args(ZScore))}"
+            )
+
+
+@dataclass(frozen=True)
+class Roi:
+    """Which voxels are decoded.
+
+    Parameters
+    ----------
+    mask : str
+        Name of one of the recording's masks, or the path of a mask image.
+    screening_percentile : float
+        Keep, inside every training set, the voxels with the highest F values: this percentage of a whole brain's
+        volume, as nilearn's Decoder counts it. A mask smaller than that is used whole.
+    """
+
+    mask: str = "vt"
+    screening_percentile: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.screening_percentile <= 100:
+            raise UsageError(
+                f"roi.screening_percentile={self.screening_percentile} is not a percentage; "
+                "expected more than 0 and at most 100 (100 keeps every voxel)"
+            )
+
+    @property
+    def name(self) -> str:
+        """Short name for files and run names."""
+        return Path(self.mask).name.removesuffix(".gz").removesuffix(".nii")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is left for the decoder to do to the voxels, inside the folds.
+
+    Attributes
+    ----------
+    zscore : {"own", "train"} or None
+        Whose mean and standard deviation standardise them; see `Signal`.
+    screening_percentile : int
+        Percentage of the voxels of the mask that is kept; 100 keeps all.
+    """
+
+    zscore: Literal["own", "train"] | None = None
+    screening_percentile: int = 100
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a decoder is given: one row per selected volume, one column per voxel.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_voxels), float32
+        Masked volumes, standardised but for what `preparation` leaves to the decoder.
+    y : ndarray of shape (n_samples,), str
+        Class of every sample.
+    runs : ndarray of shape (n_samples,), int
+        Run in which every sample was recorded.
+    conditions : ndarray of shape (n_samples,), str
+        Condition that was shown; differs from `y` where a class groups several conditions.
+    volumes : ndarray of shape (n_samples,), int
+        Index of every sample in the recording, from 0.
+    contrast : Contrast
+    preparation : Preparation
+    mask : ndarray of shape (x, y, z), bool
+        Voxels that are columns of `X`, in C order; dropped voxels are False.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to millimetres.
+    mean_volume : ndarray of shape (x, y, z), float32
+        Mean over all volumes of the recording.
+    digests : mapping of str to str
+        SHA-256 of the bold, labels and mask files.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    runs: np.ndarray
+    conditions: np.ndarray
+    volumes: np.ndarray
+    contrast: Contrast
+    preparation: Preparation
+    mask: np.ndarray
+    affine: np.ndarray
+    mean_volume: np.ndarray
+    digests: Mapping[str, str]
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels that every sample has."""
+        return int(self.X.shape[1])
+
+
+def zscore(X: np.ndarray) -> np.ndarray:
+    """Standardise every voxel over the given samples, as nilearn's ``zscore_sample`` does.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+
+    Returns
+    -------
+    Z : ndarray of shape (n_samples, n_voxels), of the dtype of `X`
+        Mean 0 and standard deviation 1 (ddof=1); 0 where a voxel is constant.
+    """
+    return clean(X, detrend=False, standardize="zscore_sample", filter=False)
+
+
+def find_mask(recording: Recording, roi: str) -> Path:
+    """Return the mask file that a ROI's name or path means.
+
+    Parameters
+    ----------
+    recording : Recording
+    roi : str
+        A name that the data set knows (``vt``, ``face``, ``brain`` ...), or the path of a mask image.
+
+    Raises
+    ------
+    DataError
+        If it is neither.
+    """
+    if roi in recording.masks:
+        return recording.masks[roi]
+    path = Path(roi).expanduser()
+    if path.is_file():
+        return path
+    raise DataError(
+        f"roi.mask={roi!r} is neither a mask of {recording.dataset} subject {recording.subject} "
+        f"({', '.join(recording.masks) or 'it has none'}) nor a file; give one of those names or a path"
+    )
+
+
+def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Signal) -> Samples:
+    """Mask a recording, select the volumes of a contrast and prepare their signal.
+
+    Parameters
+    ----------
+    recording : Recording
+    contrast : Contrast
+    roi : Roi
+    signal : Signal
+
+    Returns
+    -------
+    Samples
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, the files do not fit each other, or no voxel is usable.
+    DesignError
+        If a condition has no volumes.
+    """
+    # The question is checked before the image is read: a misspelt condition must not cost a minute.
+    conditions = recording.labels["condition"].to_numpy(dtype=str)
+    runs = recording.labels["run"].to_numpy()
+    volumes, y = select_volumes(contrast, conditions, str(recording.labels_file))
+    mask_file = find_mask(recording, roi.mask)
+    mask, affine = read_mask(mask_file)
+    masked = read_masked(recording.bold, mask, affine, mask_name=str(mask_file))
+    if len(masked.data) != len(conditions):
+        raise DataError(
+            f"{recording.labels_file} has {len(conditions)} rows, but {recording.bold} has "
+            f"{len(masked.data)} volumes; expected one row per volume"
+        )
+    usable = _usable_voxels(masked.data, volumes, mask_file)
+    mask = mask.copy()
+    mask[mask] = usable
+    data = masked.data if usable.all() else masked.data[:, usable]
+    if signal.detrend or signal.zscore == "run":
+        data = _clean_runs(data, runs, signal)
+    return Samples(
+        X=np.ascontiguousarray(data[volumes]),
+        y=y,
+        runs=runs[volumes],
+        conditions=conditions[volumes],
+        volumes=volumes,
+        contrast=contrast,
+        preparation=Preparation(
+            zscore=signal.zscore if signal.zscore in ("own", "train") else None,
+            screening_percentile=screening_of_mask(roi.screening_percentile, mask, affine),
+        ),
+        mask=mask,
+        affine=affine,
+        mean_volume=masked.mean_volume,
+        digests={
+            "bold": masked.digest,
+            "labels": digest_file(recording.labels_file),
+            "mask": digest_file(mask_file),
+        },
+    )
+
+
+def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -> int:
+    """Convert a percentage of a whole brain into one of a mask, as nilearn's Decoder does.
+
+    ``min(100, percentile * 1 882 989 mm^3 / volume of the mask)``, truncated to a whole number.
+
+    Parameters
+    ----------
+    percentile : float
+        Percentage of the MNI152 brain's volume.
+    mask : ndarray of shape (x, y, z), bool
+    affine : ndarray of shape (4, 4)
+        Voxel indices to millimetres.
+
+    Returns
+    -------
+    percentile : int
+        Percentage of the mask's voxels.
+    """
+    if percentile == 100:
+        return 100
+    volume = abs(np.linalg.det(affine[:3, :3])) * mask.sum()
+    return int(min(100.0, percentile * MNI152_BRAIN_VOLUME / volume))
+
+
+def _clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal) -> np.ndarray:
+    """Detrend, and z-score if asked to, every run over all of its volumes."""
+    ids, counts = np.unique(runs, return_counts=True)
+    if counts.min() < 2:
+        raise DesignError(
+            f"run {ids[counts.argmin()]} has {counts.min()} volume; "
+            "signal=per_run needs at least 2 in every run: use signal=tutorial or signal=train_only"
+        )
+    return clean(
+        data,
+        runs=runs,
+        detrend=signal.detrend,
+        standardize="zscore_sample" if signal.zscore == "run" else None,
+        filter=False,
+    )
+
+
+def _usable_voxels(data: np.ndarray, volumes: np.ndarray, mask_file: Path) -> np.ndarray:
+    """Return which voxels are finite everywhere and vary over the selected volumes."""
+    finite = np.isfinite(data).all(axis=0)
+    with np.errstate(invalid="ignore"):
+        varying = np.ptp(data[volumes], axis=0) > 0
+    n_bad, n_constant = int((~finite).sum()), int((finite & ~varying).sum())
+    usable = finite & varying
+    if not usable.any():
+        raise DataError(
+            f"{mask_file}: none of its {len(usable)} voxels is usable ({n_bad} with NaN or infinite values, "
+            f"{n_constant} constant over the selected volumes); check that the mask lies inside the brain"
+        )
+    if n_bad:
+        warnings.warn(f"dropped {n_bad} of {len(usable)} voxels with NaN or infinite values", stacklevel=2)
+    if n_constant:
+        warnings.warn(
+            f"dropped {n_constant} of {len(usable)} voxels that are constant over the selected volumes",
+            stacklevel=2,
+        )
+    return usable

@@ -1,0 +1,393 @@
+"""The only writer of MLflow runs: one flat run per decoding, RUNNING at first, then FINISHED, FAILED or KILLED."""
+
+import getpass
+import json
+import math
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from harness.decoding import Decoding
+from harness.errors import HarnessError, TrackingError
+from harness.provenance import git_commit, package_versions
+
+MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
+MAX_METRICS, MAX_PARAMS = 1000, 100  # per batch
+LOCK_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open run store and the experiment that runs go to.
+
+    Attributes
+    ----------
+    client : MlflowClient
+    uri : str
+        Tracking URI.
+    experiment_id : str
+    folder : Path or None
+        The folder ``mlruns`` of a local store.
+    """
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+    folder: Path | None
+
+
+def local_uri(folder: Path) -> str:
+    """Return the tracking URI of the SQLite store inside a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Usually ``mlruns``.
+
+    Returns
+    -------
+    uri : str
+        Absolute, so that it means the same from everywhere.
+    """
+    return f"sqlite:///{(folder.resolve() / 'mlflow.db').as_posix()}"
+
+
+def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
+    """Open a run store, making it and the experiment where they are missing.
+
+    Parameters
+    ----------
+    uri : str or None
+        Tracking URI of a server; None means the local store in `folder`.
+    folder : Path
+        Where the local store lives.
+    experiment : str
+        Name of the experiment.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be opened or written.
+    """
+    local = uri is None
+    where = str(folder.resolve()) if uri is None else uri
+    try:
+        if local:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Making a store takes 68 migrations; two processes that make the same one at once both die.
+            with FileLock(folder / "store.lock", timeout=LOCK_SECONDS):
+                client = MlflowClient(tracking_uri=local_uri(folder))
+                artifacts = (folder.resolve() / "artifacts").as_uri()
+                experiment_id = _find_or_make_experiment(client, experiment, artifacts)
+            return Store(client, local_uri(folder), experiment_id, folder.resolve())
+        assert uri is not None
+        client = MlflowClient(tracking_uri=uri)
+        return Store(client, uri, _find_or_make_experiment(client, experiment, None), None)
+    except Timeout as error:
+        raise TrackingError(
+            f"the run store {where} has been locked by another process for {LOCK_SECONDS} s; "
+            f"wait for it, or delete {folder / 'store.lock'} if no other run is active"
+        ) from error
+    except TrackingError:
+        raise
+    except Exception as error:  # the disk, SQLAlchemy, alembic and requests all raise types of their own
+        raise TrackingError(_explain(where, error)) from error
+
+
+def _explain(where: str, error: BaseException) -> str:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server is "
+        "up), choose another with tracking.folder=... or tracking.uri=..., or do without: tracking=off"
+    )
+
+
+def _find_or_make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException:
+            # Another process made it in between, which only a server allows.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise TrackingError(
+            f"the experiment {name!r} is in MLflow's trash; restore it (mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}) or choose another name with tracking.experiment=..."
+        )
+    return str(found.experiment_id)
+
+
+class TrackedRun:
+    """One MLflow run that is being written.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Name of the run.
+    params : mapping of str to str
+        Group choices and resolved configuration.
+    tags : mapping of str to str
+        What is known before anything is computed.
+    """
+
+    def __init__(self, store: Store, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        self.store = store
+        self._params = params
+        every_tag = _system_tags() | dict(tags)
+        run = store.client.create_run(
+            store.experiment_id,
+            run_name=name,
+            tags={key: _cut(value, MAX_TAG) for key, value in every_tag.items()},
+        )
+        self.run_id = str(run.info.run_id)
+        self.artifact_uri = str(run.info.artifact_uri)
+
+    def finish(self, decoding: Decoding, artifacts: Path, seconds: Mapping[str, float]) -> None:
+        """Log everything that a decoding found, and only then call the run finished.
+
+        Parameters
+        ----------
+        decoding : Decoding
+        artifacts : Path
+            Folder whose files become the run's artifacts.
+        seconds : mapping of str to float
+            Wall time of the stages, those after the decoding included.
+        """
+        client = self.store.client
+        client.log_artifacts(self.run_id, str(artifacts))
+        client.log_inputs(self.run_id, [_dataset_input(decoding)])
+        facts = {
+            "n_samples": len(decoding.samples.y),
+            "n_voxels": decoding.samples.n_voxels,
+            "n_folds": len(decoding.folds),
+        }
+        params = self._params | {name: str(value) for name, value in facts.items()}
+        self._log(fold_metrics(decoding) + summary_metrics(decoding, seconds), params, result_tags(decoding))
+        client.set_terminated(self.run_id, "FINISHED")
+
+    def stop(self, status: str, error: BaseException) -> None:
+        """End a run that did not come to its end, with the reason as an artifact.
+
+        Parameters
+        ----------
+        status : {"FAILED", "KILLED"}
+        error : BaseException
+        """
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        client = self.store.client
+        try:
+            client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
+            self._log([], self._params, {"harness.error": reason})
+        finally:
+            # Whatever else is lost, a run that failed must not go on looking as if it ran.
+            client.set_terminated(self.run_id, status)
+
+    def _log(self, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Write everything with one batch, or as few as the store allows."""
+        all_params = [Param(name, _cut(value, MAX_PARAM)) for name, value in params.items()]
+        all_tags = [RunTag(name, _cut(value, MAX_TAG)) for name, value in tags.items()]
+        while True:
+            self.store.client.log_batch(
+                self.run_id, metrics[:MAX_METRICS], all_params[:MAX_PARAMS], all_tags[:MAX_PARAMS]
+            )
+            metrics, all_params, all_tags = (
+                metrics[MAX_METRICS:],
+                all_params[MAX_PARAMS:],
+                all_tags[MAX_PARAMS:],
+            )
+            if not (metrics or all_params or all_tags):
+                return
+
+
+@contextmanager
+def track_run(
+    store: Store, name: str, params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[TrackedRun]:
+    """Start a run, and end it as FAILED or KILLED if what happens inside does not end well.
+
+    Parameters
+    ----------
+    store, name, params, tags
+        See `TrackedRun`.
+
+    Yields
+    ------
+    TrackedRun
+        To be finished by the caller.
+
+    Raises
+    ------
+    TrackingError
+        If the store stops taking what is written.
+    """
+    try:
+        run = TrackedRun(store, name, params, tags)
+    except Exception as error:  # MLflow lets through whatever the store's driver raises
+        raise TrackingError(_explain(store.uri, error)) from error
+    try:
+        yield run
+    except BaseException as error:
+        killed = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+        try:
+            run.stop("KILLED" if killed else "FAILED", error)
+        except Exception as second:
+            raise TrackingError(
+                f"{_explain(store.uri, second)}. It could not record that run {run.run_id} failed: {error}"
+            ) from error
+        if isinstance(error, HarnessError) or not isinstance(error, MlflowException):
+            raise
+        raise TrackingError(_explain(store.uri, error)) from error
+
+
+def fold_metrics(decoding: Decoding) -> list[Metric]:
+    """Return one metric per fold and score, with the fold as its step, from 1.
+
+    Parameters
+    ----------
+    decoding : Decoding
+
+    Returns
+    -------
+    metrics : list of Metric
+        ``selected/<scorer>``, ``test/<scorer>`` and ``best_<parameter>``; undefined values are left out.
+    """
+    now = int(time.time() * 1000)
+    metrics = []
+    for column in decoding.folds.columns:
+        kind, _, rest = column.partition("_")
+        if kind not in ("selected", "test", "best"):
+            continue
+        key = column if kind == "best" else f"{kind}/{rest}"
+        for fold, value in zip(decoding.folds["fold"], decoding.folds[column], strict=True):
+            if isinstance(value, int | float) and math.isfinite(value):
+                metrics.append(Metric(key, float(value), now, int(fold)))
+    return metrics
+
+
+def summary_metrics(decoding: Decoding, seconds: Mapping[str, float]) -> list[Metric]:
+    """Return mean and standard deviation over folds, train accuracy, and seconds per stage.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    seconds : mapping of str to float
+
+    Returns
+    -------
+    metrics : list of Metric
+        MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
+    """
+    now = int(time.time() * 1000)
+    values = {"train_accuracy": decoding.train_accuracy}
+    for score, row in decoding.summarise().iterrows():
+        values |= {f"{score}_mean": row["mean"], f"{score}_std": row["sd"]}
+    values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
+    return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
+
+
+def result_tags(decoding: Decoding) -> dict[str, str]:
+    """Return what is known of a run only after its data were read.
+
+    Parameters
+    ----------
+    decoding : Decoding
+
+    Returns
+    -------
+    tags : dict of str to str
+    """
+    tags = {f"harness.digest.{name}": digest for name, digest in decoding.samples.digests.items()}
+    tags["harness.warnings"] = str(len(decoding.warnings))
+    if decoding.warnings:
+        tags["harness.warnings.text"] = "\n".join(decoding.warnings)
+    if decoding.weights:
+        tags["harness.weights.positive"] = ", ".join(weights.positive for weights in decoding.weights)
+    tags["mlflow.note.content"] = describe_decoding(decoding)
+    return tags
+
+
+def describe_decoding(decoding: Decoding) -> str:
+    """Return the text that heads the run's page in the MLflow UI.
+
+    Parameters
+    ----------
+    decoding : Decoding
+
+    Returns
+    -------
+    text : str, Markdown
+    """
+    samples = decoding.samples
+    lines = [
+        f"**{decoding.recording.dataset} subject {decoding.recording.subject}**: "
+        f"{' vs '.join(samples.contrast.classes)}, {decoding.estimator.name}, cv={decoding.scheme.name}; "
+        f"{len(samples.y)} volumes, {samples.n_voxels} voxels.",
+        "",
+        "| score | mean over folds | SD |",
+        "|---|---|---|",
+    ]
+    for score, row in decoding.summarise().iterrows():
+        lines.append(f"| {score} | {row['mean']:.3f} | {row['sd']:.3f} |")
+    lines += [
+        "",
+        "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
+        "*test*: volumes that took part in no choice.",
+    ]
+    if decoding.recording.notice:
+        lines += ["", f"**{decoding.recording.notice}**"]
+    lines += [f"- warning: {text}" for text in decoding.warnings]
+    return "\n".join(lines)
+
+
+def _dataset_input(decoding: Decoding) -> DatasetInput:
+    recording, samples = decoding.recording, decoding.samples
+    profile = {
+        "volumes": len(recording.labels),
+        "samples": len(samples.y),
+        "voxels": samples.n_voxels,
+        "classes": list(samples.contrast.classes),
+    }
+    dataset = Dataset(
+        name=f"{recording.dataset} subject {recording.subject}",
+        digest=samples.digests["bold"][:32],  # MLflow takes at most 36 characters
+        source_type="local",
+        source=json.dumps({"uri": Path(recording.bold).resolve().as_uri()}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "decoding")])
+
+
+def _system_tags() -> dict[str, str]:
+    tags = {f"harness.version.{name}": version for name, version in package_versions().items()}
+    commit = git_commit()
+    if commit is not None:
+        tags["mlflow.source.git.commit"] = commit
+    # MLflow's client, unlike its fluent interface, does not fill these in.
+    return tags | {"mlflow.user": _user(), "mlflow.source.name": "harness", "mlflow.source.type": "LOCAL"}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such account, as in some containers
+        return "unknown"
+
+
+def _cut(value: str, length: int) -> str:
+    return value if len(value) <= length else value[: length - 4] + " ..."
