@@ -90,9 +90,7 @@ def make_contrast(conditions: Sequence[str] | Mapping[str, Sequence[str]]) -> Co
     return contrast
 
 
-def select_volumes(
-    contrast: Contrast, conditions: np.ndarray, source: str
-) -> tuple[np.ndarray, np.ndarray]:
+def select_volumes(contrast: Contrast, conditions: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
     """Find the volumes of a contrast and the class of each.
 
     Parameters

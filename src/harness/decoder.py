@@ -218,9 +218,7 @@ def fit_decoder(
         intercept=np.array([[fit.intercept for fit in fold] for fold in best]).mean(axis=0)
         if has_weights
         else None,
-        prior=None
-        if has_weights
-        else np.array([[fit.prior for fit in fold] for fold in best]).mean(axis=0),
+        prior=None if has_weights else np.array([[fit.prior for fit in fold] for fold in best]).mean(axis=0),
         zscore=preparation.zscore,
         location=location,
         scale=scale,

@@ -285,9 +285,7 @@ def _fit_inner(
     return fit(samples.X[rows], y, inner, estimator, scoring.select, samples.preparation)
 
 
-def _selected_columns(
-    selected: FittedDecoder, fold: int, samples: Samples, scorer: str
-) -> dict[str, float]:
+def _selected_columns(selected: FittedDecoder, fold: int, samples: Samples, scorer: str) -> dict[str, float]:
     scores = selected.scores[fold]
     if len(scores) == 1:
         return {f"selected_{scorer}": float(scores[0])}

@@ -10,7 +10,7 @@ from harness.decoding import Decoding
 from harness.weights import WeightMap
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
 
@@ -87,7 +87,9 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
             fontsize=9 if len(classes) > 3 else 12,
         )
     upright = len(classes) <= 3
-    axes.set_xticks(range(len(classes)), classes, rotation=0 if upright else 40, ha="center" if upright else "right")
+    axes.set_xticks(
+        range(len(classes)), classes, rotation=0 if upright else 40, ha="center" if upright else "right"
+    )
     axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("predicted")
     axes.set_ylabel("shown")
@@ -149,7 +151,7 @@ def _threshold(image: nib.Nifti1Image) -> float:
     return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) if (sizes > 0).any() else 0.0
 
 
-def _pyplot():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _pyplot():  # type: ignore[no-untyped-def]
     import matplotlib
 
     matplotlib.use("Agg")  # a run draws into files; it must not open windows or need a display

@@ -113,7 +113,11 @@ class NilearnEngine:
             standardize="zscore_sample" if preparation.zscore == "own" else None,
         )
         with warnings.catch_warnings():
-            for expected in ("Use a custom estimator", "Brain mask is smaller", "screening_percentile set to"):
+            for expected in (
+                "Use a custom estimator",
+                "Brain mask is smaller",
+                "screening_percentile set to",
+            ):
                 warnings.filterwarnings("ignore", message=expected)
             decoder.fit(unmask(X, self.samples), y)
         classes = decoder.classes_

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import logging
 import math
 import time
 import traceback
@@ -9,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
@@ -19,9 +22,14 @@ from harness.decoding import Decoding
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
 
+# Making a store would otherwise announce its migrations among the run's own output.
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 MAX_METRICS, MAX_PARAMS = 1000, 100  # per batch
 LOCK_SECONDS = 120
+UI_PORT = 5000
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,21 @@ def local_uri(folder: Path) -> str:
         Absolute, so that it means the same from everywhere.
     """
     return f"sqlite:///{(folder.resolve() / 'mlflow.db').as_posix()}"
+
+
+def ui_address(uri: str) -> str:
+    """Return where the pages of a store are: the server itself, or the light one of ``harness ui``.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking URI.
+
+    Returns
+    -------
+    address : str
+    """
+    return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
 
 
 def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
@@ -103,10 +126,22 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
     except TrackingError:
         raise
     except Exception as error:  # the disk, SQLAlchemy, alembic and requests all raise types of their own
-        raise TrackingError(_explain(where, error)) from error
+        raise TrackingError(explain_store_error(where, error)) from error
 
 
-def _explain(where: str, error: BaseException) -> str:
+def explain_store_error(where: str, error: BaseException) -> str:
+    """Say in one message that a store cannot be used, why, and what to do.
+
+    Parameters
+    ----------
+    where : str
+        Folder or tracking URI.
+    error : BaseException
+
+    Returns
+    -------
+    message : str
+    """
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server is "
@@ -157,6 +192,18 @@ class TrackedRun:
         )
         self.run_id = str(run.info.run_id)
         self.artifact_uri = str(run.info.artifact_uri)
+
+    @property
+    def where(self) -> str:
+        """Where the artifacts are: a folder of this machine, or a server's address."""
+        if self.store.folder is not None and self.artifact_uri.startswith("file:"):
+            return str(Path(url2pathname(urlparse(self.artifact_uri).path)))
+        return self.artifact_uri
+
+    @property
+    def link(self) -> str:
+        """Address of the run's page, once a UI is open."""
+        return f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}/runs/{self.run_id}"
 
     def finish(self, decoding: Decoding, artifacts: Path, seconds: Mapping[str, float]) -> None:
         """Log everything that a decoding found, and only then call the run finished.
@@ -239,7 +286,7 @@ def track_run(
     try:
         run = TrackedRun(store, name, params, tags)
     except Exception as error:  # MLflow lets through whatever the store's driver raises
-        raise TrackingError(_explain(store.uri, error)) from error
+        raise TrackingError(explain_store_error(store.uri, error)) from error
     try:
         yield run
     except BaseException as error:
@@ -248,11 +295,11 @@ def track_run(
             run.stop("KILLED" if killed else "FAILED", error)
         except Exception as second:
             raise TrackingError(
-                f"{_explain(store.uri, second)}. It could not record that run {run.run_id} failed: {error}"
+                f"{explain_store_error(store.uri, second)}. It could not record that run {run.run_id} failed: {error}"
             ) from error
         if isinstance(error, HarnessError) or not isinstance(error, MlflowException):
             raise
-        raise TrackingError(_explain(store.uri, error)) from error
+        raise TrackingError(explain_store_error(store.uri, error)) from error
 
 
 def fold_metrics(decoding: Decoding) -> list[Metric]:

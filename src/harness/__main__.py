@@ -1,0 +1,20 @@
+"""The front door: ``python -m harness`` and the console script ``harness``."""
+
+import sys
+
+
+def main() -> None:
+    """Hand a bare verb to `harness.cli`, and everything else, overrides and flags, to the run."""
+    arguments = sys.argv[1:]
+    first = arguments[0] if arguments else ""
+    if first and not first.startswith(("-", "+", "~")) and "=" not in first:
+        from harness.cli import run_verb
+
+        sys.exit(run_verb(arguments))
+    from harness.app import run
+
+    sys.exit(run(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,363 @@
+"""The only room that knows Hydra: it composes a run, builds the objects, decodes, tracks and reports.
+
+Start-up imports Hydra and the schema alone, so that ``--help`` and completion answer at once; everything that
+computes is imported inside the job.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from harness.errors import UsageError
+from harness.schema import RunSchema
+
+if TYPE_CHECKING:
+    from harness.datasets.recording import Dataset
+    from harness.decoder import Estimator
+    from harness.decoding import Decoding
+    from harness.evaluation import Scheme
+
+# Hydra's `_target_` calls anything that can be imported: a configuration from elsewhere is code. Only classes
+# of these packages are built, and of those that the user names in HARNESS_TARGETS ("mylab. otherlab.").
+ALLOWED_TARGETS = ("sklearn.", "nilearn.", "harness.")
+
+ConfigStore.instance().store(name="schema", node=RunSchema)
+OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not come to its end."""
+
+    overrides: tuple[str, ...]
+    error: BaseException
+
+
+# Jobs that failed in this process, while the front door is open. Hydra itself raises only the first failure of
+# a multirun, and stops at an exception where it could go on.
+_failures: list[Failure] | None = None
+
+
+def run(arguments: list[str]) -> int:
+    """Compose and run one job, or a multirun of several.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Hydra's overrides and flags.
+
+    Returns
+    -------
+    status : int
+        0 if every run finished, 1 if a run failed, 2 if the request makes no sense, 130 after Ctrl-C.
+    """
+    global _failures
+    _failures = []
+    sys.argv = ["harness", *arguments]
+    with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra prints its own errors and exits; with this it lets them through, to be said better below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _main()
+    except (HydraException, OmegaConfBaseException) as error:
+        if with_traceback:
+            raise
+        print(f"error: {_explain(error)}", file=sys.stderr)
+        return UsageError.exit_status
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    failures, _failures = _failures, None
+    if not failures:
+        return 0
+    if len(failures) > 1 or HydraConfig.instance().cfg is None:
+        print(f"{len(failures)} runs failed:", file=sys.stderr)
+        for failure in failures:
+            print(f"  {' '.join(failure.overrides)}: {failure.error}", file=sys.stderr)
+    statuses = {getattr(failure.error, "exit_status", 1) for failure in failures}
+    return statuses.pop() if len(statuses) == 1 else 1
+
+
+@hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
+def _main(config: DictConfig) -> None:
+    """Run one job, and keep its failure for the end, so that the other jobs of a multirun go on."""
+    try:
+        run_job(config)
+    except Exception as error:
+        if _failures is None:
+            raise  # a launcher's worker process, which has its own way of reporting
+        from harness.display import show_error
+
+        overrides = tuple(HydraConfig.get().overrides.task)
+        show_error(error, overrides)
+        _failures.append(Failure(overrides, error))
+
+
+def run_job(config: DictConfig) -> "Decoding":
+    """Decode what a composed configuration asks for, track it, and show the result.
+
+    Parameters
+    ----------
+    config : DictConfig
+        See `harness.schema.RunSchema`.
+
+    Returns
+    -------
+    Decoding
+
+    Raises
+    ------
+    HarnessError
+        If the request, the data or the store make no sense; the run is then FAILED.
+    """
+    start = time.perf_counter()
+    asked = _check_config(config)
+    hydra_config = HydraConfig.get()
+    choices = {group: str(hydra_config.runtime.choices[group]) for group in _groups()}
+
+    from harness.artifacts import write_artifacts
+    from harness.contrasts import make_contrast
+    from harness.decoding import decode
+    from harness.display import Progress, show_decoding
+    from harness.evaluation import Scoring
+    from harness.samples import Roi, Signal
+
+    dataset: Dataset = _instantiate("dataset", asked["dataset"])
+    contrast = make_contrast(asked["contrast"]["conditions"])
+    roi, signal, scoring = Roi(**asked["roi"]), Signal(**asked["signal"]), _tuples(Scoring, asked["scoring"])
+    estimator = _make_estimator(choices["estimator"], asked["estimator"])
+    scheme = _make_scheme(choices["cv"], asked["cv"])
+    several = hydra_config.mode == RunMode.MULTIRUN
+    figures = asked["figures"] if asked["figures"] != "auto" else ("light" if several else "full")
+
+    words = choices | {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
+    params = words | {"engine": asked["engine"], "seed": str(asked["seed"])} | _flatten(asked)
+    name = _run_name(words)
+    seconds = {"startup": time.perf_counter() - start}
+    with (
+        _open_run(asked["tracking"], choices["dataset"], name, params) as tracked,
+        Progress(name) as progress,
+    ):
+        decoding = decode(
+            lambda: dataset.load(asked["subject"]),
+            contrast,
+            estimator,
+            scheme,
+            roi,
+            signal,
+            scoring,
+            asked["engine"],
+            progress,
+        )
+        with _artifact_folder(tracked is None, Path(hydra_config.runtime.output_dir)) as folder:
+            progress("figures", 1, 1)
+            begin = time.perf_counter()
+            write_artifacts(decoding, folder, OmegaConf.to_yaml(config, resolve=True), figures)
+            seconds |= {**decoding.seconds, "figures": time.perf_counter() - begin}
+            if tracked is not None:
+                tracked.finish(decoding, folder, seconds)
+            where = str(folder) if tracked is None else tracked.where
+    show_decoding(decoding, name, where, tracked, brief=several)
+    return decoding
+
+
+def _run_name(words: Mapping[str, str]) -> str:
+    """Name a run by what is asked most often: ``sub-2 face_vs_cat vt svc logo``, and by what is unusual."""
+    parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
+    usual = {"signal": "tutorial", "scoring": "roc_auc"}
+    return " ".join(parts + [words[group] for group, option in usual.items() if words[group] != option])
+
+
+@contextmanager
+def _open_run(
+    tracking: Mapping[str, Any], dataset: str, name: str, params: Mapping[str, str]
+) -> Iterator[Any]:
+    """Start the tracked run, or none with ``tracking=off``."""
+    if tracking["kind"] == "off":
+        yield None
+        return
+    from harness.tracking import open_store, track_run
+
+    if tracking["kind"] == "server" and not tracking["uri"]:
+        raise UsageError("tracking=server needs tracking.uri, such as http://127.0.0.1:5000")
+    store = open_store(
+        tracking["uri"] if tracking["kind"] == "server" else None,
+        Path(tracking["folder"]),
+        tracking["experiment"] or f"{dataset} decoding",
+    )
+    with track_run(store, name, params, {"harness.overrides": " ".join(sys.argv[1:])}) as tracked:
+        yield tracked
+
+
+def _artifact_folder(keep: bool, output: Path) -> Any:
+    """Return a context manager whose folder is Hydra's own to keep, or one that lasts until it is logged."""
+    if keep:
+        folder = output / "artifacts"
+        folder.mkdir(parents=True, exist_ok=True)
+        return nullcontext(folder)
+    return _temporary_folder()
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        yield Path(folder)
+
+
+# From configuration to objects ------------------------------------------------------------------------------
+
+
+def _groups() -> list[str]:
+    """Return the groups of options: every field of the schema that holds more than one value."""
+    return [
+        item.name for item in fields(RunSchema) if item.name not in ("subject", "seed", "engine", "figures")
+    ]
+
+
+def _check_config(config: DictConfig) -> dict[str, Any]:
+    """Resolve a configuration into plain objects, and refuse keys that were smuggled in with ``+``."""
+    asked = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
+    assert isinstance(asked, dict)
+    _check_keys("", asked, [item.name for item in fields(RunSchema)])
+    for item in fields(RunSchema):
+        if is_dataclass(item.default_factory):
+            _check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
+    return {str(key): value for key, value in asked.items()}
+
+
+def _check_keys(where: str, node: Mapping[Any, Any], allowed: list[str]) -> None:
+    for key in node:
+        if key not in allowed:
+            full = f"{where}.{key}" if where else str(key)
+            raise UsageError(f"{_unknown(full, str(key), allowed)}")
+
+
+def _unknown(full: str, key: str, allowed: list[str]) -> str:
+    near = get_close_matches(key, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown key {full!r}; expected one of: {', '.join(allowed)}.{hint}"
+
+
+def _make_estimator(name: str, node: Mapping[str, Any]) -> "Estimator":
+    from harness.decoder import Estimator
+
+    grid = dict(node.get("grid") or {})
+    model = _instantiate("estimator", {key: value for key, value in node.items() if key != "grid"}, ("grid",))
+    known = model.get_params()
+    for parameter, values in grid.items():
+        if parameter not in known:
+            raise UsageError(_unknown(f"estimator.grid.{parameter}", parameter, sorted(known)))
+        if not isinstance(values, Mapping | list) or not values:
+            raise UsageError(
+                f"estimator.grid.{parameter}={values!r} is not a list of values; "
+                f"expected such as estimator.grid.{parameter}=[0.1,1,10]"
+            )
+    return Estimator(name, model, grid)
+
+
+def _make_scheme(name: str, node: Mapping[str, Any]) -> "Scheme":
+    from harness.evaluation import Scheme
+
+    return Scheme(name, _instantiate("cv", node))
+
+
+def _instantiate(group: str, node: Mapping[str, Any], also_allowed: tuple[str, ...] = ()) -> Any:
+    """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist."""
+    needed = {"dataset": "load", "estimator": "fit", "cv": "split"}[group]
+    _check_targets(group, node)
+    built = _locate(group, str(node.get("_target_", "")))
+    if not hasattr(built, needed):
+        raise UsageError(
+            f"{group}._target_={node['_target_']!r} has no method {needed!r}, so it is no {group}"
+        )
+    arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
+    given = {key: value for key, value in node.items() if not str(key).startswith("_")}
+    _check_keys(group, given, [*arguments, *also_allowed])
+    try:
+        return hydra.utils.instantiate(dict(node), _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__ or error
+        raise UsageError(f"{group}: {node['_target_']} cannot be built: {cause}") from error
+
+
+def _check_targets(where: str, node: Any) -> None:
+    """Refuse every ``_target_``, however deep, that is not a class of an allowed package."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            _locate(where, str(node["_target_"]))
+        for key, value in node.items():
+            _check_targets(f"{where}.{key}", value)
+    elif isinstance(node, list):
+        for value in node:
+            _check_targets(where, value)
+
+
+def _locate(where: str, target: str) -> type:
+    allowed = (*ALLOWED_TARGETS, *os.environ.get("HARNESS_TARGETS", "").split())
+    prefixes = tuple(prefix if prefix.endswith(".") else f"{prefix}." for prefix in allowed)
+    if not target.startswith(prefixes):
+        raise UsageError(
+            f"{where}._target_={target!r} is not of an allowed package ({', '.join(prefixes)}). A configuration "
+            "is code: if you trust this one, name its package in the environment variable HARNESS_TARGETS"
+        )
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{where}._target_={target!r} cannot be imported: {error}") from error
+    # Through an allowed module any other can be reached (sklearn.os.system): the home of the class counts.
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
+        raise UsageError(f"{where}._target_={target!r} is not a class of an allowed package")
+    return found
+
+
+def _tuples(record: type, values: Mapping[str, Any]) -> Any:
+    return record(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
+
+
+def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
+    """Return a nested configuration as one level of dotted keys."""
+    if isinstance(node, Mapping) and node:
+        return {
+            key: value
+            for name, child in node.items()
+            for key, value in _flatten(child, f"{prefix}.{name}").items()
+        }
+    return {prefix: str(node)}
+
+
+def _explain(error: BaseException) -> str:
+    """Say a Hydra or OmegaConf error in one message that names the key and what is allowed."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    for cause in causes:
+        key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
+        if "is not in struct" in str(cause) or "not in '" in str(cause):
+            allowed = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+            if allowed:
+                full = getattr(cause, "full_key", None) or key
+                return _unknown(str(full), str(key), sorted(set(allowed) - {"hydra"}))
+    lines = [line for cause in causes for line in str(cause).splitlines() if line.strip()]
+    seen: dict[str, None] = dict.fromkeys(line for line in lines if not line.startswith("    object_type"))
+    return "\n".join(seen)

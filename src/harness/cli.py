@@ -1,0 +1,139 @@
+"""The verbs that are not a run: ``python -m harness compare``, ``ui``."""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from harness.errors import HarnessError, UsageError
+
+
+def run_verb(arguments: list[str]) -> int:
+    """Do what a verb asks.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The verb and its arguments.
+
+    Returns
+    -------
+    status : int
+        0 if it was done, 1 if it failed, 2 if the request makes no sense.
+    """
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            near = get_close_matches(verb, VERBS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UsageError(
+                f"unknown verb {verb!r}; expected one of: {', '.join(VERBS)}.{hint} "
+                "A run takes GROUP=OPTION or KEY=VALUE, such as estimator=svc; see python -m harness --help"
+            )
+        return VERBS[verb](rest)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def compare(arguments: list[str]) -> int:
+    """Print the runs of a store side by side.
+
+    Parameters
+    ----------
+    arguments : list of str
+
+    Returns
+    -------
+    status : int
+    """
+    parser = _parser("compare", "Lay the newest runs side by side, the best first.")
+    _add_store_arguments(parser)
+    parser.add_argument("--experiment", help="one experiment, such as 'haxby decoding' (default: all)")
+    parser.add_argument("--most", type=int, default=100, metavar="N", help="at most N runs (default: 100)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+    options = parser.parse_args(arguments)
+
+    from harness.comparison import compare_runs
+    from harness.display import show_comparison
+
+    comparison = compare_runs(_store_uri(options), options.experiment, options.most)
+    show_comparison(comparison)
+    if options.csv is not None:
+        comparison.runs.to_csv(options.csv, index=False)
+        print(f"table    {options.csv.resolve()}")
+    return 0
+
+
+def ui(arguments: list[str]) -> int:
+    """Open MLflow's pages on a local store, with two processes where ``mlflow ui`` starts fifteen.
+
+    Parameters
+    ----------
+    arguments : list of str
+
+    Returns
+    -------
+    status : int
+    """
+    parser = _parser("ui", "Serve MLflow's pages on this machine, until Ctrl-C.")
+    _add_store_arguments(parser)
+    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: 5000, or a free one)")
+    options = parser.parse_args(arguments)
+
+    from harness.comparison import compare_runs
+    from harness.tracking import UI_PORT
+
+    uri = _store_uri(options)
+    experiments = compare_runs(uri, most=1).experiment_ids
+    port = options.port or (UI_PORT if _is_free(UI_PORT) else _free_port())
+    if not _is_free(port):
+        raise UsageError(f"--port {port} is in use; choose another, or leave it out to be given a free one")
+    print(f"MLflow on {uri}")
+    for name, identifier in experiments.items():
+        if name != "Default":
+            # The plain address opens on a page for language models; this one opens on the table of runs.
+            link = f"/#/experiments/{identifier}/runs?workflowType=machine_learning"
+            print(f"  {name}: http://127.0.0.1:{port}{link}")
+    print("Ctrl-C ends it.", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"compare": compare, "ui": ui}
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"python -m harness {verb}", description=description)
+
+
+def _add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folder", type=Path, default=Path("mlruns"), help="folder of a local store (default: mlruns)"
+    )
+    parser.add_argument("--uri", help="tracking URI of a server, instead of a folder")
+
+
+def _store_uri(options: argparse.Namespace) -> str:
+    from harness.comparison import open_local_store
+
+    return str(options.uri) if options.uri else open_local_store(options.folder)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,190 @@
+"""What a person sees on the terminal while a run works and when it ends."""
+
+import sys
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from harness.comparison import COMPARED_PARAMS, Comparison
+from harness.decoding import Decoding
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.tracking import TrackedRun
+
+MAX_FOLDS_SHOWN = 20
+
+
+class Progress:
+    """A progress bar on standard error; silent where that is no terminal.
+
+    Parameters
+    ----------
+    name : str
+        What is being run.
+    """
+
+    def __init__(self, name: str) -> None:
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._name = name
+        self._task = self._bar.add_task(f"{name}: data", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        self._bar.update(self._task, description=f"{self._name}: {stage}", completed=done, total=total)
+
+
+def show_decoding(
+    decoding: Decoding, name: str, artifacts: str, tracked: "TrackedRun | None", brief: bool
+) -> None:
+    """Print the scores of a run, where its files are, and how to compare it.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    name : str
+        Name of the run.
+    artifacts : str
+        Where the files are.
+    tracked : TrackedRun or None
+        The run in the store, if it is tracked.
+    brief : bool
+        One line, for a run that is one of many.
+    """
+    console = Console(highlight=False)
+    summary = decoding.summarise()
+    if brief:
+        scores = "  ".join(
+            f"{score} {_mean_sd(row)}" for score, row in summary.iterrows() if "accuracy" in str(score)
+        )
+        console.print(f"[bold]{name}[/]  {scores}")
+    else:
+        console.print(_fold_table(decoding, name, summary))
+        console.print(
+            "selected: parameters chosen on the fold that is scored, as nilearn's cv_scores_; "
+            "test: volumes that took part in no choice."
+        )
+        console.print(
+            f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
+        )
+    if decoding.recording.notice:
+        console.print(f"[yellow]{decoding.recording.notice}[/]")
+    for text in decoding.warnings:
+        console.print(f"[yellow]warning:[/] {text}", markup=True)
+    if not brief:
+        console.print(f"files    {artifacts}", soft_wrap=True)
+        if tracked is not None:
+            console.print("compare  python -m harness compare", soft_wrap=True)
+            console.print(f"browse   python -m harness ui     then {tracked.link}", soft_wrap=True)
+
+
+def show_error(error: BaseException, overrides: tuple[str, ...]) -> None:
+    """Print why a run failed: one message for what a user can mend, a traceback for what only we can.
+
+    Parameters
+    ----------
+    error : BaseException
+    overrides : tuple of str
+        What the run was asked to do.
+    """
+    if isinstance(error, HarnessError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+        print(f"error: {type(error).__name__}: {error}  [{' '.join(overrides)}]", file=sys.stderr)
+
+
+def _fold_table(decoding: Decoding, name: str, summary: pd.DataFrame) -> Table:
+    folds = decoding.folds
+    shown = ["fold", "runs_held_out", "n_test", *decoding.score_columns]
+    # One-vs-rest scores and parameters of every class make a table that no terminal holds; folds.csv has them.
+    classes = decoding.samples.contrast.classes
+    if len(classes) > 2:
+        shown = [column for column in shown if not column.endswith(tuple(f"_{name}" for name in classes))]
+    else:
+        shown += [column for column in folds.columns if column.startswith("best_")]
+    table = Table(title=name, title_style="bold", show_footer=False)
+    for column in shown:
+        table.add_column(column.replace("_", " ").replace("runs held out", "runs out"), justify="right")
+    if len(folds) <= MAX_FOLDS_SHOWN:
+        for _, row in folds.iterrows():
+            table.add_row(*(_cell(row[column]) for column in shown))
+        table.add_section()
+    for label, key in (("mean", "mean"), ("SD", "sd")):
+        values = [
+            _cell(float(summary.loc[column, key])) if column in summary.index else "" for column in shown
+        ]
+        table.add_row(label, *values[1:], style="bold" if key == "mean" else None)
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return (
+            "-"
+            if pd.isna(value)
+            else (f"{value:g}" if value >= 10 or value == int(value) else f"{value:.3f}")
+        )
+    return str(value)
+
+
+def _mean_sd(row: pd.Series) -> str:
+    return f"{row['mean']:.3f}" if pd.isna(row["sd"]) else f"{row['mean']:.3f} ± {row['sd']:.3f}"
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print runs side by side; a parameter that is the same in all of them is said once, above the table.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    """
+    console = Console(highlight=False)
+    runs = comparison.runs
+    if runs.empty:
+        console.print("no runs")
+        return
+    scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
+    params = [name for name in COMPARED_PARAMS if name in runs]
+    same = [name for name in params if runs[name].nunique() == 1]
+    if same and len(runs) > 1:
+        console.print("  ".join(f"{name}={runs[name].iloc[0]}" for name in same))
+    varying = [name for name in params if name not in same] or ["subject", "estimator", "cv"]
+    unfinished = (runs["status"] != "FINISHED").any()
+    table = Table()
+    for column in [*varying, *(["status"] if unfinished else [])]:
+        table.add_column(column)
+    for score in scores:
+        table.add_column(score.replace("_", " "), justify="right")
+    for _, run in runs.iterrows():
+        cells = [str(run[name]) for name in varying] + ([run["status"]] if unfinished else [])
+        for score in scores:
+            mean, sd = run[f"{score}_mean"], run.get(f"{score}_std")
+            cells.append("" if pd.isna(mean) else _mean_sd(pd.Series({"mean": mean, "sd": sd})))
+        table.add_row(*cells)
+    console.print(table)
+    console.print("mean ± SD over folds. selected: chosen on the fold that is scored; test: not.")
