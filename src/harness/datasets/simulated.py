@@ -1,0 +1,450 @@
+"""Simulated data in Haxby's own file layout, so that the loader of the real data reads them.
+
+Six subjects see eight categories in twelve runs of 121 volumes, as in Haxby et al. (2001) [1]_. The brain
+is the MNI152 template that nilearn carries, cut to a slab over ventral temporal cortex. The tutorial's
+question is calibrated: face against cat is hard (0.81), face against house is easy (0.97), and noise is at
+chance; accuracy of leave-one-run-out with LinearSVC(C=100), mean of the six subjects of version 1, seed 0.
+
+References
+----------
+.. [1] Haxby et al. (2001), Science 293:2425-2430, doi:10.1126/science.1063736.
+"""
+
+import math
+import shutil
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from nibabel.nifti1 import Nifti1Image
+from scipy.special import gammainc
+
+from harness.datasets.haxby import read_subject
+from harness.datasets.recording import Recording
+from harness.errors import DataError, UsageError
+from harness.locations import cache_folder
+
+# Part of the cache folder's name: raise it when the bytes change.
+VERSION = 1
+SUBJECTS = (1, 2, 3, 4, 5, 6)
+CONDITIONS = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe")
+
+MASK_FILE = "mask.nii.gz"
+SUBJECT_FILES = (
+    "bold.nii.gz",
+    "labels.txt",
+    "mask4_vt.nii.gz",
+    "mask8_face_vt.nii.gz",
+    "mask8_house_vt.nii.gz",
+    "mask8b_face_vt.nii.gz",
+    "mask8b_house_vt.nii.gz",
+    "anat.nii.gz",
+)
+NOTICE = "These data are SIMULATED, not a measurement of any brain; dataset=haxby asks for the real ones."
+
+T_R = 2.5  # seconds
+N_RUNS = 12
+RUN_VOLUMES = 121
+BLOCK_VOLUMES = 9
+BLOCK_STARTS = (6, 21, 35, 49, 63, 78, 92, 106)
+# Haxby's labels follow the stimulus by about one volume, because the blood does.
+STIMULUS_LEAD = 4.0  # seconds
+STIMULUS_LENGTH = 24.0  # seconds
+
+ANAT_SIZE = 2  # mm
+VOXEL_SIZE = 4  # mm
+SLAB = (-29, -1)  # mm, MNI z: ventral temporal cortex lies between
+
+GREY_T1 = 0.62  # intensity of grey matter in the template, whose maximum is 1
+
+# Categories of one group share a pattern, so that face is closer to cat than to house.
+GROUPS = {
+    "bottle": "tool",
+    "cat": "animate",
+    "chair": "furniture",
+    "face": "animate",
+    "house": "place",
+    "scissors": "tool",
+    "scrambledpix": "texture",
+    "shoe": "tool",
+}
+# Faces lie lateral and places medial in the fusiform gyrus (Grill-Spector & Weiner 2014, Nat Rev Neurosci).
+LATERALITY = {"face": 1.0, "cat": 1.0, "house": -1.0, "chair": -0.5}
+
+# All amplitudes are in percent of a voxel's mean.
+VISUAL_RESPONSE = 1.0
+LATERAL_RESPONSE = 0.25
+GROUP_RESPONSE = 0.45
+OWN_RESPONSE = 0.20
+NOISE = 1.1
+DRIFT = 0.6
+OFFSET = 0.7
+RHO = 0.6  # correlation of the noise from one volume to the next
+NEIGHBOUR = 0.35  # weight of the adjacent voxels in the noise
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Simulated recordings of six subjects, written to a cache folder at first use.
+
+    Attributes
+    ----------
+    seed : int
+        Another seed is another set of six subjects; not negative.
+    cache_dir : str, Path or None
+        Folder to write to; None is `harness.locations.cache_folder`.
+    """
+
+    seed: int = 0
+    cache_dir: str | Path | None = None
+
+    def load(self, subject: int) -> Recording:
+        """Return the recording of one subject, which is made when it is not there yet.
+
+        Parameters
+        ----------
+        subject : int
+            1 to 6.
+
+        Returns
+        -------
+        Recording
+            As the Haxby loader reads it, with a notice that the data are simulated.
+
+        Raises
+        ------
+        DataError
+            When there is no such subject, or the cache folder cannot be written.
+        UsageError
+            When the seed is negative.
+        """
+        cache = cache_folder() if self.cache_dir is None else Path(self.cache_dir).expanduser()
+        folder = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
+        return read_subject(folder.parent, subject, dataset="simulated", notice=NOTICE)
+
+
+def write_subject(root: Path, subject: int, seed: int = 0) -> Path:
+    """Write one subject in Haxby's file layout, unless it is there already.
+
+    The subject appears under its name only when it is whole. Seed, subject and `VERSION`
+    determine the bytes.
+
+    Parameters
+    ----------
+    root : Path
+        Folder that gets ``haxby2001/mask.nii.gz`` and ``haxby2001/subjN/``.
+    subject : int
+        1 to 6.
+    seed : int
+        Not negative.
+
+    Returns
+    -------
+    Path
+        ``root/haxby2001/subjN``.
+
+    Raises
+    ------
+    DataError
+        When there is no such subject, `root` cannot be written, or the subject's folder lacks files.
+    UsageError
+        When the seed is negative.
+    """
+    if subject not in SUBJECTS:
+        raise DataError(
+            f"subject={subject!r} does not exist in the simulated data, which have subjects"
+            f" {SUBJECTS[0]} to {SUBJECTS[-1]}: choose one of these, for instance subject=1."
+        )
+    if seed < 0:
+        raise UsageError(f"seed={seed!r} of the simulated data is negative: give 0 or a larger integer.")
+    home = root / "haxby2001"
+    folder = home / f"subj{subject}"
+    if _is_whole(folder):
+        return folder
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        # Processes that start together would otherwise all make the subject.
+        with FileLock(home / f".subj{subject}.lock"):
+            if not _is_whole(folder):
+                _write_whole(folder, subject, seed)
+    # A file system without locks makes filelock raise NotImplementedError.
+    except (OSError, NotImplementedError) as error:
+        raise DataError(
+            f"The simulated data cannot be written to {home} ({error}): free about 20 MB there,"
+            " or name another folder with the environment variable HARNESS_CACHE."
+        ) from error
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a subject and the shared brain mask are there."""
+    if not folder.is_dir():
+        return False
+    missing = [name for name in SUBJECT_FILES if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {', '.join(missing)}: delete this folder,"
+            " and the simulated subject is made again at the next run."
+        )
+    return (folder.parent / MASK_FILE).is_file()
+
+
+def _write_whole(folder: Path, subject: int, seed: int) -> None:
+    """Write mask and subject under a temporary name, then give them their own."""
+    temporary = folder.with_name(f".{folder.name}-unfinished")
+    # The caller holds the lock: whoever left this was killed.
+    shutil.rmtree(temporary, ignore_errors=True)
+    slab = _slab()
+    try:
+        temporary.mkdir()
+        shared_mask = folder.with_name(MASK_FILE)
+        if not shared_mask.is_file():
+            mask = temporary / MASK_FILE
+            _write_image(mask, slab.brain.astype(np.uint8), slab.affine)
+            mask.replace(shared_mask)
+        if not folder.is_dir():
+            _write_files(temporary, slab, subject, seed)
+            temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """What all subjects share.
+
+    Attributes
+    ----------
+    affine : ndarray of shape (4, 4)
+        From voxels of the slab to MNI mm.
+    brain : bool ndarray of shape (n_x, n_y, n_z)
+        The voxels with brain in them, n_brain in all.
+    mean : float32 ndarray of shape (n_brain,)
+        Mean BOLD signal, arbitrary units.
+    mm : float32 ndarray of shape (n_brain, 3)
+        MNI coordinates.
+    grey : float32 ndarray of shape (n_brain,)
+        How much like grey matter a voxel is, 0 to 1.
+    anat : uint8 ndarray
+        T1 image of the whole brain.
+    anat_affine : ndarray of shape (4, 4)
+        From voxels of `anat` to MNI mm.
+    """
+
+    affine: np.ndarray
+    brain: np.ndarray
+    mean: np.ndarray
+    mm: np.ndarray
+    grey: np.ndarray
+    anat: np.ndarray
+    anat_affine: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def _slab() -> _Slab:
+    """Cut the slab out of the MNI152 template."""
+    # Slow to import, and only a subject that is not in the cache needs it.
+    from nilearn.datasets import load_mni152_template
+
+    template = load_mni152_template(resolution=ANAT_SIZE)
+    T1 = template.get_fdata(dtype=np.float32)
+    # nilearn draws its brain mask at the same value.
+    T1 = np.where(T1 > 0.2, T1, np.float32(0))
+    fine = np.asarray(template.affine)
+
+    # A slab voxel is a block of template voxels, so that nothing is interpolated.
+    ratio = VOXEL_SIZE // ANAT_SIZE
+    bottom, top = (round((edge + ANAT_SIZE / 2 - fine[2, 3]) / ANAT_SIZE) for edge in SLAB)
+    shape = (T1.shape[0] // ratio, T1.shape[1] // ratio, (top - bottom) // ratio)
+    blocks = T1[: shape[0] * ratio, : shape[1] * ratio, bottom:top].reshape(
+        shape[0], ratio, shape[1], ratio, shape[2], ratio
+    )
+    filled = (blocks > 0).mean(axis=(1, 3, 5), dtype=np.float32)
+    brain = filled > 0.6
+    inside = np.argwhere(brain.any(axis=2))
+    low, high = inside.min(axis=0) - 1, inside.max(axis=0) + 2
+    window = (slice(low[0], high[0]), slice(low[1], high[1]), slice(None))
+    brain = brain[window]
+    tissue = blocks.mean(axis=(1, 3, 5))[window][brain] / filled[window][brain]
+
+    affine = np.diag([VOXEL_SIZE, VOXEL_SIZE, VOXEL_SIZE, 1.0])
+    first = np.array([low[0] * ratio, low[1] * ratio, bottom]) + (ratio - 1) / 2
+    affine[:3, 3] = fine[:3, 3] + ANAT_SIZE * first
+    mm = np.argwhere(brain) * VOXEL_SIZE + affine[:3, 3]
+    return _Slab(
+        affine=affine,
+        brain=brain,
+        # T2*-weighted: the contrast of a T1 image upside down.
+        mean=(1600 - 1000 * tissue).astype(np.float32),
+        mm=mm.astype(np.float32),
+        grey=np.clip(1 - np.abs(tissue - GREY_T1) / 0.3, 0, 1).astype(np.float32),
+        anat=np.round(255 * T1 / T1.max()).astype(np.uint8),
+        anat_affine=fine,
+    )
+
+
+def _write_files(folder: Path, slab: _Slab, subject: int, seed: int) -> None:
+    """Write all files of one subject into an existing folder."""
+    anatomy, design, *runs = (
+        np.random.default_rng(stream)
+        for stream in np.random.SeedSequence([seed, subject, VERSION]).spawn(2 + N_RUNS)
+    )
+    vt = _ventral_temporal(slab, anatomy)
+    patterns = _patterns(slab, vt, anatomy)
+    mean = slab.mean * np.float32(anatomy.uniform(0.9, 1.1))
+    orders = [[CONDITIONS[i] for i in design.permutation(len(CONDITIONS))] for _ in range(N_RUNS)]
+
+    labels = ["labels chunks\n"]
+    bold = np.zeros((*slab.brain.shape, N_RUNS * RUN_VOLUMES), dtype=np.int16, order="F")
+    for run, (order, rng) in enumerate(zip(orders, runs, strict=True)):
+        labels += [f"{condition} {run}\n" for condition in _volume_conditions(order)]
+        percent = _response(order, patterns) + _noise(slab.brain, rng)
+        volumes = slice(run * RUN_VOLUMES, (run + 1) * RUN_VOLUMES)
+        bold[..., volumes][slab.brain] = np.rint(mean * (1 + percent / 100)).T
+    (folder / "labels.txt").write_text("".join(labels), encoding="ascii", newline="\n")
+    _write_image(folder / "bold.nii.gz", bold, slab.affine)
+    _write_image(folder / "anat.nii.gz", slab.anat, slab.anat_affine)
+
+    masks = {"mask4_vt": vt}
+    for condition in ("face", "house"):
+        preference = _preference(patterns, condition)
+        masks[f"mask8_{condition}_vt"] = _highest(preference, vt, 60)
+        masks[f"mask8b_{condition}_vt"] = _highest(preference, vt, 30)
+    for name, chosen in masks.items():
+        mask = np.zeros(slab.brain.shape, dtype=np.uint8)
+        mask[slab.brain] = chosen
+        _write_image(folder / f"{name}.nii.gz", mask, slab.affine)
+
+
+def _write_image(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
+    """Write a compressed NIfTI image in MNI space whose bytes do not depend on when it is written."""
+    image = Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code="mni")
+    image.set_qform(affine, code="mni")
+    image.header["descrip"] = b"simulated by harness"
+    if data.ndim == 4:
+        image.header.set_zooms((*image.header.get_zooms()[:3], T_R))
+    # Noise has no repetitions to look for, the empty space around the brain has nothing else: Z_RLE.
+    gzip = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_RLE)
+    with path.open("wb") as file:
+        file.write(gzip.compress(image.to_bytes()))
+        file.write(gzip.flush())
+
+
+def _volume_conditions(order: list[str]) -> list[str]:
+    """Return the condition of every volume of a run, given the order of its blocks."""
+    conditions = ["rest"] * RUN_VOLUMES
+    for start, condition in zip(BLOCK_STARTS, order, strict=True):
+        conditions[start : start + BLOCK_VOLUMES] = [condition] * BLOCK_VOLUMES
+    return conditions
+
+
+def _highest(values: np.ndarray, allowed: np.ndarray, count: int) -> np.ndarray:
+    """Return the mask of the `count` allowed voxels with the highest values."""
+    order = np.argsort(np.where(allowed, -values, np.inf), kind="stable")
+    mask = np.zeros(values.shape, dtype=bool)
+    mask[order[:count]] = True
+    return mask
+
+
+def _ventral_temporal(slab: _Slab, rng: np.random.Generator) -> np.ndarray:
+    """Return a subject's ventral temporal mask, of shape (n_brain,).
+
+    Fusiform, parahippocampal and inferior temporal cortex: grey matter just above the tentorium, which was
+    read off the coronal sections of the template.
+    """
+    x, y, z = np.abs(slab.mm[:, 0]), slab.mm[:, 1], slab.mm[:, 2]
+    tentorium = -19 - 0.25 * np.maximum(y + 60, 0) - 0.25 * (x - 30)
+    height = z - tentorium
+    allowed = (x > 18) & (x < 56) & (y > -78) & (y < -28) & (height > 2) & (height < 13)
+    individual = _fields(slab.brain, rng, count=1, passes=2)[0]
+    return _highest(slab.grey + 0.15 * individual, allowed, int(rng.integers(430, 561)))
+
+
+def _patterns(slab: _Slab, vt: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the response to each condition, in percent of the mean, of shape (8, n_brain)."""
+    groups = sorted(set(GROUPS.values()))
+    group_fields = dict(zip(groups, _fields(slab.brain, rng, count=len(groups), passes=2), strict=True))
+    # Finer than what the group shares, as the classes within a category are.
+    own_fields = _fields(slab.brain, rng, count=len(CONDITIONS), passes=1)
+    lateral = np.clip((np.abs(slab.mm[:, 0]) - 35) / 10, -1, 1)
+    # Every picture drives visual cortex; this part says nothing about the category.
+    visual = VISUAL_RESPONSE * slab.grey * (vt | (slab.mm[:, 1] < -78))
+    return np.stack(
+        [
+            visual
+            + vt
+            * (
+                LATERAL_RESPONSE * LATERALITY.get(condition, 0.0) * lateral
+                + GROUP_RESPONSE * group_fields[GROUPS[condition]]
+                + OWN_RESPONSE * own
+            )
+            for condition, own in zip(CONDITIONS, own_fields, strict=True)
+        ]
+    )
+
+
+def _preference(patterns: np.ndarray, condition: str) -> np.ndarray:
+    """Return how far each voxel prefers a condition to the mean of the others, of shape (n_brain,)."""
+    index = CONDITIONS.index(condition)
+    return patterns[index] - np.delete(patterns, index, axis=0).mean(axis=0)
+
+
+def _response(order: list[str], patterns: np.ndarray) -> np.ndarray:
+    """Return a run's response to its blocks, of shape (n_volumes, n_brain).
+
+    A block convolved with the canonical double gamma is a difference of its cumulative distributions:
+    ``F(t - onset) - F(t - offset)``, ``F(t) = gammainc(6, t) - gammainc(16, t) / 6``, t in seconds.
+    """
+    middle = (np.arange(RUN_VOLUMES) + 0.5) * T_R
+
+    def rise(seconds: np.ndarray) -> np.ndarray:
+        after = np.maximum(seconds, 0)
+        return (gammainc(6, after) - gammainc(16, after) / 6) / (5 / 6)
+
+    response = np.zeros((RUN_VOLUMES, patterns.shape[1]), dtype=np.float32)
+    for start, condition in zip(BLOCK_STARTS, order, strict=True):
+        onset = start * T_R - STIMULUS_LEAD
+        course = rise(middle - onset) - rise(middle - onset - STIMULUS_LENGTH)
+        # No matrix product: BLAS may sum in an order that depends on the number of threads.
+        response += course.astype(np.float32)[:, None] * patterns[CONDITIONS.index(condition)]
+    return response
+
+
+def _noise(brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a run's noise, in percent of the mean, of shape (n_volumes, n_brain).
+
+    First-order autoregressive in time and smooth in space, plus an offset and a slow drift of the run.
+    """
+    noise = _fields(brain, rng, count=RUN_VOLUMES, passes=1)
+    innovation = np.float32(math.sqrt(1 - RHO**2))
+    for volume in range(1, RUN_VOLUMES):
+        noise[volume] = np.float32(RHO) * noise[volume - 1] + innovation * noise[volume]
+    offset, line, wave = _fields(brain, rng, count=3, passes=4)
+    offset += np.float32(rng.standard_normal())
+    time = np.linspace(-1, 1, RUN_VOLUMES, dtype=np.float32)[:, None]
+    drift = time * line + np.cos(np.float32(math.pi) * time) * wave
+    return np.float32(NOISE) * noise + np.float32(DRIFT) * drift + np.float32(OFFSET) * offset
+
+
+def _fields(brain: np.ndarray, rng: np.random.Generator, *, count: int, passes: int) -> np.ndarray:
+    """Return smooth Gaussian fields of unit variance, of shape (count, n_brain).
+
+    White noise, to which each pass adds `NEIGHBOUR` times the two neighbours along every axis. The grid is
+    larger by `passes` voxels on each side, so that the variance is the same at the edge.
+    """
+    shape = (count, *(length + 2 * passes for length in brain.shape))
+    field = rng.standard_normal(shape, dtype=np.float32)
+    side = np.float32(NEIGHBOUR)
+    kernel = np.ones(1)
+    for _ in range(passes):
+        kernel = np.convolve(kernel, [NEIGHBOUR, 1, NEIGHBOUR])
+        field = field[:, 1:-1] + side * (field[:, :-2] + field[:, 2:])
+        field = field[:, :, 1:-1] + side * (field[:, :, :-2] + field[:, :, 2:])
+        field = field[..., 1:-1] + side * (field[..., :-2] + field[..., 2:])
+    deviation = np.square(kernel).sum() ** 1.5
+    return field[:, brain] / np.float32(deviation)
