@@ -51,8 +51,8 @@ class Failure:
     error: BaseException
 
 
-# Jobs that failed in this process, while the front door is open. Hydra itself raises only the first failure of
-# a multirun, and stops at an exception where it could go on.
+# Jobs that failed in this process, while the front door is open. Hydra itself raises only the first failure
+# of a multirun, and loses the traceback of the others.
 _failures: list[Failure] | None = None
 
 
@@ -146,7 +146,7 @@ def run_job(config: DictConfig) -> "Decoding":
     estimator = _make_estimator(choices["estimator"], asked["estimator"])
     scheme = _make_scheme(choices["cv"], asked["cv"])
     several = hydra_config.mode == RunMode.MULTIRUN
-    figures = asked["figures"] if asked["figures"] != "auto" else ("light" if several else "full")
+    figures: Any = asked["figures"] if asked["figures"] != "auto" else ("light" if several else "full")
 
     words = choices | {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
     params = words | {"engine": asked["engine"], "seed": str(asked["seed"])} | _flatten(asked)
@@ -315,8 +315,9 @@ def _locate(where: str, target: str) -> type:
     prefixes = tuple(prefix if prefix.endswith(".") else f"{prefix}." for prefix in allowed)
     if not target.startswith(prefixes):
         raise UsageError(
-            f"{where}._target_={target!r} is not of an allowed package ({', '.join(prefixes)}). A configuration "
-            "is code: if you trust this one, name its package in the environment variable HARNESS_TARGETS"
+            f"{where}._target_={target!r} is not of an allowed package ({', '.join(prefixes)}). "
+            "A configuration is code: if you trust this one, name its package in the environment variable "
+            "HARNESS_TARGETS"
         )
     module, _, name = target.rpartition(".")
     try:

@@ -51,8 +51,8 @@ def open_local_store(folder: Path) -> str:
     """
     if not (folder / "mlflow.db").is_file():
         raise TrackingError(
-            f"no runs yet in {folder.resolve()}: it has no mlflow.db. Start one with `python -m harness`, or name "
-            "another folder with --folder"
+            f"no runs yet in {folder.resolve()}: it has no mlflow.db. Start one with `python -m harness`, "
+            "or name another folder with --folder"
         )
     return local_uri(folder)
 

@@ -206,7 +206,7 @@ def fit_decoder(
                 for positive in problems
             ]
         )
-    location, scale = training_moments(X) if preparation.zscore == "train" else (None, None)
+    moments = training_moments(X) if preparation.zscore == "train" else (None, None)
     has_weights = best[0][0].coef is not None
     coefs = np.array([[fit.coef for fit in fold] for fold in best]) if has_weights else None
     return FittedDecoder(
@@ -220,8 +220,8 @@ def fit_decoder(
         else None,
         prior=None if has_weights else np.array([[fit.prior for fit in fold] for fold in best]).mean(axis=0),
         zscore=preparation.zscore,
-        location=location,
-        scale=scale,
+        location=moments[0],
+        scale=moments[1],
     )
 
 
@@ -259,8 +259,8 @@ def _fit_best(
             has_weights = hasattr(model, "coef_")
             if not has_weights and not hasattr(model, "class_prior_"):
                 raise UsageError(
-                    f"estimator={estimator.name}: {type(model).__name__} has no coef_ after fitting; the Decoder "
-                    "averages linear weights over folds, so a linear classifier is needed"
+                    f"estimator={estimator.name}: {type(model).__name__} has no coef_ after fitting; the "
+                    "Decoder averages linear weights over folds, so a linear classifier is needed"
                 )
             best = _Fit(
                 score=score,

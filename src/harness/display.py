@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.tracking import TrackedRun
 
 MAX_FOLDS_SHOWN = 20
+WIDTH_OF_FILES = 160  # columns, where the output is no terminal
 
 
 class Progress:
@@ -75,7 +76,7 @@ def show_decoding(
     brief : bool
         One line, for a run that is one of many.
     """
-    console = Console(highlight=False)
+    console = _console()
     summary = decoding.summarise()
     if brief:
         scores = "  ".join(
@@ -118,10 +119,17 @@ def show_error(error: BaseException, overrides: tuple[str, ...]) -> None:
         print(f"error: {type(error).__name__}: {error}  [{' '.join(overrides)}]", file=sys.stderr)
 
 
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    return console
+
+
 def _fold_table(decoding: Decoding, name: str, summary: pd.DataFrame) -> Table:
     folds = decoding.folds
     shown = ["fold", "runs_held_out", "n_test", *decoding.score_columns]
-    # One-vs-rest scores and parameters of every class make a table that no terminal holds; folds.csv has them.
+    # One-vs-rest scores of every class make a table that no terminal holds; folds.csv has them.
     classes = decoding.samples.contrast.classes
     if len(classes) > 2:
         shown = [column for column in shown if not column.endswith(tuple(f"_{name}" for name in classes))]
@@ -132,24 +140,21 @@ def _fold_table(decoding: Decoding, name: str, summary: pd.DataFrame) -> Table:
         table.add_column(column.replace("_", " ").replace("runs held out", "runs out"), justify="right")
     if len(folds) <= MAX_FOLDS_SHOWN:
         for _, row in folds.iterrows():
-            table.add_row(*(_cell(row[column]) for column in shown))
+            table.add_row(*(_cell(column, row[column]) for column in shown))
         table.add_section()
     for label, key in (("mean", "mean"), ("SD", "sd")):
-        values = [
-            _cell(float(summary.loc[column, key])) if column in summary.index else "" for column in shown
-        ]
-        table.add_row(label, *values[1:], style="bold" if key == "mean" else None)
+        values = summary[key].to_dict()
+        cells = [_cell(column, values.get(column, "")) for column in shown[1:]]
+        table.add_row(label, *cells, style="bold" if key == "mean" else None)
     return table
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return (
-            "-"
-            if pd.isna(value)
-            else (f"{value:g}" if value >= 10 or value == int(value) else f"{value:.3f}")
-        )
-    return str(value)
+def _cell(column: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if pd.isna(value):
+        return "-"
+    return f"{value:g}" if column.startswith("best_") else f"{value:.3f}"
 
 
 def _mean_sd(row: pd.Series) -> str:
@@ -163,7 +168,7 @@ def show_comparison(comparison: Comparison) -> None:
     ----------
     comparison : Comparison
     """
-    console = Console(highlight=False)
+    console = _console()
     runs = comparison.runs
     if runs.empty:
         console.print("no runs")

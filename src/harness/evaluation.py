@@ -124,7 +124,8 @@ def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.nd
             folds = list(scheme.splitter.split(samples.X, samples.y, groups=samples.runs))
     except ValueError as error:
         raise DesignError(
-            f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): {error}"
+            f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): "
+            f"{error}"
         ) from error
     for number, (train, test) in enumerate(folds, start=1):
         for part, rows in (("training", train), ("held-out", test)):
@@ -132,7 +133,7 @@ def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.nd
             if missing:
                 runs = ", ".join(str(run) for run in np.unique(samples.runs[rows]))
                 raise DesignError(
-                    f"cv={scheme.name}: the {part} volumes of fold {number} ({len(rows)} volumes, run {runs}) "
+                    f"cv={scheme.name}: the {part} volumes of fold {number} ({len(rows)}, of run {runs}) "
                     f"have no {missing[0]!r}; every fold needs every class: choose another cv or contrast"
                 )
     return folds

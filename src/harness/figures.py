@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 
 from harness.decoding import Decoding
 from harness.weights import WeightMap
@@ -143,7 +144,7 @@ def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
     """Return the place of the largest absolute weight, in mm."""
     data = np.asarray(image.dataobj)
     voxel = np.unravel_index(np.abs(data).argmax(), data.shape)
-    return tuple(float(x) for x in nib.affines.apply_affine(image.affine, voxel))
+    return tuple(float(x) for x in apply_affine(image.affine, voxel))
 
 
 def _threshold(image: nib.Nifti1Image) -> float:

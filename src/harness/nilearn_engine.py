@@ -1,7 +1,7 @@
 """The same decoding through nilearn's own `Decoder`, as a cross-check that anyone can ask for.
 
-nilearn is handed images and standardises, screens, fits and predicts by itself; nothing of `harness.decoder`'s
-arithmetic is shared.
+nilearn is handed images and standardises, screens, fits and predicts by itself; nothing of the arithmetic of
+`harness.decoder` is shared.
 """
 
 import warnings
@@ -100,8 +100,8 @@ class NilearnEngine:
 
         if preparation.zscore == "train":
             raise UsageError(
-                "engine=nilearn cannot standardise by the training volumes: its Decoder z-scores before the folds "
-                "are made; use signal=tutorial or signal=per_run, or engine=harness"
+                "engine=nilearn cannot standardise by the training volumes: its Decoder z-scores before "
+                "the folds are made; use signal=tutorial or signal=per_run, or engine=harness"
             )
         decoder = Decoder(
             estimator=clone(estimator.model),

@@ -57,8 +57,8 @@ class Roi:
     mask : str
         Name of one of the recording's masks, or the path of a mask image.
     screening_percentile : float
-        Keep, inside every training set, the voxels with the highest F values: this percentage of a whole brain's
-        volume, as nilearn's Decoder counts it. A mask smaller than that is used whole.
+        Keep, inside every training set, the voxels with the highest F values: this percentage of a whole
+        brain's volume, as nilearn's Decoder counts it. A mask smaller than that is used whole.
     """
 
     mask: str = "vt"

@@ -1,4 +1,4 @@
-"""The only writer of MLflow runs: one flat run per decoding, RUNNING at first, then FINISHED, FAILED or KILLED."""
+"""The only writer of MLflow runs: one flat run per decoding, RUNNING until FINISHED, FAILED or KILLED."""
 
 import getpass
 import json
@@ -144,8 +144,8 @@ def explain_store_error(where: str, error: BaseException) -> str:
     """
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
-        f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server is "
-        "up), choose another with tracking.folder=... or tracking.uri=..., or do without: tracking=off"
+        f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server "
+        "is up), choose another with tracking.folder=... or tracking.uri=..., or do without: tracking=off"
     )
 
 
@@ -224,7 +224,7 @@ class TrackedRun:
             "n_voxels": decoding.samples.n_voxels,
             "n_folds": len(decoding.folds),
         }
-        params = self._params | {name: str(value) for name, value in facts.items()}
+        params = dict(self._params) | {name: str(value) for name, value in facts.items()}
         self._log(fold_metrics(decoding) + summary_metrics(decoding, seconds), params, result_tags(decoding))
         client.set_terminated(self.run_id, "FINISHED")
 
@@ -295,7 +295,7 @@ def track_run(
             run.stop("KILLED" if killed else "FAILED", error)
         except Exception as second:
             raise TrackingError(
-                f"{explain_store_error(store.uri, second)}. It could not record that run {run.run_id} failed: {error}"
+                f"{explain_store_error(store.uri, second)}. Run {run.run_id} failed before that: {error}"
             ) from error
         if isinstance(error, HarnessError) or not isinstance(error, MlflowException):
             raise

@@ -1,8 +1,8 @@
 """Decoder coefficients as brain images, with the sign kept right.
 
-nilearn's `coef_img_` has the wrong sign in every two-class Decoder from 0.10.4 to 0.14.1: there positive voxels
-are evidence for the other class. Here positive always means evidence for the class that the image is named
-after: the contrast's first class, or, for more than two classes, the class against the rest.
+nilearn's `coef_img_` has the wrong sign in every two-class Decoder from 0.10.4 to 0.14.1: there positive
+voxels are evidence for the other class. Here positive always means evidence for the class that the image is
+named after: the contrast's first class, or, for more than two classes, the class against the rest.
 """
 
 from dataclasses import dataclass

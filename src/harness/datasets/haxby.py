@@ -31,8 +31,8 @@ class Haxby:
     Parameters
     ----------
     data_dir : str or Path, optional
-        Folder that holds ``haxby2001/subj1`` and so on, or ``subj1`` itself. Without it, nilearn's data folders
-        are searched (``NILEARN_SHARED_DATA``, ``NILEARN_DATA``, ``~/nilearn_data``).
+        Folder that holds ``haxby2001/subj1`` and so on, or ``subj1`` itself. Without it, nilearn's data
+        folders are searched (``NILEARN_SHARED_DATA``, ``NILEARN_DATA``, ``~/nilearn_data``).
     """
 
     data_dir: str | Path | None = None
@@ -88,8 +88,8 @@ class Haxby:
                 f"subject {subject} of Haxby 2001 is not in {places[0]} "
                 f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: "
                 f"{_first_line(error)}. Connect to the internet, or unpack "
-                f"http://data.pymvpa.org/datasets/haxby2001/subj{subject}-2010.01.14.tar.gz into {places[0]}, "
-                "or point dataset.data_dir at a folder that has it, or use dataset=simulated"
+                f"http://data.pymvpa.org/datasets/haxby2001/subj{subject}-2010.01.14.tar.gz into "
+                f"{places[0]}, or point dataset.data_dir at a folder that has it, or use dataset=simulated"
             ) from error
         return Path(fetched.func[0]).parent.parent
 
