@@ -7,6 +7,7 @@ computes is imported inside the job.
 import importlib
 import inspect
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,10 +22,10 @@ from uuid import uuid4
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from harness.errors import UsageError
 from harness.schema import RunSchema
@@ -49,6 +50,7 @@ class Failure:
 
     overrides: tuple[str, ...]
     error: BaseException
+    one_of_many: bool
 
 
 # Jobs that failed in this process, while the front door is open. Hydra itself raises only the first failure
@@ -71,7 +73,9 @@ def run(arguments: list[str]) -> int:
     """
     global _failures
     _failures = []
-    sys.argv = ["harness", *arguments]
+    # The open groups take every argument of their target, those that the file does not mention, too; `++` tells
+    # Hydra so, and `_instantiate` checks them against the target's signature.
+    sys.argv = ["harness", *(re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", word) for word in arguments)]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own errors and exits; with this it lets them through, to be said better below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -88,10 +92,10 @@ def run(arguments: list[str]) -> int:
     failures, _failures = _failures, None
     if not failures:
         return 0
-    if len(failures) > 1 or HydraConfig.instance().cfg is None:
-        print(f"{len(failures)} runs failed:", file=sys.stderr)
-        for failure in failures:
-            print(f"  {' '.join(failure.overrides)}: {failure.error}", file=sys.stderr)
+    if any(failure.one_of_many for failure in failures):
+        from harness.display import show_failures
+
+        show_failures({" ".join(failure.overrides): failure.error for failure in failures})
     statuses = {getattr(failure.error, "exit_status", 1) for failure in failures}
     return statuses.pop() if len(statuses) == 1 else 1
 
@@ -106,9 +110,9 @@ def _main(config: DictConfig) -> None:
             raise  # a launcher's worker process, which has its own way of reporting
         from harness.display import show_error
 
-        overrides = tuple(HydraConfig.get().overrides.task)
-        show_error(error, overrides)
-        _failures.append(Failure(overrides, error))
+        job = HydraConfig.get()
+        show_error(error)
+        _failures.append(Failure(tuple(job.overrides.task), error, job.mode == RunMode.MULTIRUN))
 
 
 def run_job(config: DictConfig) -> "Decoding":
@@ -250,10 +254,10 @@ def _check_keys(where: str, node: Mapping[Any, Any], allowed: list[str]) -> None
             raise UsageError(f"{_unknown(full, str(key), allowed)}")
 
 
-def _unknown(full: str, key: str, allowed: list[str]) -> str:
+def _unknown(full: str, key: str, allowed: list[str], what: str = "key") -> str:
     near = get_close_matches(key, allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown key {full!r}; expected one of: {', '.join(allowed)}.{hint}"
+    return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{hint}"
 
 
 def _make_estimator(name: str, node: Mapping[str, Any]) -> "Estimator":
@@ -349,16 +353,21 @@ def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
 
 def _explain(error: BaseException) -> str:
     """Say a Hydra or OmegaConf error in one message that names the key and what is allowed."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return _unknown(f"{group}={option}", option, sorted(error.options), "option")
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} cannot be read: {str(error).splitlines()[0]}; quote it for the shell, too"
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     for cause in causes:
-        key, parent = getattr(cause, "key", None), getattr(cause, "parent_node", None)
-        if "is not in struct" in str(cause) or "not in '" in str(cause):
-            allowed = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-            if allowed:
-                full = getattr(cause, "full_key", None) or key
-                return _unknown(str(full), str(key), sorted(set(allowed) - {"hydra"}))
-    lines = [line for cause in causes for line in str(cause).splitlines() if line.strip()]
-    seen: dict[str, None] = dict.fromkeys(line for line in lines if not line.startswith("    object_type"))
-    return "\n".join(seen)
+        parent = getattr(cause, "parent_node", None)
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
+            key = str(getattr(cause, "full_key", None) or cause.key)
+            allowed = sorted({str(name) for name in parent} - {"hydra"})
+            return _unknown(key, key.rpartition(".")[2], allowed)
+    details = ("full_key:", "object_type=", "reference_type=")
+    lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
+    # OmegaConf repeats the message of the cause, and adds types that say nothing to a user.
+    return ": ".join(dict.fromkeys(line for line in lines if line and not line.startswith(details)))

@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -103,20 +104,31 @@ def show_decoding(
             console.print(f"browse   python -m harness ui     then {tracked.link}", soft_wrap=True)
 
 
-def show_error(error: BaseException, overrides: tuple[str, ...]) -> None:
+def show_error(error: BaseException) -> None:
     """Print why a run failed: one message for what a user can mend, a traceback for what only we can.
 
     Parameters
     ----------
     error : BaseException
-    overrides : tuple of str
-        What the run was asked to do.
     """
     if isinstance(error, HarnessError):
         print(f"error: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
-        print(f"error: {type(error).__name__}: {error}  [{' '.join(overrides)}]", file=sys.stderr)
+
+
+def show_failures(failures: Mapping[str, BaseException]) -> None:
+    """Print which runs of a multirun failed, and why.
+
+    Parameters
+    ----------
+    failures : mapping of str to BaseException
+        By what the run was asked to do.
+    """
+    print(f"\n{len(failures)} failed:", file=sys.stderr)
+    for asked, error in failures.items():
+        reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
+        print(f"  {asked}\n    {reason}", file=sys.stderr)
 
 
 def _console() -> Console:

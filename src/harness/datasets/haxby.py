@@ -87,7 +87,7 @@ class Haxby:
             raise DataError(
                 f"subject {subject} of Haxby 2001 is not in {places[0]} "
                 f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: "
-                f"{_first_line(error)}. Connect to the internet, or unpack "
+                f"{_why(error)}. Connect to the internet, or unpack "
                 f"http://data.pymvpa.org/datasets/haxby2001/subj{subject}-2010.01.14.tar.gz into "
                 f"{places[0]}, or point dataset.data_dir at a folder that has it, or use dataset=simulated"
             ) from error
@@ -176,6 +176,14 @@ def read_labels(file: Path) -> pd.DataFrame:
             "expected a condition and a whole number, such as 'face 0'"
         )
     return pd.DataFrame({"condition": table["labels"], "run": run.astype(int)})
+
+
+def _why(error: BaseException) -> str:
+    from requests.exceptions import ConnectionError as NoConnection
+
+    if isinstance(error, NoConnection):
+        return "there is no connection to its server"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
