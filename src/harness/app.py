@@ -73,8 +73,8 @@ def run(arguments: list[str]) -> int:
     """
     global _failures
     _failures = []
-    # The open groups take every argument of their target, those that the file does not mention, too; `++` tells
-    # Hydra so, and `_instantiate` checks them against the target's signature.
+    # The open groups take every argument of their target, also those that the file does not mention; `++`
+    # tells Hydra so, and `_instantiate` checks them against the target's signature.
     sys.argv = ["harness", *(re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", word) for word in arguments)]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own errors and exits; with this it lets them through, to be said better below.
@@ -269,6 +269,11 @@ def _make_estimator(name: str, node: Mapping[str, Any]) -> "Estimator":
     for parameter, values in grid.items():
         if parameter not in known:
             raise UsageError(_unknown(f"estimator.grid.{parameter}", parameter, sorted(known)))
+        if parameter in node:
+            raise UsageError(
+                f"estimator.{parameter}={node[parameter]} is given, but estimator.grid.{parameter}={values} is "
+                f"tried; for one value write estimator.grid.{parameter}=[{node[parameter]}]"
+            )
         if not isinstance(values, Mapping | list) or not values:
             raise UsageError(
                 f"estimator.grid.{parameter}={values!r} is not a list of values; "
