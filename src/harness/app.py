@@ -31,10 +31,13 @@ from harness.errors import UsageError
 from harness.schema import RunSchema
 
 if TYPE_CHECKING:
+    from harness.contrasts import Contrast
     from harness.datasets.recording import Dataset
     from harness.decoder import Estimator
     from harness.decoding import Decoding
-    from harness.evaluation import Scheme
+    from harness.evaluation import Scheme, Scoring
+    from harness.samples import Roi, Signal
+    from harness.tracking import TrackedRun
 
 # Hydra's `_target_` calls anything that can be imported: a configuration from elsewhere is code. Only classes
 # of these packages are built, and of those that the user names in HARNESS_TARGETS ("mylab. otherlab.").
@@ -115,6 +118,91 @@ def _main(config: DictConfig) -> None:
         _failures.append(Failure(tuple(job.overrides.task), error, job.mode == RunMode.MULTIRUN))
 
 
+@dataclass(frozen=True)
+class Request:
+    """What one composed configuration asks for, as plain objects.
+
+    Attributes
+    ----------
+    subject : int
+    dataset, contrast, roi, signal, estimator, scheme, scoring, engine
+        What `harness.decoding.decode` takes.
+    figures : {"auto", "full", "light", "off"}
+    tracking : mapping of str to object
+        See `harness.schema.TrackingSchema`.
+    name : str
+        Name of the run, such as ``sub-2 face_vs_cat vt svc logo``.
+    params : mapping of str to str
+        The group choices and the resolved configuration, flat.
+    config : str
+        The resolved configuration, as YAML.
+    """
+
+    subject: int
+    dataset: "Dataset"
+    contrast: "Contrast"
+    roi: "Roi"
+    signal: "Signal"
+    estimator: "Estimator"
+    scheme: "Scheme"
+    scoring: "Scoring"
+    engine: str
+    figures: Any
+    tracking: Mapping[str, Any]
+    name: str
+    params: Mapping[str, str]
+    config: str
+
+
+def build_request(config: DictConfig, choices: Mapping[str, str]) -> Request:
+    """Check a composed configuration and build the objects that it names.
+
+    Parameters
+    ----------
+    config : DictConfig
+        See `harness.schema.RunSchema`.
+    choices : mapping of str to str
+        The option that was chosen of every group.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    UsageError
+        If a key or a value is not in the vocabulary, or a ``_target_`` may not be built.
+    """
+    from harness.contrasts import make_contrast
+    from harness.decoder import Estimator
+    from harness.evaluation import Scheme, Scoring
+    from harness.samples import Roi, Signal
+
+    asked = _check_config(config)
+    contrast = make_contrast(asked["contrast"]["conditions"])
+    roi = Roi(**asked["roi"])
+    grid = _check_grid(asked["estimator"])
+    model = _instantiate("estimator", asked["estimator"], apart=("grid",))
+    words = {group: choices[group] for group in _groups()}
+    words |= {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
+    return Request(
+        subject=asked["subject"],
+        dataset=_instantiate("dataset", asked["dataset"]),
+        contrast=contrast,
+        roi=roi,
+        signal=Signal(**asked["signal"]),
+        estimator=Estimator(choices["estimator"], model, grid),
+        scheme=Scheme(choices["cv"], _instantiate("cv", asked["cv"])),
+        scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
+        engine=asked["engine"],
+        figures=asked["figures"],
+        tracking=asked["tracking"],
+        name=_run_name(words),
+        params=words | {"engine": asked["engine"], "seed": str(asked["seed"])} | _flatten(asked),
+        config=OmegaConf.to_yaml(config, resolve=True),
+    )
+
+
 def run_job(config: DictConfig) -> "Decoding":
     """Decode what a composed configuration asks for, track it, and show the result.
 
@@ -130,56 +218,40 @@ def run_job(config: DictConfig) -> "Decoding":
     Raises
     ------
     HarnessError
-        If the request, the data or the store make no sense; the run is then FAILED.
+        If the request, the data or the store make no sense; a run that was started is then FAILED.
     """
     start = time.perf_counter()
-    asked = _check_config(config)
-    hydra_config = HydraConfig.get()
-    choices = {group: str(hydra_config.runtime.choices[group]) for group in _groups()}
+    job = HydraConfig.get()
+    several = job.mode == RunMode.MULTIRUN
+    request = build_request(config, job.runtime.choices)
+    figures: Any = ("light" if several else "full") if request.figures == "auto" else request.figures
 
     from harness.artifacts import write_artifacts
-    from harness.contrasts import make_contrast
     from harness.decoding import decode
     from harness.display import Progress, show_decoding
-    from harness.evaluation import Scoring
-    from harness.samples import Roi, Signal
 
-    dataset: Dataset = _instantiate("dataset", asked["dataset"])
-    contrast = make_contrast(asked["contrast"]["conditions"])
-    roi, signal, scoring = Roi(**asked["roi"]), Signal(**asked["signal"]), _tuples(Scoring, asked["scoring"])
-    estimator = _make_estimator(choices["estimator"], asked["estimator"])
-    scheme = _make_scheme(choices["cv"], asked["cv"])
-    several = hydra_config.mode == RunMode.MULTIRUN
-    figures: Any = asked["figures"] if asked["figures"] != "auto" else ("light" if several else "full")
-
-    words = choices | {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
-    params = words | {"engine": asked["engine"], "seed": str(asked["seed"])} | _flatten(asked)
-    name = _run_name(words)
     seconds = {"startup": time.perf_counter() - start}
-    with (
-        _open_run(asked["tracking"], choices["dataset"], name, params) as tracked,
-        Progress(name) as progress,
-    ):
+    with _open_run(request) as tracked, Progress(request.name) as progress:
         decoding = decode(
-            lambda: dataset.load(asked["subject"]),
-            contrast,
-            estimator,
-            scheme,
-            roi,
-            signal,
-            scoring,
-            asked["engine"],
+            lambda: request.dataset.load(request.subject),
+            request.contrast,
+            request.estimator,
+            request.scheme,
+            request.roi,
+            request.signal,
+            request.scoring,
+            request.engine,
             progress,
         )
-        with _artifact_folder(tracked is None, Path(hydra_config.runtime.output_dir)) as folder:
-            progress("figures", 1, 1)
+        progress("figures", 1, 1)
+        with _artifact_folder(tracked is None, Path(job.runtime.output_dir)) as folder:
             begin = time.perf_counter()
-            write_artifacts(decoding, folder, OmegaConf.to_yaml(config, resolve=True), figures)
+            write_artifacts(decoding, folder, request.config, figures)
             seconds |= {**decoding.seconds, "figures": time.perf_counter() - begin}
             if tracked is not None:
                 tracked.finish(decoding, folder, seconds)
             where = str(folder) if tracked is None else tracked.where
-    show_decoding(decoding, name, where, tracked, brief=several)
+    show_decoding(decoding, request.name, where, tracked, brief=several)
     return decoding
 
 
@@ -191,10 +263,9 @@ def _run_name(words: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _open_run(
-    tracking: Mapping[str, Any], dataset: str, name: str, params: Mapping[str, str]
-) -> Iterator[Any]:
+def _open_run(request: Request) -> Iterator["TrackedRun | None"]:
     """Start the tracked run, or none with ``tracking=off``."""
+    tracking = request.tracking
     if tracking["kind"] == "off":
         yield None
         return
@@ -205,9 +276,10 @@ def _open_run(
     store = open_store(
         tracking["uri"] if tracking["kind"] == "server" else None,
         Path(tracking["folder"]),
-        tracking["experiment"] or f"{dataset} decoding",
+        tracking["experiment"] or f"{request.params['dataset']} decoding",
     )
-    with track_run(store, name, params, {"harness.overrides": " ".join(sys.argv[1:])}) as tracked:
+    tags = {"harness.overrides": " ".join(sys.argv[1:])}
+    with track_run(store, request.name, request.params, tags) as tracked:
         yield tracked
 
 
@@ -260,36 +332,31 @@ def _unknown(full: str, key: str, allowed: list[str], what: str = "key") -> str:
     return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{hint}"
 
 
-def _make_estimator(name: str, node: Mapping[str, Any]) -> "Estimator":
-    from harness.decoder import Estimator
-
+def _check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the grid of an estimator's node, if its parameters exist and have values to try."""
     grid = dict(node.get("grid") or {})
-    model = _instantiate("estimator", {key: value for key, value in node.items() if key != "grid"}, ("grid",))
-    known = model.get_params()
+    known = sorted(inspect.signature(_locate("estimator", str(node.get("_target_", "")))).parameters)
     for parameter, values in grid.items():
         if parameter not in known:
-            raise UsageError(_unknown(f"estimator.grid.{parameter}", parameter, sorted(known)))
+            raise UsageError(_unknown(f"estimator.grid.{parameter}", parameter, known))
         if parameter in node:
             raise UsageError(
-                f"estimator.{parameter}={node[parameter]} is given, but estimator.grid.{parameter}={values} is "
-                f"tried; for one value write estimator.grid.{parameter}=[{node[parameter]}]"
+                f"estimator.{parameter}={node[parameter]} is given, and estimator.grid.{parameter}={values} "
+                f"is to be tried; for one value write estimator.grid.{parameter}=[{node[parameter]}]"
             )
         if not isinstance(values, Mapping | list) or not values:
             raise UsageError(
                 f"estimator.grid.{parameter}={values!r} is not a list of values; "
                 f"expected such as estimator.grid.{parameter}=[0.1,1,10]"
             )
-    return Estimator(name, model, grid)
+    return grid
 
 
-def _make_scheme(name: str, node: Mapping[str, Any]) -> "Scheme":
-    from harness.evaluation import Scheme
+def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
+    """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist.
 
-    return Scheme(name, _instantiate("cv", node))
-
-
-def _instantiate(group: str, node: Mapping[str, Any], also_allowed: tuple[str, ...] = ()) -> Any:
-    """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist."""
+    The keys `apart` are none of its arguments.
+    """
     needed = {"dataset": "load", "estimator": "fit", "cv": "split"}[group]
     _check_targets(group, node)
     built = _locate(group, str(node.get("_target_", "")))
@@ -299,9 +366,11 @@ def _instantiate(group: str, node: Mapping[str, Any], also_allowed: tuple[str, .
         )
     arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
     given = {key: value for key, value in node.items() if not str(key).startswith("_")}
-    _check_keys(group, given, [*arguments, *also_allowed])
+    _check_keys(group, given, [*arguments, *apart])
     try:
-        return hydra.utils.instantiate(dict(node), _convert_="all")
+        return hydra.utils.instantiate(
+            {key: value for key, value in node.items() if key not in apart}, _convert_="all"
+        )
     except HydraException as error:
         cause = error.__cause__ or error
         raise UsageError(f"{group}: {node['_target_']} cannot be built: {cause}") from error
@@ -337,12 +406,6 @@ def _locate(where: str, target: str) -> type:
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
         raise UsageError(f"{where}._target_={target!r} is not a class of an allowed package")
     return found
-
-
-def _tuples(record: type, values: Mapping[str, Any]) -> Any:
-    return record(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    )
 
 
 def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
