@@ -298,9 +298,6 @@ def _temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-# From configuration to objects ------------------------------------------------------------------------------
-
-
 def _groups() -> list[str]:
     """Return the groups of options: every field of the schema that holds more than one value."""
     return [

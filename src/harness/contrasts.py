@@ -41,14 +41,14 @@ class Contrast:
         return f"{len(self.classes)}_classes"
 
 
-def make_contrast(conditions: Sequence[str] | Mapping[str, Sequence[str]]) -> Contrast:
+def make_contrast(conditions: Sequence[str | Mapping[str, Sequence[str]]]) -> Contrast:
     """Build a contrast from what the user typed.
 
     Parameters
     ----------
-    conditions : sequence of str, or mapping of str to sequence of str
-        A list makes every condition a class of its own. A mapping groups conditions into named classes:
-        ``{"animate": ["face", "cat"], "inanimate": ["house", "chair"]}``.
+    conditions : sequence of str or mapping
+        A name makes a condition a class of its own; a mapping groups conditions into a named class:
+        ``["face", "house"]``, or ``[{"animate": ["face", "cat"]}, {"inanimate": ["house", "chair"]}]``.
 
     Returns
     -------
@@ -60,19 +60,22 @@ def make_contrast(conditions: Sequence[str] | Mapping[str, Sequence[str]]) -> Co
         If there are fewer than two classes, an empty class, or a condition that is named twice.
     """
     example = "contrast.conditions=[face,house]"
-    if isinstance(conditions, str):
-        raise UsageError(f"contrast.conditions={conditions!r} is one word; expected a list such as {example}")
-    if isinstance(conditions, Mapping):
-        members = {
-            str(name): (group,) if isinstance(group, str) else tuple(str(item) for item in group)
-            for name, group in conditions.items()
-        }
-    else:
-        names = [str(item) for item in conditions]
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise UsageError(f"contrast.conditions={names} names {twice[0]!r} twice; name each one once")
-        members = {name: (name,) for name in names}
+    if isinstance(conditions, str | Mapping):
+        raise UsageError(
+            f"contrast.conditions={conditions!r} is not a list; expected a list such as {example}"
+        )
+    named: list[tuple[str, tuple[str, ...]]] = []
+    for item in conditions:
+        groups = item if isinstance(item, Mapping) else {item: [item]}
+        for name, group in groups.items():
+            members_of = [group] if isinstance(group, str) else group or []
+            named.append((str(name), tuple(str(member) for member in members_of)))
+    members = dict(named)
+    twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
+    if twice:
+        raise UsageError(
+            f"contrast.conditions={[name for name, _ in named]} names {twice[0]!r} twice; name each one once"
+        )
     if len(members) < 2:
         raise UsageError(
             f"contrast.conditions={list(members)} has {len(members)} class(es); at least two are needed, "

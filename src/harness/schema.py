@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-MISSING = "???"  # what OmegaConf reads as "must be given"
-
 
 class Engine(Enum):
     """Whose Decoder fits and predicts."""
@@ -50,16 +48,16 @@ class TrackingKind(Enum):
 
 @dataclass
 class ContrastSchema:
-    """Classes: a list of conditions, or a mapping of class names to lists of conditions."""
+    """Classes: conditions, or ``{name: [conditions]}``; see `harness.contrasts.make_contrast`."""
 
-    conditions: Any = MISSING
+    conditions: list[Any] = field(default_factory=list)
 
 
 @dataclass
 class RoiSchema:
     """See `harness.samples.Roi`."""
 
-    mask: str = MISSING
+    mask: str = "vt"
     screening_percentile: float = 20.0
 
 

@@ -1,0 +1,163 @@
+"""The vocabulary: every option composes and runs; everything outside of it is refused in one message."""
+
+import tomllib
+from pathlib import Path
+
+import harness.conf
+import pytest
+from sklearn.svm import LinearSVC
+
+from harness.app import ALLOWED_TARGETS
+from harness.decoding import decode
+from harness.errors import UsageError
+
+CONF = Path(harness.conf.__path__[0])
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
+OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+# Real data and servers cannot be had everywhere; these two are composed and built, not run.
+NOT_RUN = {("dataset", "haxby"), ("tracking", "server")}
+SLOW = {"logistic", "logistic_liblinear", "all8", "animate_vs_inanimate", "svc_l1", "brain"}
+
+
+def test_every_folder_of_options_is_in_the_wheel():
+    pyproject = Path(__file__).parents[1] / "pyproject.toml"
+    packages = tomllib.loads(pyproject.read_text())["tool"]["setuptools"]["packages"]
+    assert {f"harness.conf.{group}" for group in GROUPS} == {
+        name for name in packages if name.startswith("harness.conf.")
+    }
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_says_what_it_is(group, option):
+    first = (CONF / group / f"{option}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 20
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        pytest.param(group, option, marks=[pytest.mark.slow] if option in SLOW else [])
+        for group, option in OPTIONS
+    ],
+)
+def test_every_option_composes_builds_and_runs_once(compose, simulated_cache, group, option):
+    request = compose(
+        f"{group}={option}", *([] if group == "cv" else ["cv=holdout30"]), "scoring.inner_folds=2"
+    )
+    assert option in request.params[group] or group in ("contrast", "roi")
+    if (group, option) in NOT_RUN:
+        return
+    decoding = decode(
+        lambda: request.dataset.load(request.subject),
+        request.contrast,
+        request.estimator,
+        request.scheme,
+        request.roi,
+        request.signal,
+        request.scoring,
+        request.engine,
+    )
+    assert decoding.folds["test_accuracy"].between(0, 1).all()
+    assert (len(decoding.weights) == 0) == request.estimator.is_dummy
+    has_c = any(name.startswith("best_C") for name in decoding.folds)
+    assert has_c == (
+        request.estimator.name in {"svc", "svc_liblinear", "svc_l1"} | {"logistic", "logistic_liblinear"}
+    )
+
+
+def test_defaults_are_the_tutorials(compose):
+    request = compose()
+    assert request.name == "sub-2 face_vs_cat vt svc logo"
+    assert request.contrast.classes == ("face", "cat")
+    assert request.scoring.select == "roc_auc"
+    assert request.scoring.inner_folds == 10
+    assert request.engine == "harness"
+    assert request.params["signal"] == "tutorial"
+
+
+def test_run_name_says_what_is_unusual(compose):
+    request = compose(
+        "signal=per_run", "contrast.conditions=[house,shoe]", "roi.mask=/data/my_roi.nii.gz", "subject=3"
+    )
+    assert request.name == "sub-3 house_vs_shoe my_roi svc logo per_run"
+
+
+def test_conditions_can_be_a_list_or_groups(compose):
+    request = compose("contrast=animate_vs_inanimate", "contrast.conditions=[{living:[face,cat]},shoe]")
+    assert request.contrast.members == {"living": ("face", "cat"), "shoe": ("shoe",)}
+
+
+def test_estimator_takes_arguments_that_its_file_does_not_mention(compose):
+    model = compose("++estimator.class_weight=balanced", "estimator.grid.C=[0.5]").estimator
+    assert isinstance(model.model, LinearSVC)
+    assert model.model.class_weight == "balanced"
+    assert model.grid == {"C": [0.5]}
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("+contrast.foo=1", ["contrast.foo", "conditions"]),
+        ("+foo=1", ["'foo'", "subject", "estimator"]),
+        ("++estimator.Cx=1", ["estimator.Cx", "max_iter", "Did you mean 'C'"]),
+        ("++estimator.grid.D=[1]", ["estimator.grid.D", "tol"]),
+        ("++estimator.grid.C=3", ["estimator.grid.C=3", "[0.1,1,10]"]),
+        ("++estimator.C=3", ["estimator.C=3", "estimator.grid.C=[3]"]),
+        ("++cv.foo=1", ["cv.foo"]),
+        ("++dataset.sede=1", ["dataset.sede", "Did you mean 'seed'"]),
+        ("roi.screening_percentile=0", ["roi.screening_percentile=0", "100"]),
+        ("contrast.conditions=[face]", ["at least two"]),
+        ("cv._target_=sklearn.svm.LinearSVC", ["no method 'split'"]),
+        ("dataset._target_=sklearn.svm.LinearSVC", ["no method 'load'"]),
+        ("estimator._target_=sklearn.svm.LinearSVCC", ["cannot be imported"]),
+    ],
+)
+def test_wrong_requests_name_key_value_and_remedy(compose, override, parts):
+    with pytest.raises(UsageError) as error:
+        compose(override)
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "subprocess.run",
+        "builtins.eval",
+        "sklearnevil.Thing",
+        "sklearn.os.system",
+        "harness.app.os.system",
+        "harness.app.sys.exit",
+        "harness.provenance.subprocess.run",
+        "harness.app.Path",
+        "sklearn.show_versions",
+    ],
+)
+@pytest.mark.parametrize("group", ["estimator", "cv", "dataset"])
+def test_only_classes_of_allowed_packages_are_built(compose, group, target):
+    with pytest.raises(UsageError, match="_target_"):
+        compose(f"{group}._target_={target}")
+
+
+def test_nested_targets_are_checked_too(compose):
+    with pytest.raises(UsageError, match="not of an allowed package"):
+        compose("++estimator.class_weight={_target_:os.getcwd}")
+
+
+def test_users_can_allow_their_own_package(compose, monkeypatch, tmp_path):
+    (tmp_path / "mylab_decoders.py").write_text(
+        "from sklearn.svm import LinearSVC\nclass OurSVC(LinearSVC):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    target = "estimator._target_=mylab_decoders.OurSVC"
+    with pytest.raises(UsageError, match="HARNESS_TARGETS"):
+        compose(target)
+    monkeypatch.setenv("HARNESS_TARGETS", "mylab_decoders")
+    assert type(compose(target).estimator.model).__name__ == "OurSVC"
+
+
+def test_allowed_prefixes_end_with_a_dot():
+    """Without it, `sklearnevil` would pass for `sklearn`."""
+    assert all(prefix.endswith(".") for prefix in ALLOWED_TARGETS)
