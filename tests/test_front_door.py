@@ -1,0 +1,265 @@
+"""Through the front door: processes as a user starts them, from another folder, read back by MLflow."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+
+def harness(folder, *arguments, check=True, **environment):
+    """Run ``python -m harness`` in a folder and return the finished process."""
+    process = subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if check:
+        assert process.returncode == 0, process.stdout + process.stderr
+    return process
+
+
+def read_runs(folder):
+    """Return the client of a folder's store and its runs, the newest first."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlruns' / 'mlflow.db').as_posix()}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client, client.search_runs(experiments)
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory):
+    """The README's first command, in an empty folder."""
+    folder = tmp_path_factory.mktemp("first command")
+    process = harness(folder, "estimator=svc", "cv=logo")
+    client, (run,) = read_runs(folder)
+    return folder, process, client, run
+
+
+def test_first_command_is_tracked_as_finished(one_run):
+    _, _, client, run = one_run
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "sub-2 face_vs_cat vt svc logo"
+    assert client.get_experiment(run.info.experiment_id).name == "simulated decoding"
+
+
+def test_metrics_have_one_step_per_fold_and_summaries(one_run):
+    _, _, client, run = one_run
+    for key in ("test/accuracy", "test/balanced_accuracy", "test/roc_auc", "selected/roc_auc", "best_C"):
+        assert [item.step for item in client.get_metric_history(run.info.run_id, key)] == list(
+            range(1, 13)
+        ), key
+    history = [item.value for item in client.get_metric_history(run.info.run_id, "test/accuracy")]
+    assert run.data.metrics["test_accuracy_mean"] == pytest.approx(np.mean(history))
+    assert run.data.metrics["test_accuracy_std"] == pytest.approx(np.std(history, ddof=1))
+    assert run.data.metrics["train_accuracy"] == 1.0
+    assert {"seconds/data", "seconds/decoding", "seconds/figures"} <= set(run.data.metrics)
+
+
+def test_params_hold_choices_and_configuration(one_run):
+    _, _, _, run = one_run
+    params = run.data.params
+    asked = {
+        "dataset": "simulated",
+        "subject": "2",
+        "contrast": "face_vs_cat",
+        "roi": "vt",
+        "estimator": "svc",
+    }
+    assert {name: params[name] for name in asked} == asked
+    assert params["config.estimator.grid.C"] == "[1.0, 10.0, 100.0]"
+    assert params["config.cv._target_"] == "sklearn.model_selection.LeaveOneGroupOut"
+
+
+def test_tags_and_input_say_where_the_result_comes_from(one_run):
+    _, _, _, run = one_run
+    tags = run.data.tags
+    for name in ("nilearn", "scikit-learn", "numpy", "python"):
+        assert tags[f"harness.version.{name}"]
+    assert all(len(tags[f"harness.digest.{file}"]) == 64 for file in ("bold", "labels", "mask"))
+    assert tags["harness.weights.positive"] == "face"
+    assert tags["harness.warnings"] == "0"
+    assert "SIMULATED" in tags["mlflow.note.content"]
+    (dataset,) = [item.dataset for item in run.inputs.dataset_inputs]
+    assert dataset.name == "simulated subject 2"
+    assert tags["harness.digest.bold"].startswith(dataset.digest)
+
+
+def test_artifacts_are_complete(one_run):
+    folder, _, client, run = one_run
+    files = {item.path: item.file_size for item in client.list_artifacts(run.info.run_id)}
+    assert set(files) == {
+        "folds.csv",
+        "predictions.csv",
+        "config.yaml",
+        "environment.txt",
+        "confusion.png",
+        "weights_face_vs_cat.nii.gz",
+        "weights_sd_face_vs_cat.nii.gz",
+        "weights_face_vs_cat.png",
+        "weights_face_vs_cat.html",
+    }
+    assert all(size > 0 for size in files.values())
+    home = folder / "mlruns" / "artifacts" / run.info.run_id / "artifacts"
+    folds = pd.read_csv(home / "folds.csv")
+    assert folds["fold"].tolist() == list(range(1, 13))
+    assert folds["runs_held_out"].tolist() == list(range(12))
+    assert (folds["n_train"] + folds["n_test"] == 216).all()
+    predictions = pd.read_csv(home / "predictions.csv")
+    assert len(predictions) == 216
+    right = (predictions["predicted"] == predictions["class"]).groupby(predictions["fold"]).mean()
+    np.testing.assert_allclose(right, folds["test_accuracy"])
+    says_face = predictions["decision_value"] > 0
+    assert (predictions["predicted"][says_face] == "face").all()
+    weights = nib.load(home / "weights_face_vs_cat.nii.gz")
+    cache = Path(os.environ["HARNESS_CACHE"])
+    mask = nib.load(next(cache.glob("simulated-*/haxby2001/subj2/mask4_vt.nii.gz")))
+    np.testing.assert_array_equal(weights.affine, mask.affine)
+    np.testing.assert_array_equal(np.asarray(weights.dataobj) != 0, np.asarray(mask.dataobj) != 0)
+
+
+def test_nothing_is_written_outside_mlruns(one_run):
+    folder, _, _, _ = one_run
+    assert [path.name for path in folder.iterdir()] == ["mlruns"]
+
+
+def test_terminal_shows_scores_files_and_the_way_on(one_run):
+    _, process, _, run = one_run
+    for text in ("sub-2 face_vs_cat vt svc logo", "mean", "SIMULATED", "dataset=haxby", "harness compare"):
+        assert text in process.stdout, text
+    assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
+    assert run.info.run_id in process.stdout
+    assert process.stderr == ""
+
+
+def test_multirun_keeps_going_past_a_failure(tmp_path, tiny_subject):
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "cv=logo", "scoring.inner_folds=3"]
+    process = harness(
+        tmp_path,
+        "-m",
+        *asked,
+        "subject=1",
+        "contrast.conditions=[face,cat],[face,shoe],[cat,house]",
+        check=False,
+    )
+    assert process.returncode == 1
+    client, runs = read_runs(tmp_path)
+    status = {run.data.params["contrast"]: run.info.status for run in runs}
+    assert status == {"face_vs_cat": "FINISHED", "face_vs_shoe": "FAILED", "cat_vs_house": "FINISHED"}
+    failed = next(run for run in runs if run.info.status == "FAILED")
+    assert [item.path for item in client.list_artifacts(failed.info.run_id)] == ["error.txt"]
+    assert "'shoe' has no volumes" in failed.data.tags["harness.error"]
+    assert not failed.data.metrics
+    assert "1 failed:" in process.stderr
+    assert "Traceback" not in process.stderr
+    finished = next(run for run in runs if run.info.status == "FINISHED")
+    files = {item.path for item in client.list_artifacts(finished.info.run_id)}
+    assert not any(name.endswith(".html") for name in files), "a multirun draws lightly"
+
+
+def test_wrong_option_is_a_usage_error_and_leaves_no_run(tmp_path):
+    process = harness(tmp_path, "estimator=svm", check=False)
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: unknown option 'estimator=svm'")
+    assert "Did you mean 'svc'?" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_tracking_off_keeps_files_and_no_store(tmp_path, tiny_subject):
+    process = harness(
+        tmp_path,
+        "dataset=haxby",
+        f"dataset.data_dir={tiny_subject()}",
+        "subject=1",
+        "scoring.inner_folds=3",
+        "tracking=off",
+        "figures=off",
+        "estimator=dummy",
+    )
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+    (folds,) = tmp_path.glob("mlruns/hydra/**/folds.csv")
+    assert str(folds.parent) in process.stdout
+    table = pd.read_csv(folds)
+    assert not [name for name in table if name.startswith("best_")], "a dummy has no C"
+    assert not list(folds.parent.glob("weights*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_interrupted_run_is_killed_not_running(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "estimator=logistic_liblinear", "contrast=all8"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if (tmp_path / "mlruns" / "mlflow.db").exists() and any(
+            run.info.status == "RUNNING" for run in read_runs_if_ready(tmp_path)
+        ):
+            break
+        time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    _, (run,) = read_runs(tmp_path)
+    assert run.info.status == "KILLED"
+
+
+def read_runs_if_ready(folder):
+    try:
+        return read_runs(folder)[1]
+    except Exception:  # the store is being made
+        return []
+
+
+def test_help_answers_without_the_heavy_packages(tmp_path):
+    code = (
+        "import sys; from harness.app import run\n"
+        "try:\n    run(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'nilearn', 'sklearn', 'mlflow', 'matplotlib', 'pandas', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 0, process.stderr
+    for text in ("estimator: dummy, lda, logistic", "python -m harness compare", "subject: 2"):
+        assert text in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "text"),
+    [
+        (["compar"], 2, "Did you mean 'compare'?"),
+        (["compare"], 1, "no runs yet"),
+        (["ui"], 1, "no runs yet"),
+        (["compare", "--mots", "3"], 2, "unrecognized arguments"),
+    ],
+)
+def test_verbs_refuse_in_one_message(tmp_path, arguments, status, text):
+    process = harness(tmp_path, *arguments, check=False)
+    assert process.returncode == status
+    assert text in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_compare_lays_runs_side_by_side(one_run):
+    folder, _, _, run = one_run
+    process = harness(folder, "compare", "--csv", "table.csv")
+    assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
+    table = pd.read_csv(folder / "table.csv")
+    (folder / "table.csv").unlink()
+    assert table["estimator"].tolist() == ["svc"]
+    np.testing.assert_allclose(table["test_accuracy_mean"], run.data.metrics["test_accuracy_mean"])

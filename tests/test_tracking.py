@@ -1,0 +1,139 @@
+"""The run store: made once however many processes start, and honest about runs that do not end well."""
+
+import multiprocessing
+
+import pytest
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from harness.comparison import compare_runs, open_local_store
+from harness.errors import DataError, TrackingError
+from harness.tracking import MAX_METRICS, MAX_TAG, TrackedRun, local_uri, open_store, track_run
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return open_store(None, tmp_path_factory.mktemp("store") / "mlruns", "tests")
+
+
+def fetch(store, run):
+    return store.client.get_run(run.run_id)
+
+
+def test_local_store_lives_in_its_folder(store):
+    assert (store.folder / "mlflow.db").is_file()
+    experiment = store.client.get_experiment(store.experiment_id)
+    assert experiment.name == "tests"
+    assert experiment.artifact_location == (store.folder / "artifacts").as_uri()
+
+
+def test_opening_again_finds_the_same_experiment(store):
+    assert open_store(None, store.folder, "tests").experiment_id == store.experiment_id
+
+
+def open_and_start(folder, results):
+    store = open_store(None, folder, "together")
+    run = TrackedRun(store, "one of many", {}, {})
+    store.client.set_terminated(run.run_id, "FINISHED")
+    results.put(store.experiment_id)
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_on_a_fresh_store_lose_no_run(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=open_and_start, args=(tmp_path / "mlruns", results)) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    experiments = {results.get(timeout=120) for _ in workers}
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    (experiment,) = experiments
+    runs = MlflowClient(tracking_uri=local_uri(tmp_path / "mlruns")).search_runs([experiment])
+    assert len(runs) == 6
+
+
+def test_run_is_running_until_it_is_finished(store):
+    run = TrackedRun(store, "a name", {"estimator": "svc"}, {"harness.overrides": "x"})
+    started = fetch(store, run)
+    assert started.info.status == "RUNNING"
+    assert started.info.run_name == "a name"
+    assert started.data.tags["mlflow.source.name"] == "harness"
+    assert started.data.tags["mlflow.user"]
+    store.client.set_terminated(run.run_id, "FINISHED")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DataError("a file is broken"), "FAILED"),
+        (ZeroDivisionError("a bug"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+    ],
+)
+def test_run_that_does_not_end_well_says_so_and_why(store, error, status):
+    with pytest.raises(type(error)), track_run(store, "bad", {"estimator": "svc"}, {}) as run:
+        raise error
+    ended = fetch(store, run)
+    assert ended.info.status == status
+    assert ended.data.params == {"estimator": "svc"}
+    assert ended.data.tags["harness.error"] == (str(error) or "KeyboardInterrupt")
+    text = store.client.download_artifacts(run.run_id, "error.txt")
+    with open(text, encoding="utf-8") as stream:  # noqa: PTH123  MLflow returns a str
+        assert type(error).__name__ in stream.read()
+
+
+def test_more_metrics_than_a_batch_holds_are_all_logged(store):
+    run = TrackedRun(store, "many", {f"p{n}": "x" for n in range(250)}, {})
+    metrics = [Metric("score", float(step), 0, step) for step in range(MAX_METRICS + 5)]
+    run._log(metrics, run._params, {})
+    assert len(store.client.get_metric_history(run.run_id, "score")) == MAX_METRICS + 5
+    assert len(fetch(store, run).data.params) == 250
+
+
+def test_long_tags_are_cut_rather_than_refused(store):
+    run = TrackedRun(store, "long", {}, {"harness.long": "x" * 20_000})
+    assert len(fetch(store, run).data.tags["harness.long"]) <= MAX_TAG
+
+
+def test_store_that_cannot_be_made_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrackingError, match=r"tracking\.folder=.*tracking=off"):
+        open_store(None, tmp_path / "file" / "mlruns", "tests")
+
+
+def test_damaged_store_is_one_message(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"this is not a database, and long enough not to be empty" * 100)
+    with pytest.raises(TrackingError, match="cannot be used"):
+        open_store(None, tmp_path, "tests")
+
+
+def test_server_that_is_not_there_is_one_message(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
+        open_store("http://127.0.0.1:9", tmp_path, "tests")
+
+
+def test_deleted_experiment_is_named_with_its_remedy(tmp_path):
+    store = open_store(None, tmp_path / "mlruns", "gone")
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        open_store(None, tmp_path / "mlruns", "gone")
+
+
+def test_store_that_fails_while_a_run_is_written_is_one_message(store):
+    with pytest.raises(TrackingError, match="disk is full"), track_run(store, "full", {}, {}) as run:
+        raise MlflowException("disk is full")
+    assert fetch(store, run).info.status == "FAILED"
+
+
+def test_comparison_of_an_empty_folder_says_how_to_start(tmp_path):
+    with pytest.raises(TrackingError, match="python -m harness"):
+        open_local_store(tmp_path)
+
+
+def test_comparison_refuses_an_unknown_experiment(store):
+    with pytest.raises(TrackingError, match=r"there are: .*tests"):
+        compare_runs(store.uri, "tset")
