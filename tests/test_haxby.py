@@ -43,7 +43,7 @@ def test_the_real_labels_of_every_subject(shared_data, subject):
 
 
 fields = st.sampled_from(
-    "face cat rest scissors 0 1 11 -1 1.0 1.5 1e2 1e300 nan NaN NA null inf -inf True 0x1 1_0 ١ "
+    "face cat rest scissors 0 1 11 -1 1.0 1.5 1e2 1e300 nan NaN NA null inf -inf True 0x1 1_0 \u0661 "
     "99999999999999999999 labels chunks".split()
 ) | st.text(alphabet="ab1\"'#,;\\.-é\x00", min_size=1, max_size=3)
 lines = st.lists(fields, max_size=4).flatmap(
