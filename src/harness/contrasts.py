@@ -84,6 +84,12 @@ def make_contrast(conditions: Sequence[str | Mapping[str, Sequence[str]]]) -> Co
     empty = [name for name, group in members.items() if not group]
     if empty:
         raise UsageError(f"contrast.conditions: class {empty[0]!r} has no conditions; name at least one")
+    for name, group in members.items():
+        repeated = [condition for condition, count in Counter(group).items() if count > 1]
+        if repeated:
+            raise UsageError(
+                f"contrast.conditions: class {name!r} names {repeated[0]!r} twice; name each one once"
+            )
     contrast = Contrast(members)
     shared = [name for name, count in Counter(contrast.conditions).items() if count > 1]
     if shared:

@@ -25,6 +25,7 @@ from harness.samples import Preparation, zscore
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
+DUMMY_STRATEGIES = ("most_frequent", "prior", "stratified")
 MIN_VOXELS_FOR_SCREENING = 100  # nilearn screens only above this
 
 
@@ -46,6 +47,13 @@ class Estimator:
     name: str
     model: ClassifierMixin
     grid: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.is_dummy and self.model.strategy not in DUMMY_STRATEGIES:
+            raise UsageError(
+                f"estimator={self.name}: a DummyClassifier with strategy={self.model.strategy!r} is none that "
+                f"nilearn's Decoder knows; expected one of {', '.join(DUMMY_STRATEGIES)}"
+            )
 
     @property
     def is_dummy(self) -> bool:
@@ -75,6 +83,8 @@ class FittedDecoder:
         Mean intercepts over folds.
     prior : ndarray of shape (n_problems, 2), or None with weights
         Share of the rest and of the class among the training volumes, for a dummy.
+    guesses : bool
+        Whether a dummy draws classes by their shares, rather than always naming the most frequent one.
     zscore : {"own", "train"} or None
         How volumes are standardised before they are predicted.
     location, scale : ndarray of shape (n_voxels,), or None
@@ -88,6 +98,7 @@ class FittedDecoder:
     coef_sd: np.ndarray | None
     intercept: np.ndarray | None
     prior: np.ndarray | None
+    guesses: bool = False
     zscore: str | None = None
     location: np.ndarray | None = None
     scale: np.ndarray | None = None
@@ -133,11 +144,14 @@ class FittedDecoder:
         return X.astype(np.float64)
 
     def _guess(self, n_samples: int) -> np.ndarray:
-        # nilearn re-seeds for every prediction, so that a dummy's guesses are the same in every fold.
         assert self.prior is not None
         shares = self.prior[0] if len(self.prior) == 1 else self.prior[:, 1]
-        guesses = np.random.default_rng(0).multinomial(1, shares, size=n_samples)
-        return guesses[:, 1] - guesses[:, 0] if len(self.prior) == 1 else guesses
+        if self.guesses:
+            # nilearn re-seeds for every prediction, so that a dummy's guesses are the same in every fold.
+            named = np.random.default_rng(0).multinomial(1, shares, size=n_samples)
+        else:
+            named = np.tile(np.eye(len(shares), dtype=int)[shares.argmax()], (n_samples, 1))
+        return named[:, 1] - named[:, 0] if len(self.prior) == 1 else named
 
 
 def training_moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -219,6 +233,7 @@ def fit_decoder(
         if has_weights
         else None,
         prior=None if has_weights else np.array([[fit.prior for fit in fold] for fold in best]).mean(axis=0),
+        guesses=estimator.is_dummy and estimator.model.strategy == "stratified",
         zscore=preparation.zscore,
         location=moments[0],
         scale=moments[1],

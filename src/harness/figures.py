@@ -149,7 +149,10 @@ def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
 
 def _threshold(image: nib.Nifti1Image) -> float:
     sizes = np.abs(np.asarray(image.dataobj))
-    return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) if (sizes > 0).any() else 0.0
+    if not sizes.any():
+        return 0.0
+    # nilearn leaves out what equals the threshold: just below it, a map of one voxel still shows that voxel.
+    return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) * (1 - 1e-6)
 
 
 def _pyplot():  # type: ignore[no-untyped-def]

@@ -199,6 +199,8 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
         If a file is missing or damaged, the files do not fit each other, or no voxel is usable.
     DesignError
         If a condition has no volumes.
+    UsageError
+        If screening leaves no voxel.
     """
     # The question is checked before the image is read: a misspelt condition must not cost a minute.
     conditions = recording.labels["condition"].to_numpy(dtype=str)
@@ -218,6 +220,12 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
     data = masked.data if usable.all() else masked.data[:, usable]
     if signal.detrend or signal.zscore == "run":
         data = _clean_runs(data, runs, signal)
+    screening = screening_of_mask(roi.screening_percentile, mask, affine)
+    if mask.sum() * screening < 100:
+        raise UsageError(
+            f"roi.screening_percentile={roi.screening_percentile} leaves none of the {mask.sum()} voxels of "
+            f"{mask_file}; choose a larger percentage (100 keeps every voxel)"
+        )
     return Samples(
         X=np.ascontiguousarray(data[volumes]),
         y=y,
@@ -227,7 +235,7 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
         contrast=contrast,
         preparation=Preparation(
             zscore=signal.zscore if signal.zscore in ("own", "train") else None,
-            screening_percentile=screening_of_mask(roi.screening_percentile, mask, affine),
+            screening_percentile=screening,
         ),
         mask=mask,
         affine=affine,

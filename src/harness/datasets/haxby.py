@@ -5,6 +5,7 @@ References
 Haxby, Gobbini, Furey, Ishai, Schouten, Pietrini (2001), Science 293:2425-2430, doi:10.1126/science.1063736
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,24 +159,28 @@ def read_labels(file: Path) -> pd.DataFrame:
         If it is not such a table, or a row is incomplete.
     """
     try:
-        table = pd.read_csv(file, sep=r"\s+", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise DataError(f"{file} cannot be read as a table: {_first_line(error)}") from error
-    if list(table.columns) != ["labels", "chunks"]:
-        raise DataError(
-            f"{file} has the columns {list(table.columns)}; expected 'labels chunks' in the first line"
-        )
-    if table.empty:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # a file that is not text raises a ValueError
+        raise DataError(f"{file} cannot be read as text: {_first_line(error)}") from error
+    # Not pandas: it takes a third word for an index, quotes for more than themselves, and skips empty lines.
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    header = lines[0][1] if lines else []
+    if header != ["labels", "chunks"]:
+        raise DataError(f"{file} has the columns {header[:5]}; expected 'labels chunks' in the first line")
+    if len(lines) == 1:
         raise DataError(f"{file} has a header and no rows; expected one row per volume")
-    run = pd.to_numeric(table["chunks"], errors="coerce")
-    wrong = run.isna() | (run % 1 != 0) | (table["labels"] == "")
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise DataError(
-            f"{file}, line {row + 2}: {' '.join(table.iloc[row].astype(str))!r}; "
-            "expected a condition and a whole number, such as 'face 0'"
-        )
-    return pd.DataFrame({"condition": table["labels"], "run": run.astype(int)})
+    for number, words in lines[1:]:
+        if len(words) != 2 or not re.fullmatch("[0-9]{1,9}", words[1]):
+            raise DataError(
+                f"{file}, line {number}: {' '.join(words)[:60]!r}; "
+                "expected a condition and a whole number, such as 'face 0'"
+            )
+    return pd.DataFrame(
+        {
+            "condition": [condition for _, (condition, _) in lines[1:]],
+            "run": [int(run) for _, (_, run) in lines[1:]],
+        }
+    )
 
 
 def _why(error: BaseException) -> str:

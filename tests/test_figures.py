@@ -1,0 +1,158 @@
+"""Pictures: of the right size, not blank, in the right colours, with the right words."""
+
+import re
+from dataclasses import replace
+
+import matplotlib
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import LeaveOneGroupOut
+
+from harness.contrasts import make_contrast
+from harness.datasets.haxby import read_subject
+from harness.decoder import Estimator
+from harness.decoding import decode
+from harness.evaluation import Scheme, Scoring
+from harness.figures import draw_confusion, draw_weights, write_weights_view
+
+LDA = Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+
+@pytest.fixture(scope="module")
+def decode_tiny(tiny_subject):
+    def decode_tiny(shape=(6, 5, 4), conditions=("cat", "face"), anat=False):
+        folder = tiny_subject(shape=shape) / "haxby2001"
+        if anat:
+            values = np.random.default_rng(3).normal(100, 20, shape).astype(np.float32)
+            affine = nib.load(folder / "mask.nii.gz").affine
+            nib.save(nib.Nifti1Image(values, affine), folder / "subj1" / "anat.nii.gz")
+        return decode(
+            lambda: read_subject(folder, 1, dataset="haxby"),
+            make_contrast(list(conditions)),
+            LDA,
+            Scheme("logo", LeaveOneGroupOut()),
+            scoring=Scoring(inner_folds=2),
+        )
+
+    return decode_tiny
+
+
+@pytest.fixture(scope="module", params=["mean volume", "anatomy", "single slice"])
+def decoding(request, decode_tiny):
+    return {
+        "mean volume": lambda: decode_tiny(),
+        "anatomy": lambda: decode_tiny(anat=True),
+        "single slice": lambda: decode_tiny(shape=(12, 10, 1)),
+    }[request.param]()
+
+
+def read_png(file):
+    return matplotlib.image.imread(file)[..., :3]
+
+
+def count_colours(picture):
+    """Count clearly red and clearly blue pixels."""
+    red, _, blue = np.moveaxis(picture, -1, 0)
+    return int((red - blue > 0.2).sum()), int((blue - red > 0.2).sum())
+
+
+def only_one_voxel(weights, value):
+    data = np.zeros(weights.mean.shape, dtype=np.float32)
+    data[tuple(size // 2 for size in data.shape)] = value
+    return replace(weights, mean=nib.Nifti1Image(data, weights.mean.affine))
+
+
+def read_words(draw, file):
+    """Draw as SVG with its words as words."""
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw(file)
+    return re.findall(r"<text[^>]*>([^<]*)</text>", file.read_text())
+
+
+def test_weights_are_drawn_in_both_colours(decoding, tmp_path):
+    file = tmp_path / "weights.png"
+    draw_weights(decoding, decoding.weights[0], file)
+    picture = read_png(file)
+    flat = 1 in decoding.weights[0].mean.shape
+    assert picture.shape[:2] == ((506, 880) if flat else (462, 1045))  # inches times 110 dots
+    red, blue = count_colours(picture)
+    assert red > 100
+    assert blue > 100
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_red_is_evidence_for_the_positive_class(decoding, tmp_path, value):
+    file = tmp_path / "weights.png"
+    draw_weights(decoding, only_one_voxel(decoding.weights[0], value), file)
+    picture = read_png(file)
+    red, blue = count_colours(picture[:, : picture.shape[1] * 4 // 5])  # the colour bar has both
+    assert (red > 100, blue > 100) == (value > 0, value < 0)
+
+
+def test_the_words_on_the_weights_say_which_class_is_positive(decoding, tmp_path):
+    words = " ".join(
+        read_words(lambda file: draw_weights(decoding, decoding.weights[0], file), tmp_path / "weights.svg")
+    )
+    assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
+    assert "red: evidence for cat; blue: for face" in words
+
+
+@pytest.mark.filterwarnings("ignore:empty mask")
+def test_weights_of_which_none_is_left_can_be_drawn(decoding, tmp_path):
+    nothing = only_one_voxel(decoding.weights[0], 0.0)
+    draw_weights(decoding, nothing, tmp_path / "weights.png")
+    write_weights_view(decoding, nothing, tmp_path / "weights.html")
+    assert max(count_colours(read_png(tmp_path / "weights.png"))) < 5000
+    assert "positive: cat" in (tmp_path / "weights.html").read_text()
+
+
+def test_the_page_has_a_title_that_says_which_class_is_positive(decoding, tmp_path):
+    file = tmp_path / "weights.html"
+    write_weights_view(decoding, decoding.weights[0], file)
+    page = file.read_text()
+    assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in page
+    assert len(page) > 100_000  # the viewer itself is inside, so that the page needs no connection
+
+
+@pytest.mark.parametrize("conditions", [("cat", "face"), ("house", "face", "cat")], ids=len)
+def test_confusion_has_every_class_and_count(decode_tiny, tmp_path, conditions):
+    decoding = decode_tiny(conditions=conditions)
+    words = read_words(lambda file: draw_confusion(decoding, file), tmp_path / "confusion.svg")
+    assert "held-out volumes, logo" in words
+    assert {"shown", "predicted"} <= set(words)
+    for name in conditions:
+        assert words.count(name) == 2  # a row and a column
+    numbers = [int(word) for word in words if word.isdigit()]
+    shown = decoding.predictions["class"].to_numpy()
+    predicted = decoding.predictions["predicted"].to_numpy()
+    assert numbers == [
+        ((shown == row) & (predicted == col)).sum() for row in conditions for col in conditions
+    ]
+
+
+def test_confusion_is_darkest_on_the_diagonal_where_all_is_right(decode_tiny, tmp_path):
+    decoding = replace(decode_tiny(), confusion=np.diag([16, 16]))
+    file = tmp_path / "confusion.png"
+    draw_confusion(decoding, file)
+    picture = read_png(file)
+    assert picture.shape[:2] == (445, 495)
+    dark_blue = (picture[..., 2] - picture[..., 0] > 0.25) & (picture[..., 0] < 0.2)
+    rows, columns = np.nonzero(dark_blue)
+    middle_row, middle_column = np.median(rows), np.median(columns)
+    # Dark where row and column are on the same side of the middle: upper left and lower right.
+    same_side = (rows < middle_row) == (columns < middle_column)
+    assert dark_blue.mean() > 0.1
+    assert same_side.mean() > 0.95
+
+
+def test_nothing_is_left_open_and_no_window_is_needed(decode_tiny, tmp_path):
+    import matplotlib.pyplot as plt
+
+    decoding = decode_tiny()
+    draw_confusion(decoding, tmp_path / "confusion.png")
+    draw_weights(decoding, decoding.weights[0], tmp_path / "weights.png")
+    assert plt.get_fignums() == []
+    assert matplotlib.get_backend().lower() == "agg"
