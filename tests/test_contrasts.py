@@ -15,7 +15,7 @@ def test_the_first_condition_is_the_first_class_whatever_the_alphabet_says():
 
 
 def test_groups_of_conditions_are_one_class():
-    contrast = make_contrast({"animate": ["face", "cat"], "inanimate": "house"})
+    contrast = make_contrast([{"animate": ["face", "cat"], "inanimate": "house"}])
     assert contrast.classes == ("animate", "inanimate")
     assert contrast.conditions == ("face", "cat", "house")
     assert contrast.members["inanimate"] == ("house",)
@@ -28,7 +28,7 @@ def test_groups_of_conditions_are_one_class():
         (["cat", "face"], "cat_vs_face"),
         (["face", "cat", "house"], "face_vs_cat_vs_house"),
         (["face", "cat", "house", "chair"], "4_classes"),
-        ({"animate": ["face", "cat"], "inanimate": ["house", "chair"]}, "animate_vs_inanimate"),
+        ([{"animate": ["face", "cat"], "inanimate": ["house", "chair"]}], "animate_vs_inanimate"),
     ],
 )
 def test_name(conditions, name):
@@ -38,14 +38,14 @@ def test_name(conditions, name):
 @pytest.mark.parametrize(
     "conditions, words",
     [
-        ("face", ["'face'", "one word", "contrast.conditions=[face,house]"]),
+        ("face", ["'face'", "is not a list", "contrast.conditions=[face,house]"]),
         ([], ["0 class(es)", "at least two"]),
         (["face"], ["['face']", "1 class(es)", "at least two"]),
-        ({"animate": ["face", "cat"]}, ["['animate']", "1 class(es)"]),
+        ([{"animate": ["face", "cat"]}], ["['animate']", "1 class(es)"]),
         (["face", "cat", "face"], ["'face' twice"]),
-        ({"animate": ["face"], "inanimate": []}, ["'inanimate' has no conditions"]),
-        ({"animate": ["face", "cat"], "pets": ["cat"]}, ["'cat'", "more than one class"]),
-        ({"animate": ["face", "face"], "pets": ["cat"]}, ["'face'", "twice"]),
+        ([{"animate": ["face"], "inanimate": []}], ["'inanimate' has no conditions"]),
+        ([{"animate": ["face", "cat"], "pets": ["cat"]}], ["'cat'", "more than one class"]),
+        ([{"animate": ["face", "face"], "pets": ["cat"]}], ["'face'", "twice"]),
     ],
 )
 def test_contrasts_that_make_no_sense(conditions, words):
@@ -62,14 +62,14 @@ def test_volumes_and_classes_in_recorded_order():
 
 
 def test_volumes_of_groups_carry_the_name_of_the_group():
-    contrast = make_contrast({"animate": ["cat", "face"], "inanimate": ["chair", "house"]})
+    contrast = make_contrast([{"animate": ["cat", "face"], "inanimate": ["chair", "house"]}])
     volumes, y = select_volumes(contrast, CONDITIONS, "labels.txt")
     assert volumes.tolist() == [1, 2, 3, 5, 6, 7, 8]
     assert y.tolist() == ["animate"] * 3 + ["inanimate"] * 2 + ["animate"] * 2
 
 
 def test_a_class_may_have_the_name_of_another_classs_condition():
-    volumes, y = select_volumes(make_contrast({"face": ["house"], "other": ["cat"]}), CONDITIONS, "x")
+    volumes, y = select_volumes(make_contrast([{"face": ["house"], "other": ["cat"]}]), CONDITIONS, "x")
     assert volumes.tolist() == [3, 5, 8]
     assert y.tolist() == ["other", "face", "other"]
 
@@ -90,3 +90,13 @@ def test_no_hint_where_nothing_is_near():
         select_volumes(make_contrast(["face", "zzz"]), CONDITIONS, "labels.txt")
     assert "'zzz'" in str(raised.value)
     assert "Did you mean" not in str(raised.value)
+
+
+def test_single_conditions_and_groups_can_stand_side_by_side():
+    contrast = make_contrast(["face", {"small things": ["scissors", "shoe"]}])
+    assert contrast.members == {"face": ("face",), "small things": ("scissors", "shoe")}
+
+
+def test_a_bare_mapping_is_refused_because_it_could_not_replace_another():
+    with pytest.raises(UsageError, match="not a list"):
+        make_contrast({"face": ["face"], "house": ["house"]})

@@ -490,7 +490,7 @@ def test_decision_values_above_zero_mean_the_first_class(make_samples, rng, cond
 
 
 def test_predictions_say_of_which_volume_they_are(recording):
-    contrast = make_contrast({"animate": ["face", "cat"], "place": ["house"]})
+    contrast = make_contrast([{"animate": ["face", "cat"], "place": ["house"]}])
     decoding = decode(lambda: recording, contrast, LDA, LOGO, scoring=Scoring(inner_folds=2))
     table = decoding.predictions
     labels = recording.labels.iloc[table["volume"]]

@@ -108,7 +108,7 @@ def test_train_and_none_leave_the_volumes_as_they_were_recorded(real, zscore, le
 
 def test_everything_about_a_sample_is_of_the_same_volume(real):
     recording, _ = real
-    contrast = make_contrast({"animate": ["cat", "face"], "inanimate": ["house"]})
+    contrast = make_contrast([{"animate": ["cat", "face"], "inanimate": ["house"]}])
     samples = load_samples(recording, contrast, Roi(), Signal())
     table = np.loadtxt(recording.labels_file, dtype=str, skiprows=1)
     chosen = np.flatnonzero(np.isin(table[:, 0], ["face", "cat", "house"]))
