@@ -1,5 +1,6 @@
 """Which volumes are decoded, which class each belongs to, and which class is the positive one."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,20 @@ from difflib import get_close_matches
 import numpy as np
 
 from harness.errors import DesignError, UsageError
+
+
+def file_word(name: str) -> str:
+    """Replace what a file's or a metric's name cannot hold by a hyphen.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    word : str
+    """
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class Contrast:
     def name(self) -> str:
         """Short name for files and run names: ``face_vs_cat``, or ``8_classes`` where pairs end."""
         if len(self.classes) <= 3:
-            return "_vs_".join(self.classes)
+            return "_vs_".join(file_word(name) for name in self.classes)
         return f"{len(self.classes)}_classes"
 
 

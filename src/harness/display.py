@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from harness.comparison import COMPARED_PARAMS, Comparison
+from harness.contrasts import file_word
 from harness.decoding import Decoding
 from harness.errors import HarnessError
 
@@ -144,7 +145,11 @@ def _fold_table(decoding: Decoding, name: str, summary: pd.DataFrame) -> Table:
     # One-vs-rest scores of every class make a table that no terminal holds; folds.csv has them.
     classes = decoding.samples.contrast.classes
     if len(classes) > 2:
-        shown = [column for column in shown if not column.endswith(tuple(f"_{name}" for name in classes))]
+        shown = [
+            column
+            for column in shown
+            if not column.endswith(tuple(f"_{file_word(name)}" for name in classes))
+        ]
     else:
         shown += [column for column in folds.columns if column.startswith("best_")]
     table = Table(title=name, title_style="bold", show_footer=False)

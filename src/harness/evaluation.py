@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 
+from harness.contrasts import file_word
 from harness.decoder import Estimator, FittedDecoder, Folds, fit_decoder
 from harness.errors import DesignError
 from harness.samples import Preparation, Samples
@@ -228,7 +229,7 @@ def predict_volumes(samples: Samples, rows: np.ndarray, decoder: FittedDecoder) 
         decisions = {"decision_value": towards_first * decision}
     else:
         position = {name: index for index, name in enumerate(decoder.classes)}
-        decisions = {f"decision_value_{name}": decision[:, position[name]] for name in classes}
+        decisions = {f"decision_value_{file_word(name)}": decision[:, position[name]] for name in classes}
     return pd.DataFrame(
         {
             "volume": samples.volumes[rows],
@@ -266,7 +267,12 @@ def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer:
     if len(classes) == 2:
         return float(roc_auc_score(true == classes[0], predictions["decision_value"]))
     return float(
-        np.mean([roc_auc_score(true == name, predictions[f"decision_value_{name}"]) for name in classes])
+        np.mean(
+            [
+                roc_auc_score(true == name, predictions[f"decision_value_{file_word(name)}"])
+                for name in classes
+            ]
+        )
     )
 
 
@@ -292,7 +298,7 @@ def _selected_columns(selected: FittedDecoder, fold: int, samples: Samples, scor
         return {f"selected_{scorer}": float(scores[0])}
     per_class = dict(zip(selected.classes, scores, strict=True))
     return {f"selected_{scorer}": float(np.mean(scores))} | {
-        f"selected_{scorer}_{name}": float(per_class[name]) for name in samples.contrast.classes
+        f"selected_{scorer}_{file_word(name)}": float(per_class[name]) for name in samples.contrast.classes
     }
 
 
@@ -301,7 +307,7 @@ def _best_columns(selected: FittedDecoder, fold: int) -> dict[str, object]:
     if len(params) == 1:
         return {f"best_{name}": value for name, value in params[0].items()}
     return {
-        f"best_{name}_{label}": value
+        f"best_{name}_{file_word(label)}": value
         for label, chosen in zip(selected.classes, params, strict=True)
         for name, value in chosen.items()
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 
+from harness.contrasts import file_word
 from harness.decoder import FittedDecoder
 from harness.samples import Samples
 
@@ -62,7 +63,7 @@ def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
         row_of = {name: row for row, name in enumerate(decoder.classes)}
         rows = [
             (
-                f"{contrast.name}_{name}",
+                f"{contrast.name}_{file_word(name)}",
                 name,
                 "the rest",
                 decoder.coef[row_of[name]],
