@@ -51,8 +51,8 @@ class Estimator:
     def __post_init__(self) -> None:
         if self.is_dummy and self.model.strategy not in DUMMY_STRATEGIES:
             raise UsageError(
-                f"estimator={self.name}: a DummyClassifier with strategy={self.model.strategy!r} is none that "
-                f"nilearn's Decoder knows; expected one of {', '.join(DUMMY_STRATEGIES)}"
+                f"estimator={self.name}: a DummyClassifier with strategy={self.model.strategy!r} is not one "
+                f"that nilearn's Decoder knows; expected one of {', '.join(DUMMY_STRATEGIES)}"
             )
 
     @property
