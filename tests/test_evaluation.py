@@ -223,7 +223,7 @@ def test_a_dummy_that_nilearn_does_not_know_is_refused(strategy):
 
 
 @pytest.mark.parametrize("zscore", ["own", pytest.param("run", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("conditions", [TWO, THREE], ids=len)
+@pytest.mark.parametrize("conditions", [TWO, pytest.param(THREE, marks=pytest.mark.slow)], ids=len)
 @pytest.mark.parametrize(
     "estimator",
     [SVC, SVC_L1, RIDGE, LDA, DUMMY, pytest.param(LOGISTIC, marks=pytest.mark.slow)],

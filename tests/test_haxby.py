@@ -60,7 +60,7 @@ label_files = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(label_files)
 @example("labels chunks\nface 0 0\ncat 0 0\n")  # a field too many in every line
 @example("labels chunks\nface 0\ncat\n")
