@@ -1,6 +1,10 @@
 """Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import TYPE_CHECKING
 
 import nibabel as nib
@@ -9,6 +13,9 @@ from nibabel.affines import apply_affine
 
 from harness.decoding import Decoding
 from harness.weights import WeightMap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     pass
@@ -26,39 +33,35 @@ def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
     file : Path
         PNG to write.
     """
-    plt = _pyplot()
     from nilearn.plotting import plot_stat_map
 
-    background = _background(decoding)
     # A single slice has no other views; its plane is looked at from the direction in which it is thin.
     flat = [axis for axis, size in enumerate(weights.mean.shape) if size == 1]
     mode = "xyz"[flat[0]] if flat else "ortho"
-    figure = plt.figure(figsize=(8, 4.6) if flat else (9.5, 4.2))
-    figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
-    figure.text(
-        0.02,
-        0.03,
-        f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the voxel; "
-        f"the weakest {THRESHOLD_QUANTILE:.0%} left out.",
-        fontsize=8,
-    )
-    centre = _strongest(weights.mean)
-    plot_stat_map(
-        weights.mean,
-        bg_img=background,
-        display_mode=mode,
-        cut_coords=[centre["xyz".index(mode)]] if flat else centre,
-        threshold=_threshold(weights.mean),
-        black_bg=True,
-        figure=figure,
-        axes=(0.02, 0.09, 0.96, 0.76),
-        annotate=True,
-        draw_cross=False,
-        resampling_interpolation="nearest",
-        cmap="RdBu_r",
-    )
-    figure.savefig(file, dpi=110, facecolor="white")
-    plt.close(figure)
+    with _new_figure(file, (8, 4.6) if flat else (9.5, 4.2)) as figure:
+        figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
+        figure.text(
+            0.02,
+            0.03,
+            f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the "
+            f"voxel; the weakest {THRESHOLD_QUANTILE:.0%} left out.",
+            fontsize=8,
+        )
+        centre = _strongest(weights.mean)
+        plot_stat_map(
+            weights.mean,
+            bg_img=_background(decoding),
+            display_mode=mode,
+            cut_coords=[centre["xyz".index(mode)]] if flat else centre,
+            threshold=_threshold(weights.mean),
+            black_bg=True,
+            figure=figure,
+            axes=(0.02, 0.09, 0.96, 0.76),
+            annotate=True,
+            draw_cross=False,
+            resampling_interpolation="nearest",
+            cmap="RdBu_r",
+        )
 
 
 def draw_confusion(decoding: Decoding, file: Path) -> None:
@@ -70,33 +73,35 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
     file : Path
         PNG to write.
     """
-    plt = _pyplot()
     classes = decoding.samples.contrast.classes
     counts = decoding.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 3.4 + 0.55 * len(classes)
-    figure, axes = plt.subplots(figsize=(size, size * 0.9), layout="constrained")
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        axes.text(
-            column,
-            row,
-            f"{count}\n{shares[row, column]:.0%}",
-            ha="center",
-            va="center",
-            color="white" if shares[row, column] > 0.55 else "black",
-            fontsize=9 if len(classes) > 3 else 12,
-        )
     upright = len(classes) <= 3
-    axes.set_xticks(
-        range(len(classes)), classes, rotation=0 if upright else 40, ha="center" if upright else "right"
-    )
-    axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("shown")
-    axes.set_title(f"held-out volumes, {decoding.scheme.name}", fontsize=10)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+    with _new_figure(file, (size, size * 0.9)) as figure:
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            axes.text(
+                column,
+                row,
+                f"{count}\n{shares[row, column]:.0%}",
+                ha="center",
+                va="center",
+                color="white" if shares[row, column] > 0.55 else "black",
+                fontsize=12 if upright else 9,
+            )
+        axes.set_xticks(
+            range(len(classes)),
+            classes,
+            rotation=0 if upright else 40,
+            ha="center" if upright else "right",
+        )
+        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("shown")
+        axes.set_title(f"held-out volumes, {decoding.scheme.name}", fontsize=10)
 
 
 def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> None:
@@ -109,19 +114,19 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
     file : Path
         Self-contained HTML page to write.
     """
-    _pyplot()
     from nilearn.plotting import view_img
 
-    view = view_img(
-        weights.mean,
-        bg_img=_background(decoding),
-        threshold=_threshold(weights.mean),
-        title=_title(decoding, weights),
-        cut_coords=_strongest(weights.mean),
-        resampling_interpolation="nearest",
-        cmap="RdBu_r",
-        black_bg=True,
-    )
+    with _quiet():
+        view = view_img(
+            weights.mean,
+            bg_img=_background(decoding),
+            threshold=_threshold(weights.mean),
+            title=_title(decoding, weights),
+            cut_coords=_strongest(weights.mean),
+            resampling_interpolation="nearest",
+            cmap="RdBu_r",
+            black_bg=True,
+        )
     view.save_as_html(str(file))
 
 
@@ -155,10 +160,26 @@ def _threshold(image: nib.Nifti1Image) -> float:
     return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) * (1 - 1e-6)
 
 
-def _pyplot():  # type: ignore[no-untyped-def]
+@contextmanager
+def _new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
+    """Open a figure of a size in inches, and save and close it at the end."""
     import matplotlib
 
     matplotlib.use("Agg")  # a run draws into files; it must not open windows or need a display
-    import matplotlib.pyplot as plt
+    from matplotlib import pyplot
 
-    return plt
+    figure = pyplot.figure(figsize=size)
+    try:
+        with _quiet():
+            yield figure
+            figure.savefig(file, dpi=110, facecolor="white")
+    finally:
+        pyplot.close(figure)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to itself what the plotting packages warn of: it is of no weight for the result."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -18,6 +18,8 @@ from harness.errors import UsageError
 from harness.samples import Preparation, Roi, Samples
 from harness.weights import unmask
 
+L1_MULTIPLES = [2.0, 20.0, 200.0]  # of the smallest C, for an L1 penalty: nilearn takes no others
+
 
 @dataclass(frozen=True)
 class NilearnDecoder(FittedDecoder):
@@ -144,8 +146,14 @@ def _param_grid(estimator: Estimator) -> dict[str, Any] | None:
     for name in ("Cs", "alphas"):
         if hasattr(estimator.model, name):
             return {name: [getattr(estimator.model, name)]}
-    if any(isinstance(values, Mapping) for values in estimator.grid.values()):
-        return None  # multiples of l1_min_c: nilearn's own default for such a model
+    for name, values in estimator.grid.items():
+        if isinstance(values, Mapping):
+            if list(values.values()) != [L1_MULTIPLES]:
+                raise UsageError(
+                    f"engine=nilearn tries {L1_MULTIPLES} times the smallest {name}, not {dict(values)}; "
+                    f"leave estimator.grid.{name} as it is, or use engine=harness"
+                )
+            return None  # nilearn's own default for such a model
     return dict(estimator.grid)
 
 

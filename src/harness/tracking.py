@@ -203,7 +203,8 @@ class TrackedRun:
     @property
     def link(self) -> str:
         """Address of the run's page, once a UI is open."""
-        return f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}/runs/{self.run_id}"
+        experiment = f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}"
+        return f"{experiment}/runs/{self.run_id}?workflowType=machine_learning"
 
     def finish(self, decoding: Decoding, artifacts: Path, seconds: Mapping[str, float]) -> None:
         """Log everything that a decoding found, and only then call the run finished.
