@@ -19,9 +19,14 @@ from nibabel.volumeutils import apply_read_scaling
 from harness.errors import DataError
 
 try:  # about three times the standard library's speed; it has no wheel for some machines
+    from isal import isal_zlib
     from isal.igzip import GzipFile
+
+    InflateError: type[Exception] = isal_zlib.error
 except ImportError:
     from gzip import GzipFile
+
+    InflateError = zlib.error
 
 # Large enough that a read's overhead vanishes beside its inflation, small enough not to count as memory.
 _CHUNK = 1 << 20
@@ -224,7 +229,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turn what can go wrong while reading a file into one message about that file."""
     try:
         yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (gzip.BadGzipFile, InflateError, zlib.error, EOFError) as error:
         raise DataError(
             f"{path}: the compressed data are damaged or cut short ({error}). Copy or download it again."
         ) from error
