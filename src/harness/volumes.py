@@ -128,7 +128,7 @@ def read_masked(
             "a 3D array of bool with at least one voxel. Read it with read_mask, or choose another."
         )
     alone = isinstance(bold, str | Path)
-    paths = [Path(bold)] if isinstance(bold, str | Path) else [Path(path) for path in bold]
+    paths = list_images(bold)
     if not paths:
         raise DataError(
             "No image was given: the list of images is empty, but expected at least one 4D or 3D image."
@@ -152,8 +152,46 @@ def read_masked(
             digests.append(digest)
             first += part.n_volumes
         mean_volume = np.ascontiguousarray(mean.reshape(mask.shape, order="F"), dtype=np.float32)
-    digest = digests[0] if alone else hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    return MaskedVolumes(data=data, mean_volume=mean_volume, digest=digest, affine=parts[0].affine)
+    return MaskedVolumes(
+        data=data,
+        mean_volume=mean_volume,
+        digest=digests[0] if alone else _digest_of_list(digests),
+        affine=parts[0].affine,
+    )
+
+
+def digest_images(bold: Path | Sequence[Path]) -> str:
+    """Digest images without inflating them: the `digest` that `read_masked` would find.
+
+    Parameters
+    ----------
+    bold : Path or sequence of Path
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read.
+    """
+    digests = []
+    for path in list_images(bold):
+        with _explained(path), _HashedFile(path) as raw:
+            while raw.read(_CHUNK):
+                pass
+            digests.append(raw.hexdigest())
+    return digests[0] if isinstance(bold, str | Path) else _digest_of_list(digests)
+
+
+def list_images(bold: Path | Sequence[Path]) -> list[Path]:
+    """Return the files of an image that is one file or a list of them."""
+    return [Path(bold)] if isinstance(bold, str | Path) else [Path(path) for path in bold]
+
+
+def _digest_of_list(digests: list[str]) -> str:
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
