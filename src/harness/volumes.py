@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -232,7 +232,7 @@ class _HashedFile(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+    def readinto(self, buffer: Any) -> int:
         n = self._file.readinto(buffer)
         self._hash.update(memoryview(buffer)[:n])
         return n
@@ -348,8 +348,8 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
     digest : str
         SHA-256 of the file.
     """
-    volume = np.empty(int(np.prod(part.shape[:3])), dtype=part.dtype)
-    total = np.zeros(volume.size)
+    n_bytes = int(np.prod(part.shape[:3])) * part.dtype.itemsize
+    total = np.zeros(n_bytes // part.dtype.itemsize)
     with _explained(part.path), _HashedFile(part.path) as raw:
         # Both are files opened for reading; the inflater's own type is not declared.
         stream = cast(
@@ -358,14 +358,16 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
         )
         _skip(stream, part.offset)
         for index in range(part.n_volumes):
-            if stream.readinto(volume.view(np.uint8)) < volume.nbytes:  # type: ignore[attr-defined]
+            content = stream.read(n_bytes)  # gzip's readinto would copy what its read returns
+            if len(content) < n_bytes:
                 raise DataError(
                     f"{part.path}: ends within volume {index + 1}, but its header announces {part.n_volumes} "
                     "volumes. The file is cut short: copy or download it again."
                 )
+            volume = np.frombuffer(content, dtype=part.dtype)
             out[index] = part.scaled(volume[voxels])
             total += volume
-        # The checksum and the length stand at the very end, and the digest is one of all bytes.
+        # To the very end: gzip's checksum and length stand there, and the digest is one of all bytes.
         while stream.read(_CHUNK) or raw.read(_CHUNK):
             pass
         return total, raw.hexdigest()
