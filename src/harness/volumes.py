@@ -61,7 +61,7 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     path : Path
-        3D image, or 4D with a single volume.
+        NIfTI, 3D, or 4D with a single volume.
 
     Returns
     -------
@@ -71,24 +71,22 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        If the file is missing, unreadable, holds several volumes, or no voxel is inside.
+        If the file is missing, unreadable, damaged, holds several volumes, or no voxel is inside.
     """
-    path = Path(path)
-    with _explained(path):
-        image = _load(path)
-        shape = image.shape
-        if len(shape) < 3 or any(n != 1 for n in shape[3:]):
-            raise DataError(
-                f"{path}: has shape {shape}, but a mask is one 3D volume. Give a 3D image, for instance one "
-                "volume of this one (nilearn.image.index_img)."
-            )
-        values = np.asanyarray(image.dataobj).reshape(shape[:3])
-        if values.dtype.kind not in "iuf":
-            raise DataError(f"{path}: holds {values.dtype} values, but a mask holds one number per voxel.")
-        mask = np.isfinite(values) & (values != 0)
+    part = _describe(Path(path))
+    if part.n_volumes != 1:
+        raise DataError(
+            f"{path}: has shape {part.shape}, but a mask is one 3D volume. Give a 3D image, for instance one "
+            "volume of this one (nilearn.image.index_img)."
+        )
+    shape = part.shape[:3]
+    values = np.empty((1, int(np.prod(shape))))
+    # Streamed as well, because nibabel does not verify gzip's checksum.
+    _read_part(part, _positions(np.ones(shape, dtype=bool)), values)
+    mask = (np.isfinite(values) & (values != 0)).reshape(shape)
     if not mask.any():
         raise DataError(f"{path}: every voxel of this mask is zero, so it selects nothing. Choose another.")
-    return mask, image.affine
+    return mask, part.affine
 
 
 def read_masked(
@@ -134,14 +132,18 @@ def read_masked(
         raise DataError(
             "No image was given: the list of images is empty, but expected at least one 4D or 3D image."
         )
-    parts = [_describe(path, allow_3d=not alone) for path in paths]
+    parts = [_describe(path) for path in paths]
+    if alone and len(parts[0].shape) == 3:
+        raise DataError(
+            f"{paths[0]}: is 3D, of shape {parts[0].shape}, but expected 4D, with volumes along the last "
+            "dimension. Give the 4D image, or the list of all 3D images."
+        )
     for part in parts:
         _check_same_space(part, mask, np.asarray(mask_affine), mask_name)
 
     n_volumes = sum(part.n_volumes for part in parts)
     data = np.empty((n_volumes, np.count_nonzero(mask)), dtype=np.float32)
-    # The file runs with x fastest (Fortran order); the samples run in C order of the mask.
-    voxels = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+    voxels = _positions(mask)
     mean = np.zeros(mask.size)
     digests = []
     first = 0
@@ -306,7 +308,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read ({error}). Check the path and its permissions.") from error
 
 
-def _describe(path: Path, *, allow_3d: bool) -> _Part:
+def _describe(path: Path) -> _Part:
     with _explained(path):
         image = _load(path)
         proxy = image.dataobj
@@ -319,12 +321,10 @@ def _describe(path: Path, *, allow_3d: bool) -> _Part:
             inter=proxy.inter,
             affine=image.affine,
         )
-    dimensions = (3, 4) if allow_3d else (4,)
-    if len(part.shape) not in dimensions:
+    if len(part.shape) not in (3, 4):
         raise DataError(
-            f"{path}: has {len(part.shape)} dimensions, shape {part.shape}, but expected "
-            f"{'3D or 4D' if allow_3d else '4D'}, with volumes along the last. Give the 4D image, or the "
-            "list of all the 3D images."
+            f"{path}: has {len(part.shape)} dimensions, shape {part.shape}, but expected 3D or 4D, with volumes "
+            "along the last. Choose another image, or rearrange this one (numpy.squeeze)."
         )
     if min(part.shape) < 1:
         raise DataError(
@@ -353,6 +353,11 @@ def _check_same_space(part: _Part, mask: np.ndarray, mask_affine: np.ndarray, ma
         )
 
 
+def _positions(mask: np.ndarray) -> np.ndarray:
+    """Return where a volume as stored (x fastest) holds the voxels of a mask, in C order of the mask."""
+    return np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+
+
 def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, str]:
     """Fill `out` with a file's masked volumes.
 
@@ -361,7 +366,7 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
     part : _Part
     voxels : ndarray of shape (n_voxels,), int
         The mask's voxels as positions in a volume as stored.
-    out : ndarray of shape (n_volumes, n_voxels), float32
+    out : ndarray of shape (n_volumes, n_voxels), float
 
     Returns
     -------
@@ -395,8 +400,8 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
                 n_read += n_whole
         if n_read < part.n_volumes:
             raise DataError(
-                f"{part.path}: ends within volume {n_read + 1}, but its header announces {part.n_volumes} "
-                "volumes. The file is cut short: copy or download it again."
+                f"{part.path}: ends within volume {n_read + 1} of the {part.n_volumes} that its header announces. "
+                "The file is cut short: copy or download it again."
             )
         return total, raw.hexdigest()
 
