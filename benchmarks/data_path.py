@@ -1,0 +1,201 @@
+"""Measure the data path on a full-size subject, beside nilearn's, as ratios in one run.
+
+    python benchmarks/data_path.py FOLDER
+
+Makes a subject of 40 x 64 x 64 voxels and 1452 volumes (int16, 300 MB compressed) in FOLDER, or takes the
+one that is there, and measures every stage in a process of its own: wall time without imports, peak memory
+with everything. The image is read once beforehand, so that every stage finds it in the system's page cache.
+"""
+
+# The standard library only: a process is born with the peak memory of the one that starts it.
+import argparse
+import gzip
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+SHAPE = (40, 64, 64)
+N_VOLUMES = 1452
+N_SELECTED = 216  # face and cat, as in the tutorial
+N_ROI = 464  # the VT mask of subject 2
+N_WARM = 10
+
+
+def make_subject(folder: Path) -> None:
+    """Write bold.nii.gz, double.nii.gz with every volume twice, and the mask."""
+    import nibabel as nib
+    import numpy as np
+
+    rng = np.random.default_rng(2001)
+    affine = np.diag([3.5, 3.75, 3.75, 1])
+    axes = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
+    radius = np.sqrt(sum(axis**2 for axis in axes))
+    brain = radius < 0.84
+    anatomy = np.where(brain, 1200 - 500 * radius + rng.normal(scale=80, size=SHAPE), 0)
+
+    # Gzip files can be joined: a header and the volumes, so that the second image is not compressed again.
+    volumes = folder / "volumes.gz"
+    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+    with volumes.open("wb") as file:
+        for _ in range(N_VOLUMES):
+            # Rician, as magnitude images are: Gaussian noise in the brain, Rayleigh noise around it.
+            real, imaginary = rng.normal(scale=35, size=(2, *SHAPE)).astype(np.float32)
+            volume = np.hypot(anatomy + real, imaginary).astype("<i2")
+            file.write(packer.compress(volume.tobytes(order="F")))
+        file.write(packer.flush())
+    for name, repeats in (("double.nii.gz", 2), ("bold.nii.gz", 1)):
+        header = nib.Nifti1Image(np.broadcast_to(np.int16(0), (*SHAPE, repeats * N_VOLUMES)), affine).header
+        header.set_data_offset(352)
+        with (folder / f"{name}.part").open("wb") as file:
+            file.write(gzip.compress(header.binaryblock + bytes(4)))
+            for _ in range(repeats):
+                with volumes.open("rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+        (folder / f"{name}.part").rename(folder / name)
+    volumes.unlink()
+
+    roi = np.zeros(SHAPE, dtype=np.uint8)
+    roi.flat[rng.choice(np.flatnonzero(brain), N_ROI, replace=False)] = 1
+    nib.save(nib.Nifti1Image(roi, affine), folder / "roi.nii.gz")
+
+
+def measure_nilearn(bold: Path, roi: Path, cache: Path) -> dict:
+    """Select volumes, mask and z-score as the tutorial and nilearn's Decoder do."""
+    import numpy as np
+    from nilearn.image import index_img
+    from nilearn.maskers import NiftiMasker
+
+    start = time.perf_counter()
+    selected = np.arange(N_VOLUMES) < N_SELECTED
+    X = NiftiMasker(roi, standardize="zscore_sample").fit_transform(index_img(bold, selected))
+    return {"seconds": time.perf_counter() - start, "X": X}
+
+
+def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
+    """Do the same from the cache where it has the subject, else from the stream."""
+    from harness.cache import SampleCache
+    from harness.volumes import read_mask
+
+    start = time.perf_counter()
+    mask, affine = read_mask(roi)
+    X = SampleCache(cache).fetch(bold, mask, affine).data[:N_SELECTED]
+    X = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
+    return {"seconds": time.perf_counter() - start, "X": X}
+
+
+def measure_imports(bold: Path, roi: Path, cache: Path) -> dict:
+    """Show how much of the peak is there before anything is read."""
+    import harness.cache
+    import harness.volumes
+
+    return {"seconds": 0.0, "modules": [harness.cache.__name__, harness.volumes.__name__]}
+
+
+STAGES = {"nilearn": measure_nilearn, "harness": measure_harness, "imports": measure_imports}
+
+
+def run_stage(stage: str, bold: Path, roi: Path, cache: Path) -> dict:
+    """Run one stage in a process of its own."""
+    command = [sys.executable, __file__, "--stage", stage, *map(str, (bold, roi, cache))]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def report_stage(stage: str, bold: Path, roi: Path, cache: Path) -> None:
+    """Print what `run_stage` reads, and leave the samples beside the cache."""
+    found = STAGES[stage](bold, roi, cache)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes on Linux
+    if "X" in found:
+        import numpy as np
+
+        np.save(cache.parent / f"{stage}.npy", found["X"])
+    print(json.dumps({"seconds": found["seconds"], "megabytes": megabytes}))
+
+
+def measure(folder: Path, repeats: int) -> bool:
+    """Print every figure beside its target, and return whether all were met."""
+    folder.mkdir(parents=True, exist_ok=True)
+    roi = folder / "roi.nii.gz"
+    if not roi.exists():
+        print("making the subject (some minutes) ...", flush=True)
+        subprocess.run([sys.executable, __file__, "--make", str(folder)], check=True)
+    bold, double = folder / "bold.nii.gz", folder / "double.nii.gz"
+    for path in (bold, double):
+        print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+
+    runs: dict[str, list[dict]] = {name: [] for name in ("nilearn", "cold", "warm", "double")}
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        cache = Path(scratch) / "cache"
+        imports = run_stage("imports", bold, roi, cache)
+        for _ in range(repeats):  # turn and turn about, so that a busy machine is busy for both
+            shutil.rmtree(cache, ignore_errors=True)
+            runs["cold"].append(run_stage("harness", bold, roi, cache))
+            runs["nilearn"].append(run_stage("nilearn", bold, roi, cache))
+        runs["warm"] = [run_stage("harness", bold, roi, cache) for _ in range(N_WARM)]
+        runs["double"].append(run_stage("harness", double, roi, cache))
+        difference = compare_samples(Path(scratch))
+
+    seconds = {name: statistics.median(run["seconds"] for run in of) for name, of in runs.items()}
+    peak = {name: max(run["megabytes"] for run in of) for name, of in runs.items()}
+    speed_up = seconds["nilearn"] / seconds["cold"]
+    slowest_warm = 1e3 * max(run["seconds"] for run in runs["warm"])
+    growth = peak["double"] - peak["cold"]
+    samples = 2 * N_VOLUMES * N_ROI * 4 / 1e6
+    rows = [
+        ("cold, times faster than nilearn", f"{speed_up:.1f}", "at least 4", speed_up >= 4),
+        ("cold, peak memory (MB)", f"{peak['cold']:.0f}", "at most 300", peak["cold"] <= 300),
+        ("warm, slowest of all (ms)", f"{slowest_warm:.1f}", "at most 50", slowest_warm <= 50),
+        (
+            "twice the volumes, more memory (MB)",
+            f"{growth:.0f}",
+            f"at most the samples, {samples:.0f}",
+            growth <= samples,
+        ),
+        ("largest difference from nilearn (SD)", f"{difference:.1e}", "at most 1e-05", difference <= 1e-5),
+    ]
+    print(
+        f"nilearn {seconds['nilearn']:.1f} s, {peak['nilearn']:.0f} MB; cold {seconds['cold']:.2f} s; warm "
+        f"{1e3 * seconds['warm']:.1f} ms, {peak['warm']:.0f} MB; imports alone {imports['megabytes']:.0f} MB"
+    )
+    for name, value, target, met in rows:
+        print(f"{name:40}{value:>10}   {target:28}{'met' if met else 'MISSED'}")
+    return all(met for *_, met in rows)
+
+
+def compare_samples(folder: Path) -> float:
+    import numpy as np
+
+    return float(np.abs(np.load(folder / "harness.npy") - np.load(folder / "nilearn.npy")).max())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--repeats", type=int, default=3, help="cold reads of each side; the median counts")
+    parser.add_argument("--stage", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stage:
+        stage, *paths = arguments.stage
+        report_stage(stage, *map(Path, paths))
+        return 0
+    if arguments.make:
+        make_subject(arguments.make)
+        return 0
+    if arguments.folder is None:
+        parser.error("a FOLDER for the subject (0.9 GB) is needed")
+    return 0 if measure(arguments.folder, arguments.repeats) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
