@@ -80,10 +80,10 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
             "volume of this one (nilearn.image.index_img)."
         )
     shape = part.shape[:3]
-    values = np.empty((1, int(np.prod(shape))))
-    # Streamed as well, because nibabel does not verify gzip's checksum.
-    _read_part(part, _positions(np.ones(shape, dtype=bool)), values)
-    mask = (np.isfinite(values) & (values != 0)).reshape(shape)
+    # Streamed as well, as nibabel does not verify gzip's checksum; the sum over one volume is that volume.
+    volume, _ = _read_part(part, np.empty(0, dtype=np.intp), np.empty((1, 0), dtype=np.float32))
+    values = part.scaled(volume)
+    mask = np.ascontiguousarray((np.isfinite(values) & (values != 0)).reshape(shape, order="F"))
     if not mask.any():
         raise DataError(f"{path}: every voxel of this mask is zero, so it selects nothing. Choose another.")
     return mask, part.affine
@@ -143,7 +143,8 @@ def read_masked(
 
     n_volumes = sum(part.n_volumes for part in parts)
     data = np.empty((n_volumes, np.count_nonzero(mask)), dtype=np.float32)
-    voxels = _positions(mask)
+    # The file runs with x fastest (Fortran order); the samples run in C order of the mask.
+    voxels = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
     mean = np.zeros(mask.size)
     digests = []
     first = 0
@@ -323,8 +324,8 @@ def _describe(path: Path) -> _Part:
         )
     if len(part.shape) not in (3, 4):
         raise DataError(
-            f"{path}: has {len(part.shape)} dimensions, shape {part.shape}, but expected 3D or 4D, with volumes "
-            "along the last. Choose another image, or rearrange this one (numpy.squeeze)."
+            f"{path}: has {len(part.shape)} dimensions, shape {part.shape}, but expected 3D or 4D, with "
+            "volumes along the last. Choose another image, or rearrange this one (numpy.squeeze)."
         )
     if min(part.shape) < 1:
         raise DataError(
@@ -353,11 +354,6 @@ def _check_same_space(part: _Part, mask: np.ndarray, mask_affine: np.ndarray, ma
         )
 
 
-def _positions(mask: np.ndarray) -> np.ndarray:
-    """Return where a volume as stored (x fastest) holds the voxels of a mask, in C order of the mask."""
-    return np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-
-
 def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, str]:
     """Fill `out` with a file's masked volumes.
 
@@ -366,7 +362,7 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
     part : _Part
     voxels : ndarray of shape (n_voxels,), int
         The mask's voxels as positions in a volume as stored.
-    out : ndarray of shape (n_volumes, n_voxels), float
+    out : ndarray of shape (n_volumes, n_voxels), float32
 
     Returns
     -------
@@ -400,8 +396,8 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
                 n_read += n_whole
         if n_read < part.n_volumes:
             raise DataError(
-                f"{part.path}: ends within volume {n_read + 1} of the {part.n_volumes} that its header announces. "
-                "The file is cut short: copy or download it again."
+                f"{part.path}: ends within volume {n_read + 1} of the {part.n_volumes} that its header "
+                "announces. The file is cut short: copy or download it again."
             )
         return total, raw.hexdigest()
 
