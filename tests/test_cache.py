@@ -19,7 +19,7 @@ import pytest
 from harness import cache as cache_module
 from harness.cache import SampleCache
 from harness.errors import DataError
-from harness.volumes import digest_images, read_masked
+from harness.volumes import digest_files, read_masked
 
 AFFINE = np.diag([3.5, 3.75, 3.75, 1.0])
 
@@ -89,7 +89,7 @@ def test_cold_warm_and_off_are_the_same_bits(cache, bold, mask, tmp_path):
 def test_a_warm_hit_is_a_memory_map_and_reads_no_image(cache, bold, mask, monkeypatch):
     compute = Counted(bold, mask)
     cache.fetch(bold, mask, AFFINE, compute=compute)
-    monkeypatch.setattr(cache_module, "digest_images", lambda bold: pytest.fail("the image was read"))
+    monkeypatch.setattr(cache_module, "digest_files", lambda bold: pytest.fail("the image was read"))
     warm = cache.fetch(bold, mask, AFFINE, compute=compute)
     assert compute.n_calls == 1
     mapped = warm.data
@@ -174,7 +174,7 @@ def test_the_same_bytes_share_an_entry(cache, bold, mask, change, tmp_path):
         found = shutil.copy(bold, tmp_path / "copy.nii.gz")
     digested = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache_module, "digest_images", lambda b: digested.append(b) or digest_images(b))
+        patch.setattr(cache_module, "digest_files", lambda b: digested.append(b) or digest_files(b))
         for _ in range(3):
             assert_same(cache.fetch(found, mask, AFFINE, compute=compute), cold)
     assert compute.n_calls == 1

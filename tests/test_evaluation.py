@@ -25,7 +25,8 @@ from harness.decoder import Estimator, fit_decoder
 from harness.decoding import decode
 from harness.errors import DesignError, UsageError
 from harness.evaluation import SCORERS, Scheme, Scoring, evaluate, make_folds, score_predictions
-from harness.samples import Preparation, Roi, Signal, load_samples
+from harness.samples import Preparation, Roi, load_samples
+from harness.signals import Signal
 from harness.splitters import HoldOutLast
 
 LOGO = Scheme("logo", LeaveOneGroupOut())

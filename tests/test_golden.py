@@ -13,7 +13,8 @@ from harness.contrasts import make_contrast, select_volumes
 from harness.datasets.haxby import read_labels
 from harness.decoder import fit_decoder
 from harness.evaluation import evaluate, make_folds
-from harness.samples import Preparation, Roi, Samples, Signal, load_samples
+from harness.samples import Preparation, Roi, Samples, load_samples
+from harness.signals import Signal
 
 DATASETS = {
     "vt577": ("haxby2001-vt", "vt"),

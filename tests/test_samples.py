@@ -16,7 +16,8 @@ from nilearn.signal import clean
 from harness.contrasts import make_contrast
 from harness.datasets.haxby import read_subject
 from harness.errors import DataError, DesignError, UsageError
-from harness.samples import Preparation, Roi, Signal, find_mask, load_samples, screening_of_mask, zscore
+from harness.samples import Preparation, Roi, find_mask, load_samples, screening_of_mask
+from harness.signals import Signal, zscore
 
 FACE_CAT = make_contrast(["face", "cat"])
 

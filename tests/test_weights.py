@@ -10,7 +10,8 @@ from sklearn.svm import LinearSVC
 from harness.contrasts import make_contrast
 from harness.datasets.haxby import read_subject
 from harness.decoder import Estimator, fit_decoder
-from harness.samples import Preparation, Roi, Signal, load_samples
+from harness.samples import Preparation, Roi, load_samples
+from harness.signals import Signal
 from harness.weights import map_weights, unmask
 
 SVC = Estimator("svc", LinearSVC(random_state=0), {"C": [1.0, 10.0]})

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from harness.decoder import Estimator
     from harness.decoding import Decoding
     from harness.evaluation import Scheme, Scoring
-    from harness.samples import Roi, Signal
+    from harness.samples import Roi
+    from harness.signals import Signal
     from harness.tracking import TrackedRun
 
 # Hydra's `_target_` calls anything that can be imported: a configuration from elsewhere is code. Only classes
@@ -128,6 +129,8 @@ class Request:
     dataset, contrast, roi, signal, estimator, scheme, scoring, engine
         What `harness.decoding.decode` takes.
     figures : {"auto", "full", "light", "off"}
+    cache : bool
+        Whether masked volumes are kept from one run to the next.
     tracking : mapping of str to object
         See `harness.schema.TrackingSchema`.
     name : str
@@ -148,6 +151,7 @@ class Request:
     scoring: "Scoring"
     engine: str
     figures: Any
+    cache: bool
     tracking: Mapping[str, Any]
     name: str
     params: Mapping[str, str]
@@ -176,7 +180,8 @@ def build_request(config: DictConfig, choices: Mapping[str, str]) -> Request:
     from harness.contrasts import make_contrast
     from harness.decoder import Estimator
     from harness.evaluation import Scheme, Scoring
-    from harness.samples import Roi, Signal
+    from harness.samples import Roi
+    from harness.signals import Signal
 
     asked = _check_config(config)
     contrast = make_contrast(asked["contrast"]["conditions"])
@@ -196,6 +201,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str]) -> Request:
         scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
         engine=asked["engine"],
         figures=asked["figures"],
+        cache=asked["cache"],
         tracking=asked["tracking"],
         name=_run_name(words),
         params=words | {"engine": asked["engine"], "seed": str(asked["seed"])} | _flatten(asked),
@@ -227,6 +233,7 @@ def run_job(config: DictConfig) -> "Decoding":
     figures: Any = ("light" if several else "full") if request.figures == "auto" else request.figures
 
     from harness.artifacts import write_artifacts
+    from harness.cache import SampleCache
     from harness.decoding import decode
     from harness.display import Progress, show_decoding
 
@@ -242,6 +249,7 @@ def run_job(config: DictConfig) -> "Decoding":
             request.scoring,
             request.engine,
             progress,
+            SampleCache(enabled=None if request.cache else False),
         )
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None, Path(job.runtime.output_dir)) as folder:
@@ -301,7 +309,9 @@ def _temporary_folder() -> Iterator[Path]:
 def _groups() -> list[str]:
     """Return the groups of options: every field of the schema that holds more than one value."""
     return [
-        item.name for item in fields(RunSchema) if item.name not in ("subject", "seed", "engine", "figures")
+        item.name
+        for item in fields(RunSchema)
+        if item.name not in ("subject", "seed", "engine", "figures", "cache")
     ]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 
 from harness.locations import cache_folder
-from harness.volumes import MaskedVolumes, digest_images, list_images, read_masked
+from harness.volumes import MaskedVolumes, digest_files, list_files, read_masked
 
 try:  # four times the standard library's speed
     from isal.isal_zlib import crc32
@@ -120,7 +120,7 @@ class SampleCache:
         preprocessing : mapping, optional
             All that `compute` does beside masking, in terms that JSON can hold.
         compute : callable, optional
-            Makes the masked volumes, with the digest that `harness.volumes.digest_images` gives; by default
+            Makes the masked volumes, with the digest that `harness.volumes.digest_files` gives; by default
             `harness.volumes.read_masked` does.
 
         Returns
@@ -247,7 +247,7 @@ class SampleCache:
         sizes = [file[1] for file in files]
         if not any(entry_sizes == sizes for entry_sizes in self._sizes(recipe)):
             return None
-        digest = digest_images(bold)
+        digest = digest_files(bold)
         found = self._open(recipe, digest)
         if found is not None:
             with suppress(OSError):
@@ -373,7 +373,7 @@ class SampleCache:
 def _identify(bold: Path | Sequence[Path]) -> list[list[Any]] | None:
     """Return path, size, times and inode of every file; None where reading will explain what is wrong."""
     files = []
-    for path in list_images(bold):
+    for path in list_files(bold):
         try:
             status = path.stat()
         except OSError:

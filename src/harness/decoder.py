@@ -21,7 +21,8 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.svm import l1_min_c
 
 from harness.errors import UsageError
-from harness.samples import Preparation, zscore
+from harness.samples import Preparation
+from harness.signals import zscore
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 

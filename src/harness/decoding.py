@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
+from harness.cache import SampleCache
 from harness.contrasts import Contrast
 from harness.datasets.recording import Recording
 from harness.decoder import Estimator, FittedDecoder, fit_decoder
 from harness.errors import UsageError
 from harness.evaluation import Progress, Scheme, Scoring, evaluate
 from harness.nilearn_engine import NilearnEngine
-from harness.samples import Roi, Samples, Signal, load_samples
+from harness.samples import Roi, Samples, load_samples
+from harness.signals import Signal
 from harness.weights import WeightMap, map_weights
 
 ENGINES = ("harness", "nilearn")
@@ -93,6 +95,7 @@ def decode(
     scoring: Scoring | None = None,
     engine: str = "harness",
     progress: Progress | None = None,
+    cache: SampleCache | None = None,
 ) -> Decoding:
     """Decode one subject.
 
@@ -113,6 +116,8 @@ def decode(
         Whose Decoder fits and predicts.
     progress : callable, optional
         Called with the stage's name, the steps done and the steps in all.
+    cache : SampleCache, optional
+        Where masked volumes are kept from one run to the next; by default nothing is kept.
 
     Returns
     -------
@@ -143,7 +148,7 @@ def decode(
     with _collect_warnings() as caught:
         with _timed(seconds, "data"):
             recording = load()
-            samples = load_samples(recording, contrast, roi, signal)
+            samples = load_samples(recording, contrast, roi, signal, cache)
         with _timed(seconds, "decoding"):
             fit = NilearnEngine(samples, roi) if engine == "nilearn" else fit_decoder
             evaluation = evaluate(samples, estimator, scheme, scoring, fit, progress)

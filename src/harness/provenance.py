@@ -1,6 +1,5 @@
 """Where a result comes from: the code, the packages, the files."""
 
-import hashlib
 import platform
 import subprocess
 import sys
@@ -20,21 +19,6 @@ PACKAGES = (
     "hydra-core",
     "matplotlib",
 )
-
-
-def digest_file(file: Path) -> str:
-    """Return the SHA-256 of a file as it is on disk.
-
-    Parameters
-    ----------
-    file : Path
-
-    Returns
-    -------
-    digest : str, hexadecimal
-    """
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def package_versions() -> dict[str, str]:

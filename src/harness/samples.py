@@ -4,48 +4,19 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
-from nilearn.signal import clean
 
+from harness.blocks import average_blocks, find_blocks, shift_conditions, trim_blocks
+from harness.cache import SampleCache
 from harness.contrasts import Contrast, select_volumes
-from harness.datasets.recording import Recording
+from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, DesignError, UsageError
-from harness.provenance import digest_file
-from harness.volumes import read_mask, read_masked
+from harness.signals import Signal, clean_runs, mask_smoothed
+from harness.volumes import MaskedVolumes, digest_files, read_mask, read_masked
 
 MNI152_BRAIN_VOLUME = 1_882_989.0  # mm^3, the whole brain that nilearn's screening refers to
-
-ZScore = Literal["own", "run", "train", "none"]
-
-
-@dataclass(frozen=True)
-class Signal:
-    """How the voxels' time courses are prepared.
-
-    Parameters
-    ----------
-    zscore : {"own", "run", "train", "none"}
-        Whose mean and standard deviation (ddof=1) standardise a voxel.
-
-        - ``"own"``: every set of volumes by its own, as nilearn's Decoder does: all selected volumes before
-          the folds are made, and the held-out volumes by themselves when they are predicted.
-        - ``"run"``: every run by its own, over all of its volumes, before any are selected.
-        - ``"train"``: the training volumes', applied to the volumes that are held out.
-        - ``"none"``: nobody's.
-    detrend : bool
-        Remove the linear trend of every voxel in every run, over all volumes of the run.
-    """
-
-    zscore: ZScore = "own"
-    detrend: bool = False
-
-    def __post_init__(self) -> None:
-        if self.zscore not in get_args(ZScore):
-            raise UsageError(
-                f"signal.zscore={self.zscore!r} is unknown; expected one of {', '.join(get_args(ZScore))}"
-            )
 
 
 @dataclass(frozen=True)
@@ -139,21 +110,6 @@ class Samples:
         return int(self.X.shape[1])
 
 
-def zscore(X: np.ndarray) -> np.ndarray:
-    """Standardise every voxel over the given samples, as nilearn's ``zscore_sample`` does.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_voxels)
-
-    Returns
-    -------
-    Z : ndarray of shape (n_samples, n_voxels), of the dtype of `X`
-        Mean 0 and standard deviation 1 (ddof=1); 0 where a voxel is constant.
-    """
-    return clean(X, detrend=False, standardize="zscore_sample", filter=False)
-
-
 def find_mask(recording: Recording, roi: str) -> Path:
     """Return the mask file that a ROI's name or path means.
 
@@ -179,7 +135,9 @@ def find_mask(recording: Recording, roi: str) -> Path:
     )
 
 
-def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Signal) -> Samples:
+def load_samples(
+    recording: Recording, contrast: Contrast, roi: Roi, signal: Signal, cache: SampleCache | None = None
+) -> Samples:
     """Mask a recording, select the volumes of a contrast and prepare their signal.
 
     Parameters
@@ -188,6 +146,8 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
     contrast : Contrast
     roi : Roi
     signal : Signal
+    cache : SampleCache, optional
+        Where masked volumes are kept from one run to the next; by default nothing is kept.
 
     Returns
     -------
@@ -203,23 +163,36 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
         If screening leaves no voxel.
     """
     # The question is checked before the image is read: a misspelt condition must not cost a minute.
-    conditions = recording.labels["condition"].to_numpy(dtype=str)
+    shown = recording.labels["condition"].to_numpy(dtype=str)
     runs = recording.labels["run"].to_numpy()
-    volumes, y = select_volumes(contrast, conditions, str(recording.labels_file))
+    conditions = shift_conditions(shown, runs, signal.lag)
+    volumes, y = select_volumes(contrast, conditions, describe_files(recording.labels_file))
+    kept = trim_blocks(conditions, runs, signal.trim_first, signal.trim_last)[volumes]
+    volumes, y = volumes[kept], y[kept]
+    lost = set(contrast.classes) - set(y.tolist())
+    if lost:
+        raise DesignError(
+            f"signal.trim_first={signal.trim_first}, signal.trim_last={signal.trim_last} leave no volume of "
+            f"{sorted(lost)[0]!r}; trim less"
+        )
     mask_file = find_mask(recording, roi.mask)
     mask, affine = read_mask(mask_file)
-    masked = read_masked(recording.bold, mask, affine, mask_name=str(mask_file))
+    masked = _read_volumes(recording, mask, affine, mask_file, signal, cache)
     if len(masked.data) != len(conditions):
         raise DataError(
-            f"{recording.labels_file} has {len(conditions)} rows, but {recording.bold} has "
-            f"{len(masked.data)} volumes; expected one row per volume"
+            f"{describe_files(recording.labels_file)} has {len(conditions)} rows, but "
+            f"{describe_files(recording.bold)} has {len(masked.data)} volumes; expected one row per volume"
         )
     usable = _usable_voxels(masked.data, volumes, mask_file)
     mask = mask.copy()
     mask[mask] = usable
     data = masked.data if usable.all() else masked.data[:, usable]
-    if signal.detrend or signal.zscore == "run":
-        data = _clean_runs(data, runs, signal)
+    if signal.cleans_runs:
+        data = clean_runs(data, runs, signal, recording)
+    X = np.ascontiguousarray(data[volumes])
+    if signal.average_blocks:
+        X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
+        volumes, y = volumes[first], y[first]
     screening = screening_of_mask(roi.screening_percentile, mask, affine)
     if mask.sum() * screening < 100:
         raise UsageError(
@@ -227,7 +200,7 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
             f"{mask_file}; choose a larger percentage (100 keeps every voxel)"
         )
     return Samples(
-        X=np.ascontiguousarray(data[volumes]),
+        X=X,
         y=y,
         runs=runs[volumes],
         conditions=conditions[volumes],
@@ -242,10 +215,30 @@ def load_samples(recording: Recording, contrast: Contrast, roi: Roi, signal: Sig
         mean_volume=masked.mean_volume,
         digests={
             "bold": masked.digest,
-            "labels": digest_file(recording.labels_file),
-            "mask": digest_file(mask_file),
+            "labels": digest_files(recording.labels_file),
+            "mask": digest_files(mask_file),
         },
     )
+
+
+def _read_volumes(
+    recording: Recording,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    mask_file: Path,
+    signal: Signal,
+    cache: SampleCache | None,
+) -> MaskedVolumes:
+    """Read the mask's voxels of every volume, or find them in the cache."""
+
+    def read() -> MaskedVolumes:
+        if signal.smoothing_fwhm is not None:
+            return mask_smoothed(recording.bold, mask, affine, signal.smoothing_fwhm)
+        return read_masked(recording.bold, mask, affine, mask_name=str(mask_file))
+
+    if cache is None:
+        return read()
+    return cache.fetch(recording.bold, mask, affine, signal.before_masking, read)
 
 
 def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -> int:
@@ -270,23 +263,6 @@ def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -
         return 100
     volume = abs(np.linalg.det(affine[:3, :3])) * mask.sum()
     return int(min(100.0, percentile * MNI152_BRAIN_VOLUME / volume))
-
-
-def _clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal) -> np.ndarray:
-    """Detrend, and z-score if asked to, every run over all of its volumes."""
-    ids, counts = np.unique(runs, return_counts=True)
-    if counts.min() < 2:
-        raise DesignError(
-            f"run {ids[counts.argmin()]} has {counts.min()} volume; "
-            "signal=per_run needs at least 2 in every run: use signal=tutorial or signal=train_only"
-        )
-    return clean(
-        data,
-        runs=runs,
-        detrend=signal.detrend,
-        standardize="zscore_sample" if signal.zscore == "run" else None,
-        filter=False,
-    )
 
 
 def _usable_voxels(data: np.ndarray, volumes: np.ndarray, mask_file: Path) -> np.ndarray:

@@ -30,7 +30,7 @@ class ScorerName(Enum):
 
 
 class ZScoreBy(Enum):
-    """Whose mean and standard deviation standardise a voxel; see `harness.samples.Signal`."""
+    """Whose mean and standard deviation standardise a voxel; see `harness.signals.Signal`."""
 
     own = "own"
     run = "run"
@@ -63,10 +63,19 @@ class RoiSchema:
 
 @dataclass
 class SignalSchema:
-    """See `harness.samples.Signal`."""
+    """See `harness.signals.Signal`."""
 
     zscore: ZScoreBy = ZScoreBy.own
     detrend: bool = False
+    smoothing_fwhm: float | None = None
+    high_pass: float | None = None
+    low_pass: float | None = None
+    confounds: list[str] | None = None
+    confounds_file: str | None = None
+    lag: int = 0
+    trim_first: int = 0
+    trim_last: int = 0
+    average_blocks: bool = False
 
 
 @dataclass
@@ -104,3 +113,4 @@ class RunSchema:
     seed: int = 0
     engine: Engine = Engine.harness
     figures: FiguresChoice = FiguresChoice.auto
+    cache: bool = True

@@ -21,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from harness.decoding import Decoding
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
+from harness.volumes import list_files
 
 # Making a store would otherwise announce its migrations among the run's own output.
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -415,7 +416,7 @@ def _dataset_input(decoding: Decoding) -> DatasetInput:
         name=f"{recording.dataset} subject {recording.subject}",
         digest=samples.digests["bold"][:32],  # MLflow takes at most 36 characters
         source_type="local",
-        source=json.dumps({"uri": Path(recording.bold).resolve().as_uri()}),
+        source=json.dumps({"uri": list_files(recording.bold)[0].resolve().as_uri()}),
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "decoding")])

@@ -127,7 +127,7 @@ def read_masked(
             "a 3D array of bool with at least one voxel. Read it with read_mask, or choose another."
         )
     alone = isinstance(bold, str | Path)
-    paths = list_images(bold)
+    paths = list_files(bold)
     if not paths:
         raise DataError(
             "No image was given: the list of images is empty, but expected at least one 4D or 3D image."
@@ -164,7 +164,7 @@ def read_masked(
     )
 
 
-def digest_images(bold: Path | Sequence[Path]) -> str:
+def digest_files(bold: Path | Sequence[Path]) -> str:
     """Digest images without inflating them: the `digest` that `read_masked` would find.
 
     Parameters
@@ -181,7 +181,7 @@ def digest_images(bold: Path | Sequence[Path]) -> str:
         If a file cannot be read.
     """
     digests = []
-    for path in list_images(bold):
+    for path in list_files(bold):
         with _explained(path), _HashedFile(path) as raw:
             while raw.read(_CHUNK):
                 pass
@@ -189,7 +189,7 @@ def digest_images(bold: Path | Sequence[Path]) -> str:
     return digests[0] if isinstance(bold, str | Path) else _digest_of_list(digests)
 
 
-def list_images(bold: Path | Sequence[Path]) -> list[Path]:
+def list_files(bold: Path | Sequence[Path]) -> list[Path]:
     """Return the files of an image that is one file or a list of them."""
     return [Path(bold)] if isinstance(bold, str | Path) else [Path(path) for path in bold]
 

@@ -1,7 +1,7 @@
 """What a data set knows about one subject: where its images are and what happened in every volume."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,32 +18,50 @@ class Recording:
         Name of the data set, as it is shown to people.
     subject : int
         Number of the subject.
-    bold : Path
-        4D image, volumes along the last axis.
+    bold : Path or tuple of Path
+        4D image, volumes along the last axis; or several, in order of time.
     labels : DataFrame with columns ``condition`` (str) and ``run`` (int), one row per volume
         What was shown in each volume, and in which run it was recorded.
-    labels_file : Path
-        The file that the labels were read from.
+    labels_file : Path or tuple of Path
+        The file, or files, that the labels were read from.
     masks : mapping of str to Path
         The ROI masks that come with the data set, by the name that `roi.mask` takes.
     anat : Path or None
         Anatomical image, where the data set has one.
     t_r : float
         Repetition time in seconds.
+    confounds : DataFrame or None, one row per volume
+        Time courses that can be regressed out, where the data set comes with them.
     notice : str or None
         What must be said at every run, for instance that the data are simulated.
     """
 
     dataset: str
     subject: int
-    bold: Path
+    bold: Path | tuple[Path, ...]
     labels: pd.DataFrame
-    labels_file: Path
+    labels_file: Path | tuple[Path, ...]
     masks: Mapping[str, Path]
     anat: Path | None = None
     t_r: float = 2.5
+    confounds: pd.DataFrame | None = None
     notice: str | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def describe_files(files: Path | tuple[Path, ...]) -> str:
+    """Name a file, or several, in a message.
+
+    Parameters
+    ----------
+    files : Path or tuple of Path
+
+    Returns
+    -------
+    description : str
+    """
+    if isinstance(files, Path):
+        return str(files)
+    return str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 class Dataset(Protocol):
