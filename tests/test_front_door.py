@@ -263,3 +263,21 @@ def test_compare_lays_runs_side_by_side(one_run):
     (folder / "table.csv").unlink()
     assert table["estimator"].tolist() == ["svc"]
     np.testing.assert_allclose(table["test_accuracy_mean"], run.data.metrics["test_accuracy_mean"])
+
+
+def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    kept = {"HARNESS_CACHE": str(tmp_path / "kept")}
+    harness(tmp_path, *asked, "tracking=off", "figures=off", **kept)
+    listed = harness(tmp_path, "cache", **kept)
+    assert "1 entries" in listed.stdout
+    assert "bold.nii.gz" in listed.stdout
+    (samples,) = (tmp_path / "kept").rglob("samples.npy")
+    damaged = bytearray(samples.read_bytes())
+    damaged[-1] ^= 1
+    samples.write_bytes(damaged)
+    checked = harness(tmp_path, "cache", "check", check=False, **kept)
+    assert checked.returncode == 1
+    assert "removed" in checked.stdout
+    harness(tmp_path, "cache", "clear", **kept)
+    assert "0 entries" in harness(tmp_path, "cache", **kept).stdout

@@ -1,4 +1,4 @@
-"""The verbs that are not a run: ``python -m harness compare``, ``ui``."""
+"""The verbs that are not a run: ``python -m harness compare``, ``ui``, ``cache``."""
 
 import argparse
 import os
@@ -108,7 +108,45 @@ def ui(arguments: list[str]) -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"compare": compare, "ui": ui}
+def cache(arguments: list[str]) -> int:
+    """List, check, trim or clear the cache of masked volumes.
+
+    Parameters
+    ----------
+    arguments : list of str
+
+    Returns
+    -------
+    status : int
+        1 if `check` found damaged entries.
+    """
+    parser = _parser("cache", "What is kept of images that were read, so that they are not read again.")
+    parser.add_argument("action", nargs="?", default="list", choices=["list", "check", "trim", "clear"])
+    parser.add_argument("--to", type=float, default=5.0, metavar="GB", help="trim to this size (default: 5)")
+    options = parser.parse_args(arguments)
+
+    from harness.cache import SampleCache
+    from harness.display import show_cache
+
+    kept = SampleCache(enabled=True)
+    if options.action == "list":
+        show_cache(kept)
+        return 0
+    if options.action == "check":
+        damaged = kept.check()
+        for name, reason in damaged.items():
+            print(f"removed {name}: {reason}")
+        print(f"{len(kept.entries())} entries are sound; {len(damaged)} were damaged and will be made anew")
+        return 1 if damaged else 0
+    if options.action == "trim":
+        print(f"removed {len(kept.trim(int(options.to * 1e9)))} entries, the least recently used")
+        return 0
+    kept.clear()
+    print(f"cleared {kept.folder}")
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"cache": cache, "compare": compare, "ui": ui}
 
 
 def _parser(verb: str, description: str) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from harness.cache import SampleCache
 from harness.comparison import COMPARED_PARAMS, Comparison
 from harness.contrasts import file_word
 from harness.decoding import Decoding
@@ -210,3 +212,24 @@ def show_comparison(comparison: Comparison) -> None:
         table.add_row(*cells)
     console.print(table)
     console.print("mean ± SD over folds. selected: chosen on the fold that is scored; test: not.")
+
+
+def show_cache(cache: SampleCache) -> None:
+    """Print what the cache keeps, the most recently used first.
+
+    Parameters
+    ----------
+    cache : SampleCache
+    """
+    console = _console()
+    entries = cache.entries()
+    console.print(f"{cache.folder}: {len(entries)} entries, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB")
+    if not entries:
+        return
+    table = Table("image", "volumes", "voxels", "MB", "last used", "preprocessing")
+    for entry in entries:
+        image = entry.images[0] + (f" and {len(entry.images) - 1} more" if len(entry.images) > 1 else "")
+        used = datetime.fromtimestamp(entry.last_used).isoformat(sep=" ", timespec="minutes")
+        steps = ", ".join(f"{name}={value}" for name, value in entry.preprocessing.items())
+        table.add_row(image, *map(str, entry.shape), f"{entry.n_bytes / 1e6:.1f}", used, steps)
+    console.print(table)

@@ -174,6 +174,13 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
             f"run {ids[counts.argmin()]} has {counts.min()} volume; detrending, filtering and z-scoring by "
             "run need at least 2 in every run: use signal=tutorial or signal=train_only"
         )
+    nyquist = 0.5 / recording.t_r
+    for name in ("high_pass", "low_pass"):
+        if (getattr(signal, name) or 0) >= nyquist:
+            raise DesignError(
+                f"signal.{name}={getattr(signal, name)} Hz is beyond what a TR of {recording.t_r} s "
+                f"can show; expected less than {nyquist:g} Hz"
+            )
     confounds = select_confounds(signal, recording, runs)
     try:
         cleaned = clean(
@@ -187,7 +194,7 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
             low_pass=signal.low_pass,
             t_r=recording.t_r,
         )
-    except ValueError as error:  # a filter that is longer than the run, or beyond the Nyquist frequency
+    except ValueError as error:  # a filter that is longer than the run
         raise DesignError(
             f"the signal of {recording.dataset} subject {recording.subject} cannot be cleaned as asked "
             f"(runs of {counts.min()} to {counts.max()} volumes, TR {recording.t_r} s): {error}"
