@@ -270,7 +270,7 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
     kept = {"HARNESS_CACHE": str(tmp_path / "kept")}
     harness(tmp_path, *asked, "tracking=off", "figures=off", **kept)
     listed = harness(tmp_path, "cache", **kept)
-    assert "1 entries" in listed.stdout
+    assert "1 set(s)" in listed.stdout
     assert "bold.nii.gz" in listed.stdout
     (samples,) = (tmp_path / "kept").rglob("samples.npy")
     damaged = bytearray(samples.read_bytes())
@@ -280,4 +280,4 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
     assert checked.returncode == 1
     assert "removed" in checked.stdout
     harness(tmp_path, "cache", "clear", **kept)
-    assert "0 entries" in harness(tmp_path, "cache", **kept).stdout
+    assert "0 set(s)" in harness(tmp_path, "cache", **kept).stdout

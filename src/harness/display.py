@@ -223,7 +223,7 @@ def show_cache(cache: SampleCache) -> None:
     """
     console = _console()
     entries = cache.entries()
-    console.print(f"{cache.folder}: {len(entries)} entries, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB")
+    console.print(f"{cache.folder}: {len(entries)} set(s) of samples, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB")
     if not entries:
         return
     table = Table("image", "volumes", "voxels", "MB", "last used", "preprocessing")
