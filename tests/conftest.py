@@ -119,6 +119,6 @@ def compose():
             config = hydra_compose("config", list(overrides), return_hydra_config=True)
         choices = config.hydra.runtime.choices
         del config._content["hydra"]
-        return build_request(config, choices)
+        return build_request(config, choices, overrides)
 
     return build

@@ -27,7 +27,7 @@ def test_groups_of_conditions_are_one_class():
         (["face", "cat"], "face_vs_cat"),
         (["cat", "face"], "cat_vs_face"),
         (["face", "cat", "house"], "face_vs_cat_vs_house"),
-        (["face", "cat", "house", "chair"], "4_classes"),
+        (["face", "cat", "house", "chair"], "face_vs_cat_vs_house_vs_chair"),
         ([{"animate": ["face", "cat"], "inanimate": ["house", "chair"]}], "animate_vs_inanimate"),
     ],
 )

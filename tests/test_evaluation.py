@@ -543,3 +543,50 @@ def test_the_summary_is_mean_and_sd_over_folds(recording):
     assert summary["mean"] == pytest.approx(mean)
     assert summary["sd"] == pytest.approx((sum((score - mean) ** 2 for score in scores) / 3) ** 0.5)
     assert summary["sd"] > 0
+
+
+def test_training_moments_standardise_the_held_out_volumes(make_samples, rng):
+    """By hand: every fold's held-out volumes in units of the mean and SD of the volumes it was fitted on."""
+    y = np.tile(["cat", "face"], 24)
+    X = rng.normal(1000, 20, (48, 30)) + 15 * (y == "face")[:, np.newaxis] * (np.arange(30) < 5)
+    samples = make_samples(X, y, np.repeat(range(4), 12), preparation=Preparation(zscore="train"))
+    estimator = Estimator("svc", LinearSVC(tol=1e-8, max_iter=100_000), {"C": [0.1]})
+    evaluation = evaluate(samples, estimator, LOGO, Scoring(inner_folds=3))
+    X = samples.X.astype(float)
+    for run in range(4):
+        train, test = samples.runs != run, samples.runs == run
+        X_train, y_train = X[train], y[train]
+        coefs, intercepts = [], []
+        for inner, _ in StratifiedKFold(3).split(X_train, y_train):
+            Z = (X_train[inner] - X_train[inner].mean(0)) / X_train[inner].std(0, ddof=1)
+            model = LinearSVC(C=0.1, tol=1e-8, max_iter=100_000).fit(Z, y_train[inner])
+            coefs.append(model.coef_[0])
+            intercepts.append(model.intercept_[0])
+        Z_test = (X[test] - X_train.mean(0)) / X_train.std(0, ddof=1)
+        decision = Z_test @ np.mean(coefs, axis=0) + np.mean(intercepts)
+        towards_first = 1 if samples.contrast.classes[0] == "face" else -1
+        found = evaluation.predictions.query(f"fold == {run + 1}")["decision_value"]
+        np.testing.assert_allclose(found, towards_first * decision, rtol=1e-4, atol=1e-4)
+
+
+def test_scoring_refuses_scorers_that_it_does_not_know():
+    for asked in ({"select": "f1"}, {"report": ("accuracy", "f1")}, {"report": ()}, {"inner_folds": 1}):
+        with pytest.raises(UsageError, match=f"scoring.{next(iter(asked))}"):
+            Scoring(**asked)
+
+
+@pytest.mark.filterwarnings("ignore:Only one class is present", "ignore:y_pred contains classes")
+def test_a_held_out_set_may_lack_a_class_of_many_but_not_hold_only_one(make_samples, rng):
+    y = np.array(["a", "b", "c"] * 12 + ["a", "b"] * 6)
+    X = rng.normal(size=(len(y), 20)) + 2 * (y == "a")[:, np.newaxis]
+    estimator = Estimator("svc", LinearSVC(), {"C": [1.0]})
+    samples = make_samples(X, y, np.repeat([0, 1], [36, 12]))
+    evaluation = evaluate(samples, estimator, Scheme("last", HoldOutLast(12)), Scoring(inner_folds=3))
+    (fold,) = evaluation.folds.to_dict("records")
+    held_out = evaluation.predictions
+    areas = [roc_auc_score(held_out["class"] == name, held_out[f"decision_value_{name}"]) for name in "ab"]
+    assert fold["test_roc_auc"] == pytest.approx(np.mean(areas))
+    assert np.isnan(fold["selected_roc_auc_c"])
+    only_one = make_samples(X[:37], [*y[:36].tolist(), "a"], np.repeat([0, 1], [36, 1]))
+    with pytest.raises(DesignError, match="at least 2 classes"):
+        evaluate(only_one, estimator, Scheme("last", HoldOutLast(1)), Scoring(inner_folds=3))

@@ -11,6 +11,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import LeaveOneGroupOut
 
+from harness.artifacts import write_artifacts
 from harness.contrasts import make_contrast
 from harness.datasets.haxby import read_subject
 from harness.decoder import Estimator
@@ -156,3 +157,18 @@ def test_nothing_is_left_open_and_no_window_is_needed(decode_tiny, tmp_path):
     draw_weights(decoding, decoding.weights[0], tmp_path / "weights.png")
     assert plt.get_fignums() == []
     assert matplotlib.get_backend().lower() == "agg"
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_warning_and_not_the_scores(
+    decode_tiny, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("harness.artifacts.draw_confusion", fail)
+    decoding = write_artifacts(decode_tiny(), tmp_path, "seed: 0", "full")
+    assert any(
+        "confusion.png could not be drawn: RuntimeError: no font" in text for text in decoding.warnings
+    )
+    assert (tmp_path / "folds.csv").is_file()
+    assert (tmp_path / "warnings.txt").read_text().count("confusion.png") == 1

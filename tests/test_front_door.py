@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import nibabel as nib
@@ -175,6 +177,30 @@ def test_wrong_option_is_a_usage_error_and_leaves_no_run(tmp_path):
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
+def test_a_folder_with_markup_in_its_name_is_printed_as_it_is(tmp_path, tiny_subject):
+    folder = tmp_path / "[old] study [red]"
+    folder.mkdir()
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    process = harness(folder, *asked, "figures=off", "estimator=dummy")
+    assert str(folder / "mlruns" / "artifacts") in process.stdout
+
+
+def test_a_file_in_the_place_of_mlruns_is_one_message(tmp_path):
+    (tmp_path / "mlruns").write_text("in the way")
+    process = harness(tmp_path, "estimator=dummy", check=False)
+    assert process.returncode == 1
+    assert "mlruns" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_estimator_arguments_that_scikit_learn_refuses_are_one_message(tmp_path, tiny_subject):
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    process = harness(tmp_path, *asked, "estimator.tol=-1", "estimator=svc_liblinear", check=False)
+    assert process.returncode == 2
+    assert "estimator=svc_liblinear[tol=-1] cannot be fitted" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
 def test_tracking_off_keeps_files_and_no_store(tmp_path, tiny_subject):
     process = harness(
         tmp_path,
@@ -194,8 +220,9 @@ def test_tracking_off_keeps_files_and_no_store(tmp_path, tiny_subject):
     assert not list(folds.parent.glob("weights*"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_interrupted_run_is_killed_not_running(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_run_is_killed_not_running(tmp_path, sent, status):
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", "estimator=logistic_liblinear", "contrast=all8"],
         cwd=tmp_path,
@@ -204,24 +231,24 @@ def test_interrupted_run_is_killed_not_running(tmp_path):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if (tmp_path / "mlruns" / "mlflow.db").exists() and any(
-            run.info.status == "RUNNING" for run in read_runs_if_ready(tmp_path)
-        ):
-            break
+    while time.monotonic() < deadline and not is_running(tmp_path / "mlruns" / "mlflow.db"):
         time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == status, errors
     _, (run,) = read_runs(tmp_path)
     assert run.info.status == "KILLED"
 
 
-def read_runs_if_ready(folder):
-    try:
-        return read_runs(folder)[1]
-    except Exception:  # the store is being made
-        return []
+def is_running(database):
+    """Look without MLflow, which would make the store that the other process is making."""
+    if not database.is_file():
+        return False
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        try:
+            return ("RUNNING",) in connection.execute("SELECT status FROM runs").fetchall()
+        except sqlite3.OperationalError:  # the tables are being made
+            return False
 
 
 def test_help_answers_without_the_heavy_packages(tmp_path):

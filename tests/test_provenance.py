@@ -93,3 +93,9 @@ def test_a_package_installed_inside_somebody_elses_checkout_is_not_of_that_check
     git(checkout, "add", ".")
     git(checkout, "commit", "-q", "-m", "one")
     assert load_copy(checkout / ".venv" / "site-packages").git_commit() is None
+
+
+def test_a_broken_installation_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "broken-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "numpy==" in provenance.describe_environment()

@@ -1,6 +1,7 @@
 """The run store: made once however many processes start, and honest about runs that do not end well."""
 
 import multiprocessing
+import sys
 
 import pytest
 from mlflow.entities import Metric
@@ -9,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.comparison import compare_runs, open_local_store
 from harness.errors import DataError, TrackingError
-from harness.tracking import MAX_METRICS, MAX_TAG, TrackedRun, local_uri, open_store, track_run
+from harness.tracking import MAX_TAG, TrackedRun, local_uri, open_store, track_run
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +88,9 @@ def test_run_that_does_not_end_well_says_so_and_why(store, error, status):
 
 def test_more_metrics_than_a_batch_holds_are_all_logged(store):
     run = TrackedRun(store, "many", {f"p{n}": "x" for n in range(250)}, {})
-    metrics = [Metric("score", float(step), 0, step) for step in range(MAX_METRICS + 5)]
+    metrics = [Metric("score", float(step), 0, step) for step in range(1005)]
     run._log(metrics, run._params, {})
-    assert len(store.client.get_metric_history(run.run_id, "score")) == MAX_METRICS + 5
+    assert len(store.client.get_metric_history(run.run_id, "score")) == 1005
     assert len(fetch(store, run).data.params) == 250
 
 
@@ -137,3 +138,12 @@ def test_comparison_of_an_empty_folder_says_how_to_start(tmp_path):
 def test_comparison_refuses_an_unknown_experiment(store):
     with pytest.raises(TrackingError, match=r"there are: .*tests"):
         compare_runs(store.uri, "tset")
+
+
+@pytest.mark.parametrize("name", ["p%41?q#r", "spaces and é"])
+def test_store_lies_where_it_was_asked_for_whatever_the_folder_is_called(tmp_path, name):
+    if sys.platform == "win32" and "?" in name:
+        pytest.skip("Windows has no such names")
+    folder = tmp_path / name / "mlruns"
+    open_store(None, folder, "tests")
+    assert (folder / "mlflow.db").is_file()

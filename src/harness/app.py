@@ -8,15 +8,18 @@ import importlib
 import inspect
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import hydra
@@ -90,10 +93,14 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         return UsageError.exit_status
+    except OSError as error:
+        # Hydra's own output folder; a run's files have messages of their own.
+        print(f"error: {error}; check that this folder can be written", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    failures, _failures = _failures, None
+    failures = _failures
     if not failures:
         return 0
     if any(failure.one_of_many for failure in failures):
@@ -126,6 +133,8 @@ class Request:
     Attributes
     ----------
     subject : int
+    dataset_option : str
+        What the user types after ``dataset=``.
     dataset, contrast, roi, signal, estimator, scheme, scoring, engine
         What `harness.decoding.decode` takes.
     figures : {"auto", "full", "light", "off"}
@@ -139,9 +148,12 @@ class Request:
         The group choices and the resolved configuration, flat.
     config : str
         The resolved configuration, as YAML.
+    overrides : tuple of str
+        What the user typed.
     """
 
     subject: int
+    dataset_option: str
     dataset: "Dataset"
     contrast: "Contrast"
     roi: "Roi"
@@ -156,9 +168,10 @@ class Request:
     name: str
     params: Mapping[str, str]
     config: str
+    overrides: tuple[str, ...]
 
 
-def build_request(config: DictConfig, choices: Mapping[str, str]) -> Request:
+def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Request:
     """Check a composed configuration and build the objects that it names.
 
     Parameters
@@ -167,6 +180,8 @@ def build_request(config: DictConfig, choices: Mapping[str, str]) -> Request:
         See `harness.schema.RunSchema`.
     choices : mapping of str to str
         The option that was chosen of every group.
+    overrides : sequence of str
+        What the user typed; an option of which a value was changed is not called by its bare name.
 
     Returns
     -------
@@ -184,28 +199,35 @@ def build_request(config: DictConfig, choices: Mapping[str, str]) -> Request:
     from harness.signals import Signal
 
     asked = _check_config(config)
-    contrast = make_contrast(asked["contrast"]["conditions"])
+    words = {group: _name_option(group, choices[group], overrides) for group in _groups()}
+    unchanged = words["contrast"] == choices["contrast"]
+    contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
     roi = Roi(**asked["roi"])
     grid = _check_grid(asked["estimator"])
     model = _instantiate("estimator", asked["estimator"], apart=("grid",))
-    words = {group: choices[group] for group in _groups()}
     words |= {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
     return Request(
         subject=asked["subject"],
+        dataset_option=choices["dataset"],
         dataset=_instantiate("dataset", asked["dataset"]),
         contrast=contrast,
         roi=roi,
         signal=Signal(**asked["signal"]),
-        estimator=Estimator(choices["estimator"], model, grid),
-        scheme=Scheme(choices["cv"], _instantiate("cv", asked["cv"])),
+        estimator=Estimator(words["estimator"], model, grid),
+        scheme=Scheme(words["cv"], _instantiate("cv", asked["cv"])),
         scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
         engine=asked["engine"],
         figures=asked["figures"],
         cache=asked["cache"],
         tracking=asked["tracking"],
         name=_run_name(words),
-        params=words | {"engine": asked["engine"], "seed": str(asked["seed"])} | _flatten(asked),
+        params=words
+        | {"engine": asked["engine"], "seed": str(asked["seed"])}
+        | _flatten(
+            {key: value for key, value in asked.items() if key not in ("tracking", "figures", "cache")}
+        ),
         config=OmegaConf.to_yaml(config, resolve=True),
+        overrides=tuple(overrides),
     )
 
 
@@ -229,16 +251,16 @@ def run_job(config: DictConfig) -> "Decoding":
     start = time.perf_counter()
     job = HydraConfig.get()
     several = job.mode == RunMode.MULTIRUN
-    request = build_request(config, job.runtime.choices)
+    request = build_request(config, job.runtime.choices, job.overrides.task)
     figures: Any = ("light" if several else "full") if request.figures == "auto" else request.figures
 
     from harness.artifacts import write_artifacts
     from harness.cache import SampleCache
     from harness.decoding import decode
-    from harness.display import Progress, show_decoding
+    from harness.display import ProgressBar, show_decoding
 
     seconds = {"startup": time.perf_counter() - start}
-    with _open_run(request) as tracked, Progress(request.name) as progress:
+    with _terminable(), _open_run(request) as tracked, ProgressBar(request.name) as progress:
         decoding = decode(
             lambda: request.dataset.load(request.subject),
             request.contrast,
@@ -254,7 +276,7 @@ def run_job(config: DictConfig) -> "Decoding":
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None, Path(job.runtime.output_dir)) as folder:
             begin = time.perf_counter()
-            write_artifacts(decoding, folder, request.config, figures)
+            decoding = write_artifacts(decoding, folder, request.config, figures)
             seconds |= {**decoding.seconds, "figures": time.perf_counter() - begin}
             if tracked is not None:
                 tracked.finish(decoding, folder, seconds)
@@ -263,11 +285,35 @@ def run_job(config: DictConfig) -> "Decoding":
     return decoding
 
 
+def _name_option(group: str, option: str, overrides: Sequence[str]) -> str:
+    """Name an option with the values of it that were changed: ``kfold5[n_splits=10]``."""
+    pattern = re.compile(rf"^[+~]*{group}\.(?!data_dir|cache_dir|folder|uri|experiment)(.+)$")
+    changed = [match.group(1) for match in map(pattern.match, overrides) if match]
+    return f"{option}[{','.join(changed)}]" if changed else option
+
+
 def _run_name(words: Mapping[str, str]) -> str:
     """Name a run by what is asked most often: ``sub-2 face_vs_cat vt svc logo``, and by what is unusual."""
     parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
     usual = {"signal": "tutorial", "scoring": "roc_auc"}
     return " ".join(parts + [words[group] for group, option in usual.items() if words[group] != option])
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which schedulers and containers send, end a run as Ctrl-C does: with a status."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -279,16 +325,31 @@ def _open_run(request: Request) -> Iterator["TrackedRun | None"]:
         return
     from harness.tracking import open_store, track_run
 
-    if tracking["kind"] == "server" and not tracking["uri"]:
-        raise UsageError("tracking=server needs tracking.uri, such as http://127.0.0.1:5000")
+    server = tracking["kind"] == "server"
+    if server:
+        _check_server(str(tracking["uri"]))
     store = open_store(
-        tracking["uri"] if tracking["kind"] == "server" else None,
+        tracking["uri"] if server else None,
         Path(tracking["folder"]),
-        tracking["experiment"] or f"{request.params['dataset']} decoding",
+        tracking["experiment"] or f"{request.dataset_option} decoding",
     )
-    tags = {"harness.overrides": " ".join(sys.argv[1:])}
+    tags = {"harness.overrides": " ".join(request.overrides)}
     with track_run(store, request.name, request.params, tags) as tracked:
         yield tracked
+
+
+def _check_server(uri: str) -> None:
+    """Refuse a tracking URI that is no server's, or that holds a password, which runs would then show."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(
+            f"tracking.uri={uri} is no server; expected such as http://127.0.0.1:5000, or tracking=local"
+        )
+    if parts.username or parts.password:
+        raise UsageError(
+            "tracking.uri holds a user or password, which every run would show; put them into the "
+            "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
 
 
 def _artifact_folder(keep: bool, output: Path) -> Any:
@@ -341,7 +402,11 @@ def _unknown(full: str, key: str, allowed: list[str], what: str = "key") -> str:
 
 def _check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return the grid of an estimator's node, if its parameters exist and have values to try."""
-    grid = dict(node.get("grid") or {})
+    grid = node.get("grid") or {}
+    if not isinstance(grid, Mapping):
+        raise UsageError(
+            f"estimator.grid={grid!r} is not a mapping; expected such as estimator.grid.C=[1,10]"
+        )
     known = sorted(inspect.signature(_locate("estimator", str(node.get("_target_", "")))).parameters)
     for parameter, values in grid.items():
         if parameter not in known:
@@ -356,7 +421,7 @@ def _check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
                 f"estimator.grid.{parameter}={values!r} is not a list of values; "
                 f"expected such as estimator.grid.{parameter}=[0.1,1,10]"
             )
-    return grid
+    return dict(grid)
 
 
 def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
@@ -372,7 +437,7 @@ def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = (
             f"{group}._target_={node['_target_']!r} has no method {needed!r}, so it is no {group}"
         )
     arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
-    given = {key: value for key, value in node.items() if not str(key).startswith("_")}
+    given = {key: value for key, value in node.items() if key != "_target_"}
     _check_keys(group, given, [*arguments, *apart])
     try:
         return hydra.utils.instantiate(

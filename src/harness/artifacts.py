@@ -1,5 +1,8 @@
 """The files that one run leaves behind."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +15,7 @@ from harness.provenance import describe_environment
 Figures = Literal["full", "light", "off"]
 
 
-def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figures) -> list[Path]:
+def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figures) -> Decoding:
     """Write tables, weight images, pictures and all that is needed to repeat the run.
 
     Parameters
@@ -28,27 +31,43 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figu
 
     Returns
     -------
-    files : list of Path
-        What was written.
+    decoding : Decoding
+        With a warning for every picture that could not be drawn: a picture must not cost the scores.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
     """
     decoding.folds.to_csv(folder / "folds.csv", index=False)
     decoding.predictions.to_csv(folder / "predictions.csv", index=False)
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     (folder / "environment.txt").write_text(describe_environment(), encoding="utf-8")
-    if decoding.warnings:
-        (folder / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
     for weights in decoding.weights:
         nib.save(weights.mean, folder / f"weights_{weights.name}.nii.gz")
         nib.save(weights.sd, folder / f"weights_sd_{weights.name}.nii.gz")
-    if figures == "full":
-        draw_confusion(decoding, folder / "confusion.png")
-        for weights in decoding.weights:
-            draw_weights(decoding, weights, folder / f"weights_{weights.name}.png")
-            write_weights_view(decoding, weights, folder / f"weights_{weights.name}.html")
-    elif figures == "light":
-        if decoding.weights:
-            first = decoding.weights[0]
-            draw_weights(decoding, first, folder / f"weights_{first.name}.png")
-        else:
-            draw_confusion(decoding, folder / "confusion.png")
-    return sorted(folder.iterdir())
+    failed = []
+    for name, draw in _list_pictures(decoding, figures).items():
+        try:
+            draw(folder / name)
+        except OSError:
+            raise
+        except Exception as error:  # whatever the plotting packages raise
+            failed.append(f"{name} could not be drawn: {type(error).__name__}: {error}")
+    decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
+    if decoding.warnings:
+        (folder / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
+    return decoding
+
+
+def _list_pictures(decoding: Decoding, figures: Figures) -> dict[str, Callable[[Path], None]]:
+    """Return what draws each picture, by the name of its file."""
+    pictures: dict[str, Callable[[Path], None]] = {}
+    if figures == "full" or (figures == "light" and not decoding.weights):
+        pictures["confusion.png"] = partial(draw_confusion, decoding)
+    shown = {"full": decoding.weights, "light": decoding.weights[:1], "off": []}[figures]
+    for weights in shown:
+        pictures[f"weights_{weights.name}.png"] = partial(draw_weights, decoding, weights)
+        if figures == "full":
+            pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
+    return pictures

@@ -38,6 +38,9 @@ def run_verb(arguments: list[str]) -> int:
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -83,14 +86,14 @@ def ui(arguments: list[str]) -> int:
     status : int
     """
     parser = _parser("ui", "Serve MLflow's pages on this machine, until Ctrl-C.")
-    _add_store_arguments(parser)
-    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: 5000, or a free one)")
+    _add_folder_argument(parser)
+    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: 5050, or a free one)")
     options = parser.parse_args(arguments)
 
-    from harness.comparison import compare_runs
+    from harness.comparison import compare_runs, open_local_store
     from harness.tracking import UI_PORT
 
-    uri = _store_uri(options)
+    uri = open_local_store(options.folder)
     experiments = compare_runs(uri, most=1).experiment_ids
     port = options.port or (UI_PORT if _is_free(UI_PORT) else _free_port())
     if not _is_free(port):
@@ -153,10 +156,14 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"python -m harness {verb}", description=description)
 
 
-def _add_store_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_folder_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("mlruns"), help="folder of a local store (default: mlruns)"
     )
+
+
+def _add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_folder_argument(parser)
     parser.add_argument("--uri", help="tracking URI of a server, instead of a folder")
 
 

@@ -34,9 +34,12 @@ class Contrast:
     members : mapping of str to tuple of str
         For each class, the conditions that belong to it, in the order in which they were asked for. The
         first class is the positive one: weights and decision values above zero are evidence for it.
+    option : str, optional
+        What the user types for it, such as ``all8``; the name of more than three classes.
     """
 
     members: Mapping[str, tuple[str, ...]]
+    option: str | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -50,13 +53,15 @@ class Contrast:
 
     @property
     def name(self) -> str:
-        """Short name for files and run names: ``face_vs_cat``, or ``8_classes`` where pairs end."""
-        if len(self.classes) <= 3:
-            return "_vs_".join(file_word(name) for name in self.classes)
-        return f"{len(self.classes)}_classes"
+        """Short name for files and run names: ``face_vs_cat``; of many classes, what the user types."""
+        if self.option is not None and len(self.classes) > 3:
+            return file_word(self.option)
+        return "_vs_".join(file_word(name) for name in self.classes)
 
 
-def make_contrast(conditions: Sequence[str | Mapping[str, Sequence[str]]]) -> Contrast:
+def make_contrast(
+    conditions: Sequence[str | Mapping[str, Sequence[str]]], option: str | None = None
+) -> Contrast:
     """Build a contrast from what the user typed.
 
     Parameters
@@ -64,6 +69,8 @@ def make_contrast(conditions: Sequence[str | Mapping[str, Sequence[str]]]) -> Co
     conditions : sequence of str or mapping
         A name makes a condition a class of its own; a mapping groups conditions into a named class:
         ``["face", "house"]``, or ``[{"animate": ["face", "cat"]}, {"inanimate": ["house", "chair"]}]``.
+    option : str, optional
+        What the user types for it.
 
     Returns
     -------
@@ -105,7 +112,7 @@ def make_contrast(conditions: Sequence[str | Mapping[str, Sequence[str]]]) -> Co
             raise UsageError(
                 f"contrast.conditions: class {name!r} names {repeated[0]!r} twice; name each one once"
             )
-    contrast = Contrast(members)
+    contrast = Contrast(members, option)
     shared = [name for name, count in Counter(contrast.conditions).items() if count > 1]
     if shared:
         raise UsageError(

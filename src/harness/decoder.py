@@ -16,9 +16,10 @@ import numpy as np
 from sklearn.base import ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_selection import SelectPercentile, f_classif
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import ParameterGrid
-from sklearn.svm import l1_min_c
+from sklearn.svm import LinearSVC, l1_min_c
 
 from harness.errors import UsageError
 from harness.samples import Preparation
@@ -27,6 +28,7 @@ from harness.signals import zscore
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 DUMMY_STRATEGIES = ("most_frequent", "prior", "stratified")
+L1_LOSSES = {LinearSVC: "squared_hinge", LogisticRegression: "log", LogisticRegressionCV: "log"}
 MIN_VOXELS_FOR_SCREENING = 100  # nilearn screens only above this
 
 
@@ -50,6 +52,14 @@ class Estimator:
     grid: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, values in self.grid.items():
+            if isinstance(values, Mapping) and (
+                set(values) != {"times_l1_min_c"} or not isinstance(self.model, tuple(L1_LOSSES))
+            ):
+                raise UsageError(
+                    f"estimator.grid.{name}={dict(values)}: expected a list of values, or, for a LinearSVC "
+                    "or LogisticRegression, {times_l1_min_c: [2, 20, 200]}"
+                )
         if self.is_dummy and self.model.strategy not in DUMMY_STRATEGIES:
             raise UsageError(
                 f"estimator={self.name}: a DummyClassifier with strategy={self.model.strategy!r} is none "
@@ -62,7 +72,7 @@ class Estimator:
         return isinstance(self.model, DummyClassifier)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedDecoder:
     """A decoder that was fitted: the mean over folds of the best model of every fold.
 
@@ -89,7 +99,8 @@ class FittedDecoder:
     zscore : {"own", "train"} or None
         How volumes are standardised before they are predicted.
     location, scale : ndarray of shape (n_voxels,), or None
-        Mean and standard deviation of the training volumes, where `zscore` is "train".
+        Mean and standard deviation of all volumes that it was given, where `zscore` is "train"; the folds'
+        coefficients are in units of their own training volumes, which hardly differ.
     """
 
     classes: np.ndarray
@@ -190,7 +201,7 @@ def fit_decoder(
     folds : sequence of (train, test) index arrays
     estimator : Estimator
     scorer : str
-        Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value.
+        Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value of the list.
     preparation : Preparation
         Standardisation, over all given samples or over the training volumes of each fold, and screening.
 
@@ -269,7 +280,13 @@ def _fit_best(
         X_train, X_test = screen.transform(X_train), screen.transform(X_test)
     best: _Fit | None = None
     for params in _grid_values(estimator, X_train, y_train):
-        model = clone(estimator.model).set_params(**params).fit(X_train, y_train)
+        try:
+            model = clone(estimator.model).set_params(**params).fit(X_train, y_train)
+        except (TypeError, ValueError) as error:  # scikit-learn checks arguments when it fits
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
+            ) from error
         score = float(score_model(model, X_test, y_test))
         if best is None or score >= best.score:
             has_weights = hasattr(model, "coef_")
@@ -295,13 +312,17 @@ def _all_voxels(coef: np.ndarray, screen: SelectPercentile | None) -> np.ndarray
 
 
 def _grid_values(estimator: Estimator, X: np.ndarray, y: np.ndarray) -> Iterator[dict[str, Any]]:
-    grid = {
-        name: l1_min_c(X, y, loss="squared_hinge") * np.asarray(values["times_l1_min_c"], dtype=float)
-        if isinstance(values, Mapping)
-        else values
-        for name, values in estimator.grid.items()
-    }
+    grid = {}
+    for name, values in estimator.grid.items():
+        if isinstance(values, Mapping):
+            smallest = l1_min_c(X, y, loss=_l1_loss(estimator.model))
+            values = smallest * np.asarray(values["times_l1_min_c"], dtype=float)
+        grid[name] = values
     yield from ParameterGrid(grid)
+
+
+def _l1_loss(model: ClassifierMixin) -> str:
+    return next(loss for kind, loss in L1_LOSSES.items() if isinstance(model, kind))
 
 
 def _chosen_inside(model: ClassifierMixin) -> dict[str, float]:

@@ -26,7 +26,7 @@ from harness.weights import WeightMap, map_weights
 ENGINES = ("harness", "nilearn")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Decoding:
     """Everything that one run found.
 
@@ -183,7 +183,12 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def _collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield caught
+        try:
+            yield caught
+        except Exception as error:
+            for text in _count_messages(caught):
+                error.add_note(f"warned before: {text}")
+            raise
 
 
 def _count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from harness.cache import SampleCache
@@ -26,7 +25,7 @@ MAX_FOLDS_SHOWN = 20
 WIDTH_OF_FILES = 160  # columns, where the output is no terminal
 
 
-class Progress:
+class ProgressBar:
     """A progress bar on standard error; silent where that is no terminal.
 
     Parameters
@@ -37,10 +36,10 @@ class Progress:
 
     def __init__(self, name: str) -> None:
         console = Console(stderr=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.completed}/{task.total}", markup=False),
             TimeElapsedColumn(),
             console=console,
             transient=True,
@@ -86,7 +85,7 @@ def show_decoding(
         scores = "  ".join(
             f"{score} {_mean_sd(row)}" for score, row in summary.iterrows() if "accuracy" in str(score)
         )
-        console.print(f"[bold]{name}[/]  {scores}")
+        console.print(f"{name}  {scores}")
     else:
         console.print(_fold_table(decoding, name, summary))
         console.print(
@@ -97,14 +96,16 @@ def show_decoding(
             f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
         )
     if decoding.recording.notice:
-        console.print(f"[yellow]{decoding.recording.notice}[/]")
+        console.print(decoding.recording.notice, style="yellow")
     for text in decoding.warnings:
-        console.print(f"[yellow]warning:[/] {text}", markup=True)
+        console.print(f"warning: {text}", style="yellow")
     if not brief:
         console.print(f"files    {artifacts}", soft_wrap=True)
         if tracked is not None:
-            console.print("compare  python -m harness compare", soft_wrap=True)
-            console.print(f"browse   python -m harness ui     then {tracked.link}", soft_wrap=True)
+            console.print(f"compare  python -m harness compare{tracked.store_argument}", soft_wrap=True)
+            if tracked.store.folder is not None:
+                console.print(f"pages    python -m harness ui{tracked.store_argument}", soft_wrap=True)
+            console.print(f"this run {tracked.link}", soft_wrap=True)
 
 
 def show_error(error: BaseException) -> None:
@@ -135,7 +136,8 @@ def show_failures(failures: Mapping[str, BaseException]) -> None:
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
+    # No markup: a path or a warning may hold square brackets.
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = WIDTH_OF_FILES
     return console
@@ -223,7 +225,9 @@ def show_cache(cache: SampleCache) -> None:
     """
     console = _console()
     entries = cache.entries()
-    console.print(f"{cache.folder}: {len(entries)} set(s) of samples, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB")
+    console.print(
+        f"{cache.folder}: {len(entries)} set(s) of samples, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB"
+    )
     if not entries:
         return
     table = Table("image", "volumes", "voxels", "MB", "last used", "preprocessing")

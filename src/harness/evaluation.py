@@ -16,7 +16,7 @@ from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 
 from harness.contrasts import file_word
 from harness.decoder import Estimator, FittedDecoder, Folds, fit_decoder
-from harness.errors import DesignError
+from harness.errors import DesignError, UsageError
 from harness.samples import Preparation, Samples
 
 # The scorers that mean the same for two classes and for more.
@@ -44,6 +44,18 @@ class Scoring:
     report: tuple[str, ...] = SCORERS
     inner_folds: int = 10
 
+    def __post_init__(self) -> None:
+        for key, names in (("select", [self.select]), ("report", self.report)):
+            unknown = [name for name in names if name not in SCORERS]
+            if unknown:
+                raise UsageError(
+                    f"scoring.{key}={unknown[0]!r} is unknown; expected among {', '.join(SCORERS)}"
+                )
+        if not self.report:
+            raise UsageError("scoring.report is empty; name at least one scorer, such as [accuracy]")
+        if self.inner_folds < 2:
+            raise UsageError(f"scoring.inner_folds={self.inner_folds} is too few; expected 2 or more")
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -61,7 +73,7 @@ class Scheme:
     splitter: BaseCrossValidator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The scores of one run.
 
@@ -116,7 +128,7 @@ def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.nd
     Raises
     ------
     DesignError
-        If the scheme does not fit the samples, or a training or test set lacks a class.
+        If the scheme does not fit the samples, a training set lacks a class, or a held-out set has only one.
     """
     try:
         with warnings.catch_warnings():
@@ -128,14 +140,16 @@ def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.nd
             f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): "
             f"{error}"
         ) from error
+    classes = set(samples.contrast.classes)
     for number, (train, test) in enumerate(folds, start=1):
-        for part, rows in (("training", train), ("held-out", test)):
-            missing = [name for name in samples.contrast.classes if name not in set(samples.y[rows])]
-            if missing:
+        for part, rows, needed in (("training", train, len(classes)), ("held-out", test, 2)):
+            missing = sorted(classes - set(samples.y[rows].tolist()))
+            if len(classes) - len(missing) < needed:
                 runs = ", ".join(str(run) for run in np.unique(samples.runs[rows]))
                 raise DesignError(
                     f"cv={scheme.name}: the {part} volumes of fold {number} ({len(rows)}, of run {runs}) "
-                    f"have no {missing[0]!r}; every fold needs every class: choose another cv or contrast"
+                    f"have no {', '.join(map(repr, missing))}; at least {needed} classes are needed there: "
+                    "choose another cv or contrast"
                 )
     return folds
 
@@ -253,7 +267,8 @@ def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer:
     classes : sequence of str
         The contrast's classes, the positive one first.
     scorer : {"accuracy", "balanced_accuracy", "roc_auc"}
-        For more than two classes, ``roc_auc`` is the mean of the one-vs-rest areas.
+        For more than two classes, ``roc_auc`` is the mean of the one-vs-rest areas of the classes that are
+        among the predicted volumes.
 
     Returns
     -------
@@ -264,16 +279,17 @@ def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer:
         return float(accuracy_score(true, predictions["predicted"]))
     if scorer == "balanced_accuracy":
         return float(balanced_accuracy_score(true, predictions["predicted"]))
+    if scorer != "roc_auc":
+        raise ValueError(f"unknown scorer {scorer!r}")
     if len(classes) == 2:
         return float(roc_auc_score(true == classes[0], predictions["decision_value"]))
-    return float(
-        np.mean(
-            [
-                roc_auc_score(true == name, predictions[f"decision_value_{file_word(name)}"])
-                for name in classes
-            ]
-        )
-    )
+    shown = set(true)
+    areas = [
+        roc_auc_score(true == name, predictions[f"decision_value_{file_word(name)}"])
+        for name in classes
+        if name in shown
+    ]
+    return float(np.mean(areas))
 
 
 def _fit_inner(
@@ -297,7 +313,7 @@ def _selected_columns(selected: FittedDecoder, fold: int, samples: Samples, scor
     if len(scores) == 1:
         return {f"selected_{scorer}": float(scores[0])}
     per_class = dict(zip(selected.classes, scores, strict=True))
-    return {f"selected_{scorer}": float(np.mean(scores))} | {
+    return {f"selected_{scorer}": float(np.nanmean(scores))} | {
         f"selected_{scorer}_{file_word(name)}": float(per_class[name]) for name in samples.contrast.classes
     }
 

@@ -161,19 +161,18 @@ def _threshold(image: nib.Nifti1Image) -> float:
 
 @contextmanager
 def _new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
-    """Open a figure of a size in inches, and save and close it at the end."""
-    import matplotlib
+    """Open a figure of a size in inches, and save it at the end.
 
-    matplotlib.use("Agg")  # a run draws into files; it must not open windows or need a display
-    from matplotlib import pyplot
+    Without pyplot: it would keep the figure, and a notebook's own backend must stay as it is.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    figure = pyplot.figure(figsize=size)
-    try:
-        with _quiet():
-            yield figure
-            figure.savefig(file, dpi=110, facecolor="white")
-    finally:
-        pyplot.close(figure)
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    with _quiet():
+        yield figure
+        figure.savefig(file, dpi=110, facecolor="white")
 
 
 @contextmanager

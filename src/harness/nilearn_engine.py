@@ -21,7 +21,7 @@ from harness.weights import unmask
 L1_MULTIPLES = [2.0, 20.0, 200.0]  # of the smallest C, for an L1 penalty: nilearn takes no others
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NilearnDecoder(FittedDecoder):
     """A fitted nilearn `Decoder` that takes masked volumes.
 
@@ -54,7 +54,7 @@ class NilearnDecoder(FittedDecoder):
         return unmask(X, self.samples)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NilearnEngine:
     """Fits nilearn's `Decoder`; called like `harness.decoder.fit_decoder`.
 
@@ -145,10 +145,15 @@ def _param_grid(estimator: Estimator) -> dict[str, Any] | None:
     """Say the grid in nilearn's words: it wraps the values that a model searches by itself."""
     for name in ("Cs", "alphas"):
         if hasattr(estimator.model, name):
+            if estimator.grid:
+                raise UsageError(
+                    f"engine=nilearn cannot try {list(estimator.grid)} beside the {name} that "
+                    f"estimator={estimator.name} searches by itself; leave estimator.grid empty"
+                )
             return {name: [getattr(estimator.model, name)]}
     for name, values in estimator.grid.items():
         if isinstance(values, Mapping):
-            if list(values.values()) != [L1_MULTIPLES]:
+            if list(values.values()) != [L1_MULTIPLES] or len(estimator.grid) > 1:
                 raise UsageError(
                     f"engine=nilearn tries {L1_MULTIPLES} times the smallest {name}, not {dict(values)}; "
                     f"leave estimator.grid.{name} as it is, or use engine=harness"

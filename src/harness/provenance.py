@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -68,9 +69,12 @@ def describe_environment() -> str:
     environment : str
         Comments name Python and the platform.
     """
-    found = {
-        (distribution.metadata["Name"], distribution.version) for distribution in metadata.distributions()
-    }
+    found = set()
+    for distribution in metadata.distributions():
+        # What a broken installation leaves behind has no metadata, or no name in it.
+        with suppress(FileNotFoundError):
+            if distribution.metadata["Name"]:
+                found.add((distribution.metadata["Name"], distribution.version))
     lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda item: item[0].lower())]
     head = [f"# Python {sys.version.split()[0]}", f"# {platform.platform()}"]
     return "\n".join([*head, *lines]) + "\n"

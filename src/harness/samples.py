@@ -64,7 +64,7 @@ class Preparation:
     screening_percentile: int = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """What a decoder is given: one row per selected volume, one column per voxel.
 

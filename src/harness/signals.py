@@ -130,7 +130,7 @@ def mask_smoothed(
     Returns
     -------
     MaskedVolumes
-        Its mean volume is not smoothed.
+        Its mean volume is not smoothed. Values that are not finite count as 0, as nilearn smooths them.
     """
     files = list_files(bold)
     masker = NiftiMasker(
@@ -246,7 +246,9 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
         )
     if len(table) != len(runs):
         raise DataError(f"{source} has {len(table)} rows, but the recording has {len(runs)} volumes")
-    chosen = table[names].groupby(runs).bfill().reset_index(drop=True)
+    chosen = table[names].reset_index(drop=True)
+    leading = ~chosen.notna().groupby(runs).cummax()
+    chosen = chosen.mask(leading, chosen.groupby(runs).bfill())
     for name in names:
         numbers = pd.to_numeric(chosen[name], errors="coerce")
         if not np.isfinite(numbers).all():

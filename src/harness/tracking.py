@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 from urllib.request import url2pathname
 
 from filelock import FileLock, Timeout
@@ -28,9 +28,8 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
-MAX_METRICS, MAX_PARAMS = 1000, 100  # per batch
 LOCK_SECONDS = 120
-UI_PORT = 5000
+UI_PORT = 5050  # macOS keeps MLflow's own 5000 for itself
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ def local_uri(folder: Path) -> str:
     uri : str
         Absolute, so that it means the same from everywhere.
     """
-    return f"sqlite:///{(folder.resolve() / 'mlflow.db').as_posix()}"
+    # SQLAlchemy would read '%41' as 'A', and take what follows a '?' for an option.
+    return f"sqlite:///{quote((folder.resolve() / 'mlflow.db').as_posix(), safe='/:')}"
 
 
 def ui_address(uri: str) -> str:
@@ -122,7 +122,7 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
     except Timeout as error:
         raise TrackingError(
             f"the run store {where} has been locked by another process for {LOCK_SECONDS} s; "
-            f"wait for it, or delete {folder / 'store.lock'} if no other run is active"
+            "wait for it, or end it"
         ) from error
     except TrackingError:
         raise
@@ -202,6 +202,15 @@ class TrackedRun:
         return self.artifact_uri
 
     @property
+    def store_argument(self) -> str:
+        """What the verbs have to be told to find the store from where the run was started."""
+        if self.store.folder is None:
+            return f" --uri {self.store.uri}"
+        if self.store.folder == Path("mlruns").resolve():
+            return ""
+        return f' --folder "{self.store.folder}"'
+
+    @property
     def link(self) -> str:
         """Address of the run's page, once a UI is open."""
         experiment = f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}"
@@ -248,20 +257,13 @@ class TrackedRun:
             client.set_terminated(self.run_id, status)
 
     def _log(self, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """Write everything with one batch, or as few as the store allows."""
-        all_params = [Param(name, _cut(value, MAX_PARAM)) for name, value in params.items()]
-        all_tags = [RunTag(name, _cut(value, MAX_TAG)) for name, value in tags.items()]
-        while True:
-            self.store.client.log_batch(
-                self.run_id, metrics[:MAX_METRICS], all_params[:MAX_PARAMS], all_tags[:MAX_PARAMS]
-            )
-            metrics, all_params, all_tags = (
-                metrics[MAX_METRICS:],
-                all_params[MAX_PARAMS:],
-                all_tags[MAX_PARAMS:],
-            )
-            if not (metrics or all_params or all_tags):
-                return
+        """Write everything with one batch, which the client splits where the store asks for it."""
+        self.store.client.log_batch(
+            self.run_id,
+            metrics,
+            [Param(name, _cut(value, MAX_PARAM)) for name, value in params.items()],
+            [RunTag(name, _cut(value, MAX_TAG)) for name, value in tags.items()],
+        )
 
 
 @contextmanager

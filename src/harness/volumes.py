@@ -33,7 +33,7 @@ except ImportError:
 _CHUNK = 4 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskedVolumes:
     """The voxels of a mask in every volume of an image.
 

@@ -15,7 +15,7 @@ from harness.decoder import FittedDecoder
 from harness.samples import Samples
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WeightMap:
     """Weights of one decoding problem, in the space of the mask.
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """One subject's recording.
 
