@@ -1,0 +1,183 @@
+"""Newton's iteration for one penalised linear decoder, in either space."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from harness.solvers.spaces import Array, Space, Step
+
+ARMIJO = 1e-4
+"""Share of the decrease that the slope promises which a step must deliver."""
+
+SHORTEST = 2.0**-40
+"""The smallest share of a step that is tried."""
+
+ROUNDING = 8 * np.finfo(float).eps
+
+
+class Loss(Protocol):
+    """A convex loss of y_i f_i, with its factor C."""
+
+    keep_below: float
+    """A factor computed elsewhere is kept while a step shrinks the gradient below this share; 0 for never."""
+
+    slope_at_zero: float
+    """|s_i| where f_i = 0."""
+
+    def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
+        """Return s = -d loss / d f and the curvatures h = d^2 loss / d f^2, both of shape (n_samples,)."""
+
+    def value(self, y: Array, f: Array) -> float:
+        """Return sum_i loss(y_i f_i)."""
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where the iteration ended, and the proof.
+
+    Attributes
+    ----------
+    v : ndarray of shape (n_weights,)
+        Weights, in the space that the problem was solved in.
+    f : ndarray of shape (n_samples,)
+        Decision values of the training samples.
+    gradient : float
+        ||w~ - X~^T s|| / (|s(0)| sum_i ||x~_i||): norm of the gradient, relative to the longest that the
+        gradient at w~ = 0 can be for any label vector.
+    step : float
+        Length of Newton's step from here to the optimum of the local quadratic model, relative to ||w~||: the
+        relative error of the coefficients that is left.
+    n_iter : int
+        Steps taken.
+    newton : callable
+        The last factorised Newton system, a function from a gradient to Newton's step.
+    converged : bool
+        Whether `step` is below the tolerance, or below what rounding lets one see.
+    """
+
+    v: Array
+    f: Array
+    gradient: float
+    step: float
+    n_iter: int
+    newton: Step
+    converged: bool
+
+
+def minimise(
+    space: Space,
+    loss: Loss,
+    factorise: Callable[[Array], Step],
+    y: Array,
+    v: Array,
+    f: Array,
+    *,
+    tol: float,
+    max_iter: int,
+) -> Minimum:
+    """Minimise a penalised convex loss.
+
+    J(w~) = 1/2 ||w~||^2 + sum_i loss(y_i f_i),    f = X~ w~
+
+    Newton's method. A full step is taken when it halves the smallest gradient seen so far or decreases J
+    enough (Armijo); otherwise the step is halved until J decreases. The first can happen without end only on
+    the way to a zero gradient, the second is the globally convergent finite Newton method, so the iteration
+    cannot cycle.
+
+    A factorised Hessian is used again where its curvatures still hold, or where its last step shrank the
+    gradient to less than `loss.keep_below` of what it was: such a step costs n^2 operations and not n^3 / 3.
+
+    Parameters
+    ----------
+    space : SampleSpace or VoxelSpace
+    loss : Loss
+    factorise : callable
+        Curvatures of shape (n_samples,) -> function from a gradient to Newton's step.
+    y : ndarray of shape (n_samples,)
+        Labels, -1 or +1.
+    v : ndarray of shape (n_weights,)
+        Where to start.
+    f : ndarray of shape (n_samples,)
+        Decision values of v.
+    tol : float
+        The iteration ends when Newton's step is shorter than tol ||w~||.
+    max_iter : int
+        Steps after which it gives up.
+
+    Returns
+    -------
+    minimum : Minimum
+
+    References
+    ----------
+    Keerthi & DeCoste (2005), A modified finite Newton method for fast solution of large scale linear SVMs,
+    JMLR 6.
+    Mangasarian (2002), A finite Newton method for classification, Optimization Methods and Software 17.
+    """
+    s, h = loss.slopes(y, f)
+    g, f_g, norm = space.gradient(v, s)
+    step: Step | None = None
+    h_factorised = h
+    norm_before = smallest = np.inf
+    n_iter = 0
+    while True:
+        fresh = step is None or (norm > loss.keep_below * norm_before and not np.array_equal(h, h_factorised))
+        if step is None or fresh:
+            step, h_factorised = factorise(h), h
+        d = step(g, f_g)
+        f_d = space.decide(d)
+        length, size = space.measure(d, f_d), space.measure(v, f)
+        terms = float(np.abs(s) @ space.row_lengths)
+        converged = length <= tol * size + ROUNDING * terms
+        if converged or n_iter == max_iter:
+            break
+
+        smallest = min(smallest, norm)
+        share = 1.0
+        s_new, h_new = loss.slopes(y, f + f_d)
+        g_new, f_g_new, norm_new = space.gradient(v + d, s_new)
+        if norm_new > smallest / 2:
+            share = _shorten(
+                space, loss, y, v, f, d, f_d, space.multiply(g, d, f_d), SHORTEST if fresh else 1.0
+            )
+            if share == 0.0 and fresh:
+                break
+            if share == 0.0:
+                step = None  # an old factor led uphill: renew it
+                continue
+            if share < 1.0:
+                s_new, h_new = loss.slopes(y, f + share * f_d)
+                g_new, f_g_new, norm_new = space.gradient(v + share * d, s_new)
+        v, f = v + share * d, f + share * f_d
+        s, h, g, f_g, norm_before, norm = s_new, h_new, g_new, f_g_new, norm, norm_new
+        n_iter += 1
+    gradient = norm / (loss.slope_at_zero * float(space.row_lengths.sum()))
+    return Minimum(v, f, gradient, length / size if size else 0.0, n_iter, step, bool(converged))
+
+
+def _shorten(
+    space: Space,
+    loss: Loss,
+    y: Array,
+    v: Array,
+    f: Array,
+    d: Array,
+    f_d: Array,
+    slope: float,
+    shortest: float,
+) -> float:
+    """Return the largest share 1, 1/2, 1/4 ... of the step d that decreases J enough, 0 if none does.
+
+    J(w~ + t d) <= J(w~) + ARMIJO t <gradient, d>
+    """
+    v_v, v_d, d_d = space.multiply(v, v, f), space.multiply(v, d, f_d), space.multiply(d, d, f_d)
+    J = v_v / 2 + loss.value(y, f)
+    share = 1.0
+    while share >= shortest:
+        J_new = (v_v + 2 * share * v_d + share**2 * d_d) / 2 + loss.value(y, f + share * f_d)
+        if J_new <= J + ARMIJO * share * slope:
+            return share
+        share /= 2
+    return 0.0

@@ -1,0 +1,302 @@
+"""What the solvers hand back, and the walk over training sets and label vectors that they share."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from harness.solvers.newton import Minimum
+from harness.solvers.spaces import Array, SampleSpace, Space, VoxelSpace
+from harness.solvers.threads import one_blas_thread
+
+TOL = 1e-11
+"""Relative error of the coefficients at which the iterations stop (see `Minimum.step`)."""
+
+MAX_ITER = 200
+
+
+@dataclass(frozen=True)
+class Solutions:
+    """Linear decoders f = X w + b: one per training set, value of C and label vector.
+
+    Attributes
+    ----------
+    space : {"samples", "voxels"}
+        What `weights` belong to.
+    weights : ndarray of shape (n_sets, n_Cs, n_labels, n_samples) or (n_sets, n_Cs, n_labels, n_voxels)
+        In sample space the dual coefficients, zero outside the training set: w = X^T weights, f = K weights +
+        b. In voxel space w itself.
+    intercepts : ndarray of shape (n_sets, n_Cs, n_labels)
+        b.
+    decisions : ndarray of shape (n_sets, n_Cs, n_labels, n_samples)
+        f for ALL samples, inside and outside of the training set.
+    gradients : ndarray of shape (n_sets, n_Cs, n_labels)
+        Norm of the gradient, relative to its bound at w = 0 (`Minimum.gradient`).
+    steps : ndarray of shape (n_sets, n_Cs, n_labels)
+        Relative error of the coefficients that is left (`Minimum.step`).
+    n_iter : ndarray of int of shape (n_sets, n_Cs, n_labels)
+        Newton steps.
+    converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
+        False is never silent: the solver warns, too.
+    """
+
+    space: Literal["samples", "voxels"]
+    weights: Array
+    intercepts: Array
+    decisions: Array
+    gradients: Array
+    steps: Array
+    n_iter: NDArray[np.intp]
+    converged: NDArray[np.bool_]
+
+    def coef(self, X: ArrayLike) -> Array:
+        """Return w.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+            The samples that were solved for.
+
+        Returns
+        -------
+        coef : ndarray of shape (n_sets, n_Cs, n_labels, n_voxels)
+        """
+        if self.space == "voxels":
+            return self.weights
+        with one_blas_thread():
+            return self.weights @ np.asarray(X, dtype=np.float64)
+
+
+class Paths(Protocol):
+    """All that is solved on one training set; made once per set, so that label vectors share its work."""
+
+    def solve(self, y: Array) -> Sequence[Minimum]:
+        """Return the minima that were asked for, one per C, for one label vector of shape (n_samples,)."""
+
+
+MakePaths = Callable[[Space], Paths]
+
+
+def choose_space(
+    space: Literal["auto", "samples", "voxels"], n_voxels: int, train_sets: Sequence[ArrayLike]
+) -> Literal["samples", "voxels"]:
+    """Return the space to solve in; "auto" is voxels where n_voxels + 1 is below the mean training set."""
+    if space == "auto":
+        masks = [np.asarray(train) for train in train_sets]
+        n_train = sum(int(mask.sum()) if mask.dtype == bool else len(mask) for mask in masks)
+        return "voxels" if (n_voxels + 1) * len(masks) < n_train else "samples"
+    if space not in ("samples", "voxels"):
+        raise ValueError(f"space must be 'auto', 'samples' or 'voxels', got {space!r}.")
+    return space
+
+
+def solve_in_sample_space(
+    make_paths: MakePaths, n_Cs: int, K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike]
+) -> Solutions:
+    """Solve for every training set and label vector from one Gram matrix.
+
+    Parameters
+    ----------
+    make_paths : callable
+        Makes the `Paths` of one training set.
+    n_Cs : int
+        How many minima they return.
+    K : ndarray of shape (n_samples, n_samples)
+        X X^T, without the intercept.
+    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Label vectors of -1 and +1.
+    train_sets : sequence of ndarray of int or bool
+        Indices (or a mask) of the samples to train on.
+
+    Returns
+    -------
+    solutions : Solutions
+    """
+    K = _check_matrix(K, "K")
+    if K.shape[0] != K.shape[1]:
+        raise ValueError(f"K must be square, it has shape {K.shape}.")
+    # The column of ones in X~ adds 1 to every inner product.
+    K_tilde = K + 1.0
+
+    def make_space(train: NDArray[np.intp]) -> tuple[Space, Array]:
+        K_train = K_tilde[train]
+        # Rows of the transpose: K~ is symmetric, and a product with contiguous rows is the faster one.
+        return SampleSpace(K_train.take(train, axis=1)), np.ascontiguousarray(K_tilde[:, train])
+
+    def unfold(v: Array, train: NDArray[np.intp]) -> tuple[Array, float]:
+        weights = np.zeros(len(K))
+        weights[train] = v
+        return weights, float(v.sum())
+
+    return _solve(make_paths, n_Cs, make_space, unfold, "samples", len(K), Y, train_sets, len(K))
+
+
+def solve_in_voxel_space(
+    make_paths: MakePaths, n_Cs: int, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike]
+) -> Solutions:
+    """Solve for every training set and label vector with one unknown per voxel.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+    make_paths, n_Cs, Y, train_sets
+        As in `solve_in_sample_space`.
+
+    Returns
+    -------
+    solutions : Solutions
+    """
+    X = _check_matrix(X, "X")
+    X_tilde = np.column_stack([X, np.ones(len(X))])
+
+    def make_space(train: NDArray[np.intp]) -> tuple[Space, Array]:
+        return VoxelSpace(X_tilde[train]), X_tilde
+
+    def unfold(v: Array, _: NDArray[np.intp]) -> tuple[Array, float]:
+        return v[:-1], float(v[-1])
+
+    return _solve(make_paths, n_Cs, make_space, unfold, "voxels", X.shape[1], Y, train_sets, len(X))
+
+
+def _solve(
+    make_paths: MakePaths,
+    n_Cs: int,
+    make_space: Callable[[NDArray[np.intp]], tuple[Space, Array]],
+    unfold: Callable[[Array, NDArray[np.intp]], tuple[Array, float]],
+    space_name: Literal["samples", "voxels"],
+    n_weights: int,
+    Y: ArrayLike,
+    train_sets: Sequence[ArrayLike],
+    n_samples: int,
+) -> Solutions:
+    Y = check_labels(Y, n_samples)
+    sets = check_train_sets(train_sets, Y)
+    shape = (len(sets), n_Cs, Y.shape[1])
+    weights, decisions = np.empty((*shape, n_weights)), np.empty((*shape, n_samples))
+    intercepts, gradients, steps = np.empty(shape), np.empty(shape), np.empty(shape)
+    n_iter, converged = np.empty(shape, dtype=np.intp), np.empty(shape, dtype=bool)
+    with one_blas_thread():
+        for i, train in enumerate(sets):
+            space, all_rows = make_space(train)
+            paths = make_paths(space)
+            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
+                for k, minimum in enumerate(paths.solve(y)):
+                    weights[i, k, j], intercepts[i, k, j] = unfold(minimum.v, train)
+                    decisions[i, k, j] = all_rows @ minimum.v
+                    gradients[i, k, j], steps[i, k, j] = minimum.gradient, minimum.step
+                    n_iter[i, k, j], converged[i, k, j] = minimum.n_iter, minimum.converged
+    if not converged.all():
+        warn_unconverged(steps, converged)
+    return Solutions(space_name, weights, intercepts, decisions, gradients, steps, n_iter, converged)
+
+
+def warn_unconverged(steps: Array, converged: NDArray[np.bool_]) -> None:
+    """Issue a ConvergenceWarning that says how many decoders fell short, and by how much.
+
+    Parameters
+    ----------
+    steps : ndarray of shape (n_sets, n_Cs, n_labels)
+        Relative error of the coefficients that is left.
+    converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
+    """
+    i, k, j = np.unravel_index(np.argmax(np.where(converged, -np.inf, steps)), steps.shape)
+    warnings.warn(
+        f"{(~converged).sum()} of {converged.size} decoders did not converge; in the worst one (training set "
+        f"{i}, value of C number {k}, label vector {j}) the coefficients are still {steps[i, k, j]:.1e} "
+        "(relative) from the optimum.",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
+
+
+def solve_in_batches(
+    solve: Callable[..., Solutions],
+    K: ArrayLike,
+    Y: ArrayLike,
+    train_sets: Sequence[ArrayLike],
+    Cs: ArrayLike,
+    *,
+    batch_bytes: int = 2**28,
+    **options: Any,
+) -> Iterator[tuple[slice, Solutions]]:
+    """Solve for many label vectors, a batch of them at a time.
+
+    Every decoder is computed by itself: the results do not depend on the batch size, to the last bit.
+
+    Parameters
+    ----------
+    solve : callable
+        `solve_squared_hinge_gram` or `solve_logistic_gram` with K; `solve_squared_hinge` or `solve_logistic`
+        with X.
+    K : ndarray of shape (n_samples, n_samples) or (n_samples, n_voxels)
+        The Gram matrix, or the samples, as `solve` wants them.
+    Y : ndarray of shape (n_samples, n_labels)
+        Label vectors of -1 and +1.
+    train_sets : sequence of ndarray of int or bool
+    Cs : ndarray of shape (n_Cs,)
+    batch_bytes : int
+        Bound for the `Solutions` of one batch (one label vector is the least), 256 MiB by default. The
+        solver's own memory comes on top: about (4 + 2 n_Cs) n_samples^2 numbers of 8 bytes, whatever the
+        number of label vectors.
+    **options
+        Passed to `solve`.
+
+    Yields
+    ------
+    labels : slice
+        The columns of Y in this batch.
+    solutions : Solutions
+    """
+    A, Y = np.asarray(K), np.asarray(Y)
+    per_label = 8 * len(train_sets) * np.size(Cs) * (len(A) + A.shape[1] + 4)
+    size = max(1, int(batch_bytes // per_label))
+    for start in range(0, Y.shape[1], size):
+        labels = slice(start, min(start + size, Y.shape[1]))
+        yield labels, solve(A, Y[:, labels], train_sets, Cs, **options)
+
+
+def check_labels(Y: ArrayLike, n_samples: int) -> Array:
+    """Return Y as (n_samples, n_labels) in float64; raise ValueError unless every entry is -1 or +1."""
+    Y = np.asarray(Y, dtype=np.float64)
+    Y = Y[:, None] if Y.ndim == 1 else Y
+    if Y.ndim != 2 or len(Y) != n_samples:
+        raise ValueError(f"Y must have shape ({n_samples},) or ({n_samples}, n_labels), it has {Y.shape}.")
+    if not np.isin(Y, (-1.0, 1.0)).all():
+        raise ValueError("Y must hold -1 and +1 only.")
+    return Y
+
+
+def check_train_sets(train_sets: Sequence[ArrayLike], Y: Array) -> list[NDArray[np.intp]]:
+    """Return the training sets as indices; raise ValueError where one is empty or holds a single class."""
+    sets = []
+    for i, train in enumerate(train_sets):
+        indices = np.arange(len(Y))[np.asarray(train)]
+        if len(np.unique(indices)) != len(indices):
+            raise ValueError(f"Training set {i} names a sample twice.")
+        totals = np.abs(Y[indices].sum(axis=0))
+        if (totals == len(indices)).any():
+            j = int(np.argmax(totals == len(indices)))
+            raise ValueError(
+                f"Training set {i} holds only one class of label vector {j}; both classes are needed."
+            )
+        sets.append(indices)
+    return sets
+
+
+def check_strengths(values: ArrayLike, name: str) -> Array:
+    """Return the values of C or alpha as (n_values,) in float64; raise ValueError unless all are above 0."""
+    values = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"{name} must be positive and finite, got {values.tolist()}.")
+    return values
+
+
+def _check_matrix(A: ArrayLike, name: str) -> Array:
+    A = np.asarray(A, dtype=np.float64)
+    if A.ndim != 2 or not np.isfinite(A).all():
+        raise ValueError(f"{name} must be a matrix of finite numbers.")
+    return A
