@@ -171,6 +171,8 @@ class LogisticCVPaths:
         scores = np.empty((len(folds), len(self.Cs)))
         inner: list[list[Minimum]] = []
         for i, (train, test) in enumerate(folds):
+            if abs(y[train].sum()) == len(train):
+                raise ValueError(f"Inner fold {i} trains on only one class; both classes are needed.")
             paths = LogisticPaths(self.space.restrict(train), self.Cs, INNER_TOL, self.max_iter)
             inner.append(paths.solve(y[train]))
             for k, minimum in enumerate(inner[-1]):

@@ -14,7 +14,7 @@ ARMIJO = 1e-4
 SHORTEST = 2.0**-40
 """The smallest share of a step that is tried."""
 
-ROUNDING = 8 * np.finfo(float).eps
+ROUNDING = 2 * np.finfo(float).eps
 
 
 class Loss(Protocol):
@@ -130,7 +130,7 @@ def minimise(
         f_d = space.decide(d)
         length, size = space.measure(d, f_d), space.measure(v, f)
         terms = float(np.abs(s) @ space.row_lengths)
-        converged = length <= tol * size + ROUNDING * terms
+        converged = length <= tol * size or norm <= ROUNDING * terms
         if converged or n_iter == max_iter:
             break
 
@@ -177,7 +177,7 @@ def _shorten(
     share = 1.0
     while share >= shortest:
         J_new = (v_v + 2 * share * v_d + share**2 * d_d) / 2 + loss.value(y, f + share * f_d)
-        if J_new <= J + ARMIJO * share * slope:
+        if J_new <= J + ARMIJO * share * slope + ROUNDING * J:
             return share
         share /= 2
     return 0.0

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from harness.solvers.newton import Minimum
-from harness.solvers.spaces import Array, SampleSpace, Space, VoxelSpace
+from harness.solvers.spaces import Array, Space, VoxelSpace, make_sample_space
 from harness.solvers.threads import one_blas_thread
 
 TOL = 1e-11
@@ -20,38 +20,26 @@ MAX_ITER = 200
 
 
 @dataclass(frozen=True)
-class Solutions:
-    """Linear decoders f = X w + b: one per training set, value of C and label vector.
+class Decoders:
+    """Linear decoders f = X w + b: one per training set, value of C (or alpha) and label vector.
 
     Attributes
     ----------
     space : {"samples", "voxels"}
         What `weights` belong to.
     weights : ndarray of shape (n_sets, n_Cs, n_labels, n_samples) or (n_sets, n_Cs, n_labels, n_voxels)
-        In sample space the dual coefficients, zero outside the training set: w = X^T weights, f = K weights +
-        b. In voxel space w itself.
+        In sample space the dual coefficients, zero outside of the training set: w = X^T weights and
+        f = K weights + b. In voxel space w itself.
     intercepts : ndarray of shape (n_sets, n_Cs, n_labels)
         b.
     decisions : ndarray of shape (n_sets, n_Cs, n_labels, n_samples)
         f for ALL samples, inside and outside of the training set.
-    gradients : ndarray of shape (n_sets, n_Cs, n_labels)
-        Norm of the gradient, relative to its bound at w = 0 (`Minimum.gradient`).
-    steps : ndarray of shape (n_sets, n_Cs, n_labels)
-        Relative error of the coefficients that is left (`Minimum.step`).
-    n_iter : ndarray of int of shape (n_sets, n_Cs, n_labels)
-        Newton steps.
-    converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
-        False is never silent: the solver warns, too.
     """
 
     space: Literal["samples", "voxels"]
     weights: Array
     intercepts: Array
     decisions: Array
-    gradients: Array
-    steps: Array
-    n_iter: NDArray[np.intp]
-    converged: NDArray[np.bool_]
 
     def coef(self, X: ArrayLike) -> Array:
         """Return w.
@@ -71,6 +59,28 @@ class Solutions:
             return self.weights @ np.asarray(X, dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Solutions(Decoders):
+    """Decoders that an iteration ended at, with the proof that they are the optimum.
+
+    Attributes
+    ----------
+    gradients : ndarray of shape (n_sets, n_Cs, n_labels)
+        Norm of the gradient, relative to its bound at w = 0 (`Minimum.gradient`).
+    steps : ndarray of shape (n_sets, n_Cs, n_labels)
+        Relative error of the coefficients that is left (`Minimum.step`).
+    n_iter : ndarray of int of shape (n_sets, n_Cs, n_labels)
+        Newton steps.
+    converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
+        False is never silent: the solver warns, too.
+    """
+
+    gradients: Array
+    steps: Array
+    n_iter: NDArray[np.intp]
+    converged: NDArray[np.bool_]
+
+
 class Paths(Protocol):
     """All that is solved on one training set; made once per set, so that label vectors share its work."""
 
@@ -79,6 +89,9 @@ class Paths(Protocol):
 
 
 MakePaths = Callable[[Space], Paths]
+
+Export = Callable[[Array], tuple[Array, float, Array]]
+"""Maps the unknowns of a training set's space to weights, intercept and the decision values of all samples."""
 
 
 def choose_space(
@@ -116,23 +129,23 @@ def solve_in_sample_space(
     -------
     solutions : Solutions
     """
-    K = _check_matrix(K, "K")
-    if K.shape[0] != K.shape[1]:
-        raise ValueError(f"K must be square, it has shape {K.shape}.")
+    K = check_gram(K)
     # The column of ones in X~ adds 1 to every inner product.
     K_tilde = K + 1.0
 
-    def make_space(train: NDArray[np.intp]) -> tuple[Space, Array]:
-        K_train = K_tilde[train]
-        # Rows of the transpose: K~ is symmetric, and a product with contiguous rows is the faster one.
-        return SampleSpace(K_train.take(train, axis=1)), np.ascontiguousarray(K_tilde[:, train])
+    def prepare(train: NDArray[np.intp]) -> tuple[Space, Export]:
+        space = make_sample_space(K_tilde[train].take(train, axis=1))
+        K_rows = np.ascontiguousarray(K_tilde[:, train])
 
-    def unfold(v: Array, train: NDArray[np.intp]) -> tuple[Array, float]:
-        weights = np.zeros(len(K))
-        weights[train] = v
-        return weights, float(v.sum())
+        def export(v: Array) -> tuple[Array, float, Array]:
+            duals = space.duals(v)
+            weights = np.zeros(len(K))
+            weights[train] = duals
+            return weights, float(duals.sum()), K_rows @ duals
 
-    return _solve(make_paths, n_Cs, make_space, unfold, "samples", len(K), Y, train_sets, len(K))
+        return space, export
+
+    return _solve(make_paths, n_Cs, prepare, "samples", len(K), Y, train_sets, len(K))
 
 
 def solve_in_voxel_space(
@@ -150,23 +163,19 @@ def solve_in_voxel_space(
     -------
     solutions : Solutions
     """
-    X = _check_matrix(X, "X")
+    X = check_matrix(X, "X")
     X_tilde = np.column_stack([X, np.ones(len(X))])
 
-    def make_space(train: NDArray[np.intp]) -> tuple[Space, Array]:
-        return VoxelSpace(X_tilde[train]), X_tilde
+    def prepare(train: NDArray[np.intp]) -> tuple[Space, Export]:
+        return VoxelSpace(X_tilde[train]), lambda w: (w[:-1], float(w[-1]), X_tilde @ w)
 
-    def unfold(v: Array, _: NDArray[np.intp]) -> tuple[Array, float]:
-        return v[:-1], float(v[-1])
-
-    return _solve(make_paths, n_Cs, make_space, unfold, "voxels", X.shape[1], Y, train_sets, len(X))
+    return _solve(make_paths, n_Cs, prepare, "voxels", X.shape[1], Y, train_sets, len(X))
 
 
 def _solve(
     make_paths: MakePaths,
     n_Cs: int,
-    make_space: Callable[[NDArray[np.intp]], tuple[Space, Array]],
-    unfold: Callable[[Array, NDArray[np.intp]], tuple[Array, float]],
+    prepare: Callable[[NDArray[np.intp]], tuple[Space, Export]],
     space_name: Literal["samples", "voxels"],
     n_weights: int,
     Y: ArrayLike,
@@ -181,12 +190,11 @@ def _solve(
     n_iter, converged = np.empty(shape, dtype=np.intp), np.empty(shape, dtype=bool)
     with one_blas_thread():
         for i, train in enumerate(sets):
-            space, all_rows = make_space(train)
+            space, export = prepare(train)
             paths = make_paths(space)
             for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
                 for k, minimum in enumerate(paths.solve(y)):
-                    weights[i, k, j], intercepts[i, k, j] = unfold(minimum.v, train)
-                    decisions[i, k, j] = all_rows @ minimum.v
+                    weights[i, k, j], intercepts[i, k, j], decisions[i, k, j] = export(minimum.v)
                     gradients[i, k, j], steps[i, k, j] = minimum.gradient, minimum.step
                     n_iter[i, k, j], converged[i, k, j] = minimum.n_iter, minimum.converged
     if not converged.all():
@@ -295,8 +303,17 @@ def check_strengths(values: ArrayLike, name: str) -> Array:
     return values
 
 
-def _check_matrix(A: ArrayLike, name: str) -> Array:
+def check_matrix(A: ArrayLike, name: str) -> Array:
+    """Return A in float64; raise ValueError unless it is a matrix of finite numbers."""
     A = np.asarray(A, dtype=np.float64)
     if A.ndim != 2 or not np.isfinite(A).all():
         raise ValueError(f"{name} must be a matrix of finite numbers.")
     return A
+
+
+def check_gram(K: ArrayLike) -> Array:
+    """Return K in float64; raise ValueError unless it is a square matrix of finite numbers."""
+    K = check_matrix(K, "K")
+    if K.shape[0] != K.shape[1]:
+        raise ValueError(f"K must be square, it has shape {K.shape}.")
+    return K

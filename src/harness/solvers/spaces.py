@@ -17,13 +17,16 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError
+from scipy.linalg import LinAlgError, eigh
 from scipy.linalg.blas import dtrsv
-from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
+from scipy.linalg.lapack import dpocon, dpotrf, dpotri, dpotrs
 
 from harness.solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
+
+WORST_CONDITION = 1e-7
+"""Reciprocal condition of K~ below which dual coefficients lose too many digits."""
 
 Step = Callable[[Array, Array], Array]
 """Maps a gradient, as `Space.gradient` returns it, to the Newton step away from it."""
@@ -177,6 +180,10 @@ class SampleSpace:
         embedded[rows] = v
         return embedded
 
+    def duals(self, v: Array) -> Array:
+        """Return v, of shape (n_samples,)."""
+        return v
+
     def measure(self, v: Array, f: Array) -> float:
         """Return ||w~|| = sqrt(v^T K~ v)."""
         return math.sqrt(max(float(v @ f), 0.0))
@@ -279,3 +286,43 @@ class VoxelSpace:
             return -solve_cholesky(L, g)
 
         return step
+
+
+class FactorSpace(VoxelSpace):
+    """Sample space where samples repeat or nearly determine each other, solved like a voxel space.
+
+    K~ = U diag(l) U^T,    X~ is replaced by U diag(sqrt(l)), eigenvalues that are rounding left out
+
+    With a nearly singular K~ large dual coefficients cancel in f = K~ v. In these coordinates none do.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n_samples, n_samples)
+        K~ = X X^T + 1.
+    """
+
+    def __init__(self, K: Array) -> None:
+        eigenvalues, U = eigh(K)
+        kept = eigenvalues > len(K) * np.finfo(float).eps * eigenvalues[-1]
+        lengths = np.sqrt(eigenvalues[kept])
+        super().__init__(U[:, kept] * lengths)
+        self.to_duals = U[:, kept] / lengths
+
+    def duals(self, v: Array) -> Array:
+        """Return the shortest a with X~^T a = w~, of shape (n_samples,)."""
+        return self.to_duals @ v
+
+
+def make_sample_space(K: Array) -> SampleSpace | FactorSpace:
+    """Return the sample space of a Gram matrix, in the form that suits its condition.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n_samples, n_samples)
+        K~ = X X^T + 1.
+    """
+    try:
+        reciprocal_condition, _ = dpocon(factorise_cholesky(K.copy()), np.abs(K).sum(axis=0).max(), uplo="L")
+    except LinAlgError:
+        return FactorSpace(K)
+    return SampleSpace(K) if reciprocal_condition > WORST_CONDITION else FactorSpace(K)

@@ -1,11 +1,11 @@
 """The support vector machine of `LinearSVC`: L2 penalty, squared hinge loss, penalised intercept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from harness.solvers.newton import Minimum, minimise
 from harness.solvers.solutions import (
@@ -60,12 +60,12 @@ class SquaredHinge:
 class ActiveSets:
     """Newton systems of the squared hinge in sample space, for any active set A of one training set.
 
-    G = K~ + I / (2 C),    d = -r + x,    G_AA x_A = (K~ r)_A,    x = 0 off A
+    G_AA d_A = -r_A / (2 C) + K~_AR r_R,    d_R = -r_R,    G = K~ + I / (2 C)
 
-    With R the samples that are not active and P = G^-1, the same x is P q - P_:R (P_RR)^-1 (P q)_R, for q =
-    K~ r. The smaller one of G_AA and P_RR is factorised: never more than half of the samples, at most an
-    eighth of the operations of a full factorisation. P is computed once and serves all label vectors of the
-    training set.
+    With R the samples that are not active and P = G^-1, a system G_AA x_A = q_A also has the solution x = P q
+    - P_:R (P_RR)^-1 (P q)_R. The smaller one of G_AA and P_RR is factorised: never more than half of the
+    samples, at most an eighth of the operations of a full factorisation. P is computed once and serves all
+    label vectors of the training set.
 
     Parameters
     ----------
@@ -74,8 +74,9 @@ class ActiveSets:
     """
 
     def __init__(self, space: SampleSpace, C: float) -> None:
+        self.K, self.ridge = space.K, 1 / (2 * C)
         self.G = space.K.copy()
-        self.G.flat[:: len(self.G) + 1] += 1 / (2 * C)
+        self.G.flat[:: len(self.G) + 1] += self.ridge
 
     @cached_property
     def inverse(self) -> Array:
@@ -83,37 +84,48 @@ class ActiveSets:
         return invert_cholesky(factorise_cholesky(self.G.copy()))
 
     def factorise(self, h: Array) -> Step:
-        """Return the map from a gradient (r, K~ r) to Newton's step, for curvatures h."""
-        active, rest = np.flatnonzero(h), np.flatnonzero(h == 0)
-        if len(active) == 0:
+        """Return the map from a gradient r to Newton's step d, for curvatures h, 0 off the active set."""
+        rest = np.flatnonzero(h == 0)
+        solve = self._restrict(np.flatnonzero(h), rest)
 
-            def step(r: Array, K_r: Array) -> Array:
-                return -r
-
-        elif len(active) <= len(rest):
-            L = factorise_cholesky(self.G[active].take(active, axis=1))
-
-            def step(r: Array, K_r: Array) -> Array:
-                d = -r
-                d[active] += solve_cholesky(L, K_r[active])
-                return d
-
-        elif len(rest):
-            P_R = self.inverse[rest]
-            L = factorise_cholesky(P_R.take(rest, axis=1))
-
-            def step(r: Array, K_r: Array) -> Array:
-                x = self.inverse @ K_r
-                x -= solve_cholesky(L, x[rest]) @ P_R
-                x[rest] = 0.0
-                return x - r
-
-        else:
-
-            def step(r: Array, K_r: Array) -> Array:
-                return self.inverse @ K_r - r
+        def step(r: Array, _: Array) -> Array:
+            q = -self.ridge * r
+            r_R = r[rest]
+            if r_R.any():  # only after a shortened step: a full one leaves no weight on R
+                q += self.K[:, rest] @ r_R
+            d = solve(q)
+            d[rest] = -r_R
+            return d
 
         return step
+
+    def _restrict(self, active: NDArray[np.intp], rest: NDArray[np.intp]) -> Callable[[Array], Array]:
+        """Return the map from q to x, G_AA x_A = q_A; what x and q hold off A has no meaning."""
+        if len(active) == 0:
+            return np.zeros_like
+
+        if len(active) <= len(rest):
+            L = factorise_cholesky(self.G[active].take(active, axis=1))
+
+            def solve_active(q: Array) -> Array:
+                x = np.zeros_like(q)
+                x[active] = solve_cholesky(L, q[active])
+                return x
+
+            return solve_active
+
+        P = self.inverse
+        if len(rest) == 0:
+            return lambda q: P @ q
+
+        P_R = P[rest]
+        L = factorise_cholesky(P_R.take(rest, axis=1))
+
+        def solve_complement(q: Array) -> Array:
+            x = P @ q
+            return x - solve_cholesky(L, x[rest]) @ P_R
+
+        return solve_complement
 
 
 class SquaredHingePaths:

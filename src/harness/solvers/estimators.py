@@ -1,0 +1,367 @@
+"""scikit-learn classifiers around the exact solvers: they validate, call a function and store its result."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from harness.solvers.discriminant import fit_discriminant
+from harness.solvers.logistic import solve_logistic, solve_logistic_cv
+from harness.solvers.ridge import RidgeFactor, factorise_ridge, leave_one_out_errors
+from harness.solvers.solutions import MAX_ITER, TOL, Solutions, check_strengths
+from harness.solvers.spaces import Array
+from harness.solvers.squared_hinge import solve_squared_hinge
+from harness.solvers.threads import one_blas_thread
+
+DECADES = tuple(float(f"1e{exponent}") for exponent in range(-3, 5))
+"""nilearn's values of C for "logistic" and of alpha for "ridge_classifier": 1e-3, 1e-2, ..., 1e4."""
+
+
+class LinearClassifier(ClassifierMixin, BaseEstimator):
+    """What all linear classifiers share: classes, decision values and predictions.
+
+    With two classes, positive decision values are evidence for ``classes_[1]``. With more, there is one
+    decoder per class.
+    """
+
+    classes_: NDArray[Any]
+    coef_: Array
+    intercept_: Array
+
+    def _validate(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
+        """Return X in float64 and the code of each sample's class; store the classes."""
+        samples, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"Two classes are needed, but y holds only one class: {self.classes_[0]!r}.")
+        return samples, codes
+
+    def _one_against_rest(self, codes: NDArray[np.intp]) -> Array:
+        """Return label vectors of -1 and +1, (n_samples, 1) for two classes, else (n_samples, n_classes)."""
+        positives = np.arange(len(self.classes_))[-1 if len(self.classes_) == 2 else 0 :]
+        return np.where(codes[:, None] == positives, 1.0, -1.0)
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Compute decision values.
+
+        f = X w + b
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+
+        Returns
+        -------
+        f : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
+        """
+        check_is_fitted(self)
+        samples: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        f = samples @ self.coef_.T + self.intercept_
+        return f[:, 0] if f.shape[1] == 1 else f
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Predict the class of each sample.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        f = self.decision_function(X)
+        codes = (f > 0).astype(np.intp) if f.ndim == 1 else np.argmax(f, axis=1)
+        return self.classes_[codes]
+
+
+class _Logistic(LinearClassifier):
+    """Probabilities of logistic decoders."""
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Compute the probability of each class.
+
+        p = 1 / (1 + exp(-f)), of several classes normalised to the sum 1
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+        """
+        f = self.decision_function(X)
+        if f.ndim == 1:
+            return np.column_stack([expit(-f), expit(f)])
+        p = expit(f)
+        return p / p.sum(axis=1, keepdims=True)
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Compute the logarithm of `predict_proba`."""
+        return np.log(self.predict_proba(X))
+
+
+class ExactLinearSVC(LinearClassifier):
+    """Linear support vector machine, solved to its optimum.
+
+    min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i max(0, 1 - y_i (w^T x_i + b))^2
+
+    The same decoder as ``LinearSVC(C=C)``, whose solver stops earlier. Several classes are taken one against
+    the rest.
+
+    Parameters
+    ----------
+    C : float
+        Weight of the loss against the penalty.
+    tol : float
+        Relative error of the coefficients at which to stop.
+    max_iter : int
+        Newton steps after which to give up, with a ConvergenceWarning.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    n_iter_ : int
+        Newton steps, the most of any decoder.
+    gradient_ : float
+        Relative norm of the gradient at the solution, the largest of any decoder.
+    """
+
+    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        solutions = solve_squared_hinge(
+            samples,
+            self._one_against_rest(codes),
+            [np.arange(len(samples))],
+            [self.C],
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
+        _store_solutions(self, solutions, samples)
+        return self
+
+
+class ExactLogisticRegression(_Logistic):
+    """Logistic regression with a penalised intercept, solved to its optimum.
+
+    min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i log(1 + exp(-y_i (w^T x_i + b)))
+
+    The same decoder as ``LogisticRegression(C=C, solver="liblinear")``. Several classes are taken one against
+    the rest.
+
+    Parameters
+    ----------
+    C : float
+        Weight of the loss against the penalty.
+    tol : float
+        Relative error of the coefficients at which to stop.
+    max_iter : int
+        Newton steps after which to give up, with a ConvergenceWarning.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    n_iter_ : int
+        Newton steps, the most of any decoder.
+    gradient_ : float
+        Relative norm of the gradient at the solution, the largest of any decoder.
+    """
+
+    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        solutions = solve_logistic(
+            samples,
+            self._one_against_rest(codes),
+            [np.arange(len(samples))],
+            [self.C],
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
+        _store_solutions(self, solutions, samples)
+        return self
+
+
+class ExactLogisticRegressionCV(_Logistic):
+    """Logistic regression that chooses C by the log loss of an inner cross-validation.
+
+    The choice of ``LogisticRegressionCV(Cs, cv=cv, scoring="neg_log_loss", solver="liblinear")``, which is
+    nilearn's "logistic": stratified unshuffled folds without regard to runs, the first of equal values of C,
+    one refit (`harness.solvers.logistic.solve_logistic_cv`). Several classes are taken one against the rest,
+    each with a C of its own.
+
+    Parameters
+    ----------
+    Cs : sequence of float
+        The values of C to choose from.
+    cv : int
+        Number of inner folds.
+    tol : float
+        Relative error of the coefficients at which to stop.
+    max_iter : int
+        Newton steps after which to give up, with a ConvergenceWarning.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    C_ : float for two classes, else ndarray of shape (n_classes,)
+        The chosen C.
+    scores_ : ndarray of shape (cv, n_Cs) for two classes, else (n_classes, cv, n_Cs)
+        Mean log-likelihood of each inner fold.
+    n_iter_ : int
+        Newton steps of the refit, the most of any decoder.
+    gradient_ : float
+        Relative norm of the gradient at the solution, the largest of any decoder.
+    """
+
+    def __init__(
+        self, Cs: Sequence[float] = DECADES, *, cv: int = 5, tol: float = TOL, max_iter: int = MAX_ITER
+    ) -> None:
+        self.Cs = Cs
+        self.cv = cv
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        chosen = solve_logistic_cv(
+            samples,
+            self._one_against_rest(codes),
+            [np.arange(len(samples))],
+            self.Cs,
+            n_folds=self.cv,
+            tol=self.tol,
+            max_iter=self.max_iter,
+        )
+        _store_solutions(self, chosen.solutions, samples)
+        binary = len(self.classes_) == 2
+        self.C_ = float(chosen.Cs[0, 0]) if binary else chosen.Cs[0]
+        self.scores_ = chosen.scores[0, 0] if binary else chosen.scores[0]
+        return self
+
+
+class ExactRidgeClassifierCV(LinearClassifier):
+    """Ridge classifier that chooses alpha by leave-one-out.
+
+    min_w,b  ||y - X w - b||^2 + alpha ||w||^2
+
+    The choice and the decoder of ``RidgeClassifierCV(alphas)``, nilearn's "ridge_classifier". With a single
+    alpha, those of ``RidgeClassifier(alpha)``. Several classes are taken one against the rest, with one alpha
+    for all.
+
+    Parameters
+    ----------
+    alphas : sequence of float
+        The values to choose from; of equal errors the first wins.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    alpha_ : float
+        The chosen alpha.
+    """
+
+    def __init__(self, alphas: Sequence[float] = DECADES) -> None:
+        self.alphas = alphas
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        Y = self._one_against_rest(codes)
+        alphas = check_strengths(self.alphas, "alpha")
+        with one_blas_thread():
+            factor: RidgeFactor = factorise_ridge(samples)
+            best = 0
+            if len(alphas) > 1:
+                best = int(np.argmin(leave_one_out_errors(factor, Y, alphas).mean(axis=1)))
+            self.alpha_ = float(alphas[best])
+            duals = np.stack([factor.duals(self.alpha_, factor.U.T @ y) for y in Y.T])
+            self.coef_ = duals @ samples
+        self.intercept_ = Y.mean(axis=0) - self.coef_ @ samples.mean(axis=0)
+        return self
+
+
+class ExactLDA(LinearClassifier):
+    """Linear discriminant analysis with Ledoit-Wolf shrinkage.
+
+    w_c = S^-1 m_c,    b_c = -m_c^T w_c / 2 + log(pi_c)
+
+    The same decoder as ``LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")``, without a voxel by
+    voxel matrix where there are more voxels than samples.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    priors_ : ndarray of shape (n_classes,)
+        Share of each class among the samples.
+    coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        if len(samples) == len(self.classes_):
+            raise ValueError(f"More samples than classes are needed, got {len(samples)} of both.")
+        self.priors_ = np.bincount(codes) / len(samples)
+        coef, intercept = fit_discriminant(samples, codes)
+        if len(self.classes_) == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        self.coef_, self.intercept_ = coef, intercept
+        return self
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Compute the logarithm of the probability of each class.
+
+        log p_c = f_c - log sum_k exp(f_k)
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+
+        Returns
+        -------
+        log_p : ndarray of shape (n_samples, n_classes)
+        """
+        f = self.decision_function(X)
+        if f.ndim == 1:
+            f = np.column_stack([np.zeros(len(f)), f])
+        return log_softmax(f, axis=1)
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Compute the probability of each class, of shape (n_samples, n_classes)."""
+        return np.exp(self.predict_log_proba(X))
+
+
+def _store_solutions(classifier: Any, solutions: Solutions, X: Array) -> None:
+    classifier.coef_ = solutions.coef(X)[0, 0]
+    classifier.intercept_ = solutions.intercepts[0, 0]
+    classifier.n_iter_ = int(solutions.n_iter.max())
+    classifier.gradient_ = float(solutions.gradients.max())

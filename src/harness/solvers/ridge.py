@@ -1,0 +1,314 @@
+"""Ridge classifiers in closed form: all alphas, label vectors and left-out folds from one factorisation.
+
+    min_w,b  ||y - X w - b||^2 + alpha ||w||^2
+
+on labels of -1 and +1, with an intercept that is NOT penalised, as in `sklearn.linear_model.RidgeClassifier`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
+
+from harness.solvers.solutions import (
+    Decoders,
+    check_gram,
+    check_labels,
+    check_matrix,
+    check_strengths,
+    check_train_sets,
+)
+from harness.solvers.spaces import Array, factorise_cholesky, solve_cholesky
+from harness.solvers.threads import one_blas_thread
+
+
+@dataclass(frozen=True)
+class RidgeFactor:
+    """Left singular vectors and squared singular values of the centred samples X_c of one training set.
+
+    X_c = U diag(sqrt(l)) V^T,    hat matrix H(alpha) = 1 1^T / n + U diag(l / (l + alpha)) U^T
+
+    Attributes
+    ----------
+    U : ndarray of shape (n_samples, rank)
+    eigenvalues : ndarray of shape (rank,)
+        l, all above 0.
+    """
+
+    U: Array
+    eigenvalues: Array
+
+    def duals(self, alpha: float, projections: Array) -> Array:
+        """Return the dual coefficients a, w = X^T a, from U^T y.
+
+        a = U diag(1 / (l + alpha)) U^T y
+
+        Parameters
+        ----------
+        alpha : float
+        projections : ndarray of shape (rank,)
+            U^T y.
+
+        Returns
+        -------
+        a : ndarray of shape (n_samples,)
+            Its sum is 0, so that X^T a = X_c^T a.
+        """
+        return self.U @ (projections / (self.eigenvalues + alpha))
+
+    def residual_maker(self, alpha: float) -> Array:
+        """Return I - H(alpha), of shape (n_samples, n_samples)."""
+        n, rank = self.U.shape
+        shrunk = alpha / (self.eigenvalues + alpha)
+        R = (self.U * shrunk) @ self.U.T
+        if rank < n - 1:
+            # What neither the intercept nor a voxel can fit. At full rank this is nothing but rounding.
+            R += np.eye(n) - 1 / n - self.U @ self.U.T
+        return R
+
+    def leave_one_out_scales(self, alpha: float) -> Array:
+        """Return diag(I - H(alpha)); a residual divided by it is the left-out residual."""
+        n, rank = self.U.shape
+        diagonal = (self.U**2) @ (alpha / (self.eigenvalues + alpha))
+        if rank < n - 1:
+            diagonal += 1 - 1 / n - (self.U**2).sum(axis=1)
+        return diagonal
+
+
+def factorise_ridge_gram(K: ArrayLike) -> RidgeFactor:
+    """Factorise the centred samples of one training set from their Gram matrix.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n_samples, n_samples)
+        X X^T.
+
+    Returns
+    -------
+    factor : RidgeFactor
+    """
+    K = check_gram(K)
+    means = K.mean(axis=0)
+    with one_blas_thread():
+        eigenvalues, U = eigh(K - means - means[:, None] + means.mean())
+    # One eigenvalue is 0 by the centring, others where samples repeat each other.
+    kept = eigenvalues > len(K) * np.finfo(float).eps * max(eigenvalues[-1], K.diagonal().max())
+    return RidgeFactor(np.ascontiguousarray(U[:, kept]), eigenvalues[kept])
+
+
+def factorise_ridge(X: ArrayLike) -> RidgeFactor:
+    """Factorise the centred samples of one training set, in the smaller of sample and voxel space.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+
+    Returns
+    -------
+    factor : RidgeFactor
+    """
+    X = check_matrix(X, "X")
+    X_c = X - X.mean(axis=0)
+    with one_blas_thread():
+        if X.shape[0] <= X.shape[1]:
+            return factorise_ridge_gram(X_c @ X_c.T)
+        eigenvalues, V = eigh(X_c.T @ X_c)
+        kept = eigenvalues > len(X) * np.finfo(float).eps * eigenvalues[-1]
+        return RidgeFactor((X_c @ V[:, kept]) / np.sqrt(eigenvalues[kept]), eigenvalues[kept])
+
+
+def solve_ridge_gram(
+    K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
+) -> Decoders:
+    """Train ridge classifiers on several training sets, for several alphas and label vectors.
+
+    w = X^T a,    a = (K_c + alpha I)^-1 (y - mean(y)),    b = mean(y) - mean(K a)
+
+    One eigendecomposition per training set.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n_samples, n_samples)
+        X X^T (`compute_gram`).
+    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Label vectors of -1 and +1. In a training set each must hold both.
+    train_sets : sequence of ndarray of int or bool
+        Indices (or a mask) of the samples to train on, one per fold.
+    alphas : ndarray of shape (n_alphas,)
+        In any order.
+
+    Returns
+    -------
+    decoders : Decoders
+        Their axis of C is that of alpha.
+    """
+    K, alphas = check_gram(K), check_strengths(alphas, "alpha")
+    Y = check_labels(Y, len(K))
+    sets = check_train_sets(train_sets, Y)
+    decoders = _empty_decoders(len(sets), len(alphas), Y.shape[1], len(K))
+    with one_blas_thread():
+        for i, train in enumerate(sets):
+            factor = factorise_ridge_gram(K[np.ix_(train, train)])
+            K_rows = np.ascontiguousarray(K[:, train])
+            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
+                projections = factor.U.T @ y
+                for k, alpha in enumerate(alphas):
+                    _store(decoders, (i, k, j), train, K_rows, factor.duals(alpha, projections), y)
+    return decoders
+
+
+def solve_ridge_cv_gram(
+    K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
+) -> tuple[Decoders, Array]:
+    """Train ridge classifiers whose alpha is chosen inside of their training set, by leave-one-out.
+
+    alpha = argmin_alpha sum_i ((y - H y)_i / (1 - H_ii))^2
+
+    The choice of ``RidgeClassifierCV``, which is nilearn's "ridge_classifier", for every training set and
+    label vector by itself; of equal errors the first in alphas wins.
+
+    Parameters
+    ----------
+    K, Y, train_sets, alphas
+        As in `solve_ridge_gram`.
+
+    Returns
+    -------
+    decoders : Decoders
+        Their axis of C has length 1.
+    chosen : ndarray of shape (n_sets, n_labels)
+        The chosen alphas.
+    """
+    K, alphas = check_gram(K), check_strengths(alphas, "alpha")
+    Y = check_labels(Y, len(K))
+    sets = check_train_sets(train_sets, Y)
+    decoders = _empty_decoders(len(sets), 1, Y.shape[1], len(K))
+    chosen = np.empty((len(sets), Y.shape[1]))
+    with one_blas_thread():
+        for i, train in enumerate(sets):
+            factor = factorise_ridge_gram(K[np.ix_(train, train)])
+            K_rows = np.ascontiguousarray(K[:, train])
+            errors = leave_one_out_errors(factor, Y[train], alphas)
+            chosen[i] = alphas[np.argmin(errors, axis=0)]
+            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
+                _store(decoders, (i, 0, j), train, K_rows, factor.duals(chosen[i, j], factor.U.T @ y), y)
+    return decoders, chosen
+
+
+def leave_one_out_errors(factor: RidgeFactor, Y: Array, alphas: Array) -> Array:
+    """Compute the mean squared error of leave-one-out predictions.
+
+    1/n sum_i ((y - H y)_i / (1 - H_ii))^2
+
+    Parameters
+    ----------
+    factor : RidgeFactor
+    Y : ndarray of shape (n_samples, n_targets)
+    alphas : ndarray of shape (n_alphas,)
+
+    Returns
+    -------
+    errors : ndarray of shape (n_alphas, n_targets)
+
+    References
+    ----------
+    Rifkin & Lippert (2007), Notes on regularized least squares, MIT-CSAIL-TR-2007-025.
+    """
+    errors = np.empty((len(alphas), Y.shape[1]))
+    columns = np.ascontiguousarray(Y.T)
+    for k, alpha in enumerate(alphas):
+        R = factor.residual_maker(alpha)
+        R /= factor.leave_one_out_scales(alpha)[:, None]
+        # One product per label vector, so that the last bit does not depend on its neighbours.
+        for j, y in enumerate(columns):
+            left_out = R @ y
+            errors[k, j] = left_out @ left_out
+    return errors / len(Y)
+
+
+def predict_left_out(K: ArrayLike, Y: ArrayLike, test_sets: Sequence[ArrayLike], alphas: ArrayLike) -> Array:
+    """Predict every fold by the ridge classifier that was trained on all other samples, without training it.
+
+    f_T = y_T - (I - H_TT)^-1 (y - H y)_T
+
+    Exact, not an approximation: for a quadratic penalty and given X, the residuals of a left-out block T
+    follow from the hat matrix H of the fit to all samples. The right-hand side is linear in y and does not
+    depend on y_T: one matrix serves all label vectors, n^2 multiplications for each.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n_samples, n_samples)
+        X X^T of samples that were standardised together (`compute_gram`).
+    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Label vectors of -1 and +1.
+    test_sets : sequence of ndarray of int or bool
+        The folds, without overlap.
+    alphas : ndarray of shape (n_alphas,)
+
+    Returns
+    -------
+    decisions : ndarray of shape (n_alphas, n_labels, n_samples)
+        Decision values of each sample when its fold is left out; NaN for samples in no fold.
+
+    References
+    ----------
+    Cook & Weisberg (1982), Residuals and Influence in Regression, section 3.7 (deletion of blocks).
+    Treder (2018), Cross-validation in high-dimensional spaces: a lifeline for least-squares models and
+    multi-class LDA, arXiv:1803.10016.
+    """
+    K, alphas = check_gram(K), check_strengths(alphas, "alpha")
+    Y = check_labels(Y, len(K))
+    folds = [np.arange(len(K))[np.asarray(test)] for test in test_sets]
+    if len(np.unique(np.concatenate(folds))) != sum(len(fold) for fold in folds):
+        raise ValueError("The test sets overlap; each sample can be left out once.")
+    check_train_sets([np.setdiff1d(np.arange(len(K)), fold) for fold in folds], Y)
+    decisions = np.empty((len(alphas), Y.shape[1], len(K)))
+    with one_blas_thread():
+        factor = factorise_ridge_gram(K)
+        for k, alpha in enumerate(alphas):
+            predictor = left_out_predictor(factor.residual_maker(alpha), folds)
+            for j, y in enumerate(np.ascontiguousarray(Y.T)):
+                decisions[k, j] = predictor @ y
+    return decisions
+
+
+def left_out_predictor(R: Array, folds: Sequence[NDArray[np.intp]]) -> Array:
+    """Compute the matrix that maps labels to the predictions for left-out folds.
+
+    B_T: = I_T: - (R_TT)^-1 R_T:,    R = I - H
+
+    Parameters
+    ----------
+    R : ndarray of shape (n_samples, n_samples)
+        Residual maker of the fit to all samples.
+    folds : sequence of ndarray of int
+        The folds T, without overlap.
+
+    Returns
+    -------
+    B : ndarray of shape (n_samples, n_samples)
+        B_TT is 0: no sample's label takes part in its own prediction. Rows of samples in no fold are NaN.
+    """
+    B = np.full(R.shape, np.nan)
+    for fold in folds:
+        L = factorise_cholesky(R[fold].take(fold, axis=1))
+        B[fold] = -solve_cholesky(L, R[fold])
+        B[np.ix_(fold, fold)] = 0.0
+    return B
+
+
+def _empty_decoders(n_sets: int, n_alphas: int, n_labels: int, n_samples: int) -> Decoders:
+    shape = (n_sets, n_alphas, n_labels)
+    return Decoders("samples", np.zeros((*shape, n_samples)), np.empty(shape), np.empty((*shape, n_samples)))
+
+
+def _store(
+    decoders: Decoders, at: tuple[int, int, int], train: NDArray[np.intp], K_rows: Array, a: Array, y: Array
+) -> None:
+    f = K_rows @ a
+    b = y.mean() - f[train].mean()
+    decoders.weights[at][train] = a
+    decoders.intercepts[at] = b
+    decoders.decisions[at] = f + b
