@@ -204,7 +204,7 @@ class LogisticCVPaths:
 def mean_log_likelihood(y: Array, f: Array) -> float:
     """Return the mean log-likelihood of labels, given the decision values of a logistic decoder.
 
-    1/n sum_i log p_i,    p_i = 1 / (1 + exp(-y_i f_i)), kept within [eps, 1 - eps]
+    1/n sum_i log p_i,    p_i = q_i if y_i = 1 else 1 - q_i,    q_i = 1 / (1 + exp(-f_i))
 
     scikit-learn's "neg_log_loss", with the bounds of `sklearn.metrics.log_loss`: one sample that is wrong
     without any doubt counts 36, not infinity.
@@ -220,7 +220,9 @@ def mean_log_likelihood(y: Array, f: Array) -> float:
     -------
     log_likelihood : float
     """
-    return float(np.log(np.clip(expit(y * f), EPS, 1 - EPS)).mean())
+    q = expit(f)
+    # 1 - q is rounded where q is near 1; expit(-f) would be better, but then C could be chosen differently.
+    return float(np.log(np.clip(np.where(y > 0, q, 1 - q), EPS, 1 - EPS)).mean())
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,9 @@ def factorise_ridge_gram(K: ArrayLike) -> RidgeFactor:
     with one_blas_thread():
         eigenvalues, U = eigh(K - means - means[:, None] + means.mean())
     # One eigenvalue is 0 by the centring, others where samples repeat each other.
-    kept = eigenvalues > len(K) * np.finfo(float).eps * max(eigenvalues[-1], K.diagonal().max())
-    return RidgeFactor(np.ascontiguousarray(U[:, kept]), eigenvalues[kept])
+    kept = eigenvalues > 10 * len(K) * np.finfo(float).eps * max(eigenvalues[-1], K.diagonal().max())
+    # Columns with the sum 0, exactly: X^T a must not see the mean that was taken out of K.
+    return RidgeFactor(np.ascontiguousarray(U[:, kept] - U[:, kept].mean(axis=0)), eigenvalues[kept])
 
 
 def factorise_ridge(X: ArrayLike) -> RidgeFactor:

@@ -97,7 +97,7 @@ Export = Callable[[Array], tuple[Array, float, Array]]
 def choose_space(
     space: Literal["auto", "samples", "voxels"], n_voxels: int, train_sets: Sequence[ArrayLike]
 ) -> Literal["samples", "voxels"]:
-    """Return the space to solve in; "auto" is voxels where n_voxels + 1 is below the mean training set."""
+    """Return the space to solve in; "auto": voxels where n_voxels + 1 is below the mean training set."""
     if space == "auto":
         masks = [np.asarray(train) for train in train_sets]
         n_train = sum(int(mask.sum()) if mask.dtype == bool else len(mask) for mask in masks)

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import scipy.linalg  # noqa: F401  loads SciPy's BLAS, so that the controller below sees it beside NumPy's
 from threadpoolctl import ThreadpoolController
@@ -22,34 +21,41 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-class _Limit:
-    """How many callers are inside, and the limit that the first of them set."""
+class _Owner:
+    """The Python thread that has set the limit, and how often it is inside."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.callers = 0
-        self.limiter: Any = None
+        self.thread: int | None = None
+        self.depth = 0
 
 
-_limit = _Limit()
+_owner = _Owner()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Run the enclosed block with one BLAS thread, and put the former number back afterwards.
 
-    The number of BLAS threads belongs to the process, not to the Python thread. Blocks may be nested and may
-    overlap in several Python threads: the first one in sets the limit, the last one out lifts it.
+    Blocks may be nested. The number belongs to the process: of several Python threads the first one inside
+    sets it, and puts it back when it leaves, even if others are still inside; they go on with the former
+    number, and their sums may differ in the last digits. Run workers as processes to have the same bits.
     """
-    with _limit.lock:
-        if _limit.callers == 0:
-            _limit.limiter = _blas().limit(limits=1)
-        _limit.callers += 1
+    this_thread = threading.get_ident()
+    with _owner.lock:
+        if _owner.thread is None:
+            _owner.thread = this_thread
+        owns = _owner.thread == this_thread
+        _owner.depth += owns
+        first = owns and _owner.depth == 1
     try:
-        yield
+        if first:
+            with _blas().limit(limits=1):
+                yield
+        else:
+            yield
     finally:
-        with _limit.lock:
-            _limit.callers -= 1
-            if _limit.callers == 0:
-                _limit.limiter.restore_original_limits()
-                _limit.limiter = None
+        with _owner.lock:
+            _owner.depth -= owns
+            if owns and _owner.depth == 0:
+                _owner.thread = None
