@@ -21,7 +21,7 @@ from harness.solvers.solutions import (
 )
 from harness.solvers.spaces import Array, Space, compute_gram
 
-INNER_TOL = 1e-9
+INNER_TOL = 1e-8
 """Relative error at which the inner decoders stop: enough to compare log losses."""
 
 EPS = float(np.finfo(float).eps)
@@ -79,13 +79,21 @@ class LogisticPaths:
         minima: list[Minimum] = []
         tangents: list[tuple[Array, Array]] = []
         for k, C in enumerate(self.Cs):
-            loss = Logistic(C)
+            if k > 0:
+                tangents.append(self._tangent(self.Cs[k - 1], y, minima[-1]))
             v, f = self._start(y, minima, tangents, k)
-            minimum = minimise(
-                self.space, loss, self.space.factorise, y, v, f, tol=self.tol, max_iter=self.max_iter
+            minima.append(
+                minimise(
+                    self.space,
+                    Logistic(C),
+                    self.space.factorise,
+                    y,
+                    v,
+                    f,
+                    tol=self.tol,
+                    max_iter=self.max_iter,
+                )
             )
-            minima.append(minimum)
-            tangents.append(self._tangent(loss, y, minimum))
         return [minima[k] for k in np.argsort(self.order)]
 
     def _start(
@@ -112,7 +120,7 @@ class LogisticPaths:
         f = a * before.f + b * last.f + behind * (c * df_before + d * df)
         return v, f
 
-    def _tangent(self, loss: Logistic, y: Array, minimum: Minimum) -> tuple[Array, Array]:
+    def _tangent(self, C: float, y: Array, minimum: Minimum) -> tuple[Array, Array]:
         """Return dv / dlog C and df / dlog C at a minimum.
 
         w~ = X~^T s(C, f)  and  ds / dlog C = s - H df / dlog C,  hence  dw~ = X~^T (s - H df)
@@ -120,13 +128,12 @@ class LogisticPaths:
         Two Newton steps on this linear equation, because the factorised Hessian may be that of a point
         nearby.
         """
-        s, h = loss.slopes(y, minimum.f)
-        dv, df = np.zeros_like(minimum.v), np.zeros_like(minimum.f)
-        for _ in range(2):
-            g, f_g, _ = self.space.gradient(dv, s - h * df)
-            d = minimum.newton(g, f_g)
-            dv, df = dv + d, df + self.space.decide(d)
-        return dv, df
+        s, h = Logistic(C).slopes(y, minimum.f)
+        dv = -minimum.newton(minimum.v, minimum.f)  # from dv = 0, where the gradient is -w~
+        df = self.space.decide(dv)
+        g, f_g, _ = self.space.gradient(dv, s - h * df)
+        d = minimum.newton(g, f_g)
+        return dv + d, df + self.space.decide(d)
 
 
 def hermite_weights(t: float) -> tuple[float, float, float, float]:
@@ -175,9 +182,8 @@ class LogisticCVPaths:
                 raise ValueError(f"Inner fold {i} trains on only one class; both classes are needed.")
             paths = LogisticPaths(self.space.restrict(train), self.Cs, INNER_TOL, self.max_iter)
             inner.append(paths.solve(y[train]))
-            for k, minimum in enumerate(inner[-1]):
-                f = self.space.decide_elsewhere(minimum.v, train, test)
-                scores[i, k] = mean_log_likelihood(y[test], f)
+            V = np.column_stack([minimum.v for minimum in inner[-1]])
+            scores[i] = mean_log_likelihood(y[test], self.space.decide_elsewhere(V, train, test))
         best = int(np.argmax(scores.sum(axis=0)))
         self.scores.append(scores)
         self.best.append(best)
@@ -201,8 +207,8 @@ class LogisticCVPaths:
         return [replace(minimum, converged=minimum.converged and all_converged)]
 
 
-def mean_log_likelihood(y: Array, f: Array) -> float:
-    """Return the mean log-likelihood of labels, given the decision values of a logistic decoder.
+def mean_log_likelihood(y: Array, F: Array) -> Array:
+    """Return the mean log-likelihood of labels, given the decision values of logistic decoders.
 
     1/n sum_i log p_i,    p_i = q_i if y_i = 1 else 1 - q_i,    q_i = 1 / (1 + exp(-f_i))
 
@@ -213,16 +219,17 @@ def mean_log_likelihood(y: Array, f: Array) -> float:
     ----------
     y : ndarray of shape (n_samples,)
         Labels, -1 or +1.
-    f : ndarray of shape (n_samples,)
+    F : ndarray of shape (n_samples, n_decoders)
         Decision values.
 
     Returns
     -------
-    log_likelihood : float
+    log_likelihoods : ndarray of shape (n_decoders,)
     """
-    q = expit(f)
+    q = expit(F)
     # 1 - q is rounded where q is near 1; expit(-f) would be better, but then C could be chosen differently.
-    return float(np.log(np.clip(np.where(y > 0, q, 1 - q), EPS, 1 - EPS)).mean())
+    p = np.where(y[:, None] > 0, q, 1 - q)
+    return np.log(np.clip(p, EPS, 1 - EPS)).mean(axis=0)
 
 
 @dataclass(frozen=True)
@@ -341,7 +348,7 @@ def solve_logistic_cv(
     The choice of ``LogisticRegressionCV(cv=5, scoring="neg_log_loss", solver="liblinear", refit=True)``,
     which is nilearn's "logistic": stratified folds, in order and without regard to runs; every fold counts
     the same; of equal sums the first in Cs wins; then one fit on the whole training set. The inner decoders
-    are solved to a relative error of 1e-9, where liblinear stops near 1e-4 or at 100 iterations.
+    are solved to a relative error of 1e-8, where liblinear stops near 1e-4 or at 100 iterations.
 
     Parameters
     ----------

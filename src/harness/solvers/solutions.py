@@ -91,7 +91,7 @@ class Paths(Protocol):
 MakePaths = Callable[[Space], Paths]
 
 Export = Callable[[Array], tuple[Array, float, Array]]
-"""Maps the unknowns of a training set's space to weights, intercept and the decision values of all samples."""
+"""Maps the unknowns of a space to weights, intercept and the decision values of all samples."""
 
 
 def choose_space(
