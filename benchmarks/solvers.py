@@ -1,10 +1,11 @@
-"""How much faster the exact solvers are than liblinear on the same problems, and how far from the hardware's limit.
+"""How much faster the exact solvers are than liblinear, and how far from the limit of the hardware.
 
     OMP_NUM_THREADS=1 python benchmarks/solvers.py [--quick]
 
-Everything runs in one process on one BLAS thread, each pair of figures side by side. Times are CPU seconds, the best of
-several repetitions (liblinear: one), because they survive a busy machine better than the clock does. The real volumes
-are read from $HARNESS_TEST_DATA (default: ../shared/data beside the repository); without them that part is left out.
+Everything runs in one process on one BLAS thread, each pair of figures side by side. Times are CPU seconds, the
+best of several repetitions (liblinear: one), because they survive a busy machine better than the clock does. The
+real volumes are read from $HARNESS_TEST_DATA (default: ../shared/data beside the repository); without them that
+part is left out.
 """
 
 import argparse
@@ -132,9 +133,10 @@ def account(solve: Callable[[], list], n_train: int, seconds: float, rates: dict
     total = factorising + products
     at_kernel_rates = factorising / rates["dpotrf 198"] + products / rates["dgemv 198"]
     print(
-        f"    {decoders} decoders, {steps / decoders:.1f} Newton steps each: {factorising / 1e9:.2f} GFLOP factorising + "
-        f"{products / 1e9:.2f} GFLOP products\n"
-        f"    {total / decoders / 1e6:.2f} MFLOP a decoder (one full dposv: {(n_train**3 / 3 + 2 * n_train**2) / 1e6:.2f}); "
+        f"    {decoders} decoders, {steps / decoders:.1f} Newton steps each: "
+        f"{factorising / 1e9:.2f} GFLOP factorising + {products / 1e9:.2f} GFLOP products;\n"
+        f"    {total / decoders / 1e6:.2f} MFLOP a decoder "
+        f"(one full dposv: {(n_train**3 / 3 + 2 * n_train**2) / 1e6:.2f}); "
         f"{total / seconds / 1e9:.1f} GFLOP/s = {total / seconds / rates['dgemm 198']:.0%} of dgemm;\n"
         f"    limit at the rates of dpotrf and dgemv of this size: {at_kernel_rates:.3f} s, "
         f"at the rate of dgemm: {total / rates['dgemm 198']:.3f} s; "
@@ -161,7 +163,8 @@ def compare_svm(X: np.ndarray, y: np.ndarray, train_sets: list[np.ndarray], rate
     exact = solutions.coef(X)[:, :, 0]
     off = np.linalg.norm(coef - exact, axis=2) / np.linalg.norm(exact, axis=2)
     print(
-        f"  svc, {len(train_sets)} folds x 3 C: exact {seconds:.3f} s, liblinear {theirs:.2f} s: {theirs / seconds:.0f} x. "
+        f"  svc, {len(train_sets)} folds x 3 C: exact {seconds:.3f} s, "
+        f"liblinear {theirs:.2f} s: {theirs / seconds:.0f} x. "
         f"Left to the optimum: exact {solutions.steps.max():.0e}, liblinear {off.max():.0e} (relative)"
     )
     if solutions.space == "samples":
@@ -170,7 +173,7 @@ def compare_svm(X: np.ndarray, y: np.ndarray, train_sets: list[np.ndarray], rate
 
 
 def compare_logistic(X: np.ndarray, y: np.ndarray, train_sets: list[np.ndarray]) -> None:
-    """Print the logistic decoder with its inner choice of C against `LogisticRegressionCV` as nilearn calls it."""
+    """Print the logistic decoder that chooses C against `LogisticRegressionCV` as nilearn calls it."""
 
     def liblinear() -> list[float]:
         model = LogisticRegressionCV(
@@ -207,7 +210,8 @@ def permute(X: np.ndarray, y: np.ndarray, runs: np.ndarray, n_labels: int, rates
         seconds, parts = cpu_seconds(solve, 1)
         print(
             f"  svc, {n_labels} label vectors ({name}) x 12 folds x 3 C: {seconds:.1f} s, "
-            f"{seconds / n_labels * 1e3:.1f} ms a vector; all converged: {all(part.converged.all() for part in parts)}"
+            f"{seconds / n_labels * 1e3:.1f} ms a vector; "
+            f"all converged: {all(part.converged.all() for part in parts)}"
         )
         account(solve, 198, seconds, rates)
     test_sets = [~train for train in train_sets]

@@ -40,7 +40,7 @@ class Logistic:
     """
 
     # The curvature changes little by little, so that old factors go on being useful (Shamanskii 1967).
-    keep_below = 0.03
+    keep_below = 0.1
 
     def __init__(self, C: float) -> None:
         self.C = C

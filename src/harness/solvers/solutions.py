@@ -88,7 +88,7 @@ class Paths(Protocol):
         """Return the minima that were asked for, one per C, for one label vector of shape (n_samples,)."""
 
 
-MakePaths = Callable[[Space], Paths]
+MakePaths = Callable[[Any], Paths]
 
 Export = Callable[[Array], tuple[Array, float, Array]]
 """Maps the unknowns of a space to weights, intercept and the decision values of all samples."""

@@ -26,8 +26,11 @@ from harness.solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 
+SINGLE_PRECISION_RANGE = 1e30
+"""Largest trace of a Newton system that single precision can hold with room to spare."""
+
 SINGLE_PRECISION_SUFFICES = 1e5
-"""Condition of a Newton system up to which a factor in single precision (6e-8) steers well enough."""
+"""Largest eigenvalue over smallest squared pivot up to which single precision (6e-8) steers well enough."""
 
 WORST_CONDITION = 1e-7
 """Reciprocal condition of K~ below which dual coefficients lose too many digits."""
@@ -81,6 +84,38 @@ def factorise_cholesky(A: NDArray[Any]) -> NDArray[Any]:
     if info != 0:
         raise LinAlgError(f"The matrix of shape {A.shape} is not positive definite (potrf: {info}).")
     return L
+
+
+def factorise_to_steer(
+    form: Callable[[NDArray[Any]], NDArray[Any]], single: NDArray[np.float32], double: Array, trace: float
+) -> NDArray[Any]:
+    """Factorise the Hessian of a Newton step, in single precision where its condition allows.
+
+    That takes half the time, and the step is good to two digits or more. Gradient, weights and the end of the
+    iteration are in double precision: the optimum is the same.
+
+    Parameters
+    ----------
+    form : callable
+        Computes the matrix from `single` or `double`.
+    single, double : ndarray
+        K~ or X~.
+    trace : float
+        An upper bound of the largest eigenvalue.
+
+    Returns
+    -------
+    L : ndarray of shape (m, m)
+        Lower Cholesky factor.
+    """
+    if trace < SINGLE_PRECISION_RANGE:
+        try:
+            L = factorise_cholesky(form(single))
+        except LinAlgError:
+            return factorise_cholesky(form(double))
+        if trace < SINGLE_PRECISION_SUFFICES * float(L.diagonal().min()) ** 2:
+            return L
+    return factorise_cholesky(form(double))
 
 
 def solve_cholesky(L: NDArray[Any], b: Array) -> Array:
@@ -217,24 +252,22 @@ class SampleSpace:
         The matrix in brackets has no eigenvalue below 1, so that vanishing curvatures and repeated samples do
         no harm (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3).
 
-        Where its condition allows, it is factorised in single precision, in half the time. The step is then
-        good to two digits or more; gradient, weights and the end of the iteration are in double precision, and
-        the optimum is the same.
-
         Parameters
         ----------
         h : ndarray of shape (n_samples,)
             Curvatures, the diagonal of H.
         """
         root = np.sqrt(h)
-        # The trace bounds the condition of B.
-        single = h @ self.row_lengths**2 < SINGLE_PRECISION_SUFFICES
-        K: NDArray[Any] = self.K_single if single else self.K
-        root_K = root.astype(K.dtype)
-        B = K * root_K[:, None]
-        B *= root_K
-        B.flat[:: self.n_weights + 1] += 1.0
-        L = factorise_cholesky(B)
+        trace = float(h @ self.row_lengths**2)
+
+        def form(K: NDArray[Any]) -> NDArray[Any]:
+            root_K = root.astype(K.dtype)
+            B = K * root_K[:, None]
+            B *= root_K
+            B.flat[:: self.n_weights + 1] += 1.0
+            return B
+
+        L = factorise_to_steer(form, self.K_single, self.K, trace)
 
         def step(r: Array, K_r: Array) -> Array:
             return root * solve_cholesky(L, root * K_r) - r
@@ -255,6 +288,11 @@ class VoxelSpace:
         self.X = X
         self.n_weights = X.shape[1]
         self.row_lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
+
+    @cached_property
+    def X_single(self) -> NDArray[np.float32]:  # noqa: N802
+        """X~ in single precision."""
+        return self.X.astype(np.float32)
 
     def restrict(self, rows: NDArray[np.intp]) -> "VoxelSpace":
         """Return the space of these samples alone."""
@@ -295,11 +333,16 @@ class VoxelSpace:
         h : ndarray of shape (n_samples,)
             Curvatures, the diagonal of H.
         """
-        curved = np.flatnonzero(h)
-        root_X = self.X[curved] * np.sqrt(h[curved])[:, None]
-        A = root_X.T @ root_X
-        A.flat[:: self.n_weights + 1] += 1.0
-        L = factorise_cholesky(A)
+        root = np.sqrt(h)
+        trace = float(h @ self.row_lengths**2)
+
+        def form(X: NDArray[Any]) -> NDArray[Any]:
+            root_X = X * root.astype(X.dtype)[:, None]
+            A = root_X.T @ root_X
+            A.flat[:: self.n_weights + 1] += 1.0
+            return A
+
+        L = factorise_to_steer(form, self.X_single, self.X, trace)
 
         def step(g: Array, _: Array) -> Array:
             return -solve_cholesky(L, g)
