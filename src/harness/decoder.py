@@ -8,11 +8,12 @@ References
 nilearn 0.14.1, `nilearn.decoding.Decoder`: https://nilearn.github.io/stable/modules/decoding.html
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.base import ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_selection import SelectPercentile, f_classif
@@ -24,6 +25,7 @@ from sklearn.svm import LinearSVC, l1_min_c
 from harness.errors import UsageError
 from harness.samples import Preparation
 from harness.signals import zscore
+from harness.solvers.estimators import LinearClassifier
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -70,6 +72,11 @@ class Estimator:
     def is_dummy(self) -> bool:
         """Whether it looks at the labels alone, and so has no weights."""
         return isinstance(self.model, DummyClassifier)
+
+    @property
+    def is_solved_together(self) -> bool:
+        """Whether all folds, values of the grid and problems can be solved at once."""
+        return isinstance(self.model, LinearClassifier) and self.model.takes_grid(self.grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,27 +218,15 @@ def fit_decoder(
     """
     classes = np.unique(y)
     problems = classes if len(classes) > 2 else classes[1:]
+    Y = np.where(y[:, np.newaxis] == problems, 1, -1)
     Z = zscore(X).astype(np.float64) if preparation.zscore == "own" else X.astype(np.float64)
-    best = []
-    for train, test in folds:
-        Z_train, Z_test = Z[train], Z[test]
-        if preparation.zscore == "train":
-            location, scale = training_moments(Z_train)
-            Z_train, Z_test = (Z_train - location) / scale, (Z_test - location) / scale
-        best.append(
-            [
-                _fit_best(
-                    Z_train,
-                    np.where(y[train] == positive, 1, -1),
-                    Z_test,
-                    np.where(y[test] == positive, 1, -1),
-                    estimator,
-                    scorer,
-                    preparation.screening_percentile,
-                )
-                for positive in problems
-            ]
-        )
+    fit = _fit_together if estimator.is_solved_together else _fit_one_by_one
+    screens = preparation.screening_percentile < 100 and X.shape[1] > MIN_VOXELS_FOR_SCREENING
+    if screens or preparation.zscore == "train":
+        # Every fold has voxels of its own, in units of its own.
+        best = [_fit_prepared(Z, Y, fold, estimator, scorer, preparation, screens, fit) for fold in folds]
+    else:
+        best = fit(Z, Y, folds, estimator, scorer)
     moments = training_moments(X) if preparation.zscore == "train" else (None, None)
     has_weights = best[0][0].coef is not None
     coefs = np.array([[fit.coef for fit in fold] for fold in best]) if has_weights else None
@@ -263,6 +258,128 @@ class _Fit:
     prior: np.ndarray | None
 
 
+FitFolds = Callable[[np.ndarray, np.ndarray, Folds, Estimator, str], list[list[_Fit]]]
+"""Returns the best model of every fold and problem, from standardised voxels and labels of -1 and +1."""
+
+
+def _fit_prepared(
+    Z: np.ndarray,
+    Y: np.ndarray,
+    fold: tuple[np.ndarray, np.ndarray],
+    estimator: Estimator,
+    scorer: str,
+    preparation: Preparation,
+    screens: bool,
+    fit: FitFolds,
+) -> list[_Fit]:
+    """Standardise and screen the voxels by the training volumes of a fold, and fit its problems."""
+    train, _ = fold
+    if preparation.zscore == "train":
+        location, scale = training_moments(Z[train])
+        Z = (Z - location) / scale
+    if not screens:
+        return fit(Z, Y, [fold], estimator, scorer)[0]
+    fits = []
+    for y in Y.T:
+        screen = SelectPercentile(f_classif, percentile=preparation.screening_percentile)
+        screen.fit(Z[train], y[train])
+        ((best,),) = fit(screen.transform(Z), y[:, np.newaxis], [fold], estimator, scorer)
+        # The voxels that were screened out have the weight 0.
+        coef = None if best.coef is None else screen.inverse_transform(best.coef[np.newaxis])[0]
+        fits.append(replace(best, coef=coef))
+    return fits
+
+
+def _fit_together(
+    Z: np.ndarray, Y: np.ndarray, folds: Folds, estimator: Estimator, scorer: str
+) -> list[list[_Fit]]:
+    """Solve all folds, values of the grid and problems at once, with a solver that can."""
+    try:
+        tried = estimator.model.solve_folds(Z, Y, [train for train, _ in folds], estimator.grid)
+    except ValueError as error:
+        raise UsageError(f"estimator={estimator.name} cannot be fitted: {error}") from error
+    decoders = tried.decoders
+    chosen = np.empty((len(folds), Y.shape[1]), dtype=int)
+    scores = np.empty(chosen.shape)
+    for index in np.ndindex(*chosen.shape):
+        fold, problem = index
+        test = folds[fold][1]
+        each = score_decisions(scorer, Y[test, problem], decoders.decisions[fold, :, problem][:, test])
+        chosen[index] = _last_best(each)
+        scores[index] = each[chosen[index]]
+    fold, problem = np.indices(chosen.shape)
+    best = replace(
+        decoders,
+        weights=decoders.weights[fold, chosen, problem][:, np.newaxis],
+        intercepts=decoders.intercepts[fold, chosen, problem][:, np.newaxis],
+    )
+    coefs, intercepts = best.coef(Z)[:, 0], best.intercepts[:, 0]
+    values = None if tried.values is None else tried.values[fold, chosen, problem]
+    return [
+        [
+            _Fit(
+                score=float(scores[i, j]),
+                params={} if values is None else {str(tried.parameter): float(values[i, j])},
+                coef=coefs[i, j],
+                intercept=float(intercepts[i, j]),
+                prior=None,
+            )
+            for j in range(Y.shape[1])
+        ]
+        for i in range(len(folds))
+    ]
+
+
+def score_decisions(scorer: str, y: np.ndarray, decisions: np.ndarray) -> np.ndarray:
+    """Score decision values as scikit-learn's scorers score a linear classifier.
+
+    Parameters
+    ----------
+    scorer : {"accuracy", "balanced_accuracy", "roc_auc"}
+    y : ndarray of shape (n_samples,)
+        Labels of -1 and +1.
+    decisions : ndarray of shape (n_decoders, n_samples)
+        Above zero means +1.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_decoders,)
+        Areas are NaN where `y` holds one label; they are computed from ranks, so that two decoders that order
+        the samples alike have the same area to the last digit, and tie.
+    """
+    positive = y > 0
+    if scorer == "roc_auc":
+        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+        if n_positive == 0 or n_negative == 0:
+            return np.full(len(decisions), np.nan)
+        ranks = rankdata(decisions, axis=1)[:, positive].sum(axis=1)
+        return (ranks - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+    right = (decisions > 0) == positive
+    if scorer == "accuracy":
+        return right.mean(axis=1)
+    shown = [label for label in (positive, ~positive) if label.any()]
+    return np.mean([right[:, label].mean(axis=1) for label in shown], axis=0)
+
+
+def _last_best(scores: np.ndarray) -> int:
+    """Return the place of the largest score; of equal ones the last, as nilearn's Decoder does."""
+    best = 0
+    for place, score in enumerate(scores):
+        if score >= scores[best]:
+            best = place
+    return best
+
+
+def _fit_one_by_one(
+    Z: np.ndarray, Y: np.ndarray, folds: Folds, estimator: Estimator, scorer: str
+) -> list[list[_Fit]]:
+    """Fit any scikit-learn classifier, one fold, value of the grid and problem after the other."""
+    return [
+        [_fit_best(Z[train], y[train], Z[test], y[test], estimator, scorer) for y in Y.T]
+        for train, test in folds
+    ]
+
+
 def _fit_best(
     X_train: np.ndarray,
     y_train: np.ndarray,
@@ -270,14 +387,9 @@ def _fit_best(
     y_test: np.ndarray,
     estimator: Estimator,
     scorer: str,
-    screening_percentile: int,
 ) -> _Fit:
     """Fit every value of the grid and keep the one that scores best on the held-out volumes."""
     score_model = get_scorer(scorer)
-    screen = None
-    if screening_percentile < 100 and X_train.shape[1] > MIN_VOXELS_FOR_SCREENING:
-        screen = SelectPercentile(f_classif, percentile=screening_percentile).fit(X_train, y_train)
-        X_train, X_test = screen.transform(X_train), screen.transform(X_test)
     best: _Fit | None = None
     for params in _grid_values(estimator, X_train, y_train):
         try:
@@ -298,17 +410,12 @@ def _fit_best(
             best = _Fit(
                 score=score,
                 params=params | _chosen_inside(model),
-                coef=_all_voxels(np.ravel(model.coef_), screen) if has_weights else None,
+                coef=np.ravel(model.coef_) if has_weights else None,
                 intercept=float(np.ravel(model.intercept_)[0]) if has_weights else None,
                 prior=None if has_weights else model.class_prior_,
             )
     assert best is not None
     return best
-
-
-def _all_voxels(coef: np.ndarray, screen: SelectPercentile | None) -> np.ndarray:
-    """Give the voxels that were screened out the weight 0."""
-    return coef if screen is None else screen.inverse_transform(coef[np.newaxis])[0]
 
 
 def _grid_values(estimator: Estimator, X: np.ndarray, y: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -11,11 +11,20 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import ClassifierMixin, clone
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
+from sklearn.svm import LinearSVC
 
 from harness.decoder import Estimator, FittedDecoder, Folds
 from harness.errors import UsageError
 from harness.samples import Preparation, Roi, Samples
+from harness.solvers.estimators import (
+    ExactLDA,
+    ExactLinearSVC,
+    ExactLogisticRegressionCV,
+    ExactRidgeClassifierCV,
+)
 from harness.weights import unmask
 
 L1_MULTIPLES = [2.0, 20.0, 200.0]  # of the smallest C, for an L1 penalty: nilearn takes no others
@@ -105,8 +114,10 @@ class NilearnEngine:
                 "engine=nilearn cannot standardise by the training volumes: its Decoder z-scores before "
                 "the folds are made; use signal=tutorial or signal=per_run, or engine=harness"
             )
+        model = _nilearns_own(estimator.model)
+        estimator = Estimator(estimator.name, model, estimator.grid)
         decoder = Decoder(
-            estimator=clone(estimator.model),
+            estimator=clone(model),
             mask=unmask(np.ones(self.samples.n_voxels), self.samples),
             cv=list(folds),
             param_grid=_param_grid(estimator),
@@ -139,6 +150,26 @@ class NilearnEngine:
             decoder=decoder,
             samples=self.samples,
         )
+
+
+def _nilearns_own(model: ClassifierMixin) -> ClassifierMixin:
+    """Return nilearn's own solver of the problem that an exact one solves; any other model as it is."""
+    if isinstance(model, ExactLinearSVC):
+        return LinearSVC(C=model.C, max_iter=10_000, random_state=0)
+    if isinstance(model, ExactLogisticRegressionCV):
+        return LogisticRegressionCV(
+            Cs=model.Cs,
+            cv=model.cv,
+            l1_ratios=(0,),
+            solver="liblinear",
+            scoring="neg_log_loss",
+            use_legacy_attributes=False,
+        )
+    if isinstance(model, ExactRidgeClassifierCV):
+        return RidgeClassifierCV(alphas=model.alphas)
+    if isinstance(model, ExactLDA):
+        return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    return model
 
 
 def _param_grid(estimator: Estimator) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """scikit-learn classifiers around the exact solvers: they validate, call a function and store its result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -10,11 +10,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from harness.solvers.discriminant import fit_discriminant
+from harness.solvers.discriminant import fit_discriminant, solve_discriminant
 from harness.solvers.logistic import solve_logistic, solve_logistic_cv
-from harness.solvers.ridge import RidgeFactor, factorise_ridge, leave_one_out_errors
-from harness.solvers.solutions import MAX_ITER, TOL, Solutions, check_strengths
-from harness.solvers.spaces import Array
+from harness.solvers.ridge import RidgeFactor, factorise_ridge, leave_one_out_errors, solve_ridge_cv_gram
+from harness.solvers.solutions import MAX_ITER, TOL, Candidates, Solutions, check_strengths
+from harness.solvers.spaces import Array, compute_gram
 from harness.solvers.squared_hinge import solve_squared_hinge
 from harness.solvers.threads import one_blas_thread
 
@@ -46,6 +46,32 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         """Return label vectors of -1 and +1, (n_samples, 1) for two classes, else (n_samples, n_classes)."""
         positives = np.arange(len(self.classes_))[-1 if len(self.classes_) == 2 else 0 :]
         return np.where(codes[:, None] == positives, 1.0, -1.0)
+
+    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
+        """Whether `solve_folds` can try the values of a grid; who chooses by itself takes none."""
+        return not grid
+
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train on several training sets at once, for every value of a grid and several label vectors.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+            Standardised samples, those of all training sets and those to be predicted.
+        Y : ndarray of shape (n_samples, n_labels)
+            Label vectors of -1 and +1.
+        train_sets : sequence of ndarray of int
+            Indices of the samples to train on, one per fold.
+        grid : mapping of str to sequence of float
+            Values to try, if `takes_grid` says that it can.
+
+        Returns
+        -------
+        candidates : Candidates
+        """
+        raise NotImplementedError
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Compute decision values.
@@ -141,6 +167,19 @@ class ExactLinearSVC(LinearClassifier):
         self.tol = tol
         self.max_iter = max_iter
 
+    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
+        """Whether nothing but C varies."""
+        return set(grid) <= {"C"}
+
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
+        Cs = check_strengths(grid.get("C", [self.C]), "C")
+        solutions = solve_squared_hinge(X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter)
+        values = np.broadcast_to(Cs[:, None], solutions.intercepts.shape)
+        return Candidates(solutions, "C", values)
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
         samples, codes = self._validate(X, y)
@@ -188,6 +227,19 @@ class ExactLogisticRegression(_Logistic):
         self.C = C
         self.tol = tol
         self.max_iter = max_iter
+
+    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
+        """Whether nothing but C varies."""
+        return set(grid) <= {"C"}
+
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
+        Cs = check_strengths(grid.get("C", [self.C]), "C")
+        solutions = solve_logistic(X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter)
+        values = np.broadcast_to(Cs[:, None], solutions.intercepts.shape)
+        return Candidates(solutions, "C", values)
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
@@ -246,6 +298,15 @@ class ExactLogisticRegressionCV(_Logistic):
         self.tol = tol
         self.max_iter = max_iter
 
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train with the C chosen inside every training set; see `LinearClassifier.solve_folds`."""
+        chosen = solve_logistic_cv(
+            X, Y, train_sets, self.Cs, n_folds=self.cv, tol=self.tol, max_iter=self.max_iter
+        )
+        return Candidates(chosen.solutions, "C", chosen.Cs[:, None])
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
         samples, codes = self._validate(X, y)
@@ -291,6 +352,14 @@ class ExactRidgeClassifierCV(LinearClassifier):
     def __init__(self, alphas: Sequence[float] = DECADES) -> None:
         self.alphas = alphas
 
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train with the alpha chosen inside every training set; see `LinearClassifier.solve_folds`."""
+        K = compute_gram(np.asarray(X, dtype=np.float64))
+        decoders, chosen = solve_ridge_cv_gram(K, Y, train_sets, self.alphas)
+        return Candidates(decoders, "alpha", chosen[:, None])
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
         samples, codes = self._validate(X, y)
@@ -324,6 +393,12 @@ class ExactLDA(LinearClassifier):
     coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
     intercept_ : ndarray of shape (1,) or (n_classes,)
     """
+
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train on every training set; see `LinearClassifier.solve_folds`."""
+        return Candidates(solve_discriminant(X, Y, train_sets))
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""

@@ -81,6 +81,24 @@ class Solutions(Decoders):
     converged: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The decoders that a classifier tries on several training sets, and with which value each was trained.
+
+    Attributes
+    ----------
+    decoders : Decoders
+        One per training set, value and label vector.
+    parameter : str or None
+        What the values are of: "C", "alpha", or None for a classifier without any.
+    values : ndarray of shape (n_sets, n_values, n_labels), or None
+    """
+
+    decoders: Decoders
+    parameter: str | None = None
+    values: Array | None = None
+
+
 class Paths(Protocol):
     """All that is solved on one training set; made once per set, so that label vectors share its work."""
 
