@@ -130,7 +130,9 @@ def test_conditions_can_be_a_list_or_groups(compose):
 
 
 def test_estimator_takes_arguments_that_its_file_does_not_mention(compose):
-    model = compose("++estimator.class_weight=balanced", "estimator.grid.C=[0.5]").estimator
+    model = compose(
+        "estimator=svc_liblinear", "++estimator.class_weight=balanced", "estimator.grid.C=[0.5]"
+    ).estimator
     assert isinstance(model.model, LinearSVC)
     assert model.model.class_weight == "balanced"
     assert model.grid == {"C": [0.5]}
