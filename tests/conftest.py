@@ -122,3 +122,123 @@ def compose():
         return build_request(config, choices, overrides)
 
     return build
+
+
+# Studies in other layouts -----------------------------------------------------------------------------------
+
+STUDY_T_R = 2.0  # seconds
+STUDY_BLOCK = ("rest", "face", "face", "face", "face", "rest", "cat", "cat", "cat", "cat", "rest")
+
+
+@pytest.fixture(scope="session")
+def run_of_study():
+    """Make one run: its image of 33 volumes, and what is shown in each of them."""
+
+    def make(subject, run, shape=(6, 5, 4)):
+        rng = np.random.default_rng([subject, run])
+        order = STUDY_BLOCK if run % 2 else STUDY_BLOCK[::-1]
+        shown = [*order, *("house" if name == "cat" else name for name in order), *order]
+        bold = rng.normal(1000, 20, (*shape, len(shown)))
+        bold[0, 0] += 160 * (np.array(shown) == "face")  # four voxels, eight standard deviations
+        image = nib.Nifti1Image(bold.round().astype(np.int16), AFFINE)
+        image.header.set_xyzt_units("mm", "sec")
+        image.header.set_zooms((*image.header.get_zooms()[:3], STUDY_T_R))
+        return image, shown
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def events_of():
+    """Write what is shown in every volume as a BIDS events.tsv: one event per block."""
+
+    def write(path, shown, t_r=STUDY_T_R):
+        lines = ["onset\tduration\ttrial_type"]
+        start = 0
+        for volume in range(1, len(shown) + 1):
+            if volume == len(shown) or shown[volume] != shown[start]:
+                if shown[start] != "rest":
+                    lines.append(f"{start * t_r}\t{(volume - start) * t_r}\t{shown[start]}")
+                start = volume
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+
+    return write
+
+
+@pytest.fixture
+def nifti_study(tmp_path, run_of_study, events_of):
+    """Write subjects 1 and 2, of three runs, and return the folder.
+
+    ``sub-01`` holds ``run-0.nii.gz`` and so on, ``all.nii.gz``, ``labels.tsv``, ``events-0.tsv``,
+    ``confounds-0.tsv`` and ``vt.nii.gz``.
+    """
+    for subject in (1, 2):
+        home = tmp_path / "study" / f"sub-{subject:02d}"
+        home.mkdir(parents=True)
+        images, lines = [], ["run\tcondition"]
+        for run in range(3):
+            image, shown = run_of_study(subject, run)
+            nib.save(image, home / f"run-{run}.nii.gz")
+            events_of(home / f"events-{run}.tsv", shown)
+            (home / f"confounds-{run}.tsv").write_text(
+                "\n".join(["drift", *(str(volume + run) for volume in range(len(shown)))]) + "\n"
+            )
+            images.append(image)
+            lines += [f"{run}\t{name}" for name in shown]
+        nib.save(nib.concat_images(images, axis=3), home / "all.nii.gz")
+        (home / "labels.tsv").write_text("\n".join(lines) + "\n")
+        vt = np.zeros((6, 5, 4), dtype=np.uint8)
+        vt[:3] = 1
+        nib.save(nib.Nifti1Image(vt, AFFINE), home / "vt.nii.gz")
+    return tmp_path / "study"
+
+
+@pytest.fixture
+def bids_study(tmp_path, run_of_study, events_of):
+    """Return a function that writes a BIDS data set with fMRIPrep's derivatives, and returns its root.
+
+    Subjects 1 and 2, runs 1 and 2. The brain masks of the runs differ in one voxel each.
+    """
+
+    def write(labels=("01", "02"), tasks=("objects",), sessions=(None,), spaces=("space-T1w",), runs=(1, 2)):
+        root = tmp_path / "ds000999"
+        derivatives = root / "derivatives" / "fmriprep"
+        for subject, label in enumerate(labels, start=1):
+            for session in sessions:
+                for task in tasks:
+                    for run in runs:
+                        folders = [f"sub-{label}", *([f"ses-{session}"] if session else []), "func"]
+                        raw, made = root.joinpath(*folders), derivatives.joinpath(*folders)
+                        stem = "_".join([*folders[:-1], f"task-{task}", f"run-{run}"])
+                        image, shown = run_of_study(subject, run)
+                        events_of(raw / f"{stem}_events.tsv", shown)
+                        made.mkdir(parents=True, exist_ok=True)
+                        _write_confounds(made / f"{stem}_desc-confounds_timeseries.tsv", run, len(shown))
+                        brain = np.ones((6, 5, 4), dtype=np.uint8)
+                        brain[5, 4, run % 4] = 0
+                        for space in spaces:
+                            full = f"{stem}_{space}" if space else stem
+                            nib.save(image, made / f"{full}_desc-preproc_bold.nii.gz")
+                            nib.save(nib.Nifti1Image(brain, AFFINE), made / f"{full}_desc-brain_mask.nii.gz")
+            anat = derivatives / f"sub-{label}" / "anat" / f"sub-{label}_desc-preproc_T1w.nii.gz"
+            anat.parent.mkdir(parents=True)
+            nib.save(nib.Nifti1Image(np.ones((6, 5, 4), dtype=np.uint8), AFFINE), anat)
+        for task in tasks:
+            (root / f"task-{task}_bold.json").write_text('{"RepetitionTime": 2.0}')
+        return root
+
+    return write
+
+
+def _write_confounds(path, run, n_volumes):
+    """Write a table as fMRIPrep does: a derivative that begins with n/a, an outlier that one run has."""
+    outlier = ["motion_outlier00"] if run == 2 else []
+    lines = ["\t".join(["trans_x", "trans_x_derivative1", *outlier])]
+    for volume in range(n_volumes):
+        move = np.sin(volume + run)
+        step = "n/a" if volume == 0 else f"{move - np.sin(volume - 1 + run):.6f}"
+        lines.append(
+            "\t".join([f"{move:.6f}", step, *(["1.0" if volume == 5 else "0.0"] if outlier else [])])
+        )
+    path.write_text("\n".join(lines) + "\n")

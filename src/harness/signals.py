@@ -166,8 +166,13 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
     DesignError
         If a run is too short for what is asked.
     DataError
-        If the confounds do not fit the recording.
+        If the confounds do not fit the recording, or a filter needs a repetition time that nobody says.
     """
+    if recording.t_r is None and (signal.high_pass or signal.low_pass):
+        raise DataError(
+            f"signal.high_pass={signal.high_pass}, signal.low_pass={signal.low_pass} need the repetition "
+            f"time, which {recording.dataset} does not say; give it in seconds, such as dataset.t_r=2"
+        )
     ids, counts = np.unique(runs, return_counts=True)
     if counts.min() < 2:
         raise DesignError(

@@ -28,8 +28,8 @@ class Recording:
         The ROI masks that come with the data set, by the name that `roi.mask` takes.
     anat : Path or None
         Anatomical image, where the data set has one.
-    t_r : float
-        Repetition time in seconds.
+    t_r : float or None
+        Repetition time in seconds; None where neither the files nor the user say it.
     confounds : DataFrame or None, one row per volume
         Time courses that can be regressed out, where the data set comes with them.
     notice : str or None
@@ -43,7 +43,7 @@ class Recording:
     labels_file: Path | tuple[Path, ...]
     masks: Mapping[str, Path]
     anat: Path | None = None
-    t_r: float = 2.5
+    t_r: float | None = None
     confounds: pd.DataFrame | None = None
     notice: str | None = None
 

@@ -1,0 +1,300 @@
+"""Anybody's images: NIfTI files, with a table that labels every volume, or with events."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.datasets.events import label_runs
+from harness.datasets.images import ImageHeader, read_header
+from harness.datasets.paths import Paths, find_file, find_files, find_masks
+from harness.datasets.recording import Recording, describe_files
+from harness.datasets.tables import MISSING, read_confounds, read_table
+from harness.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Nifti:
+    """Images and labels that lie anywhere.
+
+    Every path may hold ``{subject}``, or ``{subject:02d}`` for two digits. `bold`, `labels`, `events` and
+    `confounds` are a path, a list of paths, or a path with wildcards, whose files are taken in the order of
+    their names, ``run-2`` before ``run-10``.
+
+    Parameters
+    ----------
+    bold : str, Path or sequence of them
+        One 4D image, or one per run, in the order of time; or 3D images, one per volume.
+    labels : str, Path or sequence of them, optional
+        TSV or CSV with one row per volume and the columns ``condition`` and ``run`` (a whole number). The
+        column ``run`` can be left out where there is one image, or one table, per run: they are counted
+        from 0.
+    events : str, Path or sequence of them, optional
+        Instead of `labels`: one BIDS ``events.tsv`` per run, with the columns ``onset``, ``duration`` and
+        ``trial_type``; see `harness.datasets.events` for which volume belongs to which event. Needs one image
+        per run. Runs are counted from 0.
+    t_r : float, optional
+        Repetition time in seconds; by default what the images' headers say.
+    masks : mapping of str to str or Path
+        Mask images, by the names that ``roi.mask`` takes.
+    anat : str or Path, optional
+        Anatomical image.
+    confounds : str, Path or sequence of them, optional
+        One TSV per run, one row per volume; ``signal.confounds`` chooses columns.
+    events_column : str
+        Column of the events that names the condition.
+    trial_types : sequence of str, optional
+        The only conditions whose events count, where there are others that overlap with them.
+    """
+
+    bold: Paths | None = None
+    labels: Paths | None = None
+    events: Paths | None = None
+    t_r: float | None = None
+    masks: Mapping[str, str | Path] = field(default_factory=dict)
+    anat: str | Path | None = None
+    confounds: Paths | None = None
+    events_column: str = "trial_type"
+    trial_types: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.bold is None:
+            raise UsageError("dataset.bold is not given; expected a 4D image, or one per run")
+        if (self.labels is None) == (self.events is None):
+            raise UsageError(
+                f"dataset.labels={self.labels}, dataset.events={self.events}: expected one of the two, a "
+                "table with a row per volume, or events.tsv with onset, duration and trial_type"
+            )
+        if self.t_r is not None and not self.t_r > 0:
+            raise UsageError(f"dataset.t_r={self.t_r} must be more than 0 seconds, or null for the header's")
+
+    def load(self, subject: int) -> Recording:
+        """Return the recording of one subject.
+
+        Parameters
+        ----------
+        subject : int
+            The number that is put into the paths.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        DataError
+            If a file is missing or cannot be read, or the files do not fit each other.
+        UsageError
+            If a path has something else than the subject in braces.
+        """
+        assert self.bold is not None
+        bold = find_files("dataset.bold", self.bold, subject)
+        headers = [read_header(file) for file in bold]
+        t_r = find_t_r(headers) if self.t_r is None else float(self.t_r)
+        if self.events is not None:
+            labels_files = find_files("dataset.events", self.events, subject)
+            labels = self._label_by_events(labels_files, headers, t_r)
+        else:
+            assert self.labels is not None
+            labels_files = find_files("dataset.labels", self.labels, subject)
+            labels = read_labels(labels_files, headers)
+        return Recording(
+            dataset="nifti",
+            subject=subject,
+            bold=bold[0] if len(bold) == 1 else bold,
+            labels=labels,
+            labels_file=labels_files[0] if len(labels_files) == 1 else labels_files,
+            masks=find_masks(self.masks, subject),
+            anat=None if self.anat is None else find_file("dataset.anat", self.anat, subject),
+            t_r=t_r,
+            confounds=self._read_confounds(subject, labels["run"]),
+            notice=self._notice(subject),
+        )
+
+    def _label_by_events(
+        self, files: Sequence[Path], headers: Sequence[ImageHeader], t_r: float | None
+    ) -> pd.DataFrame:
+        if len(files) != len(headers) or not all(header.is_series for header in headers):
+            kind = "4D" if all(header.is_series for header in headers) else "3D"
+            raise DataError(
+                f"dataset.events are {len(files)} files, such as {files[0]}, and dataset.bold {len(headers)} "
+                f"{kind} images, such as {headers[0].file}; expected one 4D image and one events file per "
+                "run, or dataset.labels with a row per volume"
+            )
+        if t_r is None:
+            raise DataError(
+                f"{headers[0].file} does not say its repetition time in seconds, which places events in "
+                "volumes; give it, such as dataset.t_r=2"
+            )
+        counts = [header.n_volumes for header in headers]
+        return label_runs(files, range(len(files)), counts, t_r, self.events_column, self.trial_types)
+
+    def _read_confounds(self, subject: int, runs: pd.Series) -> pd.DataFrame | None:
+        if self.confounds is None:
+            return None
+        files = find_files("dataset.confounds", self.confounds, subject)
+        counts = runs.groupby(runs, sort=False).size().tolist()
+        if len(files) != len(counts):
+            raise DataError(
+                f"dataset.confounds are {len(files)} files, such as {files[0]}, for {len(counts)} runs; "
+                "expected one per run"
+            )
+        return read_confounds(files, counts)
+
+    def _notice(self, subject: int) -> str | None:
+        paths = [self.bold] if isinstance(self.bold, str | Path) else list(self.bold or [])
+        if any("{subject" in str(path) for path in paths):
+            return None
+        return (
+            f"dataset.bold has no {{subject}}: the same images whatever the subject, here called {subject}."
+        )
+
+
+def find_t_r(headers: Sequence[ImageHeader]) -> float | None:
+    """Return the repetition time that images agree on.
+
+    Parameters
+    ----------
+    headers : sequence of ImageHeader
+
+    Returns
+    -------
+    t_r : float or None
+        Seconds; None where not every header says it.
+
+    Raises
+    ------
+    DataError
+        If they differ.
+    """
+    for header in headers[1:]:
+        if header.t_r != headers[0].t_r:
+            raise DataError(
+                f"the repetition times of runs differ: {headers[0].t_r} s in {headers[0].file}, "
+                f"{header.t_r} s in {header.file}; give the right one, such as dataset.t_r=2"
+            )
+    return headers[0].t_r
+
+
+def read_labels(files: Sequence[Path], headers: Sequence[ImageHeader]) -> pd.DataFrame:
+    """Read the condition and the run of every volume.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Tables, in the order of time.
+    headers : sequence of ImageHeader
+        Of the images that the tables are about.
+
+    Returns
+    -------
+    labels : DataFrame with columns ``condition`` (str) and ``run`` (int), one row per volume
+
+    Raises
+    ------
+    DataError
+        If a table cannot be read, a row is incomplete, a run is in two pieces, or the rows are not as many as
+        the volumes, in every image.
+    """
+    parts = []
+    for file in files:
+        table = read_table(file, ["condition"])
+        for line, condition in table["condition"].items():
+            if condition in MISSING:
+                raise DataError(
+                    f"{file}, line {line}: condition is {condition!r}; expected a name in every row, such as "
+                    "face, or rest where nothing is shown"
+                )
+        parts.append(pd.DataFrame({"condition": table["condition"], "run": _number_runs(table, file)}))
+    labels = pd.concat(parts, ignore_index=True).astype({"condition": str})
+    without = [file for file, part in zip(files, parts, strict=True) if part["run"].isna().any()]
+    if 0 < len(without) < len(files):
+        raise DataError(f"{without[0]} has no column 'run', and other tables have it; expected all or none")
+    if without:
+        labels["run"] = _runs_of_files(files, [len(part) for part in parts], headers)
+    else:
+        _refuse_shared_runs(parts, files)
+    labels = labels.astype({"run": int})
+    _check_runs(labels, files, headers)
+    return labels
+
+
+def _number_runs(table: pd.DataFrame, file: Path) -> Sequence[int | None]:
+    """Return the column ``run`` as whole numbers, or Nones where there is no such column."""
+    if "run" not in table:
+        return [None] * len(table)
+    for line, run in table["run"].items():
+        if not re.fullmatch("[0-9]{1,9}", run):
+            raise DataError(f"{file}, line {line}: run is {run!r}; expected a whole number, such as 0")
+    return table["run"].astype(int).tolist()
+
+
+def _refuse_shared_runs(parts: Sequence[pd.DataFrame], files: Sequence[Path]) -> None:
+    """Refuse tables that all call their run 0, which would make one run of them."""
+    homes: dict[int, Path] = {}
+    for part, file in zip(parts, files, strict=True):
+        for run in part["run"].unique().tolist():
+            if homes.setdefault(run, file) != file:
+                raise DataError(
+                    f"{homes[run]} and {file} both have a run {run}; expected another number for every run, "
+                    "or no column 'run' in tables that are one run each"
+                )
+
+
+def _runs_of_files(
+    files: Sequence[Path], n_rows: Sequence[int], headers: Sequence[ImageHeader]
+) -> np.ndarray:
+    """Count runs by the tables, or by the images, where no table has the column ``run``."""
+    if len(files) > 1:
+        return np.repeat(np.arange(len(files)), n_rows)
+    counts = [header.n_volumes for header in headers]
+    if len(headers) == 1 or not all(header.is_series for header in headers):
+        raise DataError(
+            f"{files[0]} has no column 'run'; expected a whole number in every row, as one image, "
+            f"{headers[0].file}, does not say where a run ends"
+        )
+    if sum(counts) != n_rows[0]:
+        raise _unequal(files, n_rows[0], headers)
+    return np.repeat(np.arange(len(headers)), counts)
+
+
+def _check_runs(labels: pd.DataFrame, files: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
+    """Refuse runs in two pieces, and rows that are not as many as volumes."""
+    name = describe_files(tuple(files))
+    runs = labels["run"].to_numpy()
+    starts = np.flatnonzero(np.diff(runs, prepend=-1))
+    ids = runs[starts]
+    if len(set(ids.tolist())) < len(ids):
+        again = next(run for run in ids.tolist() if (ids == run).sum() > 1)
+        raise DataError(
+            f"{name}: run {again} comes back after another run; expected the rows in the order of "
+            "time, and another number for every run"
+        )
+    if len(labels) != sum(header.n_volumes for header in headers):
+        raise _unequal(files, len(labels), headers)
+    if len(headers) == 1 or not any(header.is_series for header in headers):
+        return
+    if len(ids) != len(headers):
+        raise DataError(
+            f"{name} has {len(ids)} runs, and dataset.bold is {len(headers)} images, such as "
+            f"{headers[0].file}; expected one image, or one per run"
+        )
+    counts = np.diff(starts, append=len(runs))
+    for run, count, header in zip(ids, counts, headers, strict=True):
+        if count != header.n_volumes:
+            raise DataError(
+                f"{name} has {count} rows for run {run}, but {header.file} has {header.n_volumes} "
+                "volumes; expected one row per volume, and the images in the order of the runs"
+            )
+
+
+def _unequal(files: Sequence[Path], n_rows: int, headers: Sequence[ImageHeader]) -> DataError:
+    n_volumes = sum(header.n_volumes for header in headers)
+    images = describe_files(tuple(header.file for header in headers))
+    return DataError(
+        f"{describe_files(tuple(files))} has {n_rows} rows, but {images} has {n_volumes} volumes; expected "
+        "one row per volume"
+    )

@@ -1,0 +1,124 @@
+"""Tables of text, TSV or CSV, read to the letter: what pandas would guess at is refused."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from harness.errors import DataError
+
+MISSING = ("", "n/a")  # BIDS writes n/a
+
+
+def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table whose first line names the columns.
+
+    Cells are text, without blanks around them. Columns are divided by tabs where the first line has one,
+    else by commas. A byte order mark, any line ends and empty lines are understood.
+
+    Parameters
+    ----------
+    file : Path
+    needed : sequence of str
+        Columns that must be there.
+
+    Returns
+    -------
+    table : DataFrame of str
+        The index, named ``line``, is the line of the file that a row comes from.
+
+    Raises
+    ------
+    DataError
+        If it is not such a table, a row has another number of cells than the first line, or a column is
+        missing or there twice.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # a file that is not text raises a ValueError
+        raise DataError(
+            f"{file} cannot be read as text: {str(error).splitlines()[0]}; expected a table, saved as UTF-8"
+        ) from error
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    tabs = "\t" in first
+    # A quotation mark means something in CSV; in TSV, which has no quoting, it is a character.
+    reader = csv.reader(
+        io.StringIO(text),
+        delimiter="\t" if tabs else ",",
+        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num} cannot be read as a table: {error}") from error
+    rows = [(line, row) for line, row in rows if any(row)]
+    header = rows[0][1] if rows else []
+    for column in needed:
+        if column not in header:
+            raise DataError(
+                f"{file} has no column {column!r}; its first line has {', '.join(header[:20]) or 'nothing'}, "
+                f"but expected {', '.join(needed)}, divided by tabs or commas"
+            )
+    twice = sorted({column for column in header if header.count(column) > 1})
+    if twice:
+        raise DataError(f"{file} has the column {twice[0]!r} twice; expected every column once")
+    if len(rows) < 2:
+        raise DataError(f"{file} has no rows below its first line; expected at least one")
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise DataError(
+                f"{file}, line {line} has {len(row)} cells, but the first line names {len(header)} columns: "
+                f"{' | '.join(row)[:60]!r}"
+            )
+    index = pd.Index([line for line, _ in rows[1:]], name="line")
+    return pd.DataFrame([row for _, row in rows[1:]], columns=header, index=index, dtype=str)
+
+
+def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFrame:
+    """Read the confounds of every run, and put them one below the other.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        One table per run, one row per volume, as fMRIPrep writes them.
+    n_volumes : sequence of int
+        Volumes of every run.
+
+    Returns
+    -------
+    confounds : DataFrame with one row per volume
+        Floats; NaN where a table has ``n/a`` or nothing, and where a run lacks a column that another run
+        has. fMRIPrep has one column per outlier volume: in the runs that lack it, it is 0.
+
+    Raises
+    ------
+    DataError
+        If a table cannot be read, or has another number of rows than its run has volumes.
+    """
+    tables = []
+    for file, expected in zip(files, n_volumes, strict=True):
+        table = read_table(file)
+        if len(table) != expected:
+            raise DataError(
+                f"{file} has {len(table)} rows, but its run has {expected} volumes; expected one row per "
+                "volume"
+            )
+        tables.append(table.apply(_as_numbers))
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    whole = []
+    for table in tables:
+        absent = [column for column in columns if "_outlier" in column and column not in table]
+        whole.append(table.reindex(columns=columns).fillna(dict.fromkeys(absent, 0.0)))
+    return pd.concat(whole, ignore_index=True)
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """Convert a column to floats; one with words in it stays as it is, as nobody may ever ask for it."""
+    known = column.mask(column.isin(MISSING))
+    try:
+        return pd.to_numeric(known).astype(float)
+    except ValueError:
+        return known
