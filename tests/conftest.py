@@ -1,5 +1,6 @@
 """Small subjects on disk, and samples without any file."""
 
+import json
 import os
 from pathlib import Path
 
@@ -11,9 +12,16 @@ from hydra import initialize_config_module
 
 from harness.app import build_request
 from harness.contrasts import make_contrast
-from harness.samples import Preparation, Samples
+from harness.samples import Preparation, Samples, load_samples
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
+
+# Which files and which mask each of nilearn's answers in ../shared/golden is about.
+GOLDEN = {
+    "vt577": ("haxby2001-vt", "vt"),
+    "slice98": ("haxby2001-slice", "vt"),
+    "slice530": ("haxby2001-slice", "brain"),
+}
 
 
 @pytest.fixture
@@ -242,3 +250,35 @@ def _write_confounds(path, run, n_volumes):
             "\t".join([f"{move:.6f}", step, *(["1.0" if volume == 5 else "0.0"] if outlier else [])])
         )
     path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="session")
+def golden(shared_data):
+    """nilearn's own answers, by data set, contrast and estimator."""
+    answers = {}
+    for name in GOLDEN:
+        file = shared_data.parent / "golden" / f"{name}.json"
+        if not file.is_file():
+            pytest.skip(f"{file} is absent")
+        for run in json.loads(file.read_text())["runs"]:
+            answers[name, tuple(run["contrast"]), run["estimator"]] = run
+    return answers
+
+
+@pytest.fixture(scope="session")
+def load_golden(compose, shared_data):
+    """Return a function to the request and the samples that one of nilearn's answers is about."""
+
+    def load(name, contrast, estimator):
+        folder, roi = GOLDEN[name]
+        request = compose(
+            "dataset=haxby",
+            f"dataset.data_dir={shared_data / folder}",
+            "subject=1",
+            f"roi={roi}",
+            f"contrast.conditions=[{','.join(contrast)}]",
+            f"estimator={estimator}",
+        )
+        return request, load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+
+    return load

@@ -10,7 +10,6 @@ from nilearn.decoding import Decoder
 from nilearn.image import index_img
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.app import Request
 from harness.contrasts import make_contrast, select_volumes
 from harness.datasets.haxby import read_labels
 from harness.decoder import fit_decoder
@@ -18,46 +17,14 @@ from harness.evaluation import evaluate, make_folds
 from harness.samples import Preparation, Roi, Samples, load_samples
 from harness.signals import Signal
 
-DATASETS = {
-    "vt577": ("haxby2001-vt", "vt"),
-    "slice98": ("haxby2001-slice", "vt"),
-    "slice530": ("haxby2001-slice", "brain"),
-}
 OPTION = {"svc": "svc_liblinear", "logistic": "logistic_liblinear", "dummy_classifier": "dummy"}
 ENTRIES = [
     (name, contrast, estimator)
-    for name in DATASETS
+    for name in ("vt577", "slice98", "slice530")
     for contrast in (("face", "cat"), ("face", "house"))
     for estimator in OPTION
     if name == "vt577" or contrast == ("face", "cat")
 ]
-
-
-@pytest.fixture(scope="session")
-def golden(shared_data: Path) -> dict[tuple[str, tuple[str, ...], str], dict]:
-    answers = {}
-    for name in DATASETS:
-        file = shared_data.parent / "golden" / f"{name}.json"
-        if not file.is_file():
-            pytest.skip(f"{file} is absent")
-        for run in json.loads(file.read_text())["runs"]:
-            answers[name, tuple(run["contrast"]), run["estimator"]] = run
-    return answers
-
-
-def load(compose, shared_data: Path, name: str, contrast: tuple[str, ...], option: str, *more: str):
-    folder, roi = DATASETS[name]
-    request: Request = compose(
-        "dataset=haxby",
-        f"dataset.data_dir={shared_data / folder}",
-        "subject=1",
-        f"roi={roi}",
-        f"contrast.conditions=[{','.join(contrast)}]",
-        f"estimator={option}",
-        *more,
-    )
-    samples = load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
-    return request, samples
 
 
 def test_every_golden_entry_is_tested(golden):
@@ -66,7 +33,7 @@ def test_every_golden_entry_is_tested(golden):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "contrast", "estimator"), ENTRIES)
-def test_liblinear_estimators_equal_nilearn(compose, shared_data, golden, name, contrast, estimator):
+def test_liblinear_estimators_equal_nilearn(compose, golden, load_golden, name, contrast, estimator):
     """Selected scores, best C's, coefficients; hold-out and 5-fold test scores; train accuracy."""
     if (name, estimator) == ("slice98", "svc"):
         pytest.skip(
@@ -74,7 +41,7 @@ def test_liblinear_estimators_equal_nilearn(compose, shared_data, golden, name, 
             "test_liblinear_primal_equals_nilearn_on_this_machine compares it with a live nilearn"
         )
     expected = golden[name, contrast, estimator]
-    request, samples = load(compose, shared_data, name, contrast, OPTION[estimator])
+    request, samples = load_golden(name, contrast, OPTION[estimator])
     assert len(samples.y) == expected["n_samples"]
 
     for scorer in ("roc_auc", "accuracy"):
@@ -124,13 +91,13 @@ def assert_same_values(found, expected):
 
 
 @pytest.mark.slow
-def test_liblinear_primal_equals_nilearn_on_this_machine(compose, shared_data):
+def test_liblinear_primal_equals_nilearn_on_this_machine(load_golden):
     """With fewer voxels than volumes the golden file holds one machine's unfinished optimisation.
 
     nilearn itself, run on the same files, gives other coefficients on another CPU (measured: norms from
     -8e-4 to +9e-4 relative, by OPENBLAS_CORETYPE), so nilearn is run here, in this process, on the files.
     """
-    request, samples = load(compose, shared_data, "slice98", ("face", "cat"), "svc_liblinear")
+    request, samples = load_golden("slice98", ("face", "cat"), "svc_liblinear")
     assert samples.n_voxels == 98 < len(samples.y)
     recording = request.dataset.load(1)
     images = index_img(recording.bold, samples.volumes)

@@ -168,24 +168,13 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
     DataError
         If the confounds do not fit the recording, or a filter needs a repetition time that nobody says.
     """
-    if recording.t_r is None and (signal.high_pass or signal.low_pass):
-        raise DataError(
-            f"signal.high_pass={signal.high_pass}, signal.low_pass={signal.low_pass} need the repetition "
-            f"time, which {recording.dataset} does not say; give it in seconds, such as dataset.t_r=2"
-        )
     ids, counts = np.unique(runs, return_counts=True)
     if counts.min() < 2:
         raise DesignError(
             f"run {ids[counts.argmin()]} has {counts.min()} volume; detrending, filtering and z-scoring by "
             "run need at least 2 in every run: use signal=tutorial or signal=train_only"
         )
-    nyquist = 0.5 / recording.t_r
-    for name in ("high_pass", "low_pass"):
-        if (getattr(signal, name) or 0) >= nyquist:
-            raise DesignError(
-                f"signal.{name}={getattr(signal, name)} Hz is beyond what a TR of {recording.t_r} s "
-                f"can show; expected less than {nyquist:g} Hz"
-            )
+    _check_filter(signal, recording)
     confounds = select_confounds(signal, recording, runs)
     try:
         cleaned = clean(
@@ -205,6 +194,24 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
             f"(runs of {counts.min()} to {counts.max()} volumes, TR {recording.t_r} s): {error}"
         ) from error
     return cleaned.astype(np.float32)
+
+
+def _check_filter(signal: Signal, recording: Recording) -> None:
+    """Refuse a filter without a repetition time, or beyond the Nyquist frequency, where nilearn lowers it."""
+    for name in ("high_pass", "low_pass"):
+        frequency = getattr(signal, name)
+        if frequency is None:
+            continue
+        if recording.t_r is None:
+            raise DataError(
+                f"signal.{name}={frequency} needs the repetition time, which {recording.dataset} does not say; "
+                "give it in seconds, such as dataset.t_r=2"
+            )
+        if frequency >= 0.5 / recording.t_r:
+            raise DesignError(
+                f"signal.{name}={frequency} Hz is beyond what a TR of {recording.t_r} s can show; "
+                f"expected less than {0.5 / recording.t_r:g} Hz"
+            )
 
 
 def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> pd.DataFrame | None:
