@@ -204,8 +204,8 @@ def _check_filter(signal: Signal, recording: Recording) -> None:
             continue
         if recording.t_r is None:
             raise DataError(
-                f"signal.{name}={frequency} needs the repetition time, which {recording.dataset} does not say; "
-                "give it in seconds, such as dataset.t_r=2"
+                f"signal.{name}={frequency} needs the repetition time, which {recording.dataset} does not "
+                "say; give it in seconds, such as dataset.t_r=2"
             )
         if frequency >= 0.5 / recording.t_r:
             raise DesignError(
