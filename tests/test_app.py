@@ -6,10 +6,12 @@ from typing import get_args
 
 import harness.conf
 import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
-from harness.app import ALLOWED_TARGETS, _check_server
+from harness.app import ALLOWED_TARGETS, _check_server, _say_to_hydra, _sort_arguments
 from harness.artifacts import Figures
 from harness.decoding import ENGINES, decode
 from harness.errors import UsageError
@@ -223,3 +225,41 @@ def test_users_can_allow_their_own_package(compose, monkeypatch, tmp_path):
 def test_allowed_prefixes_end_with_a_dot():
     """Without it, `sklearnevil` would pass for `sklearn`."""
     assert all(prefix.endswith(".") for prefix in ALLOWED_TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sorted_"),
+    [
+        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
+        (["a=1", "--config-dir", "my conf", "b=2"], ["--config-dir", "my conf", "a=1", "b=2"]),
+        (["--config-dir=conf", "a=1"], ["--config-dir=conf", "a=1"]),
+        (["a=1", "-cn"], ["-cn", "a=1"]),
+    ],
+)
+def test_flags_may_stand_anywhere(typed, sorted_):
+    assert _sort_arguments(typed) == sorted_
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("tracking.folder=/tmp/dätä/sub folder", "/tmp/dätä/sub folder"),
+        ("roi.mask=~/roi.nii.gz", str(Path("~/roi.nii.gz").expanduser())),
+        (r"roi.mask=C:\data\roi.nii.gz", r"C:\data\roi.nii.gz"),
+        ("roi.mask='already quoted'", "already quoted"),
+    ],
+)
+def test_paths_are_taken_as_they_are_typed(typed, value):
+    with initialize_config_module("harness.conf", version_base="1.3"):
+        config = hydra_compose("config", [_say_to_hydra(typed)])
+    assert value in (config.tracking.folder, config.roi.mask)
+
+
+def test_only_classifiers_are_estimators(compose):
+    with pytest.raises(UsageError, match="Lasso is no classifier"):
+        compose(
+            "estimator._target_=sklearn.linear_model.Lasso",
+            "estimator=dummy",
+            "~estimator.strategy",
+            "~estimator.random_state",
+        )

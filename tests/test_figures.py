@@ -114,7 +114,7 @@ def test_the_page_has_a_title_that_says_which_class_is_positive(decoding, tmp_pa
     file = tmp_path / "weights.html"
     write_weights_view(decoding, decoding.weights[0], file)
     page = file.read_text()
-    assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in page
+    assert "positive: cat" in page
     assert len(page) > 100_000  # the viewer itself is inside, so that the page needs no connection
 
 

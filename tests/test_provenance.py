@@ -21,13 +21,14 @@ def load_copy(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
 
-    def load(folder):
+    def load(folder, version="0.1.0"):
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "provenance.py"
         shutil.copy(provenance.__file__, file)
         spec = importlib.util.spec_from_file_location("provenance_copy", file)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        monkeypatch.setattr(module, "package_versions", lambda: {"harness": version})
         return module
 
     return load
@@ -62,6 +63,11 @@ def test_the_environment_is_a_requirements_file():
 
 def test_no_commit_outside_of_a_checkout(load_copy, tmp_path):
     assert load_copy(tmp_path / "site-packages").git_commit() is None
+
+
+def test_an_installed_package_says_which_commit_it_was_built_from(load_copy, tmp_path):
+    module = load_copy(tmp_path / "site-packages", version="0.1.1.dev61+g4a334ffc0.d20261121")
+    assert module.git_commit() == "4a334ffc0"
 
 
 def test_no_commit_without_git(load_copy, tmp_path, monkeypatch):

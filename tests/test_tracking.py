@@ -1,7 +1,9 @@
 """The run store: made once however many processes start, and honest about runs that do not end well."""
 
 import multiprocessing
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from mlflow.entities import Metric
@@ -89,7 +91,7 @@ def test_run_that_does_not_end_well_says_so_and_why(store, error, status):
 def test_more_metrics_than_a_batch_holds_are_all_logged(store):
     run = TrackedRun(store, "many", {f"p{n}": "x" for n in range(250)}, {})
     metrics = [Metric("score", float(step), 0, step) for step in range(1005)]
-    run._log(metrics, run._params, {})
+    run._log(metrics, {}, {})
     assert len(store.client.get_metric_history(run.run_id, "score")) == 1005
     assert len(fetch(store, run).data.params) == 250
 
@@ -111,8 +113,7 @@ def test_damaged_store_is_one_message(tmp_path):
         open_store(None, tmp_path, "tests")
 
 
-def test_server_that_is_not_there_is_one_message(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+def test_server_that_is_not_there_is_one_message_at_once(tmp_path):
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
         open_store("http://127.0.0.1:9", tmp_path, "tests")
 
@@ -147,3 +148,49 @@ def test_store_lies_where_it_was_asked_for_whatever_the_folder_is_called(tmp_pat
     folder = tmp_path / name / "mlruns"
     open_store(None, folder, "tests")
     assert (folder / "mlflow.db").is_file()
+
+
+def test_store_that_was_moved_with_its_folder_is_mended(tmp_path, capsys):
+    """MLflow stores absolute paths: without mending, new runs would go to the old place."""
+    before, after = tmp_path / "before", tmp_path / "after %_"
+    store = open_store(None, before / "mlruns", "tests")
+    old = TrackedRun(store, "old", {}, {})
+    store.client.log_text(old.run_id, "kept", "note.txt")
+    store.client.set_terminated(old.run_id, "FINISHED")
+    old._release()
+    before.rename(after)
+    moved = open_store(None, after / "mlruns", "tests")
+    assert moved.experiment_id == store.experiment_id
+    new = TrackedRun(moved, "new", {}, {})
+    assert Path(new.where) == after / "mlruns" / "artifacts" / new.run_id / "artifacts"
+    assert Path(moved.client.download_artifacts(old.run_id, "note.txt")).read_text() == "kept"
+    assert not before.exists()
+    assert "mended" in capsys.readouterr().err
+    open_store(None, after / "mlruns", "tests")
+    assert capsys.readouterr().err == ""
+
+
+def start_and_die(folder, results):
+    run = TrackedRun(open_store(None, folder, "tests"), "dies", {"estimator": "svc"}, {})
+    results.put(run.run_id)
+    results.close()
+    results.join_thread()
+    os._exit(9)
+
+
+@pytest.mark.slow
+def test_run_whose_process_is_gone_is_killed_when_the_store_is_opened_next(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    worker = context.Process(target=start_and_die, args=(tmp_path, results))
+    worker.start()
+    dead = results.get(timeout=120)
+    worker.join(30)
+    client = MlflowClient(tracking_uri=local_uri(tmp_path))
+    assert client.get_run(dead).info.status == "RUNNING"
+    assert client.get_run(dead).data.params == {"estimator": "svc"}
+    store = open_store(None, tmp_path, "tests")
+    assert client.get_run(dead).info.status == "KILLED"
+    alive = TrackedRun(store, "alive", {}, {})
+    open_store(None, tmp_path, "tests")
+    assert client.get_run(alive.run_id).info.status == "RUNNING"

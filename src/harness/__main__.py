@@ -6,6 +6,11 @@ import sys
 def main() -> None:
     """Hand a bare verb to `harness.cli`, and everything else, overrides and flags, to the run."""
     arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"harness {version('harness')}")
+        return
     first = arguments[0] if arguments else ""
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         from harness.cli import run_verb

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 # of these packages are built, and of those that the user names in HARNESS_TARGETS ("mylab. otherlab.").
 ALLOWED_TARGETS = ("sklearn.", "nilearn.", "harness.")
 
+# Flags of Hydra that are followed by a value of their own.
+FLAGS_WITH_VALUE = ("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package")
+
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
 
@@ -80,9 +83,7 @@ def run(arguments: list[str]) -> int:
     """
     global _failures
     _failures = []
-    # The open groups take every argument of their target, also those that the file does not mention; `++`
-    # tells Hydra so, and `_instantiate` checks them against the target's signature.
-    sys.argv = ["harness", *(re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", word) for word in arguments)]
+    sys.argv = ["harness", *map(_say_to_hydra, _sort_arguments(arguments))]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own errors and exits; with this it lets them through, to be said better below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -100,6 +101,11 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except Exception as error:
+        if with_traceback or not type(error).__module__.startswith("yaml."):
+            raise
+        print(f"error: a configuration file cannot be read: {error}", file=sys.stderr)
+        return UsageError.exit_status
     failures = _failures
     if not failures:
         return 0
@@ -109,6 +115,37 @@ def run(arguments: list[str]) -> int:
         show_failures({" ".join(failure.overrides): failure.error for failure in failures})
     statuses = {getattr(failure.error, "exit_status", 1) for failure in failures}
     return statuses.pop() if len(statuses) == 1 else 1
+
+
+def _sort_arguments(arguments: list[str]) -> list[str]:
+    """Put Hydra's flags before the overrides: its parser does not take them in between."""
+    flags, overrides, words = [], [], iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        flags.append(word)
+        if word in FLAGS_WITH_VALUE:
+            flags.extend(value for value in [next(words, None)] if value is not None)
+    return flags + overrides
+
+
+def _say_to_hydra(word: str) -> str:
+    """Write an override as Hydra's grammar wants it.
+
+    The open groups take every argument of their target, also those that the file does not mention: `++` says
+    so, and `_instantiate` checks them against the target's signature. Paths with letters beyond ASCII, a
+    tilde or backslashes need quotes.
+    """
+    match = re.fullmatch(r"([+~]*[\w./@]+)=(.*)", word, flags=re.DOTALL)
+    if match is None:
+        return word
+    key, value = match.groups()
+    if value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    if re.search(r"[^\x00-\x7f]|[~\\]", value) and not re.search(r"['\"\[\]{}(),$]", value):
+        value = f"'{value}'"
+    return re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", f"{key}={value}")
 
 
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
@@ -227,7 +264,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
             {key: value for key, value in asked.items() if key not in ("tracking", "figures", "cache")}
         ),
         config=OmegaConf.to_yaml(config, resolve=True),
-        overrides=tuple(overrides),
+        overrides=tuple(word.removeprefix("++") for word in overrides),
     )
 
 
@@ -301,7 +338,7 @@ def _run_name(words: Mapping[str, str]) -> str:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which schedulers and containers send, end a run as Ctrl-C does: with a status."""
+    """Let what schedulers, containers and closed terminals send end a run as Ctrl-C does: with a status."""
 
     def stop(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
@@ -309,11 +346,13 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), stop) for name in names}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 @contextmanager
@@ -397,6 +436,8 @@ def _check_keys(where: str, node: Mapping[Any, Any], allowed: list[str]) -> None
 def _unknown(full: str, key: str, allowed: list[str], what: str = "key") -> str:
     near = get_close_matches(key, allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
+    if not allowed:
+        return f"unknown {what} {full!r}: this option takes none"
     return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{hint}"
 
 
@@ -497,7 +538,11 @@ def _explain(error: BaseException) -> str:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         return _unknown(f"{group}={option}", option, sorted(error.options), "option")
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} cannot be read: {str(error).splitlines()[0]}; quote it for the shell, too"
+        asked = str(error.override).removeprefix("++")
+        return (
+            f"{asked!r} cannot be read: {str(error).splitlines()[0]}. A value with special characters is "
+            "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
+        )
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)

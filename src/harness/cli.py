@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -87,7 +89,13 @@ def ui(arguments: list[str]) -> int:
     """
     parser = _parser("ui", "Serve MLflow's pages on this machine, until Ctrl-C.")
     _add_folder_argument(parser)
-    parser.add_argument("--port", type=int, help="port on 127.0.0.1 (default: 5050, or a free one)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        choices=range(1, 65536),
+        metavar="PORT",
+        help="port on 127.0.0.1 (default: 5050, or a free one)",
+    )
     options = parser.parse_args(arguments)
 
     from harness.comparison import compare_runs, open_local_store
@@ -107,8 +115,19 @@ def ui(arguments: list[str]) -> int:
     print("Ctrl-C ends it.", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return subprocess.run(command, env=environment, check=False).returncode
+    command += ["--uvicorn-opts", "--log-level warning"]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    # A session of its own, so that the server's children end with it, however this process is ended.
+    server = subprocess.Popen(command, env=os.environ | quiet, start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        return server.wait()
+    finally:
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+        else:
+            server.terminate()
 
 
 def cache(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin, clone, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_selection import SelectPercentile, f_classif
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -54,6 +54,11 @@ class Estimator:
     grid: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not is_classifier(self.model):
+            raise UsageError(
+                f"estimator={self.name}: {type(self.model).__name__} is no classifier; name one, such as "
+                "sklearn.svm.LinearSVC"
+            )
         for name, values in self.grid.items():
             if isinstance(values, Mapping) and (
                 set(values) != {"times_l1_min_c"} or not isinstance(self.model, tuple(L1_LOSSES))

@@ -92,6 +92,8 @@ def show_decoding(
             "selected: parameters chosen on the fold that is scored, as nilearn's cv_scores_; "
             "test: volumes that took part in no choice."
         )
+        if len(decoding.samples.contrast.classes) > 2:
+            console.print("selected scores are means over classes, each against the rest.")
         console.print(
             f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
         )
@@ -205,7 +207,7 @@ def show_comparison(comparison: Comparison) -> None:
     for column in [*varying, *(["status"] if unfinished else [])]:
         table.add_column(column)
     for score in scores:
-        table.add_column(score.replace("_", " "), justify="right")
+        table.add_column(score.replace("_", " "), justify="right", no_wrap=True)
     for _, run in runs.iterrows():
         cells = [str(run[name]) for name in varying] + ([run["status"]] if unfinished else [])
         for score in scores:

@@ -1,5 +1,6 @@
 """Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -120,7 +121,7 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
             weights.mean,
             bg_img=_background(decoding),
             threshold=_threshold(weights.mean),
-            title=_title(decoding, weights),
+            title=f"positive: {weights.positive}",  # there is no room for more
             cut_coords=_strongest(weights.mean),
             resampling_interpolation="nearest",
             cmap="RdBu_r",
@@ -165,6 +166,7 @@ def _new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
 
     Without pyplot: it would keep the figure, and a notebook's own backend must stay as it is.
     """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

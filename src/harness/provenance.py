@@ -1,6 +1,7 @@
 """Where a result comes from: the code, the packages, the files."""
 
 import platform
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -39,12 +40,13 @@ def package_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, or None outside of one.
+    """Return the commit of this package: of the checkout it runs from, or that it was built from.
 
     Returns
     -------
     commit : str or None
-        With ``+changes`` behind it where tracked files differ from the commit.
+        With ``+changes`` behind it where tracked files of a checkout differ from the commit; shortened where
+        it comes from the version of an installed package; None if nobody knows.
     """
     here = Path(__file__).resolve().parent
 
@@ -58,7 +60,8 @@ def git_commit() -> str | None:
         commit = git("rev-parse", "HEAD")
         return f"{commit}+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
     except (OSError, subprocess.SubprocessError):
-        return None
+        built_from = re.search(r"\+g([0-9a-f]{7,40})", package_versions().get("harness", ""))
+        return built_from.group(1) if built_from else None
 
 
 def describe_environment() -> str:

@@ -267,6 +267,12 @@ def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -
 
 def _usable_voxels(data: np.ndarray, volumes: np.ndarray, mask_file: Path) -> np.ndarray:
     """Return which voxels are finite everywhere and vary over the selected volumes."""
+    empty = ~np.isfinite(data).any(axis=1)
+    if empty.any():
+        raise DataError(
+            f"volume {empty.argmax()} (from 0) holds no finite value inside {mask_file}, and so do "
+            f"{empty.sum() - 1} more; mend the image, or leave these volumes out of image and labels"
+        )
     finite = np.isfinite(data).all(axis=0)
     with np.errstate(invalid="ignore"):
         varying = np.ptp(data[volumes], axis=0) > 0

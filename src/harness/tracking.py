@@ -4,14 +4,18 @@ import getpass
 import json
 import logging
 import math
+import os
+import sqlite3
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import quote, urlparse
-from urllib.request import url2pathname
+from urllib.request import url2pathname, urlopen
 
 from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, LifecycleStage, Metric, Param, RunTag
@@ -26,9 +30,24 @@ from harness.volumes import list_files
 # Making a store would otherwise announce its migrations among the run's own output.
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
+# A server's address is printed once, with the scores.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 LOCK_SECONDS = 120
+SERVER_SECONDS = 10
+RUNNING = "running"  # folder of the locks that processes hold while their runs are RUNNING
+
+# Every column in which MLflow stores an absolute path.
+PATH_COLUMNS = (
+    ("runs", "artifact_uri"),
+    ("experiments", "artifact_location"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+    ("trace_request_metadata", "value"),
+)
 UI_PORT = 5050  # macOS keeps MLflow's own 5000 for itself
 
 
@@ -112,11 +131,14 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
             folder.mkdir(parents=True, exist_ok=True)
             # Making a store takes 68 migrations; two processes that make the same one at once both die.
             with FileLock(folder / "store.lock", timeout=LOCK_SECONDS):
+                mend_moved_store(folder)
                 client = MlflowClient(tracking_uri=local_uri(folder))
                 artifacts = (folder.resolve() / "artifacts").as_uri()
                 experiment_id = _find_or_make_experiment(client, experiment, artifacts)
+                _end_abandoned_runs(client, folder)
             return Store(client, local_uri(folder), experiment_id, folder.resolve())
         assert uri is not None
+        _reach_server(uri)
         client = MlflowClient(tracking_uri=uri)
         return Store(client, uri, _find_or_make_experiment(client, experiment, None), None)
     except Timeout as error:
@@ -128,6 +150,68 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
         raise
     except Exception as error:  # the disk, SQLAlchemy, alembic and requests all raise types of their own
         raise TrackingError(explain_store_error(where, error)) from error
+
+
+def mend_moved_store(folder: Path) -> None:
+    """Let a store that was moved with its folder find its artifacts again.
+
+    MLflow stores where artifacts are as absolute paths; after a move the pages would show none, and new runs
+    would go to the old place (https://github.com/mlflow/mlflow/issues/3144).
+
+    Parameters
+    ----------
+    folder : Path
+        Usually ``mlruns``.
+    """
+    database, here = folder / "mlflow.db", (folder.resolve() / "artifacts").as_uri()
+    if not database.is_file():
+        return
+    with closing(sqlite3.connect(database)) as connection, connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "experiments" not in tables:
+            return
+        places = connection.execute(
+            "SELECT DISTINCT artifact_location FROM experiments WHERE experiment_id != 0"
+        ).fetchall()
+        for (there,) in places:
+            if there == here or not str(there).startswith("file:"):
+                continue
+            for table, column in PATH_COLUMNS:
+                if table in tables:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                        f" WHERE substr({column}, 1, ?) = ?",
+                        (here, len(there) + 1, len(there), there),
+                    )
+            print(f"this run store was moved here from {there}: mended", file=sys.stderr)
+
+
+def _end_abandoned_runs(client: MlflowClient, folder: Path) -> None:
+    """Call runs killed whose process is gone: the system gives a lock back when its owner dies."""
+    for file in (folder / RUNNING).glob("*.lock"):
+        lock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue  # alive
+        try:
+            with suppress(MlflowException):
+                if client.get_run(file.stem).info.status == "RUNNING":
+                    client.set_terminated(file.stem, "KILLED")
+        finally:
+            lock.release()
+            file.unlink(missing_ok=True)
+
+
+def _reach_server(uri: str) -> None:
+    """Ask a server whether it is there; MLflow itself would go on asking for minutes."""
+    try:
+        with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_SECONDS):
+            return
+    except HTTPError:
+        return  # it answers; what it thinks of the question is MLflow's to find out
+    except OSError as error:
+        raise TrackingError(explain_store_error(uri, error)) from error
 
 
 def explain_store_error(where: str, error: BaseException) -> str:
@@ -184,7 +268,6 @@ class TrackedRun:
 
     def __init__(self, store: Store, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self.store = store
-        self._params = params
         every_tag = _system_tags() | dict(tags)
         run = store.client.create_run(
             store.experiment_id,
@@ -192,6 +275,13 @@ class TrackedRun:
             tags={key: _cut(value, MAX_TAG) for key, value in every_tag.items()},
         )
         self.run_id = str(run.info.run_id)
+        self._alive = None
+        if store.folder is not None:
+            (store.folder / RUNNING).mkdir(exist_ok=True)
+            self._alive = FileLock(store.folder / RUNNING / f"{self.run_id}.lock")
+            self._alive.acquire()
+        # At once, so that a run that is killed still says what it was.
+        self._log([], params, {})
         self.artifact_uri = str(run.info.artifact_uri)
 
     @property
@@ -235,9 +325,10 @@ class TrackedRun:
             "n_voxels": decoding.samples.n_voxels,
             "n_folds": len(decoding.folds),
         }
-        params = dict(self._params) | {name: str(value) for name, value in facts.items()}
+        params = {name: str(value) for name, value in facts.items()}
         self._log(fold_metrics(decoding) + summary_metrics(decoding, seconds), params, result_tags(decoding))
         client.set_terminated(self.run_id, "FINISHED")
+        self._release()
 
     def stop(self, status: str, error: BaseException) -> None:
         """End a run that did not come to its end, with the reason as an artifact.
@@ -251,10 +342,16 @@ class TrackedRun:
         client = self.store.client
         try:
             client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
-            self._log([], self._params, {"harness.error": reason})
+            self._log([], {}, {"harness.error": reason})
         finally:
             # Whatever else is lost, a run that failed must not go on looking as if it ran.
             client.set_terminated(self.run_id, status)
+            self._release()
+
+    def _release(self) -> None:
+        if self._alive is not None:
+            self._alive.release()
+            Path(self._alive.lock_file).unlink(missing_ok=True)
 
     def _log(self, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Write everything with one batch, which the client splits where the store asks for it."""
