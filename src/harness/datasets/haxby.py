@@ -234,7 +234,8 @@ class Haxby:
                 f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: {_why(error)}. "
                 f"{kept}Connect to the internet and try again; or download {archive} by hand and unpack it "
                 f"into {folder}, so that {home / NEEDED[0]} is there (for roi=brain put {BRAIN_MASK} "
-                "beside its folder, too); or point dataset.data_dir at a folder that has the subject; or use dataset=simulated"
+                "beside its folder, too); or point dataset.data_dir at a folder that has the subject; or use "
+                "dataset=simulated"
             ) from error
 
     def _download_into(self, staging: Path, folder: Path, subject: int) -> None:
