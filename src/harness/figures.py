@@ -1,10 +1,11 @@
 """Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -123,7 +124,21 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
             cmap="RdBu_r",
             black_bg=True,
         )
-    view.save_as_html(str(file))
+    file.write_text(standalone_page(view), encoding="utf-8")
+
+
+def standalone_page(view: Any) -> str:
+    """Return the HTML of nilearn's interactive view, without the icon that it would fetch from the network.
+
+    Parameters
+    ----------
+    view : nilearn.plotting.html_document.HTMLDocument
+
+    Returns
+    -------
+    page : str
+    """
+    return re.sub(r"<link[^>]*favicon[^>]*>", "", str(view.get_standalone()))
 
 
 def _title(decoding: Decoding, weights: WeightMap) -> str:

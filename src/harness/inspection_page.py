@@ -11,7 +11,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from harness.datasets.recording import describe_files
-from harness.figures import new_figure, quiet
+from harness.figures import new_figure, quiet, standalone_page
 from harness.inspection import Inspection
 
 SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by this much
@@ -399,7 +399,7 @@ def _interactive_mean(inspection: Inspection) -> str | None:
             colorbar=False,
             width_view=VIEW_WIDTH,
         )
-        page = str(view.get_standalone())
+        page = standalone_page(view)
     return page if len(page) <= MAX_VIEW else None
 
 
