@@ -27,12 +27,13 @@ from harness.signals import Signal
 from harness.volumes import digest_files, list_files, read_mask, stream_volumes
 
 OUTLIER_Z = 3.5  # Iglewicz and Hoaglin's threshold of a modified z-score
+REFUSED = "a run would fail: "
 N_STRIP = 6  # volumes that are shown one by one
 # Without a brain mask, brain is what lies above this part of the way from dark to bright voxels (FSL FEAT).
 BRAIN_FRACTION = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Inspection:
     """What is known of one recording before it is decoded.
 
@@ -170,6 +171,8 @@ def inspect_recording(
     global_signal, dvars = np.array(reader.global_signal), reader.dvars_percent()
     outliers = find_outliers(dvars, runs, sides="high") | find_outliers(global_signal, runs, sides="both")
     selected, shapes, more = _select(recording, contrast, roi, signal, cache, first.shape, roi_mask)
+    # What a run would say of the mask is the same message.
+    notices = [notice for notice in notices if f"{REFUSED}{notice}" not in more]
     conditions = pd.crosstab(recording.labels["run"], recording.labels["condition"])
     return Inspection(
         recording=recording,
@@ -373,7 +376,7 @@ def _select(
         return (
             np.empty(0, dtype=int),
             pd.DataFrame(columns=["what", "before", "after"]),
-            [f"a run would fail: {error}"],
+            [f"{REFUSED}{error}"],
         )
     n_selected = len(samples.y)
     n_voxels = samples.n_voxels if roi_mask is None else int(roi_mask.sum())

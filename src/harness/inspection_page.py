@@ -18,7 +18,7 @@ SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by 
 N_LABEL_ROWS = 12
 # An interactive view beyond this size (bytes) is left out, and the picture stands alone.
 MAX_VIEW = 1_500_000
-VIEW_WIDTH = 930  # pixels
+PAGE_WIDTH = 1080  # pixels
 RESTING = "#d9d9d9"
 # Okabe and Ito's colours, which people with any colour vision tell apart, and four more.
 COLOURS = (
@@ -93,7 +93,7 @@ def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]
         parts += [_picture(pictures["mean_volume"], "mean over all volumes")]
     else:
         x, y, z = np.array(inspection.mean_volume.shape) * nib.affines.voxel_sizes(inspection.affine)
-        height = round(VIEW_WIDTH * max(y, z) / (y + 2 * x)) + 40  # y-z, x-z and x-y stand in a row
+        height = round(PAGE_WIDTH * max(y, z) / (y + 2 * x)) + 40  # y-z, x-z and x-y stand in a row
         parts += [
             f'<iframe title="mean volume" height="{height}" scrolling="no" '
             f'srcdoc="{html.escape(view)}"></iframe>',
@@ -236,7 +236,8 @@ def draw_design(inspection: Inspection, file: Path) -> Path:
         axes.set_yticks(range(len(runs)), [f"run {run}" for run in runs])
         axes.set_ylim(len(runs) - 0.4, -0.6)
         axes.set_xlim(0, int(inspection.conditions.sum(axis=1).max()))
-        axes.set_xlabel(f"volume of the run (one every {inspection.recording.t_r:g} s)")
+        t_r = inspection.recording.t_r
+        axes.set_xlabel("volume of the run" + (f" (one every {t_r:g} s)" if t_r else ""))
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.tick_params(left=False)
@@ -397,7 +398,7 @@ def _interactive_mean(inspection: Inspection) -> str | None:
             cut_coords=_centre(inspection),
             black_bg=True,
             colorbar=False,
-            width_view=VIEW_WIDTH,
+            width_view=PAGE_WIDTH - 150,
         )
         page = standalone_page(view)
     return page if len(page) <= MAX_VIEW else None
@@ -415,16 +416,12 @@ def _facts(inspection: Inspection) -> str:
     recording = inspection.recording
     shape = inspection.mean_volume.shape
     sizes = " x ".join(f"{size:.3g}" for size in nib.affines.voxel_sizes(inspection.affine))
-    header = (
-        "the image's header does not say"
-        if inspection.header_t_r is None
-        else f"header: {inspection.header_t_r:g} s"
-    )
+    header = _seconds(inspection.header_t_r)
     facts = {
         "image": describe_files(recording.bold),
         "volumes": f"{len(recording.labels)} of {' x '.join(str(n) for n in shape)} voxels, {sizes} mm each",
         "runs": f"{len(inspection.conditions)}",
-        "repetition time": f"{recording.t_r:g} s ({header})",
+        "repetition time": f"{_seconds(recording.t_r)} (in the image's header: {header})",
         "anatomy": "none" if recording.anat is None else str(recording.anat),
         "masks": ", ".join(recording.masks) or "none",
     }
@@ -433,6 +430,10 @@ def _facts(inspection: Inspection) -> str:
         for name, value in facts.items()
     )
     return f"<table>{rows}</table>"
+
+
+def _seconds(t_r: float | None) -> str:
+    return "not known" if t_r is None else f"{t_r:g} s"
 
 
 def _files_table(files: pd.DataFrame) -> str:
