@@ -7,10 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hydra import compose as hydra_compose
-from hydra import initialize_config_module
 
-from harness.app import build_request
+from harness.app import compose_request
 from harness.contrasts import make_contrast
 from harness.samples import Preparation, Samples, load_samples
 
@@ -122,14 +120,7 @@ def simulated_cache(tmp_path_factory):
 def compose():
     """Return a function from overrides to the request that they make."""
 
-    def build(*overrides):
-        with initialize_config_module("harness.conf", version_base="1.3"):
-            config = hydra_compose("config", list(overrides), return_hydra_config=True)
-        choices = config.hydra.runtime.choices
-        del config._content["hydra"]
-        return build_request(config, choices, overrides)
-
-    return build
+    return lambda *overrides: compose_request(list(overrides))
 
 
 # Studies in other layouts -----------------------------------------------------------------------------------

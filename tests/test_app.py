@@ -11,7 +11,14 @@ from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
-from harness.app import ALLOWED_TARGETS, _check_server, _say_to_hydra, _sort_arguments
+from harness.app import (
+    ALLOWED_TARGETS,
+    _check_server,
+    _say_to_hydra,
+    _sort_arguments,
+    compose_request,
+    compose_requests,
+)
 from harness.artifacts import Figures
 from harness.decoding import ENGINES, decode
 from harness.errors import UsageError
@@ -263,3 +270,35 @@ def test_only_classifiers_are_estimators(compose):
             "~estimator.strategy",
             "~estimator.random_state",
         )
+
+
+def test_composing_says_what_a_run_would_say():
+    with pytest.raises(UsageError, match=r"unknown option 'estimator=svm'.*Did you mean 'svc'\?"):
+        compose_request(["estimator=svm"])
+    with pytest.raises(UsageError, match=r"'estimator' cannot be read|missing EQUAL"):
+        compose_request(["estimator"])
+    with pytest.raises(UsageError, match="Value 'two' of type 'str' could not be converted to Integer"):
+        compose_request(["subject=two"])
+
+
+def test_several_values_are_several_requests_in_the_order_of_a_multirun():
+    requests = compose_requests(["subject=range(1,4)", "contrast=face_vs_cat,face_vs_house"])
+    assert [(request.subject, request.contrast.name) for request in requests] == [
+        (subject, contrast) for subject in (1, 2, 3) for contrast in ("face_vs_cat", "face_vs_house")
+    ]
+    with pytest.raises(UsageError, match="asks for 2 at once"):
+        compose_request(["subject=1,2"])
+
+
+def test_open_groups_need_no_plus_signs():
+    assert compose_request(["dataset.seed=3", "estimator.tol=0.01"]).dataset.seed == 3
+
+
+def test_composing_finds_a_users_own_options(tmp_path):
+    option = tmp_path / "estimator" / "svc_balanced.yaml"
+    option.parent.mkdir()
+    option.write_text("_target_: sklearn.svm.LinearSVC\nclass_weight: balanced\n")
+    request = compose_request(["estimator=svc_balanced"], tmp_path)
+    assert request.estimator.model.class_weight == "balanced"
+    with pytest.raises(UsageError, match="nowhere is no folder"):
+        compose_request([], tmp_path / "nowhere")

@@ -107,7 +107,9 @@ def test_weights_of_which_none_is_left_can_be_drawn(decoding, tmp_path):
     draw_weights(decoding, nothing, tmp_path / "weights.png")
     write_weights_view(decoding, nothing, tmp_path / "weights.html")
     assert max(count_colours(read_png(tmp_path / "weights.png"))) < 5000
-    assert "positive: cat" in (tmp_path / "weights.html").read_text()
+    page = (tmp_path / "weights.html").read_text()
+    assert "positive: cat" in page
+    assert "favicon" not in page, "the page must not ask the network for anything"
 
 
 def test_the_page_has_a_title_that_says_which_class_is_positive(decoding, tmp_path):

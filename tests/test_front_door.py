@@ -272,6 +272,8 @@ def test_help_answers_without_the_heavy_packages(tmp_path):
         (["compar"], 2, "Did you mean 'compare'?"),
         (["compare"], 1, "no runs yet"),
         (["ui"], 1, "no runs yet"),
+        (["inspect", "roi=vtt"], 2, "Did you mean 'vt'?"),
+        (["fetch", "dataset=haxby", "subject=7"], 1, "subjects 1 to 6"),
         (["compare", "--mots", "3"], 2, "unrecognized arguments"),
     ],
 )
@@ -308,3 +310,13 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
     assert "removed" in checked.stdout
     harness(tmp_path, "cache", "clear", **kept)
     assert "0 set(s)" in harness(tmp_path, "cache", **kept).stdout
+
+
+def test_inspect_writes_a_page_for_the_run_that_comes_next(tmp_path, tiny_subject):
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
+    process = harness(tmp_path, "inspect", *asked, "--out", "look")
+    page = tmp_path / "look" / "index.html"
+    assert f"page     {page}" in process.stdout
+    assert process.stderr == ""
+    assert "python -m harness" in page.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["look"]

@@ -15,7 +15,7 @@ from nilearn.masking import apply_mask
 
 from harness import volumes
 from harness.errors import DataError
-from harness.volumes import read_mask, read_masked
+from harness.volumes import read_mask, read_masked, stream_volumes
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
 DATA = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -450,3 +450,28 @@ def test_a_damaged_mask_is_said(tmp_path, long_mask, inflater):
             assert str(path) in str(error)
         else:
             np.testing.assert_array_equal(read, long_mask)
+
+
+# Streaming --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slope", [None, 0.25])
+def test_streamed_volumes_are_nibabels(tmp_path, rng, slope, inflater):
+    files = [
+        write_image(tmp_path / name, rng.integers(-500, 3000, (5, 6, 4, n)).astype(np.int16), slope=slope)
+        for name, n in (("a.nii.gz", 7), ("b.nii", 3))
+    ]
+    expected = np.concatenate([np.asarray(nib.load(file).dataobj) for file in files], axis=3)
+    streamed = list(stream_volumes(files))
+    assert len(streamed) == 10
+    np.testing.assert_array_equal(np.stack(streamed, axis=3), expected)
+    np.testing.assert_array_equal(np.stack(list(stream_volumes(files[0])), axis=3), expected[..., :7])
+
+
+def test_streaming_stops_at_damage_and_at_another_shape(tmp_path, long_bold, bold, rng):
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(long_bold.read_bytes()[: long_bold.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"cut\.nii\.gz"):
+        list(stream_volumes(cut))
+    with pytest.raises(DataError, match="has shape"):
+        list(stream_volumes([bold, long_bold]))

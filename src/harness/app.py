@@ -17,17 +17,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import hydra
+from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from harness.errors import UsageError
@@ -146,6 +149,80 @@ def _say_to_hydra(word: str) -> str:
     if re.search(r"[^\x00-\x7f]|[~\\]", value) and not re.search(r"['\"\[\]{}(),$]", value):
         value = f"'{value}'"
     return re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", f"{key}={value}")
+
+
+def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Request":
+    """Compose and check the request that a run with these overrides would be, and run nothing.
+
+    Parameters
+    ----------
+    overrides : list of str
+        ``GROUP=OPTION`` and ``KEY=VALUE``, as a run takes them.
+    config_dir : Path, optional
+        Folder of the user's own options.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    UsageError
+        If they make no sense, in the words of a run, or ask for several values of one key.
+    """
+    requests = compose_requests(overrides, config_dir)
+    if len(requests) > 1:
+        raise UsageError(
+            f"{' '.join(overrides)!r} asks for {len(requests)} at once; give one value of each key"
+        )
+    return requests[0]
+
+
+def compose_requests(overrides: list[str], config_dir: Path | None = None) -> list["Request"]:
+    """Compose the requests that a multirun with these overrides would be: one per combination of values.
+
+    Parameters
+    ----------
+    overrides : list of str
+        As `compose_request` takes them, and several values of a key: ``subject=1,2``, ``subject=range(1,7)``.
+    config_dir : Path, optional
+        Folder of the user's own options.
+
+    Returns
+    -------
+    requests : list of Request
+
+    Raises
+    ------
+    UsageError
+        If they make no sense, in the words of a run.
+    """
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(
+            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
+        )
+    own = [] if config_dir is None else [f"hydra.searchpath=[{config_dir.absolute().as_uri()}]"]
+    try:
+        words = [_say_to_hydra(word) for word in overrides]
+        values = [
+            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else [word]
+            for word, override in zip(words, OverridesParser.create().parse_overrides(words), strict=True)
+        ]
+        with initialize_config_module("harness.conf", version_base="1.3"):
+            configs = [
+                (compose("config", [*one, *own], return_hydra_config=True), one) for one in product(*values)
+            ]
+        requests = []
+        for config, one in configs:
+            choices = config.hydra.runtime.choices
+            with open_dict(config):
+                del config["hydra"]
+            requests.append(build_request(config, choices, one))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(_explain(error)) from error
+    return requests
 
 
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")

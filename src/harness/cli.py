@@ -1,7 +1,8 @@
-"""The verbs that are not a run: ``python -m harness compare``, ``ui``, ``cache``."""
+"""The verbs that are not a run: ``python -m harness fetch``, ``inspect``, ``compare``, ``ui``, ``cache``."""
 
 import argparse
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,8 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.datasets.recording import Recording
 
 
 def run_verb(arguments: list[str]) -> int:
@@ -168,7 +173,110 @@ def cache(arguments: list[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"cache": cache, "compare": compare, "ui": ui}
+def inspect(arguments: list[str]) -> int:
+    """Write a page on what one looks at before decoding.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Overrides, as a run takes them.
+
+    Returns
+    -------
+    status : int
+    """
+    parser = _parser("inspect", "Look at a subject before decoding: images, design, shapes, signal quality.")
+    _add_override_arguments(parser, "dataset=haxby subject=2 roi=face")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the page (default: mlruns/inspect/DATASET_sub-N)"
+    )
+    options = parser.parse_intermixed_args(arguments)
+
+    from harness.app import compose_request
+
+    request = compose_request(options.overrides, options.config_dir)
+
+    from harness.cache import SampleCache
+    from harness.inspection import inspect_recording
+    from harness.inspection_page import write_page
+
+    recording = request.dataset.load(request.subject)
+    cache = SampleCache(enabled=None if request.cache else False)
+    inspection = inspect_recording(recording, request.contrast, request.roi, request.signal, cache)
+    folder = options.out or Path("mlruns") / "inspect" / f"{recording.dataset}_sub-{recording.subject}"
+    own = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
+    command = shlex.join(["python", "-m", "harness", *own, *options.overrides])
+    try:
+        page, *others = write_page(inspection, folder.absolute(), command)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error}; choose another folder with --out") from error
+    for notice in inspection.notices:
+        print(notice)
+    for file in others:
+        print(f"file     {file}")
+    print(f"page     {page}")
+    return 0
+
+
+def fetch(arguments: list[str]) -> int:
+    """Download subjects, or make them, and check them.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Overrides that choose data set and subjects.
+
+    Returns
+    -------
+    status : int
+        1 if a subject could not be fetched, or is not what was published; the others are fetched.
+    """
+    parser = _parser("fetch", "Download subjects (or make simulated ones), and check that they are whole.")
+    _add_override_arguments(parser, "dataset=haxby subject=1,2")
+    options = parser.parse_intermixed_args(arguments)
+
+    from harness.app import compose_requests
+
+    failed = 0
+    for request in compose_requests(options.overrides, options.config_dir):
+        print(f"{request.params['dataset']} subject {request.subject}", flush=True)
+        try:
+            # Not every data set has something to download.
+            recording = getattr(request.dataset, "fetch", request.dataset.load)(request.subject)
+            _print_files(recording)
+            verify = getattr(request.dataset, "verify", None)
+            print(f"  {'complete' if verify is None else verify(recording)}", flush=True)
+        except HarnessError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+def _print_files(recording: "Recording") -> None:
+    from harness.volumes import list_files
+
+    files = [*list_files(recording.bold), *list_files(recording.labels_file), *recording.masks.values()]
+    files += [recording.anat] if recording.anat is not None else []
+    for file in files:
+        print(f"  {file.stat().st_size / 1e6:10.3f} MB  {file}")
+    if recording.notice is not None:
+        print(f"  {recording.notice}")
+
+
+def _add_override_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="GROUP=OPTION", help=f"as for a run, such as {example}"
+    )
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="folder of your own options")
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "cache": cache,
+    "compare": compare,
+    "ui": ui,
+    "inspect": inspect,
+    "fetch": fetch,
+}
 
 
 def _parser(verb: str, description: str) -> argparse.ArgumentParser:

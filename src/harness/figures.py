@@ -1,11 +1,12 @@
 """Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -16,9 +17,6 @@ from harness.weights import WeightMap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-if TYPE_CHECKING:
-    pass
 
 THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
 
@@ -38,7 +36,7 @@ def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
     # A single slice has no other views; its plane is looked at from the direction in which it is thin.
     flat = [axis for axis, size in enumerate(weights.mean.shape) if size == 1]
     mode = "xyz"[flat[0]] if flat else "ortho"
-    with _new_figure(file, (8, 4.6) if flat else (9.5, 4.2)) as figure:
+    with new_figure(file, (8, 4.6) if flat else (9.5, 4.2)) as figure:
         figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
         figure.text(
             0.02,
@@ -78,7 +76,7 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 3.4 + 0.55 * len(classes)
     upright = len(classes) <= 3
-    with _new_figure(file, (size, size * 0.9)) as figure:
+    with new_figure(file, (size, size * 0.9)) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.add_subplot()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -116,7 +114,7 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
     """
     from nilearn.plotting import view_img
 
-    with _quiet():
+    with quiet():
         view = view_img(
             weights.mean,
             bg_img=_background(decoding),
@@ -127,7 +125,21 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
             cmap="RdBu_r",
             black_bg=True,
         )
-    view.save_as_html(str(file))
+    file.write_text(standalone_page(view), encoding="utf-8")
+
+
+def standalone_page(view: Any) -> str:
+    """Return the HTML of nilearn's interactive view, without the icon that it would fetch from the network.
+
+    Parameters
+    ----------
+    view : nilearn.plotting.html_document.HTMLDocument
+
+    Returns
+    -------
+    page : str
+    """
+    return re.sub(r"<link[^>]*favicon[^>]*>", "", str(view.get_standalone()))
 
 
 def _title(decoding: Decoding, weights: WeightMap) -> str:
@@ -161,10 +173,17 @@ def _threshold(image: nib.Nifti1Image) -> float:
 
 
 @contextmanager
-def _new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
+def new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
     """Open a figure of a size in inches, and save it at the end.
 
     Without pyplot: it would keep the figure, and a notebook's own backend must stay as it is.
+
+    Parameters
+    ----------
+    file : Path
+        PNG to write.
+    size : tuple of float
+        Width and height in inches.
     """
     logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -172,13 +191,13 @@ def _new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
 
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
-    with _quiet():
+    with quiet():
         yield figure
         figure.savefig(file, dpi=110, facecolor="white")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep to itself what the plotting packages warn of: it is of no weight for the result."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -139,7 +139,7 @@ def read_masked(
             "dimension. Give the 4D image, or the list of all 3D images."
         )
     for part in parts:
-        _check_same_space(part, mask, np.asarray(mask_affine), mask_name)
+        _check_same_space(part, mask.shape, np.asarray(mask_affine), mask_name)
 
     n_volumes = sum(part.n_volumes for part in parts)
     data = np.empty((n_volumes, np.count_nonzero(mask)), dtype=np.float32)
@@ -162,6 +162,34 @@ def read_masked(
         digest=digests[0] if alone else _digest_of_list(digests),
         affine=parts[0].affine,
     )
+
+
+def stream_volumes(bold: Path | Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yield the volumes of an image one by one, without ever holding more than a few.
+
+    Parameters
+    ----------
+    bold : Path or sequence of Path
+        As `read_masked` takes it.
+
+    Yields
+    ------
+    volume : ndarray of shape (x, y, z)
+        With the header's slope and intercept, as nibabel's `dataobj` gives it; in Fortran order.
+
+    Raises
+    ------
+    DataError
+        If an image is missing, unreadable, truncated or damaged, or the images differ in shape or affine.
+    """
+    parts = [_describe(path) for path in list_files(bold)]
+    for part in parts[1:]:
+        _check_same_space(part, parts[0].shape[:3], parts[0].affine, str(parts[0].path))
+    for part in parts:
+        with _explained(part.path), _HashedFile(part.path) as raw:
+            for volumes in _stored_volumes(part, raw):
+                for volume in part.scaled(volumes):
+                    yield volume.reshape(part.shape[:3], order="F")
 
 
 def digest_files(bold: Path | Sequence[Path]) -> str:
@@ -339,10 +367,12 @@ def _describe(path: Path) -> _Part:
     return part
 
 
-def _check_same_space(part: _Part, mask: np.ndarray, mask_affine: np.ndarray, mask_name: str) -> None:
-    if part.shape[:3] != mask.shape:
+def _check_same_space(
+    part: _Part, mask_shape: tuple[int, ...], mask_affine: np.ndarray, mask_name: str
+) -> None:
+    if part.shape[:3] != mask_shape:
         raise DataError(
-            f"{part.path}: has volumes of shape {part.shape[:3]}, but {mask_name} has shape {mask.shape}. "
+            f"{part.path}: has volumes of shape {part.shape[:3]}, but {mask_name} has shape {mask_shape}. "
             "Choose the mask of this subject, or resample it to the image (nilearn.image.resample_to_img)."
         )
     # The tolerance of nilearn.masking.apply_mask.
@@ -372,34 +402,42 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
         SHA-256 of the file.
     """
     size = int(np.prod(part.shape[:3]))
-    n_bytes = size * part.dtype.itemsize
-    at_once = max(1, _CHUNK // n_bytes)
     # Integers of 16 bits cannot overflow this sum, and it takes half the time.
     small = part.dtype.kind in "iu" and part.dtype.itemsize <= 2 and part.n_volumes < 2**15
     total = np.zeros(size, dtype=np.int32 if small else np.float64)
     n_read = 0
     with _explained(part.path), _HashedFile(part.path) as raw:
-        # Both are files opened for reading; the inflater's own type is not declared.
-        stream = cast(
-            BinaryIO,
-            GzipFile(fileobj=raw, mode="rb") if _is_compressed(part.path) else io.BufferedReader(raw, _CHUNK),
-        )
-        _skip(stream, part.offset)
-        # To the very end: gzip's checksum and length stand there, and the digest is one of all bytes.
-        with closing(_ahead(lambda: stream.read(at_once * n_bytes))) as contents:
-            for content in contents:
-                n_whole = min(len(content) // n_bytes, part.n_volumes - n_read)
-                volumes = np.frombuffer(content, part.dtype, count=n_whole * size).reshape(n_whole, size)
-                out[n_read : n_read + n_whole] = part.scaled(volumes[:, voxels])
-                for volume in volumes:
-                    np.add(total, volume, out=total)
-                n_read += n_whole
-        if n_read < part.n_volumes:
-            raise DataError(
-                f"{part.path}: ends within volume {n_read + 1} of the {part.n_volumes} that its header "
-                "announces. The file is cut short: copy or download it again."
-            )
+        for volumes in _stored_volumes(part, raw):
+            out[n_read : n_read + len(volumes)] = part.scaled(volumes[:, voxels])
+            for volume in volumes:
+                np.add(total, volume, out=total)
+            n_read += len(volumes)
         return total, raw.hexdigest()
+
+
+def _stored_volumes(part: _Part, raw: _HashedFile) -> Iterator[np.ndarray]:
+    """Yield a file's volumes as stored, a few at a time, each of shape (n, x * y * z)."""
+    size = int(np.prod(part.shape[:3]))
+    n_bytes = size * part.dtype.itemsize
+    at_once = max(1, _CHUNK // n_bytes)
+    n_read = 0
+    # Both are files opened for reading; the inflater's own type is not declared.
+    stream = cast(
+        BinaryIO,
+        GzipFile(fileobj=raw, mode="rb") if _is_compressed(part.path) else io.BufferedReader(raw, _CHUNK),
+    )
+    _skip(stream, part.offset)
+    # To the very end: gzip's checksum and length stand there, and the digest is one of all bytes.
+    with closing(_ahead(lambda: stream.read(at_once * n_bytes))) as contents:
+        for content in contents:
+            n_whole = min(len(content) // n_bytes, part.n_volumes - n_read)
+            yield np.frombuffer(content, part.dtype, count=n_whole * size).reshape(n_whole, size)
+            n_read += n_whole
+    if n_read < part.n_volumes:
+        raise DataError(
+            f"{part.path}: ends within volume {n_read + 1} of the {part.n_volumes} that its header "
+            "announces. The file is cut short: copy or download it again."
+        )
 
 
 def _skip(stream: BinaryIO, n_bytes: int) -> None:

@@ -5,11 +5,20 @@ References
 Haxby, Gobbini, Furey, Ishai, Schouten, Pietrini (2001), Science 293:2425-2430, doi:10.1126/science.1063736
 """
 
+import gzip
+import hashlib
+import math
+import os
 import re
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
+import nibabel as nib
 import pandas as pd
+from filelock import FileLock
 
 from harness.datasets.recording import Recording
 from harness.errors import DataError
@@ -22,6 +31,20 @@ MASK_FILES = {
     "house": "mask8_house_vt.nii.gz",
     "face_little": "mask8b_face_vt.nii.gz",
     "house_little": "mask8b_house_vt.nii.gz",
+}
+NEEDED = ("bold.nii.gz", "labels.txt")  # without the others a subject can be decoded, too
+ARCHIVE = "http://data.pymvpa.org/datasets/haxby2001/subj{subject}-2010.01.14.tar.gz"
+BRAIN_MASK = "https://www.nitrc.org/frs/download.php/7868/mask.nii.gz"
+# Size in bytes, where it was published, and SHA-256, by subject and file below haxby2001/.
+PUBLISHED: dict[int, dict[str, tuple[int | None, str]]] = {
+    2: {
+        "subj2/bold.nii.gz": (
+            284_094_471,
+            "d3e71d07ef780d11673580653cdbe10365e4e93fd78d0f8ed27582086fd0b701",
+        ),
+        "subj2/labels.txt": (None, "9bda5eaa9900b7506b4836348a67e5c38f76eda5d11ee9f337577821b64e4800"),
+        "mask.nii.gz": (2969, "d9b531908176bdb5e749f144852ed2adce0712bb476a3fc607abe939363f0b1d"),
+    }
 }
 
 
@@ -55,44 +78,240 @@ class Haxby:
         DataError
             If there is no such subject, it cannot be downloaded, or its files are damaged.
         """
-        if subject not in SUBJECTS:
-            raise DataError(f"subject={subject}: Haxby 2001 has subjects 1 to 6; choose one of them")
-        folder = self._find(subject) or self._download(subject)
+        _check_subject(subject)
+        folder = self._find(subject)
+        if folder is None:
+            folder = self._choose_folder()
+            self._download(folder, subject)
         return read_subject(folder, subject, dataset="haxby")
+
+    def fetch(self, subject: int) -> Recording:
+        """Return the recording of one subject, whose files are whole; what is not is downloaded anew.
+
+        Parameters
+        ----------
+        subject : int
+            1 to 6.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        DataError
+            If there is no such subject, or it cannot be downloaded.
+        """
+        _check_subject(subject)
+        folder = self._find(subject)
+        if folder is None or find_damage(folder / f"subj{subject}"):
+            folder = folder or self._choose_folder()
+            self._download(folder, subject)
+        return read_subject(folder, subject, dataset="haxby")
+
+    def verify(self, recording: Recording) -> str:
+        """Compare a recording with what was published of it.
+
+        Parameters
+        ----------
+        recording : Recording
+
+        Returns
+        -------
+        verdict : str
+
+        Raises
+        ------
+        DataError
+            If a file differs from the published one.
+        """
+        assert isinstance(recording.bold, Path)
+        home, subject = recording.bold.parent, recording.subject
+        expected = [
+            name
+            for name in (*NEEDED, *MASK_FILES.values(), "anat.nii.gz")
+            if (subject, name) != (6, "anat.nii.gz")
+        ]
+        missing = [name for name in expected if not (home / name).is_file()]
+        note = (
+            f"; not there: {', '.join(missing)}. To have them, move {home} away and fetch it again"
+            if missing
+            else ""
+        )
+        published = PUBLISHED.get(subject)
+        if published is None:
+            return f"complete: no file is cut short. Digests are published of subject 2 alone{note}"
+        differ, same = [], []
+        for name, (n_bytes, digest) in published.items():
+            file = home.parent / name
+            if not file.is_file():
+                continue
+            size = file.stat().st_size
+            if n_bytes is not None and size != n_bytes:
+                differ.append(f"{file} has {size} bytes instead of {n_bytes}")
+            elif (found := _digest(file)) != digest:
+                differ.append(f"{file} has SHA-256 {found} instead of {digest}")
+            else:
+                same.append(file.name)
+        if differ:
+            raise DataError(
+                f"subject {subject} is not what was published: {'; '.join(differ)}. If nobody changed it on "
+                f"purpose, move it away and type: python -m harness fetch dataset=haxby subject={subject}"
+            )
+        return f"verified: {', '.join(same)} are the published files{note}"
+
+    def _roots(self) -> list[Path]:
+        if self.data_dir is not None:
+            return [Path(self.data_dir).expanduser()]
+        from nilearn.datasets import get_data_dirs
+
+        return [Path(root) for root in get_data_dirs()]
 
     def _folders(self) -> list[Path]:
         """Return the folders in which a subject may lie, in the order of the search."""
-        if self.data_dir is not None:
-            roots = [Path(self.data_dir).expanduser()]
-        else:
-            from nilearn.datasets import get_data_dirs
-
-            roots = [Path(root) for root in get_data_dirs()]
-        return [folder for root in roots for folder in (root / "haxby2001", root)]
+        return [folder for root in self._roots() for folder in (root / "haxby2001", root)]
 
     def _find(self, subject: int) -> Path | None:
-        for folder in self._folders():
-            if (folder / f"subj{subject}").is_dir():
-                return folder
-        return None
+        """Return the folder that holds a subject's needed files, or at least the subject's own folder."""
+        there = [folder for folder in self._folders() if (folder / f"subj{subject}").is_dir()]
+        complete = [folder for folder in there if not _missing(folder / f"subj{subject}")]
+        return next(iter(complete or there), None)
 
-    def _download(self, subject: int) -> Path:
+    def _choose_folder(self) -> Path:
+        """Return the folder to download into: where others are, else the first that can be written."""
+        folders = self._folders()
+        for folder in folders:
+            if any(folder.glob("subj?")) and os.access(folder, os.W_OK):
+                return folder
+        for folder in folders[::2]:  # haxby2001, not the folder of all data sets
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                if os.access(folder, os.W_OK):
+                    return folder
+        return folders[0]
+
+    def _download(self, folder: Path, subject: int) -> None:
+        """Let nilearn download a subject, and give it its name when it is whole.
+
+        nilearn unpacks the archive beside the subject's place and takes what it finds there for whole, also
+        what a killed process left half unpacked. So it works in a folder of its own here, where everything
+        but the archive is removed before it starts; the archive's own download goes on where it stopped.
+        """
+        home = folder / f"subj{subject}"
+        staging = folder / f".subj{subject}-unfinished"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".subj{subject}.lock"):
+                if home.is_dir() and not find_damage(home):
+                    return  # another process was faster
+                if not (staging / home.name).is_dir():  # else it was downloaded and found whole
+                    for unpacked in list(staging.glob(f"haxby2001/**/{home.name}")):
+                        shutil.rmtree(unpacked)
+                    self._download_into(staging, folder, subject)
+                if home.is_dir():
+                    aside = home.with_name(f"{home.name}-damaged-{uuid4().hex[:6]}")
+                    home.rename(aside)
+                    print(f"{home} was incomplete or damaged; it is now {aside.name}")
+                (staging / home.name).rename(home)
+                shutil.rmtree(staging)
+        except DataError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        except Exception as error:  # nilearn lets through whatever requests, tarfile and the disk raise
+            from requests.exceptions import RequestException
+
+            # nilearn resumes a partial archive, but does not check the digest of one that it finds complete.
+            resumable = isinstance(error, RequestException) and any(
+                part.stat().st_size for part in staging.glob("haxby2001/*/*.part")
+            )
+            if not resumable:
+                shutil.rmtree(staging, ignore_errors=True)
+            here = sorted({path.name for place in self._folders() for path in place.glob("subj?")})
+            kept = "What has arrived is kept, and the next try goes on from there. " if resumable else ""
+            archive = ARCHIVE.format(subject=subject)
+            raise DataError(
+                f"subject {subject} of Haxby 2001 is not in {folder} "
+                f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: {_why(error)}. "
+                f"{kept}Connect to the internet and try again; or download {archive} by hand and unpack it "
+                f"into {folder}, so that {home / NEEDED[0]} is there (for roi=brain put {BRAIN_MASK} "
+                "beside its folder, too); or point dataset.data_dir at a folder that has the subject; or use "
+                "dataset=simulated"
+            ) from error
+
+    def _download_into(self, staging: Path, folder: Path, subject: int) -> None:
+        """Download a subject into ``staging/subjN``, and what all subjects share into `folder`."""
         from nilearn.datasets import fetch_haxby
 
-        data_dir = None if self.data_dir is None else str(Path(self.data_dir).expanduser())
-        try:
-            fetched = fetch_haxby(data_dir=data_dir, subjects=[subject], verbose=1)
-        except Exception as error:  # nilearn lets through whatever requests, tarfile and the disk raise
-            places = self._folders()
-            here = sorted({path.name for folder in places for path in folder.glob("subj*")})
-            raise DataError(
-                f"subject {subject} of Haxby 2001 is not in {places[0]} "
-                f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: "
-                f"{_why(error)}. Connect to the internet, or unpack "
-                f"http://data.pymvpa.org/datasets/haxby2001/subj{subject}-2010.01.14.tar.gz into "
-                f"{places[0]}, or point dataset.data_dir at a folder that has it, or use dataset=simulated"
-            ) from error
-        return Path(fetched.func[0]).parent.parent
+        # nilearn downloads the shared files with every first subject; those that are there need no server.
+        shared = ("mask.nii.gz", "MD5SUMS")
+        (staging / "haxby2001").mkdir(parents=True, exist_ok=True)
+        for name in shared:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, staging / "haxby2001" / name)
+        fetched = fetch_haxby(data_dir=str(staging), subjects=[subject], verbose=1)
+        home = Path(fetched.func[0]).parent
+        if damage := find_damage(home):
+            raise DataError(f"what was downloaded of subject {subject} is not whole: {damage}. Try again")
+        for name in shared:
+            if (home.parent / name).is_file() and not (folder / name).exists():
+                (home.parent / name).replace(folder / name)
+        home.rename(staging / home.name)
+
+
+def _check_subject(subject: int) -> None:
+    if subject not in SUBJECTS:
+        raise DataError(f"subject={subject}: Haxby 2001 has subjects 1 to 6; choose one of them")
+
+
+def _missing(home: Path) -> list[Path]:
+    return [home / name for name in NEEDED if not (home / name).is_file()]
+
+
+def find_damage(home: Path) -> str | None:
+    """Say what is missing of a subject, or cut short.
+
+    A compressed file ends with the length of its content, so the end of a file that was cut short does not
+    fit its header: no image is read as long as they fit.
+
+    Parameters
+    ----------
+    home : Path
+        Folder ``subjN``.
+
+    Returns
+    -------
+    damage : str or None
+        None if the image, the labels and every other image that is there are whole.
+    """
+    if missing := _missing(home):
+        return f"{missing[0]} is missing"
+    for file in sorted(home.glob("*.nii.gz")):
+        if not _is_whole(file):
+            return f"{file} is damaged or cut short"
+    return None
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        proxy = nib.load(file).dataobj
+        expected = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+        with file.open("rb") as raw:
+            raw.seek(-4, os.SEEK_END)
+            if int.from_bytes(raw.read(4), "little") == expected % 2**32:
+                return True
+        # Several compressed parts in one file are sound, too; its end has the length of the last alone.
+        with gzip.open(file) as content:
+            n_bytes = 0
+            while chunk := content.read(1 << 20):
+                n_bytes += len(chunk)
+        return bool(n_bytes >= expected)
+    except Exception:  # nibabel and gzip let through whatever a damaged file raises
+        return False
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_subject(folder: Path, subject: int, *, dataset: str, notice: str | None = None) -> Recording:
@@ -123,8 +342,8 @@ def read_subject(folder: Path, subject: int, *, dataset: str, notice: str | None
     for file in (bold, labels_file):
         if not file.is_file():
             raise DataError(
-                f"{file} is missing; subject {subject} needs bold.nii.gz and labels.txt: "
-                f"fetch it again, or delete {home} so that it is downloaded anew"
+                f"{file} is missing; subject {subject} needs bold.nii.gz and labels.txt. To have it anew: "
+                f"python -m harness fetch dataset={dataset} subject={subject}"
             )
     candidates = {name: home / file for name, file in MASK_FILES.items()}
     candidates["brain"] = folder / "mask.nii.gz"
