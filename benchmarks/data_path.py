@@ -5,6 +5,9 @@
 Makes a subject of 40 x 64 x 64 voxels and 1452 volumes (int16, 300 MB compressed) in FOLDER, or takes the
 one that is there, and measures every stage in a process of its own: wall time without imports, peak memory
 with everything. The image is read once beforehand, so that every stage finds it in the system's page cache.
+
+The cold read overlaps inflating, digesting and summing, which takes two free cores: where others keep them
+busy, its lead shrinks to the ratio of processor times.
 """
 
 # The standard library only: a process is born with the peak memory of the one that starts it.
@@ -65,16 +68,25 @@ def make_subject(folder: Path) -> None:
     nib.save(nib.Nifti1Image(roi, affine), folder / "roi.nii.gz")
 
 
+def start_clock() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def stop_clock(clock: tuple[float, float]) -> dict:
+    wall, processor = clock
+    return {"seconds": time.perf_counter() - wall, "processor": time.process_time() - processor}
+
+
 def measure_nilearn(bold: Path, roi: Path, cache: Path) -> dict:
     """Select volumes, mask and z-score as the tutorial and nilearn's Decoder do."""
     import numpy as np
     from nilearn.image import index_img
     from nilearn.maskers import NiftiMasker
 
-    start = time.perf_counter()
+    clock = start_clock()
     selected = np.arange(N_VOLUMES) < N_SELECTED
     X = NiftiMasker(roi, standardize="zscore_sample").fit_transform(index_img(bold, selected))
-    return {"seconds": time.perf_counter() - start, "X": X}
+    return {**stop_clock(clock), "X": X}
 
 
 def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
@@ -82,11 +94,11 @@ def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
     from harness.cache import SampleCache
     from harness.volumes import read_mask
 
-    start = time.perf_counter()
+    clock = start_clock()
     mask, affine = read_mask(roi)
     X = SampleCache(cache).fetch(bold, mask, affine).data[:N_SELECTED]
     X = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
-    return {"seconds": time.perf_counter() - start, "X": X}
+    return {**stop_clock(clock), "X": X}
 
 
 def measure_imports(bold: Path, roi: Path, cache: Path) -> dict:
@@ -94,7 +106,8 @@ def measure_imports(bold: Path, roi: Path, cache: Path) -> dict:
     import harness.cache
     import harness.volumes
 
-    return {"seconds": 0.0, "modules": [harness.cache.__name__, harness.volumes.__name__]}
+    modules = [harness.cache.__name__, harness.volumes.__name__]
+    return {**stop_clock(start_clock()), "modules": modules}
 
 
 STAGES = {"nilearn": measure_nilearn, "harness": measure_harness, "imports": measure_imports}
@@ -115,7 +128,8 @@ def report_stage(stage: str, bold: Path, roi: Path, cache: Path) -> None:
         import numpy as np
 
         np.save(cache.parent / f"{stage}.npy", found["X"])
-    print(json.dumps({"seconds": found["seconds"], "megabytes": megabytes}))
+    figures = {"seconds": found["seconds"], "processor": found["processor"], "megabytes": megabytes}
+    print(json.dumps(figures))
 
 
 def measure(folder: Path, repeats: int) -> bool:
@@ -165,7 +179,8 @@ def measure(folder: Path, repeats: int) -> bool:
     ]
     for name, of in runs.items():
         each = " ".join(f"{run['seconds']:.3f}" for run in of)
-        print(f"{name:8} peak {peak[name]:5.0f} MB, seconds {each}")
+        processor = min(run["processor"] for run in of)
+        print(f"{name:8} peak {peak[name]:5.0f} MB, processor {processor:6.3f} s, wall {each} s")
     print(f"imports  peak {imports['megabytes']:5.0f} MB")
     for name, value, target, met in rows:
         print(f"{name:40}{value:>10}   {target:28}{'met' if met else 'MISSED'}")
