@@ -454,7 +454,7 @@ if die_at == "writing samples":
 elif die_at == "writing sidecar":
     cache_module._write_json = die
 elif die_at == "renaming":
-    cache_module._sync_folder = die
+    cache_module.SampleCache._remove = die
 elif die_at == "recording":
     cache_module.SampleCache._write_digest_record = die
 

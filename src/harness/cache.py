@@ -289,7 +289,7 @@ class SampleCache:
                 },
             }
             _write_json(unfinished / "entry.json", sidecar)
-            _sync_folder(unfinished)
+            # All files are on the disk itself: losing power may lose the rename, but never half of an entry.
             folder = self._entry_folder(recipe, masked.digest)
             self._remove(folder)
             folder.parent.mkdir(exist_ok=True)
@@ -299,7 +299,6 @@ class SampleCache:
                 # Whoever reads the same bytes under another path may have been faster.
                 if not folder.exists():
                     raise
-            _sync_folder(folder.parent)
             self._write_digest_record(files, masked.digest)
             self.trim()
         except OSError as error:
@@ -477,16 +476,6 @@ def _sum_json(content: object) -> int:
 def _sync(file: IO[Any]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    # Windows cannot open a folder, and does not need to.
-    with suppress(PermissionError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _open_entry(folder: Path, *, thorough: bool = False) -> MaskedVolumes | None:
