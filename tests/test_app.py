@@ -11,19 +11,15 @@ from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
-from harness.app import (
-    ALLOWED_TARGETS,
-    _check_server,
-    _say_to_hydra,
-    _sort_arguments,
-    compose_request,
-    compose_requests,
-)
+from harness.app import compose_request, compose_requests
+from harness.arguments import say_to_hydra, sort_arguments
 from harness.artifacts import Figures
 from harness.decoding import ENGINES, decode
 from harness.errors import UsageError
 from harness.evaluation import SCORERS
 from harness.signals import ZScore
+from harness.targets import ALLOWED_TARGETS
+from harness.tracking import check_server
 
 CONF = Path(harness.conf.__path__[0])
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -137,7 +133,7 @@ def test_vocabularies_of_schema_and_code_agree():
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "mlruns", "http://user:secret@127.0.0.1:5000"])
 def test_tracking_uri_is_a_server_without_a_password(uri):
     with pytest.raises(UsageError) as error:
-        _check_server(uri)
+        check_server(uri)
     assert "secret" not in str(error.value)
 
 
@@ -244,7 +240,7 @@ def test_allowed_prefixes_end_with_a_dot():
     ],
 )
 def test_flags_may_stand_anywhere(typed, sorted_):
-    assert _sort_arguments(typed) == sorted_
+    assert sort_arguments(typed) == sorted_
 
 
 @pytest.mark.parametrize(
@@ -258,7 +254,7 @@ def test_flags_may_stand_anywhere(typed, sorted_):
 )
 def test_paths_are_taken_as_they_are_typed(typed, value):
     with initialize_config_module("harness.conf", version_base="1.3"):
-        config = hydra_compose("config", [_say_to_hydra(typed)])
+        config = hydra_compose("config", [say_to_hydra(typed)])
     assert value in (config.tracking.folder, config.roi.mask)
 
 

@@ -4,7 +4,6 @@ Start-up imports Hydra and the schema alone, so that ``--help`` and completion a
 computes is imported inside the job.
 """
 
-import importlib
 import inspect
 import os
 import re
@@ -16,11 +15,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import hydra
@@ -33,8 +30,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from harness.arguments import say_to_hydra, sort_arguments
 from harness.errors import UsageError
 from harness.schema import RunSchema
+from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
 
 if TYPE_CHECKING:
     from harness.contrasts import Contrast
@@ -45,13 +44,6 @@ if TYPE_CHECKING:
     from harness.samples import Roi
     from harness.signals import Signal
     from harness.tracking import TrackedRun
-
-# Hydra's `_target_` calls anything that can be imported: a configuration from elsewhere is code. Only classes
-# of these packages are built, and of those that the user names in HARNESS_TARGETS ("mylab. otherlab.").
-ALLOWED_TARGETS = ("sklearn.", "nilearn.", "harness.")
-
-# Flags of Hydra that are followed by a value of their own.
-FLAGS_WITH_VALUE = ("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package")
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
@@ -86,7 +78,7 @@ def run(arguments: list[str]) -> int:
     """
     global _failures
     _failures = []
-    sys.argv = ["harness", *map(_say_to_hydra, _sort_arguments(arguments))]
+    sys.argv = ["harness", *map(say_to_hydra, sort_arguments(arguments))]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own errors and exits; with this it lets them through, to be said better below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -118,37 +110,6 @@ def run(arguments: list[str]) -> int:
         show_failures({" ".join(failure.overrides): failure.error for failure in failures})
     statuses = {getattr(failure.error, "exit_status", 1) for failure in failures}
     return statuses.pop() if len(statuses) == 1 else 1
-
-
-def _sort_arguments(arguments: list[str]) -> list[str]:
-    """Put Hydra's flags before the overrides: its parser does not take them in between."""
-    flags, overrides, words = [], [], iter(arguments)
-    for word in words:
-        if not word.startswith("-"):
-            overrides.append(word)
-            continue
-        flags.append(word)
-        if word in FLAGS_WITH_VALUE:
-            flags.extend(value for value in [next(words, None)] if value is not None)
-    return flags + overrides
-
-
-def _say_to_hydra(word: str) -> str:
-    """Write an override as Hydra's grammar wants it.
-
-    The open groups take every argument of their target, also those that the file does not mention: `++` says
-    so, and `_instantiate` checks them against the target's signature. Paths with letters beyond ASCII, a
-    tilde or backslashes need quotes.
-    """
-    match = re.fullmatch(r"([+~]*[\w./@]+)=(.*)", word, flags=re.DOTALL)
-    if match is None:
-        return word
-    key, value = match.groups()
-    if value.startswith("~/"):
-        value = str(Path(value).expanduser())
-    if re.search(r"[^\x00-\x7f]|[~\\]", value) and not re.search(r"['\"\[\]{}(),$]", value):
-        value = f"'{value}'"
-    return re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", f"{key}={value}")
 
 
 def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Request":
@@ -203,7 +164,7 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
         )
     own = [] if config_dir is None else [f"hydra.searchpath=[{config_dir.absolute().as_uri()}]"]
     try:
-        words = [_say_to_hydra(word) for word in overrides]
+        words = [say_to_hydra(word) for word in overrides]
         values = [
             [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
             if override.is_sweep_override()
@@ -317,7 +278,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     unchanged = words["contrast"] == choices["contrast"]
     contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
     roi = Roi(**asked["roi"])
-    grid = _check_grid(asked["estimator"])
+    grid = check_grid(asked["estimator"])
     model = _instantiate("estimator", asked["estimator"], apart=("grid",))
     words |= {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
     return Request(
@@ -439,11 +400,11 @@ def _open_run(request: Request) -> Iterator["TrackedRun | None"]:
     if tracking["kind"] == "off":
         yield None
         return
-    from harness.tracking import open_store, track_run
+    from harness.tracking import check_server, open_store, track_run
 
     server = tracking["kind"] == "server"
     if server:
-        _check_server(str(tracking["uri"]))
+        check_server(str(tracking["uri"]))
     store = open_store(
         tracking["uri"] if server else None,
         Path(tracking["folder"]),
@@ -452,20 +413,6 @@ def _open_run(request: Request) -> Iterator["TrackedRun | None"]:
     tags = {"harness.overrides": " ".join(request.overrides)}
     with track_run(store, request.name, request.params, tags) as tracked:
         yield tracked
-
-
-def _check_server(uri: str) -> None:
-    """Refuse a tracking URI that is no server's, or that holds a password, which runs would then show."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        raise UsageError(
-            f"tracking.uri={uri} is no server; expected such as http://127.0.0.1:5000, or tracking=local"
-        )
-    if parts.username or parts.password:
-        raise UsageError(
-            "tracking.uri holds a user or password, which every run would show; put them into the "
-            "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
 
 
 def _artifact_folder(keep: bool, output: Path) -> Any:
@@ -496,50 +443,11 @@ def _check_config(config: DictConfig) -> dict[str, Any]:
     """Resolve a configuration into plain objects, and refuse keys that were smuggled in with ``+``."""
     asked = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     assert isinstance(asked, dict)
-    _check_keys("", asked, [item.name for item in fields(RunSchema)])
+    check_keys("", asked, [item.name for item in fields(RunSchema)])
     for item in fields(RunSchema):
         if is_dataclass(item.default_factory):
-            _check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
+            check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
     return {str(key): value for key, value in asked.items()}
-
-
-def _check_keys(where: str, node: Mapping[Any, Any], allowed: list[str]) -> None:
-    for key in node:
-        if key not in allowed:
-            full = f"{where}.{key}" if where else str(key)
-            raise UsageError(f"{_unknown(full, str(key), allowed)}")
-
-
-def _unknown(full: str, key: str, allowed: list[str], what: str = "key") -> str:
-    near = get_close_matches(key, allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    if not allowed:
-        return f"unknown {what} {full!r}: this option takes none"
-    return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{hint}"
-
-
-def _check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the grid of an estimator's node, if its parameters exist and have values to try."""
-    grid = node.get("grid") or {}
-    if not isinstance(grid, Mapping):
-        raise UsageError(
-            f"estimator.grid={grid!r} is not a mapping; expected such as estimator.grid.C=[1,10]"
-        )
-    known = sorted(inspect.signature(_locate("estimator", str(node.get("_target_", "")))).parameters)
-    for parameter, values in grid.items():
-        if parameter not in known:
-            raise UsageError(_unknown(f"estimator.grid.{parameter}", parameter, known))
-        if parameter in node:
-            raise UsageError(
-                f"estimator.{parameter}={node[parameter]} is given, and estimator.grid.{parameter}={values} "
-                f"is to be tried; for one value write estimator.grid.{parameter}=[{node[parameter]}]"
-            )
-        if not isinstance(values, Mapping | list) or not values:
-            raise UsageError(
-                f"estimator.grid.{parameter}={values!r} is not a list of values; "
-                f"expected such as estimator.grid.{parameter}=[0.1,1,10]"
-            )
-    return dict(grid)
 
 
 def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
@@ -548,15 +456,15 @@ def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = (
     The keys `apart` are none of its arguments.
     """
     needed = {"dataset": "load", "estimator": "fit", "cv": "split"}[group]
-    _check_targets(group, node)
-    built = _locate(group, str(node.get("_target_", "")))
+    check_targets(group, node)
+    built = locate_class(group, str(node.get("_target_", "")))
     if not hasattr(built, needed):
         raise UsageError(
             f"{group}._target_={node['_target_']!r} has no method {needed!r}, so it is no {group}"
         )
     arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
     given = {key: value for key, value in node.items() if key != "_target_"}
-    _check_keys(group, given, [*arguments, *apart])
+    check_keys(group, given, [*arguments, *apart])
     try:
         return hydra.utils.instantiate(
             {key: value for key, value in node.items() if key not in apart}, _convert_="all"
@@ -564,38 +472,6 @@ def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = (
     except HydraException as error:
         cause = error.__cause__ or error
         raise UsageError(f"{group}: {node['_target_']} cannot be built: {cause}") from error
-
-
-def _check_targets(where: str, node: Any) -> None:
-    """Refuse every ``_target_``, however deep, that is not a class of an allowed package."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            _locate(where, str(node["_target_"]))
-        for key, value in node.items():
-            _check_targets(f"{where}.{key}", value)
-    elif isinstance(node, list):
-        for value in node:
-            _check_targets(where, value)
-
-
-def _locate(where: str, target: str) -> type:
-    allowed = (*ALLOWED_TARGETS, *os.environ.get("HARNESS_TARGETS", "").split())
-    prefixes = tuple(prefix if prefix.endswith(".") else f"{prefix}." for prefix in allowed)
-    if not target.startswith(prefixes):
-        raise UsageError(
-            f"{where}._target_={target!r} is not of an allowed package ({', '.join(prefixes)}). "
-            "A configuration is code: if you trust this one, name its package in the environment variable "
-            "HARNESS_TARGETS"
-        )
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{where}._target_={target!r} cannot be imported: {error}") from error
-    # Through an allowed module any other can be reached (sklearn.os.system): the home of the class counts.
-    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
-        raise UsageError(f"{where}._target_={target!r} is not a class of an allowed package")
-    return found
 
 
 def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
@@ -613,7 +489,7 @@ def _explain(error: BaseException) -> str:
     """Say a Hydra or OmegaConf error in one message that names the key and what is allowed."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        return _unknown(f"{group}={option}", option, sorted(error.options), "option")
+        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option")
     if isinstance(error, OverrideParseException):
         asked = str(error.override).removeprefix("++")
         return (
@@ -628,7 +504,7 @@ def _explain(error: BaseException) -> str:
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
             key = str(getattr(cause, "full_key", None) or cause.key)
             allowed = sorted({str(name) for name in parent} - {"hydra"})
-            return _unknown(key, key.rpartition(".")[2], allowed)
+            return describe_unknown(key, key.rpartition(".")[2], allowed)
     details = ("full_key:", "object_type=", "reference_type=")
     lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
     # OmegaConf repeats the message of the cause, and adds types that say nothing to a user.

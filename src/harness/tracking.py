@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import quote, urlparse
+from urllib.parse import quote, urlparse, urlsplit
 from urllib.request import url2pathname, urlopen
 
 from filelock import FileLock, Timeout
@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from harness.decoding import Decoding
-from harness.errors import HarnessError, TrackingError
+from harness.errors import HarnessError, TrackingError, UsageError
 from harness.provenance import git_commit, package_versions
 from harness.volumes import list_files
 
@@ -201,6 +201,29 @@ def _end_abandoned_runs(client: MlflowClient, folder: Path) -> None:
         finally:
             lock.release()
             file.unlink(missing_ok=True)
+
+
+def check_server(uri: str) -> None:
+    """Refuse a tracking URI that is no server's, or that holds a password, which runs would then show.
+
+    Parameters
+    ----------
+    uri : str
+
+    Raises
+    ------
+    UsageError
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(
+            f"tracking.uri={uri} is no server; expected such as http://127.0.0.1:5000, or tracking=local"
+        )
+    if parts.username or parts.password:
+        raise UsageError(
+            "tracking.uri holds a user or password, which every run would show; put them into the "
+            "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
 
 
 def _reach_server(uri: str) -> None:
