@@ -11,10 +11,10 @@ from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
-from harness.app import compose_request, compose_requests
+from harness.app import compose_request, compose_requests, decode_request
 from harness.arguments import say_to_hydra, sort_arguments
 from harness.artifacts import Figures
-from harness.decoding import ENGINES, decode
+from harness.decoding import ENGINES
 from harness.errors import UsageError
 from harness.evaluation import SCORERS
 from harness.signals import ZScore
@@ -66,16 +66,7 @@ def test_every_option_composes_builds_and_runs_once(compose, simulated_cache, gr
     assert request.params[group].startswith(option)
     if (group, option) in NOT_RUN:
         return
-    decoding = decode(
-        lambda: request.dataset.load(request.subject),
-        request.contrast,
-        request.estimator,
-        request.scheme,
-        request.roi,
-        request.signal,
-        request.scoring,
-        request.engine,
-    )
+    decoding = decode_request(request)
     assert decoding.folds["test_accuracy"].between(0, 1).all()
     assert (len(decoding.weights) == 0) == request.estimator.is_dummy
     has_c = any(name.startswith("best_C") for name in decoding.folds)

@@ -10,9 +10,9 @@ import pytest
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
+from harness.app import decode_request
 from harness.contrasts import make_contrast
 from harness.datasets.bids import Bids, intersect_brains
-from harness.decoding import decode
 from harness.errors import DataError, UsageError
 from harness.samples import Roi, find_mask, load_samples
 from harness.signals import Signal
@@ -384,16 +384,7 @@ def test_decode_what_the_command_line_asks_for(compose, root):
         "signal.confounds=[trans_x,trans_x_derivative1]",
         "subject=2",
     )
-    decoding = decode(
-        lambda: request.dataset.load(request.subject),
-        request.contrast,
-        request.estimator,
-        request.scheme,
-        request.roi,
-        request.signal,
-        request.scoring,
-        request.engine,
-    )
+    decoding = decode_request(request)
     assert len(decoding.folds) == 2
     # Four voxels rise while faces are shown.
     assert decoding.folds["test_accuracy"].mean() > 0.9

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
+from harness.app import decode_request
 from harness.contrasts import make_contrast
 from harness.datasets.events import label_volumes, read_events
 from harness.datasets.nifti import Nifti
 from harness.datasets.paths import find_files, in_natural_order
 from harness.datasets.tables import read_confounds, read_table
-from harness.decoding import decode
 from harness.errors import DataError, UsageError
 from harness.samples import Roi, load_samples
 from harness.signals import Signal
@@ -481,16 +481,7 @@ def test_decode_what_the_command_line_asks_for(compose, nifti_study):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decoding = decode(
-            lambda: request.dataset.load(request.subject),
-            request.contrast,
-            request.estimator,
-            request.scheme,
-            request.roi,
-            request.signal,
-            request.scoring,
-            request.engine,
-        )
+        decoding = decode_request(request)
     assert len(decoding.folds) == 3
     # Four voxels rise while faces are shown.
     assert decoding.folds["test_accuracy"].mean() > 0.9

@@ -36,11 +36,12 @@ from harness.schema import RunSchema
 from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
 
 if TYPE_CHECKING:
+    from harness.cache import SampleCache
     from harness.contrasts import Contrast
     from harness.datasets.recording import Dataset
     from harness.decoder import Estimator
     from harness.decoding import Decoding
-    from harness.evaluation import Scheme, Scoring
+    from harness.evaluation import Progress, Scheme, Scoring
     from harness.samples import Roi
     from harness.signals import Signal
     from harness.tracking import TrackedRun
@@ -306,6 +307,37 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     )
 
 
+def decode_request(
+    request: Request, progress: "Progress | None" = None, cache: "SampleCache | None" = None
+) -> "Decoding":
+    """Decode what was asked for; nothing is written.
+
+    Parameters
+    ----------
+    request : Request
+    progress, cache
+        See `harness.decoding.decode`.
+
+    Returns
+    -------
+    Decoding
+    """
+    from harness.decoding import decode
+
+    return decode(
+        lambda: request.dataset.load(request.subject),
+        request.contrast,
+        request.estimator,
+        request.scheme,
+        request.roi,
+        request.signal,
+        request.scoring,
+        request.engine,
+        progress,
+        cache,
+    )
+
+
 def run_job(config: DictConfig) -> "Decoding":
     """Decode what a composed configuration asks for, track it, and show the result.
 
@@ -331,23 +363,11 @@ def run_job(config: DictConfig) -> "Decoding":
 
     from harness.artifacts import write_artifacts
     from harness.cache import SampleCache
-    from harness.decoding import decode
     from harness.display import ProgressBar, show_decoding
 
     seconds = {"startup": time.perf_counter() - start}
     with _terminable(), _open_run(request) as tracked, ProgressBar(request.name) as progress:
-        decoding = decode(
-            lambda: request.dataset.load(request.subject),
-            request.contrast,
-            request.estimator,
-            request.scheme,
-            request.roi,
-            request.signal,
-            request.scoring,
-            request.engine,
-            progress,
-            SampleCache(enabled=None if request.cache else False),
-        )
+        decoding = decode_request(request, progress, SampleCache(enabled=None if request.cache else False))
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None, Path(job.runtime.output_dir)) as folder:
             begin = time.perf_counter()

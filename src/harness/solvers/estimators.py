@@ -1,6 +1,6 @@
 """scikit-learn classifiers around the exact solvers: they validate, call a function and store its result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -134,7 +134,39 @@ class _Logistic(LinearClassifier):
         return np.log(self.predict_proba(X))
 
 
-class ExactLinearSVC(LinearClassifier):
+class _TrainedWithC(LinearClassifier):
+    """Classifiers whose one value to choose is C."""
+
+    _solve: Callable[..., Solutions]
+
+    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
+        """Whether nothing but C varies."""
+        return set(grid) <= {"C"}
+
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> Candidates:
+        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
+        Cs = check_strengths(grid.get("C", [self.C]), "C")
+        solutions = self._solve(X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter)
+        values = np.broadcast_to(Cs[:, None], solutions.intercepts.shape)
+        return Candidates(solutions, "C", values)
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        Y, everything = self._one_against_rest(codes), np.arange(len(samples))
+        solutions = self._solve(samples, Y, [everything], [self.C], tol=self.tol, max_iter=self.max_iter)
+        _store_solutions(self, solutions, samples)
+        return self
+
+
+class ExactLinearSVC(_TrainedWithC):
     """Linear support vector machine, solved to its optimum.
 
     min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i max(0, 1 - y_i (w^T x_i + b))^2
@@ -162,40 +194,10 @@ class ExactLinearSVC(LinearClassifier):
         Relative norm of the gradient at the solution, the largest of any decoder.
     """
 
-    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
-        self.C = C
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
-        """Whether nothing but C varies."""
-        return set(grid) <= {"C"}
-
-    def solve_folds(
-        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
-        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
-        Cs = check_strengths(grid.get("C", [self.C]), "C")
-        solutions = solve_squared_hinge(X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter)
-        values = np.broadcast_to(Cs[:, None], solutions.intercepts.shape)
-        return Candidates(solutions, "C", values)
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
-        samples, codes = self._validate(X, y)
-        solutions = solve_squared_hinge(
-            samples,
-            self._one_against_rest(codes),
-            [np.arange(len(samples))],
-            [self.C],
-            tol=self.tol,
-            max_iter=self.max_iter,
-        )
-        _store_solutions(self, solutions, samples)
-        return self
+    _solve = staticmethod(solve_squared_hinge)
 
 
-class ExactLogisticRegression(_Logistic):
+class ExactLogisticRegression(_TrainedWithC, _Logistic):
     """Logistic regression with a penalised intercept, solved to its optimum.
 
     min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i log(1 + exp(-y_i (w^T x_i + b)))
@@ -223,37 +225,7 @@ class ExactLogisticRegression(_Logistic):
         Relative norm of the gradient at the solution, the largest of any decoder.
     """
 
-    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
-        self.C = C
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
-        """Whether nothing but C varies."""
-        return set(grid) <= {"C"}
-
-    def solve_folds(
-        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
-        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
-        Cs = check_strengths(grid.get("C", [self.C]), "C")
-        solutions = solve_logistic(X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter)
-        values = np.broadcast_to(Cs[:, None], solutions.intercepts.shape)
-        return Candidates(solutions, "C", values)
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
-        samples, codes = self._validate(X, y)
-        solutions = solve_logistic(
-            samples,
-            self._one_against_rest(codes),
-            [np.arange(len(samples))],
-            [self.C],
-            tol=self.tol,
-            max_iter=self.max_iter,
-        )
-        _store_solutions(self, solutions, samples)
-        return self
+    _solve = staticmethod(solve_logistic)
 
 
 class ExactLogisticRegressionCV(_Logistic):
