@@ -300,7 +300,7 @@ def _fit_inner(
     names, counts = np.unique(y, return_counts=True)
     if counts.min() < scoring.inner_folds:
         raise DesignError(
-            f"{where}: {names[counts.argmin()]!r} has {counts.min()} training volumes, too few for the "
+            f"{where}: {str(names[counts.argmin()])!r} has {counts.min()} training volumes, too few for the "
             f"{scoring.inner_folds} inner folds that choose parameters; "
             f"set scoring.inner_folds={max(2, counts.min())} or choose another cv"
         )

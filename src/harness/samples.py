@@ -1,5 +1,6 @@
 """Samples: the masked, selected and standardised volumes of one subject, in memory."""
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from harness.cache import SampleCache
 from harness.contrasts import Contrast, select_volumes
 from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, DesignError, UsageError
-from harness.signals import Signal, clean_runs, mask_smoothed
+from harness.signals import Signal, clean_runs, mask_smoothed, select_confounds
 from harness.volumes import MaskedVolumes, digest_files, read_mask, read_masked
 
 MNI152_BRAIN_VOLUME = 1_882_989.0  # mm^3, the whole brain that nilearn's screening refers to
@@ -89,7 +90,7 @@ class Samples:
     mean_volume : ndarray of shape (x, y, z), float32
         Mean over all volumes of the recording.
     digests : mapping of str to str
-        SHA-256 of the bold, labels and mask files.
+        SHA-256 of the bold, labels and mask files, and of the confounds that were regressed out.
     """
 
     X: np.ndarray
@@ -187,8 +188,17 @@ def load_samples(
     mask = mask.copy()
     mask[mask] = usable
     data = masked.data if usable.all() else masked.data[:, usable]
+    digests = {
+        "bold": masked.digest,
+        "labels": digest_files(recording.labels_file),
+        "mask": digest_files(mask_file),
+    }
     if signal.cleans_runs:
-        data = clean_runs(data, runs, signal, recording)
+        confounds = select_confounds(signal, recording, runs)
+        data = clean_runs(data, runs, signal, recording, confounds)
+        if confounds is not None:
+            table = confounds.to_csv(index=False).encode()
+            digests["confounds"] = hashlib.sha256(table).hexdigest()
     X = np.ascontiguousarray(data[volumes])
     if signal.average_blocks:
         X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
@@ -213,11 +223,7 @@ def load_samples(
         mask=mask,
         affine=affine,
         mean_volume=masked.mean_volume,
-        digests={
-            "bold": masked.digest,
-            "labels": digest_files(recording.labels_file),
-            "mask": digest_files(mask_file),
-        },
+        digests=digests,
     )
 
 

@@ -146,7 +146,13 @@ def mask_smoothed(
     )
 
 
-def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Recording) -> np.ndarray:
+def clean_runs(
+    data: np.ndarray,
+    runs: np.ndarray,
+    signal: Signal,
+    recording: Recording,
+    confounds: pd.DataFrame | None = None,
+) -> np.ndarray:
     """Detrend, filter, regress confounds out of and standardise every run, with `nilearn.signal.clean`.
 
     Parameters
@@ -156,6 +162,8 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
     runs : ndarray of shape (n_volumes,), int
     signal : Signal
     recording : Recording
+    confounds : DataFrame with one row per volume, optional
+        See `select_confounds`.
 
     Returns
     -------
@@ -175,7 +183,6 @@ def clean_runs(data: np.ndarray, runs: np.ndarray, signal: Signal, recording: Re
             "run need at least 2 in every run: use signal=tutorial or signal=train_only"
         )
     _check_filter(signal, recording)
-    confounds = select_confounds(signal, recording, runs)
     try:
         cleaned = clean(
             data,
