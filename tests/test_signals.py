@@ -70,6 +70,20 @@ def test_confounds_of_a_file_are_regressed_out(recording, tmp_path, rng):
     np.testing.assert_allclose(samples.X, np.concatenate(parts)[samples.volumes], rtol=1e-5, atol=1e-4)
 
 
+def test_confounds_that_were_regressed_out_have_a_digest(recording, tmp_path, rng):
+    def digest(column):
+        return load(recording, confounds=[column], confounds_file=str(tmp_path / "c.tsv")).digests[
+            "confounds"
+        ]
+
+    rows = len(recording.labels)
+    pd.DataFrame({"x": rng.normal(size=rows), "y": rng.normal(size=rows)}).to_csv(
+        tmp_path / "c.tsv", sep="\t", index=False
+    )
+    assert digest("x") == digest("x") != digest("y")
+    assert "confounds" not in load(recording, detrend=True).digests
+
+
 def test_first_gap_of_every_run_takes_the_next_value(recording, tmp_path, rng):
     runs = recording.labels["run"].to_numpy()
     first = np.r_[True, runs[1:] != runs[:-1]]
