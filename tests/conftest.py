@@ -273,3 +273,19 @@ def load_golden(compose, shared_data):
         return request, load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def load_face_cat(shared_data):
+    """Return a function to z-scored X, y of -1 (cat) and +1 (face), and runs; none of the harness's code."""
+
+    def load(name):
+        folder = shared_data / name / "haxby2001" / "subj1"
+        table = np.loadtxt(folder / "labels.txt", dtype=str, skiprows=1)
+        chosen = np.isin(table[:, 0], ("face", "cat"))
+        inside = np.asarray(nib.load(folder / "mask4_vt.nii.gz").dataobj) > 0
+        X = np.asarray(nib.load(folder / "bold.nii.gz").dataobj)[inside].T[chosen].astype(np.float64)
+        X = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
+        return X, np.where(table[chosen, 0] == "face", 1.0, -1.0), table[chosen, 1].astype(int)
+
+    return load

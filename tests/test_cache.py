@@ -25,11 +25,6 @@ AFFINE = np.diag([3.5, 3.75, 3.75, 1.0])
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(20010928)
-
-
-@pytest.fixture
 def mask(rng):
     return rng.random((6, 5, 4)) < 0.5
 

@@ -18,7 +18,6 @@ from harness.solvers.ridge import (
     solve_ridge_gram,
 )
 from harness.solvers.spaces import compute_gram
-from haxby_data import load_face_cat
 
 ALPHAS = np.geomspace(1e-3, 1e4, 8)
 
@@ -70,8 +69,8 @@ def test_leave_one_out_equals_leaving_one_out(design):
 
 
 @pytest.mark.parametrize("name", ["haxby2001-vt", "haxby2001-slice"])
-def test_ridge_equals_scikit_learn_on_real_volumes(name):
-    X, y, runs = load_face_cat(name, "mask4_vt.nii.gz")
+def test_ridge_equals_scikit_learn_on_real_volumes(load_face_cat, name):
+    X, y, runs = load_face_cat(name)
     K = compute_gram(X)
     train_sets = [runs != run for run in np.unique(runs)]
     decoders = solve_ridge_gram(K, y, train_sets, ALPHAS)
@@ -177,8 +176,8 @@ def test_lda_without_shrinkage_has_the_least_norm(n_per_class):
 
 
 @pytest.mark.parametrize("name", ["haxby2001-vt", "haxby2001-slice"])
-def test_lda_equals_scikit_learn_on_real_volumes(name):
-    X, y, runs = load_face_cat(name, "mask4_vt.nii.gz")
+def test_lda_equals_scikit_learn_on_real_volumes(load_face_cat, name):
+    X, y, runs = load_face_cat(name)
     train_sets = [runs != run for run in (0, 5)]
     Y = np.column_stack([y, -y])
     decoders = solve_discriminant(X, Y, train_sets)

@@ -24,7 +24,6 @@ from harness.solvers.logistic import (
 from harness.solvers.solutions import solve_in_batches
 from harness.solvers.spaces import compute_gram
 from harness.solvers.squared_hinge import solve_squared_hinge, solve_squared_hinge_gram
-from haxby_data import load_face_cat
 
 SOLVERS = {"squared hinge": solve_squared_hinge, "logistic": solve_logistic}
 GRAM_SOLVERS = {"squared hinge": solve_squared_hinge_gram, "logistic": solve_logistic_gram}
@@ -138,8 +137,8 @@ def test_a_path_ends_where_each_c_ends_alone(problem):
 
 @pytest.mark.parametrize("C", [1.0, 10.0, 100.0])
 @pytest.mark.parametrize("name", ["haxby2001-vt", "haxby2001-slice"])
-def test_squared_hinge_equals_tight_liblinear_on_real_volumes(name, C):
-    X, y, runs = load_face_cat(name, "mask4_vt.nii.gz")
+def test_squared_hinge_equals_tight_liblinear_on_real_volumes(load_face_cat, name, C):
+    X, y, runs = load_face_cat(name)
     train = runs != runs[0]
     solutions = solve_squared_hinge(X, y, [train], [C])
     assert solutions.space == ("samples" if X.shape[1] == 577 else "voxels")
@@ -153,8 +152,8 @@ def test_squared_hinge_equals_tight_liblinear_on_real_volumes(name, C):
 
 @pytest.mark.parametrize("C", [1e-3, 0.1, 10.0, 1e4])
 @pytest.mark.parametrize("name", ["haxby2001-vt", "haxby2001-slice"])
-def test_logistic_equals_tight_references_on_real_volumes(name, C):
-    X, y, runs = load_face_cat(name, "mask4_vt.nii.gz")
+def test_logistic_equals_tight_references_on_real_volumes(load_face_cat, name, C):
+    X, y, runs = load_face_cat(name)
     train = runs != runs[0]
     w = joined(solve_logistic(X, y, [train], [C]), X)
     newton = LogisticRegression(C=C, solver="newton-cholesky", fit_intercept=False, tol=1e-14, max_iter=1000)
@@ -268,8 +267,8 @@ NILEARN_CS = np.geomspace(1e-3, 1e4, 8)
 
 
 @pytest.mark.parametrize("name", ["haxby2001-vt", "haxby2001-slice"])
-def test_inner_choice_of_c_equals_scikit_learn_at_the_optimum(name):
-    X, y, runs = load_face_cat(name, "mask4_vt.nii.gz")
+def test_inner_choice_of_c_equals_scikit_learn_at_the_optimum(load_face_cat, name):
+    X, y, runs = load_face_cat(name)
     train_sets = [runs != run for run in (0, 7, 8)]
     chosen = solve_logistic_cv(X, y, train_sets, NILEARN_CS)
     for i, train in enumerate(train_sets):

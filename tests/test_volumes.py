@@ -2,9 +2,7 @@
 
 import gzip
 import hashlib
-import os
 import tracemalloc
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,12 +16,6 @@ from harness.errors import DataError
 from harness.volumes import read_mask, read_masked, stream_volumes
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
-DATA = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(20010928)
 
 
 @pytest.fixture(params=["isal", "gzip"])
@@ -210,10 +202,8 @@ def test_several_gzip_members_are_one_file(tmp_path, bold, mask, inflater):
         pytest.param("haxby2001-vt/haxby2001", "subj1/mask4_vt.nii.gz", 577, marks=pytest.mark.slow),
     ],
 )
-def test_real_data_equal_nilearn(folder, mask_name, n_voxels):
-    if not (DATA / folder).is_dir():
-        pytest.skip(f"no real data in {DATA}: set HARNESS_TEST_DATA")
-    path, mask_path = DATA / folder / "subj1" / "bold.nii.gz", DATA / folder / mask_name
+def test_real_data_equal_nilearn(shared_data, folder, mask_name, n_voxels):
+    path, mask_path = shared_data / folder / "subj1" / "bold.nii.gz", shared_data / folder / mask_name
     masked = read_masked(path, *read_mask(mask_path))
     assert masked.data.shape[1] == n_voxels
     assert_same_bits(masked.data, apply_mask(str(path), str(mask_path), dtype="f"))
