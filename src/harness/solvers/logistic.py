@@ -21,7 +21,7 @@ from harness.solvers.solutions import (
 )
 from harness.solvers.spaces import Array, Space, compute_gram
 
-INNER_TOL = 1e-8
+INNER_TOL = 1e-6
 """Relative error at which the inner decoders stop: enough to compare log losses."""
 
 EPS = float(np.finfo(float).eps)
@@ -350,7 +350,7 @@ def solve_logistic_cv(
     the same; of equal sums the first in Cs wins; then one fit on the whole training set. The choice can
     differ from liblinear's, which at its default tolerance stops short of the optimum, at C=1e4 by as much as
     a quarter of the coefficients: its decoders for large C are shrunk by being unfinished. The inner decoders
-    here are solved to a relative error of 1e-8.
+    here are solved to a relative error of 1e-6 (`INNER_TOL`), the final ones to `tol`.
 
     Parameters
     ----------
