@@ -177,6 +177,7 @@ def test_wrong_option_is_a_usage_error_and_leaves_no_run(tmp_path):
     assert not (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_with_markup_in_its_name_is_printed_as_it_is(tmp_path, tiny_subject):
     folder = tmp_path / "[old] study [red]"
     folder.mkdir()
@@ -193,6 +194,7 @@ def test_a_file_in_the_place_of_mlruns_is_one_message(tmp_path):
     assert "Traceback" not in process.stderr
 
 
+@pytest.mark.slow
 def test_estimator_arguments_that_scikit_learn_refuses_are_one_message(tmp_path, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
     process = harness(tmp_path, *asked, "estimator.tol=-1", "estimator=svc_liblinear", check=False)
@@ -201,6 +203,7 @@ def test_estimator_arguments_that_scikit_learn_refuses_are_one_message(tmp_path,
     assert "Traceback" not in process.stderr
 
 
+@pytest.mark.slow
 def test_tracking_off_keeps_files_and_no_store(tmp_path, tiny_subject):
     process = harness(
         tmp_path,
@@ -220,6 +223,7 @@ def test_tracking_off_keeps_files_and_no_store(tmp_path, tiny_subject):
     assert not list(folds.parent.glob("weights*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_run_is_killed_not_running(tmp_path, sent, status):
@@ -266,6 +270,7 @@ def test_help_answers_without_the_heavy_packages(tmp_path):
         assert text in process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
@@ -284,6 +289,7 @@ def test_verbs_refuse_in_one_message(tmp_path, arguments, status, text):
     assert "Traceback" not in process.stderr
 
 
+@pytest.mark.slow
 def test_compare_lays_runs_side_by_side(one_run):
     folder, _, _, run = one_run
     process = harness(folder, "compare", "--csv", "table.csv")
@@ -294,6 +300,7 @@ def test_compare_lays_runs_side_by_side(one_run):
     np.testing.assert_allclose(table["test_accuracy_mean"], run.data.metrics["test_accuracy_mean"])
 
 
+@pytest.mark.slow
 def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
     kept = {"HARNESS_CACHE": str(tmp_path / "kept")}
@@ -312,6 +319,7 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
     assert "0 set(s)" in harness(tmp_path, "cache", **kept).stdout
 
 
+@pytest.mark.slow
 def test_inspect_writes_a_page_for_the_run_that_comes_next(tmp_path, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
     process = harness(tmp_path, "inspect", *asked, "--out", "look")

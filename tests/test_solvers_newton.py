@@ -266,6 +266,7 @@ def test_messages_name_what_is_wrong():
 NILEARN_CS = np.geomspace(1e-3, 1e4, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["haxby2001-vt", "haxby2001-slice"])
 def test_inner_choice_of_c_equals_scikit_learn_at_the_optimum(load_face_cat, name):
     X, y, runs = load_face_cat(name)
