@@ -159,6 +159,7 @@ class TestLayout:
 
 
 class TestDeterminism:
+    @pytest.mark.slow
     def test_another_process_with_another_thread_count_writes_the_same_bytes(self, folder, tmp_path):
         process = start_python(WRITE, tmp_path, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         written, errors = process.communicate(timeout=120)
@@ -182,6 +183,7 @@ class TestDeterminism:
 
 
 class TestInterruption:
+    @pytest.mark.slow
     def test_two_processes_on_the_same_cold_subject_make_one(self, folder, tmp_path):
         processes = [start_python(WRITE, tmp_path) for _ in range(2)]
         for process in processes:
@@ -191,6 +193,7 @@ class TestInterruption:
         assert digests(home / "subj1") == digests(folder)
         assert {path.name for path in home.iterdir() if path.name[0] != "."} == {"subj1", "mask.nii.gz"}
 
+    @pytest.mark.slow
     def test_a_kill_in_the_middle_leaves_no_subject_and_is_cleared_up(self, folder, tmp_path):
         killed_at_the_anat = """
 import os
@@ -212,6 +215,7 @@ simulated._write_image = write_or_die
         assert {path.name for path in home.iterdir()} == {"subj1", "mask.nii.gz", ".subj1.lock"}
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
+    @pytest.mark.slow
     def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(self, tmp_path):
         limited = """
 import resource, sys
