@@ -25,6 +25,10 @@ ENTRIES = [
     for estimator in OPTION
     if name == "vt577" or contrast == ("face", "cat")
 ]
+# liblinear's primal stops short of the optimum there, at a place that depends on the CPU: nilearn itself
+# gives other numbers elsewhere.
+# test_liblinear_primal_equals_nilearn_on_this_machine asks a live nilearn instead.
+UNFINISHED = ("slice98", ("face", "cat"), "svc")
 
 
 def test_every_golden_entry_is_tested(golden):
@@ -32,14 +36,11 @@ def test_every_golden_entry_is_tested(golden):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "contrast", "estimator"), ENTRIES)
+@pytest.mark.parametrize(
+    ("name", "contrast", "estimator"), [entry for entry in ENTRIES if entry != UNFINISHED]
+)
 def test_liblinear_estimators_equal_nilearn(compose, golden, load_golden, name, contrast, estimator):
     """Selected scores, best C's, coefficients; hold-out and 5-fold test scores; train accuracy."""
-    if (name, estimator) == ("slice98", "svc"):
-        pytest.skip(
-            "liblinear's primal stops short of the optimum there, at a place that depends on the CPU: "
-            "test_liblinear_primal_equals_nilearn_on_this_machine compares it with a live nilearn"
-        )
     expected = golden[name, contrast, estimator]
     request, samples = load_golden(name, contrast, OPTION[estimator])
     assert len(samples.y) == expected["n_samples"]
