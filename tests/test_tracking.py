@@ -12,7 +12,8 @@ from mlflow.tracking import MlflowClient
 
 from harness.comparison import compare_runs, open_local_store
 from harness.errors import DataError, TrackingError
-from harness.tracking import MAX_TAG, TrackedRun, local_uri, open_store, track_run
+from harness.stores import local_uri, open_store
+from harness.tracking import MAX_TAG, TrackedRun, track_run
 
 
 @pytest.fixture(scope="module")

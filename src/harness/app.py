@@ -420,7 +420,8 @@ def _open_run(request: Request) -> Iterator["TrackedRun | None"]:
     if tracking["kind"] == "off":
         yield None
         return
-    from harness.tracking import check_server, open_store, track_run
+    from harness.stores import check_server, open_store
+    from harness.tracking import track_run
 
     server = tracking["kind"] == "server"
     if server:

@@ -104,7 +104,7 @@ def ui(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from harness.comparison import compare_runs, open_local_store
-    from harness.tracking import UI_PORT
+    from harness.stores import UI_PORT
 
     uri = open_local_store(options.folder)
     experiments = compare_runs(uri, most=1).experiment_ids

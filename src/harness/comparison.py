@@ -9,7 +9,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from harness.errors import TrackingError
-from harness.tracking import explain_store_error, local_uri
+from harness.stores import explain_store_error, local_uri
 
 # What tells runs apart, in the order in which people ask.
 COMPARED_PARAMS = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine")

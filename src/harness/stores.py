@@ -1,0 +1,265 @@
+"""Run stores: where MLflow keeps runs; any number of processes may open the same one at once."""
+
+import logging
+import os
+import sqlite3
+import sys
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote, urlsplit
+from urllib.request import urlopen
+
+from filelock import FileLock, Timeout
+from mlflow.entities import LifecycleStage
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from harness.errors import TrackingError, UsageError
+
+# Making a store would otherwise announce its migrations among the run's own output.
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+# A server's address is printed once, with the scores.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+LOCK_SECONDS = 120
+SERVER_SECONDS = 10
+RUNNING = "running"  # folder of the locks that processes hold while their runs are RUNNING
+
+# Every column in which MLflow stores an absolute path.
+PATH_COLUMNS = (
+    ("runs", "artifact_uri"),
+    ("experiments", "artifact_location"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("trace_tags", "value"),
+    ("trace_request_metadata", "value"),
+)
+UI_PORT = 5050  # macOS keeps MLflow's own 5000 for itself
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open run store and the experiment that runs go to.
+
+    Attributes
+    ----------
+    client : MlflowClient
+    uri : str
+        Tracking URI.
+    experiment_id : str
+    folder : Path or None
+        The folder ``mlruns`` of a local store.
+    """
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+    folder: Path | None
+
+
+def local_uri(folder: Path) -> str:
+    """Return the tracking URI of the SQLite store inside a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Usually ``mlruns``.
+
+    Returns
+    -------
+    uri : str
+        Absolute, so that it means the same from everywhere.
+    """
+    # SQLAlchemy would read '%41' as 'A', and take what follows a '?' for an option.
+    return f"sqlite:///{quote((folder.resolve() / 'mlflow.db').as_posix(), safe='/:')}"
+
+
+def ui_address(uri: str) -> str:
+    """Return where the pages of a store are: the server itself, or the light one of ``harness ui``.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking URI.
+
+    Returns
+    -------
+    address : str
+    """
+    return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
+
+
+def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
+    """Open a run store, making it and the experiment where they are missing.
+
+    Parameters
+    ----------
+    uri : str or None
+        Tracking URI of a server; None means the local store in `folder`.
+    folder : Path
+        Where the local store lives.
+    experiment : str
+        Name of the experiment.
+
+    Returns
+    -------
+    Store
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be opened or written.
+    """
+    local = uri is None
+    where = str(folder.resolve()) if uri is None else uri
+    try:
+        if local:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Making a store takes 68 migrations; two processes that make the same one at once both die.
+            with FileLock(folder / "store.lock", timeout=LOCK_SECONDS):
+                mend_moved_store(folder)
+                client = MlflowClient(tracking_uri=local_uri(folder))
+                artifacts = (folder.resolve() / "artifacts").as_uri()
+                experiment_id = _find_or_make_experiment(client, experiment, artifacts)
+                _end_abandoned_runs(client, folder)
+            return Store(client, local_uri(folder), experiment_id, folder.resolve())
+        assert uri is not None
+        _reach_server(uri)
+        client = MlflowClient(tracking_uri=uri)
+        return Store(client, uri, _find_or_make_experiment(client, experiment, None), None)
+    except Timeout as error:
+        raise TrackingError(
+            f"the run store {where} has been locked by another process for {LOCK_SECONDS} s; "
+            "wait for it, or end it"
+        ) from error
+    except TrackingError:
+        raise
+    except Exception as error:  # the disk, SQLAlchemy, alembic and requests all raise types of their own
+        raise TrackingError(explain_store_error(where, error)) from error
+
+
+def mend_moved_store(folder: Path) -> None:
+    """Let a store that was moved with its folder find its artifacts again.
+
+    MLflow stores where artifacts are as absolute paths; after a move the pages would show none, and new runs
+    would go to the old place (https://github.com/mlflow/mlflow/issues/3144).
+
+    Parameters
+    ----------
+    folder : Path
+        Usually ``mlruns``.
+    """
+    database, here = folder / "mlflow.db", (folder.resolve() / "artifacts").as_uri()
+    if not database.is_file():
+        return
+    with closing(sqlite3.connect(database)) as connection, connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "experiments" not in tables:
+            return
+        places = connection.execute(
+            "SELECT DISTINCT artifact_location FROM experiments WHERE experiment_id != 0"
+        ).fetchall()
+        for (there,) in places:
+            if there == here or not str(there).startswith("file:"):
+                continue
+            for table, column in PATH_COLUMNS:
+                if table in tables:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                        f" WHERE substr({column}, 1, ?) = ?",
+                        (here, len(there) + 1, len(there), there),
+                    )
+            print(f"this run store was moved here from {there}: mended", file=sys.stderr)
+
+
+def _end_abandoned_runs(client: MlflowClient, folder: Path) -> None:
+    """Call runs killed whose process is gone: the system gives a lock back when its owner dies."""
+    for file in (folder / RUNNING).glob("*.lock"):
+        lock = FileLock(file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue  # alive
+        try:
+            with suppress(MlflowException):
+                if client.get_run(file.stem).info.status == "RUNNING":
+                    client.set_terminated(file.stem, "KILLED")
+        finally:
+            lock.release()
+            file.unlink(missing_ok=True)
+
+
+def check_server(uri: str) -> None:
+    """Refuse a tracking URI that is no server's, or that holds a password, which runs would then show.
+
+    Parameters
+    ----------
+    uri : str
+
+    Raises
+    ------
+    UsageError
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        raise UsageError(
+            f"tracking.uri={uri} is no server; expected such as http://127.0.0.1:5000, or tracking=local"
+        )
+    if parts.username or parts.password:
+        raise UsageError(
+            "tracking.uri holds a user or password, which every run would show; put them into the "
+            "environment variables MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+
+
+def _reach_server(uri: str) -> None:
+    """Ask a server whether it is there; MLflow itself would go on asking for minutes."""
+    try:
+        with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_SECONDS):
+            return
+    except HTTPError:
+        return  # it answers; what it thinks of the question is MLflow's to find out
+    except OSError as error:
+        raise TrackingError(explain_store_error(uri, error)) from error
+
+
+def explain_store_error(where: str, error: BaseException) -> str:
+    """Say in one message that a store cannot be used, why, and what to do.
+
+    Parameters
+    ----------
+    where : str
+        Folder or tracking URI.
+    error : BaseException
+
+    Returns
+    -------
+    message : str
+    """
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server "
+        "is up), choose another with tracking.folder=... or tracking.uri=..., or do without: tracking=off"
+    )
+
+
+def _find_or_make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException:
+            # Another process made it in between, which only a server allows.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise TrackingError(
+            f"the experiment {name!r} is in MLflow's trash; restore it (mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}) or choose another name with tracking.experiment=..."
+        )
+    return str(found.experiment_id)
