@@ -18,8 +18,8 @@ from harness.decoding import ENGINES
 from harness.errors import UsageError
 from harness.evaluation import SCORERS
 from harness.signals import ZScore
-from harness.targets import ALLOWED_TARGETS
 from harness.stores import check_server
+from harness.targets import ALLOWED_TARGETS
 
 CONF = Path(harness.conf.__path__[0])
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "__pycache__")
