@@ -259,7 +259,7 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     finally:
         outcomes = sweep.outcomes()
         for store in stores:
-            close_sweep(store, sweep.id, outcomes)
+            close_sweep(store, sweep)
         failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
         first = stores[0] if stores else None
         show_sweep(sweep, outcomes, first, _say_again(arguments, failed, first))

@@ -199,7 +199,7 @@ def _end_abandoned_runs(client: MlflowClient, running: Path) -> None:
     """Call runs killed whose process is gone: the system gives a lock back when its owner dies."""
     for file in running.glob("*.lock"):
         lock = FileLock(file, timeout=0)
-        # A lock that is held is that of a run that lives; one that cannot be asked now is asked the next time.
+        # A lock that is held is of a run that lives; what cannot be asked now is asked the next time.
         with suppress(Timeout, MlflowException, OSError):
             if time.time() - file.stat().st_mtime < SECONDS_TO_LOCK:
                 continue

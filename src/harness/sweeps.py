@@ -138,13 +138,13 @@ class Sweep:
             if self._has_outcome(job):
                 yield False
                 return
-            self._write(f"{job}.taken", {"overrides": list(overrides)})
+            self._write(f"{job}.taken", self._read(f"{job}.taken") | {"overrides": list(overrides)})
             yield True
         finally:
             lock.release()
 
     def name_run(self, job: int, name: str, run_id: str | None) -> None:
-        """Note which run a job works on, so that it can be ended where the job cannot do so itself.
+        """Note which run a job works on, so that it can be ended where its process cannot do so.
 
         Parameters
         ----------
@@ -152,7 +152,9 @@ class Sweep:
         name : str
         run_id : str or None
         """
-        self._write(f"{job}.taken", self._read(f"{job}.taken") | {"name": name, "run_id": run_id})
+        known = self._read(f"{job}.taken")
+        run_ids = [*known.get("run_ids", []), *([] if run_id is None else [run_id])]
+        self._write(f"{job}.taken", known | {"name": name, "run_ids": run_ids})
 
     def record(self, outcome: Outcome) -> None:
         """Note what became of a job.
@@ -247,12 +249,23 @@ class Sweep:
             "killed",
             tuple(known.get("overrides", ())),
             known.get("name", ""),
-            known.get("run_id"),
+            next(reversed(known.get("run_ids", [])), None),
             error=error,
             exit_status=1,
         )
         self.record(outcome)
         return outcome
+
+    def abandoned_runs(self) -> list[str]:
+        """Return the runs that were begun, and that no process can have brought to their end.
+
+        Returns
+        -------
+        run_ids : list of str
+        """
+        ended = {outcome.run_id for outcome in self.outcomes() if outcome.status != "killed"}
+        begun = [self._read(f"{job}.taken").get("run_ids", []) for job in sorted(self.taken())]
+        return [run_id for run_ids in begun for run_id in run_ids if run_id not in ended]
 
     def restrict(self, jobs: Sequence[int]) -> None:
         """Let only these jobs be taken from now on.
@@ -344,9 +357,11 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
             sweep.bury(job, _describe_loss(broken))
         left = sweep.unfinished(total)
         fresh = [job for job in left if job not in sweep.taken()]
-        if broken is not None and sweep.taken() == taken and (fresh or not left):
+        stuck = bool(fresh) and sweep.taken() == taken
+        # Of a sweep whose length is not known, nobody can say whether a broken launcher left jobs undone.
+        if broken is not None and (stuck or (total is None and not left and not retried)):
             raise broken
-        if not left or (fresh and sweep.taken() == taken):
+        if stuck or not left:
             return
         # What no process ever began comes first, all of it at once; then what died with its process.
         retried.update(left[:1] if not fresh else [])

@@ -5,8 +5,7 @@ import json
 import math
 import time
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +21,7 @@ from harness.decoding import Decoding
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
 from harness.stores import ERROR_TAG, Store, end_killed_run, explain_store_error, ui_address
-from harness.sweeps import Outcome
+from harness.sweeps import Sweep
 from harness.volumes import list_files
 
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
@@ -253,25 +252,27 @@ def begin_sweep(store: Store, sweep: str, command: str, total: int | None) -> No
     _write_sweep(store, sweep, note)
 
 
-def close_sweep(store: Store, sweep: str, outcomes: Sequence[Outcome]) -> None:
+def close_sweep(store: Store, sweep: Sweep) -> None:
     """Note in the experiment what became of a sweep, and end the runs whose processes could not.
 
     Parameters
     ----------
     store : Store
-    sweep : str
-        Name of the sweep.
-    outcomes : sequence of Outcome
+    sweep : Sweep
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be written.
     """
     try:
-        for outcome in outcomes:
-            if outcome.status == "killed" and outcome.run_id is not None:
-                end_killed_run(store.client, outcome.run_id, outcome.error)
+        for run_id in sweep.abandoned_runs():
+            end_killed_run(store.client, run_id, "its process was killed")
         tags = store.client.get_experiment(store.experiment_id).tags
-        note = json.loads(tags.get(f"{SWEEP_TAG}.{sweep}", "{}"))
-        counts = Counter(outcome.status for outcome in outcomes)
+        note = json.loads(tags.get(f"{SWEEP_TAG}.{sweep.id}", "{}"))
+        counts = sweep.count()
         note |= {status: counts[status] for status in ("finished", "skipped", "failed", "killed")}
-        _write_sweep(store, sweep, note | {"ended": _now()})
+        _write_sweep(store, sweep.id, note | {"ended": _now()})
     except MlflowException as error:
         raise TrackingError(explain_store_error(store.uri, error)) from error
 
