@@ -262,7 +262,8 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
             close_sweep(store, sweep)
         failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
         first = stores[0] if stores else None
-        show_sweep(sweep, outcomes, first, _say_again(arguments, failed, first))
+        again = _say_again(arguments, failed, first) if stopped is None else ""
+        show_sweep(sweep, outcomes, first, again)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
@@ -600,12 +601,13 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     resume = sweep is not None if request.resume is None else request.resume
     if resume and store is not None and identity is not None:
         found = find_finished(store, identity)
-        if found is not None and sweep is not None:
-            join_sweep(store, found, sweep.id)
-            return replace(outcome, status="skipped", run_id=found.run_id, scores=found.scores)
         if found is not None:
-            show_finished(request.name, found, store)
-            return replace(outcome, status="skipped", run_id=found.run_id, scores=found.scores)
+            if sweep is None:
+                show_finished(request.name, found, store)
+            else:
+                join_sweep(store, found, sweep.id)
+            known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
+            return replace(outcome, status="skipped", notices=tuple(found.notices), **known)
 
     figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
     seconds = {"startup": time.perf_counter() - start}

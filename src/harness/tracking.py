@@ -50,6 +50,11 @@ class FinishedRun:
     scores: Mapping[str, float]
     tags: Mapping[str, str]
 
+    @property
+    def notices(self) -> list[str]:
+        """What must be said of its result; see `harness.decoding.Decoding.notices`."""
+        return self.tags.get("harness.notices", "").splitlines()
+
 
 class TrackedRun:
     """One MLflow run that is being written.
@@ -348,8 +353,8 @@ def result_tags(decoding: Decoding) -> dict[str, str]:
     """
     tags = {f"harness.digest.{name}": digest for name, digest in decoding.samples.digests.items()}
     tags["harness.warnings"] = str(len(decoding.warnings))
-    if decoding.warnings:
-        tags["harness.warnings.text"] = "\n".join(decoding.warnings)
+    if decoding.notices:
+        tags["harness.notices"] = "\n".join(decoding.notices)
     if decoding.weights:
         tags["harness.weights.positive"] = ", ".join(weights.positive for weights in decoding.weights)
     tags["mlflow.note.content"] = describe_decoding(decoding)
