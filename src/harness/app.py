@@ -160,6 +160,20 @@ class _Plan:
     experiments: tuple[str, ...]
 
 
+def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
+    """Note the end of a sweep in its stores; return whether that failed, which must not hide the results."""
+    from harness.tracking import close_sweep
+
+    failed = False
+    for store in stores:
+        try:
+            close_sweep(store, sweep)
+        except HarnessError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+    return failed
+
+
 def _say_again(arguments: Sequence[str], failed: Sequence[Outcome], store: "Store | None") -> str:
     """Return the command that runs what failed again, and only that; or several, a line each."""
     if not failed:
@@ -241,7 +255,7 @@ def _expand(words: Sequence[str]) -> list[list[str]]:
 def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     """Have the jobs of a multirun done, whatever happens to some of them, and say what became of them."""
     from harness.display import SweepProgress, show_sweep
-    from harness.tracking import begin_sweep, close_sweep
+    from harness.tracking import begin_sweep
 
     command = shlex.join(["python", "-m", "harness", *arguments])
     # Made before any job starts, under a lock: processes that make a store at the same time destroy it.
@@ -258,8 +272,7 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
         end_sweep(sweep)
     finally:
         outcomes = sweep.outcomes()
-        for store in stores:
-            close_sweep(store, sweep)
+        unclosed = _close_sweep(sweep, stores)
         failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
         first = stores[0] if stores else None
         again = _say_again(arguments, failed, first) if stopped is None else ""
@@ -269,7 +282,7 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     if stopped is not None:
         print("stopped; the same command goes on where it ended", file=sys.stderr)
         return 130
-    statuses = {outcome.exit_status for outcome in failed}
+    statuses = {outcome.exit_status for outcome in failed} | ({1} if unclosed else set())
     return statuses.pop() if len(statuses) == 1 else min(len(statuses), 1)
 
 

@@ -23,6 +23,8 @@ from harness.errors import TrackingError, UsageError
 # Making a store would otherwise announce its migrations among the run's own output.
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
+# What a database refuses is said once, by us; this would print the traceback of every attempt.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 # A server's address is printed once, with the scores.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 

@@ -278,7 +278,9 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
         counts = sweep.count()
         note |= {status: counts[status] for status in ("finished", "skipped", "failed", "killed")}
         _write_sweep(store, sweep.id, note | {"ended": _now()})
-    except MlflowException as error:
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever the store's driver raises
         raise TrackingError(explain_store_error(store.uri, error)) from error
 
 
