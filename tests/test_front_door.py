@@ -161,7 +161,8 @@ def test_multirun_keeps_going_past_a_failure(tmp_path, tiny_subject):
     assert [item.path for item in client.list_artifacts(failed.info.run_id)] == ["error.txt"]
     assert "'shoe' has no volumes" in failed.data.tags["harness.error"]
     assert not failed.data.metrics
-    assert "1 failed:" in process.stderr
+    assert "2 done, 1 failed, 0 skipped, 0 remaining" in process.stderr
+    assert "[face,shoe]" in process.stderr.partition("1 failed or killed")[2]
     assert "Traceback" not in process.stderr
     finished = next(run for run in runs if run.info.status == "FINISHED")
     files = {item.path for item in client.list_artifacts(finished.info.run_id)}

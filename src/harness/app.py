@@ -4,35 +4,45 @@ Start-up imports Hydra and the schema alone, so that ``--help`` and completion a
 computes is imported inside the job.
 """
 
+import _thread
 import inspect
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass
-from itertools import product
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import hydra
 from hydra import compose, initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from harness.arguments import say_to_hydra, sort_arguments
-from harness.errors import UsageError
+from harness.arguments import FLAGS_WITH_VALUE, say_to_hydra, sort_arguments
+from harness.errors import HarnessError, UsageError, describe_error
 from harness.schema import RunSchema
+from harness.sweeps import VARIABLE as SWEEP_VARIABLE
+from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, launch_jobs
 from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
 
 if TYPE_CHECKING:
@@ -44,24 +54,35 @@ if TYPE_CHECKING:
     from harness.evaluation import Progress, Scheme, Scoring
     from harness.samples import Roi
     from harness.signals import Signal
+    from harness.stores import Store
     from harness.tracking import TrackedRun
+
+# Keys that say nothing about a result, and so are none of its parameters.
+NOT_LOGGED = ("tracking", "figures", "cache", "resume")
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that did not come to its end."""
+class _OwnFolders(SearchPathPlugin):
+    """Lets studies and options be named that lie in ``experiments`` and ``conf`` of the current folder."""
 
-    overrides: tuple[str, ...]
-    error: BaseException
-    one_of_many: bool
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for name in ("experiments", "conf"):
+            if Path(name).is_dir():
+                search_path.append(provider="harness", path=f"file://{Path(name).absolute()}")
 
 
-# Jobs that failed in this process, while the front door is open. Hydra itself raises only the first failure
-# of a multirun, and loses the traceback of the others.
-_failures: list[Failure] | None = None
+Plugins.instance().register(_OwnFolders)
+
+# Flags of Hydra that show something and run nothing.
+SHOWING_FLAGS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+MULTIRUN_FLAGS = ("-m", "--multirun")
+
+# The process of the front door; in every other one, a launcher's workers, a job must not take others with it.
+_front_door: int | None = None
+# Exit status of a job that failed, where it is the only one.
+_status = 0
 
 
 def run(arguments: list[str]) -> int:
@@ -77,19 +98,30 @@ def run(arguments: list[str]) -> int:
     status : int
         0 if every run finished, 1 if a run failed, 2 if the request makes no sense, 130 after Ctrl-C.
     """
-    global _failures
-    _failures = []
-    sys.argv = ["harness", *map(say_to_hydra, sort_arguments(arguments))]
+    global _front_door, _status
+    _front_door, _status = os.getpid(), 0
+    _open_store_once.cache_clear()
+    words = [say_to_hydra(word) for word in sort_arguments(arguments)]
+    sys.argv = ["harness", *words]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra prints its own errors and exits; with this it lets them through, to be said better below.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sweep = Sweep.begin(Path("mlruns") / "sweeps")
+    # With the first, Hydra lets its errors through, to be said better below, where it would print and exit.
+    before = {name: os.environ.get(name) for name in ("HYDRA_FULL_ERROR", SWEEP_VARIABLE)}
+    os.environ |= {"HYDRA_FULL_ERROR": "1", SWEEP_VARIABLE: str(sweep.folder)}
     try:
-        _main()
+        with _terminable():
+            plan = None if SHOWING_FLAGS.intersection(words) else _plan_multirun(words)
+            if plan is not None:
+                return _run_multirun(plan, sweep, arguments)
+            _main()
     except (HydraException, OmegaConfBaseException) as error:
         if with_traceback:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
         return UsageError.exit_status
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
     except OSError as error:
         # Hydra's own output folder; a run's files have messages of their own.
         print(f"error: {error}; check that this folder can be written", file=sys.stderr)
@@ -102,15 +134,156 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: a configuration file cannot be read: {error}", file=sys.stderr)
         return UsageError.exit_status
-    failures = _failures
-    if not failures:
-        return 0
-    if any(failure.one_of_many for failure in failures):
-        from harness.display import show_failures
+    finally:
+        _front_door = None
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return _status
 
-        show_failures({" ".join(failure.overrides): failure.error for failure in failures})
-    statuses = {getattr(failure.error, "exit_status", 1) for failure in failures}
-    return statuses.pop() if len(statuses) == 1 else 1
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a multirun is going to do, known before its first job.
+
+    Attributes
+    ----------
+    total : int or None
+        How many jobs there are; None with a sweeper that decides as it goes.
+    tracking : mapping
+        See `harness.schema.TrackingSchema`.
+    experiments : tuple of str
+        Where the runs go.
+    """
+
+    total: int | None
+    tracking: Mapping[str, Any]
+    experiments: tuple[str, ...]
+
+
+def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
+    """Note the end of a sweep in its stores; return whether that failed, which must not hide the results."""
+    from harness.tracking import close_sweep
+
+    failed = False
+    for store in stores:
+        try:
+            close_sweep(store, sweep)
+        except HarnessError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+    return failed
+
+
+def _say_again(arguments: Sequence[str], failed: Sequence[Outcome], store: "Store | None") -> str:
+    """Return the command that runs what failed again, and only that; or several, a line each."""
+    if not failed:
+        return ""
+    start = ["python", "-m", "harness"]
+    resuming = not any(word.lstrip("+").startswith("resume=") for word in arguments)
+    if store is not None and resuming and all(outcome.overrides for outcome in failed):
+        return shlex.join([*start, *arguments])
+    flags = [word for word in _take_flags(sort_arguments(list(arguments))) if word not in MULTIRUN_FLAGS]
+    return "\n".join(shlex.join([*start, *flags, *outcome.overrides]) for outcome in failed)
+
+
+def _plan_multirun(words: list[str]) -> _Plan | None:
+    """Find out what a multirun asks for; None if it is a single run.
+
+    Parameters
+    ----------
+    words : list of str
+        Flags first, then overrides, as Hydra takes them.
+    """
+    flags = _take_flags(words)
+    values = {flag: value for flag, value in pairwise(flags) if flag in FLAGS_WITH_VALUE}
+    name = values.get("-cn") or values.get("--config-name") or "config"
+    folder = values.get("-cd") or values.get("--config-dir")
+    asked_for_many = not set(flags).isdisjoint(MULTIRUN_FLAGS)
+    overrides = words[len(flags) :]
+    own = [] if folder is None else [f"hydra.searchpath=[file://{Path(folder).absolute()}]"]
+    if not asked_for_many and name == "config" and not any("hydra.mode" in word for word in overrides):
+        return None
+    with initialize_config_module("harness.conf", version_base="1.3"):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        fixed = [
+            word
+            for word, override in zip(overrides, parser.parse_overrides(overrides), strict=True)
+            if not override.is_sweep_override()
+        ]
+        config = compose(name, [*fixed, *own], return_hydra_config=True)
+        if not asked_for_many and config.hydra.mode != RunMode.MULTIRUN:
+            return None
+        params = config.hydra.sweeper.get("params") or {}
+        listed = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        jobs = _expand([*(f"{key}={value}" for key, value in params.items()), *overrides])
+        plain = OmegaConf.to_container(config.tracking, resolve=True, enum_to_str=True)
+        assert isinstance(plain, dict)
+        tracking = {str(key): value for key, value in plain.items()}
+        words = [word for job in jobs for word in job]
+        datasets = {word.removeprefix("dataset=") for word in words if word.startswith("dataset=")}
+        experiments = sorted(
+            _experiment_name(tracking, dataset)
+            for dataset in datasets or {str(config.hydra.runtime.choices["dataset"])}
+        )
+    return _Plan(len(jobs) if listed else None, tracking, tuple(dict.fromkeys(experiments)))
+
+
+def _take_flags(words: Sequence[str]) -> list[str]:
+    """Return the flags, and their values, that come before the overrides."""
+    flags: list[str] = []
+    for word in words:
+        if not word.startswith("-") and not (flags and flags[-1] in FLAGS_WITH_VALUE):
+            break
+        flags.append(word)
+    return flags
+
+
+def _expand(words: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every job: each combination of values once. The last word on a key counts."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    values = {
+        override.get_key_element(): [
+            f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()
+        ]
+        if override.is_sweep_override()
+        else [word]
+        for word, override in zip(words, parser.parse_overrides(list(words)), strict=True)
+    }
+    return [list(job) for job in product(*values.values())]
+
+
+def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
+    """Have the jobs of a multirun done, whatever happens to some of them, and say what became of them."""
+    from harness.display import SweepProgress, show_sweep
+    from harness.tracking import begin_sweep
+
+    command = shlex.join(["python", "-m", "harness", *arguments])
+    # Made before any job starts, under a lock: processes that make a store at the same time destroy it.
+    opened = [_open_store(plan.tracking, experiment) for experiment in plan.experiments]
+    stores = [store for store in opened if store is not None]
+    for store in stores:
+        begin_sweep(store, sweep.id, command, plan.total)
+    stopped: BaseException | None = None
+    try:
+        with SweepProgress(sweep.count, plan.total):
+            launch_jobs(sweep, plan.total, _main)
+    except (KeyboardInterrupt, SystemExit) as error:
+        stopped = error
+        end_sweep(sweep)
+    finally:
+        outcomes = sweep.outcomes()
+        unclosed = _close_sweep(sweep, stores)
+        failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
+        first = stores[0] if stores else None
+        again = _say_again(arguments, failed, first) if stopped is None else ""
+        show_sweep(sweep, outcomes, first, again)
+    if isinstance(stopped, SystemExit):
+        return int(stopped.code or 1)
+    if stopped is not None:
+        print("stopped; the same command goes on where it ended", file=sys.stderr)
+        return 130
+    statuses = {outcome.exit_status for outcome in failed} | ({1} if unclosed else set())
+    return statuses.pop() if len(statuses) == 1 else min(len(statuses), 1)
 
 
 def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Request":
@@ -163,18 +336,12 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
         raise UsageError(
             f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
         )
-    own = [] if config_dir is None else [f"hydra.searchpath=[{config_dir.absolute().as_uri()}]"]
+    own = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
     try:
         words = [say_to_hydra(word) for word in overrides]
-        values = [
-            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-            if override.is_sweep_override()
-            else [word]
-            for word, override in zip(words, OverridesParser.create().parse_overrides(words), strict=True)
-        ]
         with initialize_config_module("harness.conf", version_base="1.3"):
             configs = [
-                (compose("config", [*one, *own], return_hydra_config=True), one) for one in product(*values)
+                (compose("config", [*one, *own], return_hydra_config=True), one) for one in _expand(words)
             ]
         requests = []
         for config, one in configs:
@@ -189,17 +356,75 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
 
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
 def _main(config: DictConfig) -> None:
-    """Run one job, and keep its failure for the end, so that the other jobs of a multirun go on."""
+    """Do one job, in whichever process the launcher chose."""
+    # Launchers send this function by value: it must find the module's own state, not carry a copy of it.
+    from harness import app
+
+    app._do_job(config)
+
+
+def _do_job(config: DictConfig) -> None:
+    """Do one job; what goes wrong with it is kept, so that the other jobs of a multirun go on."""
+    global _status
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        with _terminable():
+            _do_job_of_sweep(config, job.job.num, tuple(job.overrides.task))
+        return
     try:
         run_job(config)
     except Exception as error:
-        if _failures is None:
-            raise  # a launcher's worker process, which has its own way of reporting
         from harness.display import show_error
 
-        job = HydraConfig.get()
         show_error(error)
-        _failures.append(Failure(tuple(job.overrides.task), error, job.mode == RunMode.MULTIRUN))
+        _status = getattr(error, "exit_status", 1)
+
+
+def _do_job_of_sweep(config: DictConfig, number: int, overrides: tuple[str, ...]) -> None:
+    """Do a job that is one of many, and note what became of it."""
+    sweep = current_sweep()
+    overrides = tuple(word.removeprefix("++") for word in overrides)
+    with sweep.take(number, overrides) as taken:
+        if not taken:
+            return
+        start = time.perf_counter()
+        failed = Outcome(number, "failed", overrides, exit_status=1)
+        try:
+            with _ending_with(sweep):
+                outcome = run_job(config, sweep)
+            sweep.record(replace(outcome, seconds=time.perf_counter() - start))
+        except Exception as error:
+            # Text alone: an exception would keep the job's arrays alive, and cannot travel.
+            lines = [] if isinstance(error, HarnessError) else traceback.format_exception(error)
+            status = getattr(error, "exit_status", 1)
+            sweep.record(
+                replace(failed, error=describe_error(error), traceback="".join(lines), exit_status=status)
+            )
+        except (KeyboardInterrupt, SystemExit):
+            sweep.record(replace(failed, status="killed", error="stopped while it ran"))
+            if os.getpid() == _front_door:
+                raise
+
+
+@contextmanager
+def _ending_with(sweep: Sweep) -> Iterator[None]:
+    """End this process's job when the sweep is stopped, wherever that is done."""
+    if os.getpid() == _front_door:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(1.0):
+            if sweep.stopping:
+                _thread.interrupt_main(signal.SIGTERM)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 @dataclass(frozen=True)
@@ -216,14 +441,20 @@ class Request:
     figures : {"auto", "full", "light", "off"}
     cache : bool
         Whether masked volumes are kept from one run to the next.
+    resume : bool or None
+        Whether to pass over what has finished before; None leaves it to the kind of run.
     tracking : mapping of str to object
         See `harness.schema.TrackingSchema`.
     name : str
         Name of the run, such as ``sub-2 face_vs_cat vt svc logo``.
+    words : mapping of str to str
+        What was chosen of every group, as the user would type it.
     params : mapping of str to str
-        The group choices and the resolved configuration, flat.
+        The same and the resolved configuration, flat.
+    asked : mapping
+        The resolved configuration, plain.
     config : str
-        The resolved configuration, as YAML.
+        The same, as YAML.
     overrides : tuple of str
         What the user typed.
     """
@@ -240,9 +471,12 @@ class Request:
     engine: str
     figures: Any
     cache: bool
+    resume: bool | None
     tracking: Mapping[str, Any]
     name: str
+    words: Mapping[str, str]
     params: Mapping[str, str]
+    asked: Mapping[str, Any]
     config: str
     overrides: tuple[str, ...]
 
@@ -281,7 +515,8 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     roi = Roi(**asked["roi"])
     grid = check_grid(asked["estimator"])
     model = _instantiate("estimator", asked["estimator"], apart=("grid",))
-    words |= {"contrast": contrast.name, "roi": roi.name, "subject": str(asked["subject"])}
+    words |= {"contrast": contrast.name, "roi": roi.name}
+    words |= {"subject": str(asked["subject"]), "engine": asked["engine"]}
     return Request(
         subject=asked["subject"],
         dataset_option=choices["dataset"],
@@ -295,13 +530,14 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         engine=asked["engine"],
         figures=asked["figures"],
         cache=asked["cache"],
+        resume=asked["resume"],
         tracking=asked["tracking"],
         name=_run_name(words),
+        words=words,
         params=words
-        | {"engine": asked["engine"], "seed": str(asked["seed"])}
-        | _flatten(
-            {key: value for key, value in asked.items() if key not in ("tracking", "figures", "cache")}
-        ),
+        | {"seed": str(asked["seed"])}
+        | _flatten({key: value for key, value in asked.items() if key not in NOT_LOGGED}),
+        asked=asked,
         config=OmegaConf.to_yaml(config, resolve=True),
         overrides=tuple(word.removeprefix("++") for word in overrides),
     )
@@ -338,17 +574,20 @@ def decode_request(
     )
 
 
-def run_job(config: DictConfig) -> "Decoding":
-    """Decode what a composed configuration asks for, track it, and show the result.
+def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
+    """Decode what a composed configuration asks for, track it, and show the result of a single run.
 
     Parameters
     ----------
     config : DictConfig
         See `harness.schema.RunSchema`.
+    sweep : Sweep, optional
+        The sweep that the job is of, if it is one of many.
 
     Returns
     -------
-    Decoding
+    Outcome
+        Finished or skipped.
 
     Raises
     ------
@@ -357,17 +596,38 @@ def run_job(config: DictConfig) -> "Decoding":
     """
     start = time.perf_counter()
     job = HydraConfig.get()
-    several = job.mode == RunMode.MULTIRUN
     request = build_request(config, job.runtime.choices, job.overrides.task)
-    figures: Any = ("light" if several else "full") if request.figures == "auto" else request.figures
+    number = 0 if sweep is None else job.job.num
+    outcome = Outcome(number, "finished", request.overrides, request.name, words=request.words)
 
     from harness.artifacts import write_artifacts
     from harness.cache import SampleCache
-    from harness.display import ProgressBar, show_decoding
+    from harness.display import ProgressBar, show_decoding, show_finished
+    from harness.tracking import IDENTITY_TAG, SWEEP_TAG, find_finished, join_sweep
 
+    cache = SampleCache(enabled=None if request.cache else False)
+    store = _open_store(request.tracking, _experiment_name(request.tracking, request.dataset_option))
+    identity = _identify(request, cache)
+    tags = {"harness.overrides": " ".join(request.overrides)}
+    tags |= {} if identity is None else {IDENTITY_TAG: identity}
+    tags |= {} if sweep is None else {SWEEP_TAG: sweep.id}
+    resume = sweep is not None if request.resume is None else request.resume
+    if resume and store is not None and identity is not None:
+        found = find_finished(store, identity)
+        if found is not None:
+            if sweep is None:
+                show_finished(request.name, found, store)
+            else:
+                join_sweep(store, found, sweep.id)
+            known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
+            return replace(outcome, status="skipped", notices=tuple(found.notices), **known)
+
+    figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
     seconds = {"startup": time.perf_counter() - start}
-    with _terminable(), _open_run(request) as tracked, ProgressBar(request.name) as progress:
-        decoding = decode_request(request, progress, SampleCache(enabled=None if request.cache else False))
+    with _open_run(store, request, tags) as tracked, ProgressBar(request.name, sweep is None) as progress:
+        if sweep is not None:
+            sweep.name_run(number, request.name, None if tracked is None else tracked.run_id)
+        decoding = decode_request(request, progress, cache)
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None, Path(job.runtime.output_dir)) as folder:
             begin = time.perf_counter()
@@ -376,8 +636,25 @@ def run_job(config: DictConfig) -> "Decoding":
             if tracked is not None:
                 tracked.finish(decoding, folder, seconds)
             where = str(folder) if tracked is None else tracked.where
-    show_decoding(decoding, request.name, where, tracked, brief=several)
-    return decoding
+    if sweep is None:
+        show_decoding(decoding, request.name, where, tracked)
+    return replace(
+        outcome,
+        run_id=None if tracked is None else tracked.run_id,
+        scores=decoding.flat_scores(),
+        notices=tuple(decoding.notices),
+    )
+
+
+def _identify(request: Request, cache: "SampleCache") -> str | None:
+    """Return the identity of the run; None where its data cannot be read, as the run itself will say."""
+    from harness.identity import identify
+
+    try:
+        recording = request.dataset.load(request.subject)
+        return identify(request.asked, recording, request.roi, request.signal, cache)
+    except HarnessError:
+        return None
 
 
 def _name_option(group: str, option: str, overrides: Sequence[str]) -> str:
@@ -413,25 +690,37 @@ def _terminable() -> Iterator[None]:
             signal.signal(getattr(signal, name), handler)
 
 
-@contextmanager
-def _open_run(request: Request) -> Iterator["TrackedRun | None"]:
-    """Start the tracked run, or none with ``tracking=off``."""
-    tracking = request.tracking
+def _experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:
+    return str(tracking["experiment"] or f"{dataset} decoding")
+
+
+def _open_store(tracking: Mapping[str, Any], experiment: str) -> "Store | None":
+    """Open the store once in every process; None with ``tracking=off``."""
     if tracking["kind"] == "off":
+        return None
+    folder = Path(tracking["folder"]).absolute()
+    return _open_store_once(tracking["uri"] if tracking["kind"] == "server" else None, folder, experiment)
+
+
+@cache
+def _open_store_once(uri: str | None, folder: Path, experiment: str) -> "Store":
+    from harness.stores import check_server, open_store
+
+    if uri is not None:
+        check_server(uri)
+    return open_store(uri, folder, experiment)
+
+
+@contextmanager
+def _open_run(
+    store: "Store | None", request: Request, tags: Mapping[str, str]
+) -> Iterator["TrackedRun | None"]:
+    """Start the tracked run, or none with ``tracking=off``."""
+    if store is None:
         yield None
         return
-    from harness.stores import check_server, open_store
     from harness.tracking import track_run
 
-    server = tracking["kind"] == "server"
-    if server:
-        check_server(str(tracking["uri"]))
-    store = open_store(
-        tracking["uri"] if server else None,
-        Path(tracking["folder"]),
-        tracking["experiment"] or f"{request.dataset_option} decoding",
-    )
-    tags = {"harness.overrides": " ".join(request.overrides)}
     with track_run(store, request.name, request.params, tags) as tracked:
         yield tracked
 
@@ -456,7 +745,7 @@ def _groups() -> list[str]:
     return [
         item.name
         for item in fields(RunSchema)
-        if item.name not in ("subject", "seed", "engine", "figures", "cache")
+        if is_dataclass(item.default_factory) or item.default_factory is dict
     ]
 
 

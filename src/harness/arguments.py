@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 # Flags of Hydra that are followed by a value of their own.
-FLAGS_WITH_VALUE = ("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package")
+FLAGS_WITH_VALUE = (
+    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
+    *("-c", "--cfg", "-p", "--package"),
+)
 
 
 def sort_arguments(arguments: list[str]) -> list[str]:

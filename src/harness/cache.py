@@ -152,6 +152,36 @@ class SampleCache:
                 self._store(masked, recipe, files, preprocessing)
             return masked
 
+    def digest(self, bold: Path | Sequence[Path]) -> str:
+        """Return the digest of an image, without reading it where it is as it was when it was last read.
+
+        Parameters
+        ----------
+        bold : Path or sequence of Path
+
+        Returns
+        -------
+        digest : str
+            See `harness.volumes.digest_files`.
+
+        Raises
+        ------
+        DataError
+            If a file cannot be read.
+        """
+        files = _identify(bold) if self.enabled else None
+        if files is None:
+            return digest_files(bold)
+        with suppress(OSError, _DamagedError):
+            record = _read_json(self._digest_record(files))
+            if record["files"] == files:
+                return str(record["digest"])
+        digest = digest_files(bold)
+        if _identify(bold) == files:
+            with suppress(OSError):
+                self._write_digest_record(files, digest)
+        return digest
+
     def entries(self) -> list[CacheEntry]:
         """Return the entries, the most recently used first; damaged ones are left to `check`."""
         found = []

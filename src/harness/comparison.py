@@ -1,6 +1,6 @@
 """Reads runs back from the store and lays them side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.errors import TrackingError
 from harness.stores import explain_store_error, local_uri
+from harness.sweeps import Outcome
 
 # What tells runs apart, in the order in which people ask.
 COMPARED_PARAMS = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine")
@@ -92,18 +93,47 @@ def compare_runs(uri: str, experiment: str | None = None, most: int = 100) -> Co
         raise
     except Exception as error:  # whatever the store's driver raises
         raise TrackingError(explain_store_error(uri, error)) from error
-    table = pd.DataFrame([_row(run) for run in runs])
-    if not table.empty:
-        order = [f"{score}_mean" for score in COMPARED_SCORES if f"{score}_mean" in table]
-        table = table.sort_values(order, ascending=False, na_position="last") if order else table
-    return Comparison(table.reset_index(drop=True), found)
+    return Comparison(_best_first([_row(run) for run in runs]), found)
+
+
+def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
+    """Lay the runs of a sweep side by side, from what its jobs said of them.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+
+    Returns
+    -------
+    Comparison
+        Without experiments.
+    """
+    rows = [
+        _lay_out(outcome.name, "FINISHED", outcome.words, outcome.scores) | {"run_id": outcome.run_id}
+        for outcome in outcomes
+    ]
+    return Comparison(_best_first(rows), {})
+
+
+def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    order = [f"{score}_mean" for score in COMPARED_SCORES if f"{score}_mean" in table]
+    if order:
+        table = table.sort_values(order, ascending=False, na_position="last")
+    return table.reset_index(drop=True)
 
 
 def _row(run: Run) -> dict[str, object]:
-    params, metrics = run.data.params, run.data.metrics
-    row: dict[str, object] = {"name": run.info.run_name, "status": run.info.status}
+    row = _lay_out(run.info.run_name, run.info.status, run.data.params, run.data.metrics)
+    return row | {"run_id": run.info.run_id}
+
+
+def _lay_out(
+    name: str, status: str, params: Mapping[str, str], metrics: Mapping[str, float]
+) -> dict[str, object]:
+    row: dict[str, object] = {"name": name, "status": status}
     row |= {name: params.get(name, "") for name in COMPARED_PARAMS}
     for score in COMPARED_SCORES:
         if f"{score}_mean" in metrics:
             row |= {f"{score}_{part}": metrics.get(f"{score}_{part}") for part in ("mean", "std")}
-    return row | {"run_id": run.info.run_id}
+    return row

@@ -1,5 +1,6 @@
 """The whole science of one run, with plain objects: a recording goes in, a `Decoding` comes out."""
 
+import math
 import time
 import warnings
 from collections import Counter
@@ -69,6 +70,12 @@ class Decoding:
     warnings: tuple[str, ...]
 
     @property
+    def notices(self) -> list[str]:
+        """What must be said of the result: where the data come from, if it matters, and all warnings."""
+        first = [] if self.recording.notice is None else [self.recording.notice]
+        return first + [f"warning: {text}" for text in self.warnings]
+
+    @property
     def score_columns(self) -> list[str]:
         """Columns of `folds` that are scores, the selected ones first."""
         return [name for name in self.folds.columns if name.startswith(("selected_", "test_"))]
@@ -83,6 +90,21 @@ class Decoding:
         """
         scores = self.folds[self.score_columns]
         return pd.DataFrame({"mean": scores.mean(), "sd": scores.std(ddof=1)})
+
+    def flat_scores(self) -> dict[str, float]:
+        """Return the summary on one level, by the names that runs are compared by.
+
+        Returns
+        -------
+        scores : dict of str to float
+            ``test_accuracy_mean``, ``test_accuracy_std`` and so on; what is not defined is left out.
+        """
+        return {
+            f"{score}_{name}": float(row[column])
+            for score, row in self.summarise().iterrows()
+            for name, column in (("mean", "mean"), ("std", "sd"))
+            if math.isfinite(row[column])
+        }
 
 
 def decode(

@@ -1,8 +1,11 @@
 """What a person sees on the terminal while a run works and when it ends."""
 
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -13,16 +16,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from harness.cache import SampleCache
-from harness.comparison import COMPARED_PARAMS, Comparison
+from harness.comparison import COMPARED_PARAMS, Comparison, compare_outcomes
 from harness.contrasts import file_word
 from harness.decoding import Decoding
 from harness.errors import HarnessError
+from harness.sweeps import Outcome, Sweep
 
 if TYPE_CHECKING:
-    from harness.tracking import TrackedRun
+    from harness.stores import Store
+    from harness.tracking import FinishedRun, TrackedRun
 
 MAX_FOLDS_SHOWN = 20
 WIDTH_OF_FILES = 160  # columns, where the output is no terminal
+SECONDS_BETWEEN_LINES = 10.0  # likewise
 
 
 class ProgressBar:
@@ -32,9 +38,11 @@ class ProgressBar:
     ----------
     name : str
         What is being run.
+    shown : bool
+        False for a run that is one of many.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shown: bool = True) -> None:
         console = Console(stderr=True)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -43,7 +51,7 @@ class ProgressBar:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not (shown and console.is_terminal),
         )
         self._name = name
         self._task = self._bar.add_task(f"{name}: data", total=None)
@@ -62,9 +70,72 @@ class ProgressBar:
         self._bar.update(self._task, description=f"{self._name}: {stage}", completed=done, total=total)
 
 
-def show_decoding(
-    decoding: Decoding, name: str, artifacts: str, tracked: "TrackedRun | None", brief: bool
-) -> None:
+class SweepProgress:
+    """One line on standard error that says how far a sweep is; in a file, now and then one more.
+
+    Parameters
+    ----------
+    count : callable returning a Counter
+        How many jobs have which status.
+    total : int or None
+        How many jobs there are; None where nobody knows beforehand.
+    """
+
+    def __init__(self, count: Callable[[], Counter[str]], total: int | None) -> None:
+        self._count, self._total = count, total
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._begin = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._said = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._say(self.describe(), last=True)
+
+    def describe(self) -> str:
+        """Return the line: done, failed, skipped, remaining, time left."""
+        counts = self._count()
+        failed = counts["failed"] + counts["killed"]
+        line = f"{counts['finished']} done, {failed} failed, {counts['skipped']} skipped"
+        seconds = time.monotonic() - self._begin
+        if self._total is not None:
+            remaining = self._total - sum(counts.values())
+            line += f", {remaining} remaining"
+            computed = counts["finished"] + failed
+            if remaining and computed:
+                line += f", about {_clock(seconds / computed * remaining)} left"
+        return f"{line} ({_clock(seconds)})"
+
+    def _watch(self) -> None:
+        terminal = self._console.is_terminal
+        while not self._ended.wait(0.5 if terminal else SECONDS_BETWEEN_LINES):
+            self._say(self.describe(), last=False)
+
+    def _say(self, line: str, last: bool) -> None:
+        if self._console.is_terminal:
+            # The line is written over; what is left of a longer one goes.
+            self._console.file.write(f"\r\x1b[2K{line[: self._console.width - 1]}" + ("\n" if last else ""))
+            self._console.file.flush()
+        elif line.partition(" (")[0] != self._said or last:
+            self._said = line.partition(" (")[0]
+            print(line, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def show_decoding(decoding: Decoding, name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
     """Print the scores of a run, where its files are, and how to compare it.
 
     Parameters
@@ -76,38 +147,101 @@ def show_decoding(
         Where the files are.
     tracked : TrackedRun or None
         The run in the store, if it is tracked.
-    brief : bool
-        One line, for a run that is one of many.
     """
     console = _console()
-    summary = decoding.summarise()
-    if brief:
-        scores = "  ".join(
-            f"{score} {_mean_sd(row)}" for score, row in summary.iterrows() if "accuracy" in str(score)
-        )
-        console.print(f"{name}  {scores}")
-    else:
-        console.print(_fold_table(decoding, name, summary))
+    console.print(_fold_table(decoding, name, decoding.summarise()))
+    console.print(
+        "selected: parameters chosen on the fold that is scored, as nilearn's cv_scores_; "
+        "test: volumes that took part in no choice."
+    )
+    if len(decoding.samples.contrast.classes) > 2:
+        console.print("selected scores are means over classes, each against the rest.")
+    console.print(
+        f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
+    )
+    for text in decoding.notices:
+        console.print(text, style="yellow")
+    console.print(f"files    {artifacts}", soft_wrap=True)
+    if tracked is not None:
+        _show_store(console, tracked.store)
+        console.print(f"this run {tracked.link}", soft_wrap=True)
+
+
+def _show_store(console: Console, store: "Store") -> None:
+    console.print(f"compare  python -m harness compare{store.argument}", soft_wrap=True)
+    if store.folder is not None:
+        console.print(f"pages    python -m harness ui{store.argument}", soft_wrap=True)
+
+
+def show_finished(name: str, run: "FinishedRun", store: "Store") -> None:
+    """Print the scores of a run that need not be computed again.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run that was asked for.
+    run : FinishedRun
+        The one that has its result.
+    store : Store
+    """
+    console = _console()
+    console.print(
+        f"{name} has finished before, with the same data, question and code: run {run.run_id} ({run.name}). "
+        "resume=false computes it again.",
+        soft_wrap=True,
+    )
+    for score in (key.removesuffix("_mean") for key in sorted(run.scores) if key.endswith("_mean")):
+        sd = run.scores.get(f"{score}_std", float("nan"))
+        row = pd.Series({"mean": run.scores[f"{score}_mean"], "sd": sd})
+        console.print(f"  {score:24} {_mean_sd(row)}")
+    _show_store(console, store)
+
+
+def show_sweep(sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None", again: str) -> None:
+    """Print what a sweep came to: the results, the best first, what there is to know of them, what failed.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    outcomes : sequence of Outcome
+    store : Store or None
+        Where its runs are, if they are tracked.
+    again : str
+        The command that runs again what failed, and only that; empty if there is none.
+    """
+    console = _console()
+    results = [outcome for outcome in outcomes if outcome.status in ("finished", "skipped")]
+    if results:
+        show_comparison(compare_outcomes(results))
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    if skipped:
         console.print(
-            "selected: parameters chosen on the fold that is scored, as nilearn's cv_scores_; "
-            "test: volumes that took part in no choice."
+            f"{skipped} skipped: runs with the same data, question and code had finished before; "
+            "resume=false computes them again."
         )
-        if len(decoding.samples.contrast.classes) > 2:
-            console.print("selected scores are means over classes, each against the rest.")
-        console.print(
-            f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
-        )
-    if decoding.recording.notice:
-        console.print(decoding.recording.notice, style="yellow")
-    for text in decoding.warnings:
-        console.print(f"warning: {text}", style="yellow")
-    if not brief:
-        console.print(f"files    {artifacts}", soft_wrap=True)
-        if tracked is not None:
-            console.print(f"compare  python -m harness compare{tracked.store_argument}", soft_wrap=True)
-            if tracked.store.folder is not None:
-                console.print(f"pages    python -m harness ui{tracked.store_argument}", soft_wrap=True)
-            console.print(f"this run {tracked.link}", soft_wrap=True)
+    for notice, times in Counter(notice for outcome in results for notice in outcome.notices).items():
+        every = "" if times == len(results) else f" [{times} of {len(results)} runs]"
+        console.print(f"{notice}{every}", style="yellow")
+    console.print(f"sweep    {sweep.id}")
+    if store is not None:
+        _show_store(console, store)
+    failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
+    if not failed:
+        return
+    errors = Console(stderr=True, highlight=False, markup=False)
+    if not errors.is_terminal:
+        errors.width = WIDTH_OF_FILES
+    table = Table(title=f"{len(failed)} failed or killed", title_justify="left")
+    table.add_column("run")
+    table.add_column("status")
+    table.add_column("why", overflow="fold")
+    for outcome in failed:
+        table.add_row(" ".join(outcome.overrides) or f"job {outcome.job}", outcome.status, outcome.error)
+    errors.print(table)
+    for text, times in Counter(outcome.traceback for outcome in failed if outcome.traceback).items():
+        errors.print(f"{times} of them with this traceback:\n{text}")
+    if again:
+        errors.print(f"these again, and only these:\n{again}", soft_wrap=True)
 
 
 def show_error(error: BaseException) -> None:
@@ -121,20 +255,6 @@ def show_error(error: BaseException) -> None:
         print(f"error: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
-
-
-def show_failures(failures: Mapping[str, BaseException]) -> None:
-    """Print which runs of a multirun failed, and why.
-
-    Parameters
-    ----------
-    failures : mapping of str to BaseException
-        By what the run was asked to do.
-    """
-    print(f"\n{len(failures)} failed:", file=sys.stderr)
-    for asked, error in failures.items():
-        reason = str(error) if isinstance(error, HarnessError) else f"{type(error).__name__}: {error}"
-        print(f"  {asked}\n    {reason}", file=sys.stderr)
 
 
 def _console() -> Console:

@@ -29,3 +29,21 @@ class DesignError(HarnessError):
 
 class TrackingError(HarnessError):
     """The run store cannot be opened or written."""
+
+
+def describe_error(error: BaseException) -> str:
+    """Say in one line what went wrong.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    description : str
+        The message of what a user can mend; of anything else its type, too.
+    """
+    text = str(error).strip()
+    if isinstance(error, HarnessError):
+        return text
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -1,10 +1,12 @@
 """Where a result comes from: the code, the packages, the files."""
 
+import hashlib
 import platform
 import re
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -20,6 +22,24 @@ PACKAGES = (
     "mlflow",
     "hydra-core",
     "matplotlib",
+)
+# Those of them that compute, and our own rooms that do; a test compares these with the layers of imports.
+COMPUTING_PACKAGES = ("numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "pandas")
+COMPUTING_ROOMS = (
+    "decoding.py",
+    "nilearn_engine.py",
+    "weights.py",
+    "evaluation.py",
+    "decoder.py",
+    "samples.py",
+    "cache.py",
+    "signals.py",
+    "blocks.py",
+    "contrasts.py",
+    "splitters.py",
+    "volumes.py",
+    "solvers",
+    "datasets",
 )
 
 
@@ -81,3 +101,27 @@ def describe_environment() -> str:
     lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda item: item[0].lower())]
     head = [f"# Python {sys.version.split()[0]}", f"# {platform.platform()}"]
     return "\n".join([*head, *lines]) + "\n"
+
+
+@cache
+def digest_code() -> str:
+    """Digest the code that computes: the rooms from data to decoding, and the packages that they use.
+
+    The rooms that compose, draw, track and show are left out: they change how a result looks, not what it is.
+    The files themselves are read, so that a checkout with changes counts as what it is.
+
+    Returns
+    -------
+    digest : str
+        SHA-256 (hexadecimal).
+    """
+    here = Path(__file__).resolve().parent
+    summed = hashlib.sha256()
+    for room in COMPUTING_ROOMS:
+        path = here / room
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            summed.update(file.relative_to(here).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    versions = package_versions()
+    for name in COMPUTING_PACKAGES:
+        summed.update(f"{name} {versions.get(name)}\n".encode())
+    return summed.hexdigest()

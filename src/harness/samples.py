@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 
 from harness.blocks import average_blocks, find_blocks, shift_conditions, trim_blocks
 from harness.cache import SampleCache
@@ -188,17 +189,9 @@ def load_samples(
     mask = mask.copy()
     mask[mask] = usable
     data = masked.data if usable.all() else masked.data[:, usable]
-    digests = {
-        "bold": masked.digest,
-        "labels": digest_files(recording.labels_file),
-        "mask": digest_files(mask_file),
-    }
+    confounds = select_confounds(signal, recording, runs) if signal.cleans_runs else None
     if signal.cleans_runs:
-        confounds = select_confounds(signal, recording, runs)
         data = clean_runs(data, runs, signal, recording, confounds)
-        if confounds is not None:
-            table = confounds.to_csv(index=False).encode()
-            digests["confounds"] = hashlib.sha256(table).hexdigest()
     X = np.ascontiguousarray(data[volumes])
     if signal.average_blocks:
         X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
@@ -223,8 +216,50 @@ def load_samples(
         mask=mask,
         affine=affine,
         mean_volume=masked.mean_volume,
-        digests=digests,
+        digests=_digest(masked.digest, recording, mask_file, confounds),
     )
+
+
+def digest_sources(
+    recording: Recording, roi: Roi, signal: Signal, cache: SampleCache | None = None
+) -> dict[str, str]:
+    """Digest all that `load_samples` would read, without reading it where the cache knows it.
+
+    Parameters
+    ----------
+    recording : Recording
+    roi : Roi
+    signal : Signal
+    cache : SampleCache, optional
+        What knows the digests of images that were read before.
+
+    Returns
+    -------
+    digests : dict of str to str
+        The `digests` that the samples will have.
+
+    Raises
+    ------
+    DataError
+        If a file is missing.
+    """
+    runs = recording.labels["run"].to_numpy()
+    confounds = select_confounds(signal, recording, runs) if signal.cleans_runs else None
+    bold = digest_files(recording.bold) if cache is None else cache.digest(recording.bold)
+    return _digest(bold, recording, find_mask(recording, roi.mask), confounds)
+
+
+def _digest(
+    bold: str, recording: Recording, mask_file: Path, confounds: pd.DataFrame | None
+) -> dict[str, str]:
+    digests = {
+        "bold": bold,
+        "labels": digest_files(recording.labels_file),
+        "mask": digest_files(mask_file),
+    }
+    if confounds is not None:
+        digests["confounds"] = hashlib.sha256(confounds.to_csv(index=False).encode()).hexdigest()
+    return digests
 
 
 def _read_volumes(

@@ -112,5 +112,6 @@ class RunSchema:
     tracking: TrackingSchema = field(default_factory=TrackingSchema)
     seed: int = 0
     engine: Engine = Engine.harness
+    resume: bool | None = None
     figures: FiguresChoice = FiguresChoice.auto
     cache: bool = True

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import re
 import sqlite3
 import sys
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +23,15 @@ from harness.errors import TrackingError, UsageError
 # Making a store would otherwise announce its migrations among the run's own output.
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
+# What a database refuses is said once, by us; this would print the traceback of every attempt.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 # A server's address is printed once, with the scores.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 LOCK_SECONDS = 120
+SECONDS_TO_LOCK = 2.0  # between making a lock's file and holding the lock, at most
+ERROR_TAG = "harness.error"
 SERVER_SECONDS = 10
-RUNNING = "running"  # folder of the locks that processes hold while their runs are RUNNING
 
 # Every column in which MLflow stores an absolute path.
 PATH_COLUMNS = (
@@ -53,12 +58,24 @@ class Store:
     experiment_id : str
     folder : Path or None
         The folder ``mlruns`` of a local store.
+    running : Path
+        Folder of the locks that processes hold while their runs are RUNNING.
     """
 
     client: MlflowClient
     uri: str
     experiment_id: str
     folder: Path | None
+    running: Path
+
+    @property
+    def argument(self) -> str:
+        """What the verbs have to be told to find the store from where the run was started."""
+        if self.folder is None:
+            return f" --uri {self.uri}"
+        if self.folder == Path("mlruns").resolve():
+            return ""
+        return f' --folder "{self.folder}"'
 
 
 def local_uri(folder: Path) -> str:
@@ -101,7 +118,7 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
     uri : str or None
         Tracking URI of a server; None means the local store in `folder`.
     folder : Path
-        Where the local store lives.
+        Where the local store lives, and what a server need not know.
     experiment : str
         Name of the experiment.
 
@@ -125,12 +142,16 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
                 client = MlflowClient(tracking_uri=local_uri(folder))
                 artifacts = (folder.resolve() / "artifacts").as_uri()
                 experiment_id = _find_or_make_experiment(client, experiment, artifacts)
-                _end_abandoned_runs(client, folder)
-            return Store(client, local_uri(folder), experiment_id, folder.resolve())
+                running = folder.resolve() / "running"
+                _end_abandoned_runs(client, running)
+            return Store(client, local_uri(folder), experiment_id, folder.resolve(), running)
         assert uri is not None
         _reach_server(uri)
         client = MlflowClient(tracking_uri=uri)
-        return Store(client, uri, _find_or_make_experiment(client, experiment, None), None)
+        # Runs of one server must not be looked for on another.
+        running = folder.resolve() / "running" / re.sub(r"\W+", "_", uri)
+        _end_abandoned_runs(client, running)
+        return Store(client, uri, _find_or_make_experiment(client, experiment, None), None, running)
     except Timeout as error:
         raise TrackingError(
             f"the run store {where} has been locked by another process for {LOCK_SECONDS} s; "
@@ -176,21 +197,37 @@ def mend_moved_store(folder: Path) -> None:
             print(f"this run store was moved here from {there}: mended", file=sys.stderr)
 
 
-def _end_abandoned_runs(client: MlflowClient, folder: Path) -> None:
+def _end_abandoned_runs(client: MlflowClient, running: Path) -> None:
     """Call runs killed whose process is gone: the system gives a lock back when its owner dies."""
-    for file in (folder / RUNNING).glob("*.lock"):
+    for file in running.glob("*.lock"):
         lock = FileLock(file, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            continue  # alive
-        try:
-            with suppress(MlflowException):
-                if client.get_run(file.stem).info.status == "RUNNING":
-                    client.set_terminated(file.stem, "KILLED")
-        finally:
-            lock.release()
-            file.unlink(missing_ok=True)
+        # A lock that is held is of a run that lives; what cannot be asked now is asked the next time.
+        with suppress(Timeout, MlflowException, OSError):
+            if time.time() - file.stat().st_mtime < SECONDS_TO_LOCK:
+                continue
+            with lock:
+                end_killed_run(client, file.stem, "its process ended without a word: killed, or no memory")
+                file.unlink(missing_ok=True)
+
+
+def end_killed_run(client: MlflowClient, run_id: str, reason: str) -> None:
+    """Call a run killed in place of its process, unless it came to an end of its own.
+
+    Parameters
+    ----------
+    client : MlflowClient
+    run_id : str
+    reason : str
+    """
+    try:
+        status = client.get_run(run_id).info.status
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return
+    if status == "RUNNING":
+        client.set_tag(run_id, ERROR_TAG, reason)
+        client.set_terminated(run_id, "KILLED")
 
 
 def check_server(uri: str) -> None:

@@ -7,6 +7,8 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -18,10 +20,40 @@ from mlflow.exceptions import MlflowException
 from harness.decoding import Decoding
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
-from harness.stores import RUNNING, Store, explain_store_error, ui_address
+from harness.stores import ERROR_TAG, Store, end_killed_run, explain_store_error, ui_address
+from harness.sweeps import Sweep
 from harness.volumes import list_files
 
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
+
+
+# Tags by which runs are found again.
+SWEEP_TAG = "harness.sweep"  # the sweeps that asked for the run, oldest first, separated by spaces
+IDENTITY_TAG = "harness.identity"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has finished.
+
+    Attributes
+    ----------
+    run_id : str
+    name : str
+    scores : mapping of str to float
+        All its metrics, means and standard deviations among them.
+    tags : mapping of str to str
+    """
+
+    run_id: str
+    name: str
+    scores: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    @property
+    def notices(self) -> list[str]:
+        """What must be said of its result; see `harness.decoding.Decoding.notices`."""
+        return self.tags.get("harness.notices", "").splitlines()
 
 
 class TrackedRun:
@@ -47,11 +79,9 @@ class TrackedRun:
             tags={key: _cut(value, MAX_TAG) for key, value in every_tag.items()},
         )
         self.run_id = str(run.info.run_id)
-        self._alive = None
-        if store.folder is not None:
-            (store.folder / RUNNING).mkdir(exist_ok=True)
-            self._alive = FileLock(store.folder / RUNNING / f"{self.run_id}.lock")
-            self._alive.acquire()
+        store.running.mkdir(parents=True, exist_ok=True)
+        self._alive = FileLock(store.running / f"{self.run_id}.lock")
+        self._alive.acquire()
         # At once, so that a run that is killed still says what it was.
         self._log([], params, {})
         self.artifact_uri = str(run.info.artifact_uri)
@@ -62,15 +92,6 @@ class TrackedRun:
         if self.store.folder is not None and self.artifact_uri.startswith("file:"):
             return str(Path(url2pathname(urlparse(self.artifact_uri).path)))
         return self.artifact_uri
-
-    @property
-    def store_argument(self) -> str:
-        """What the verbs have to be told to find the store from where the run was started."""
-        if self.store.folder is None:
-            return f" --uri {self.store.uri}"
-        if self.store.folder == Path("mlruns").resolve():
-            return ""
-        return f' --folder "{self.store.folder}"'
 
     @property
     def link(self) -> str:
@@ -114,16 +135,15 @@ class TrackedRun:
         client = self.store.client
         try:
             client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
-            self._log([], {}, {"harness.error": reason})
+            self._log([], {}, {ERROR_TAG: reason})
         finally:
             # Whatever else is lost, a run that failed must not go on looking as if it ran.
             client.set_terminated(self.run_id, status)
             self._release()
 
     def _release(self) -> None:
-        if self._alive is not None:
-            self._alive.release()
-            Path(self._alive.lock_file).unlink(missing_ok=True)
+        self._alive.release()
+        Path(self._alive.lock_file).unlink(missing_ok=True)
 
     def _log(self, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Write everything with one batch, which the client splits where the store asks for it."""
@@ -175,6 +195,109 @@ def track_run(
         raise TrackingError(explain_store_error(store.uri, error)) from error
 
 
+def find_finished(store: Store, identity: str) -> FinishedRun | None:
+    """Find a run that has finished with the same identity.
+
+    Parameters
+    ----------
+    store : Store
+    identity : str
+        See `harness.identity.identify`.
+
+    Returns
+    -------
+    FinishedRun or None
+        The newest, if there are several; one that was deleted does not count.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be read.
+    """
+    asked = f"attributes.status = 'FINISHED' AND tags.`{IDENTITY_TAG}` = '{identity}'"
+    try:
+        found = store.client.search_runs([store.experiment_id], asked, max_results=1)
+    except Exception as error:
+        raise TrackingError(explain_store_error(store.uri, error)) from error
+    if not found:
+        return None
+    run = found[0]
+    return FinishedRun(str(run.info.run_id), str(run.info.run_name), run.data.metrics, run.data.tags)
+
+
+def join_sweep(store: Store, run: FinishedRun, sweep: str) -> None:
+    """Let a run that had finished before belong to a sweep that would have computed it again.
+
+    Parameters
+    ----------
+    store : Store
+    run : FinishedRun
+    sweep : str
+        Name of the sweep.
+    """
+    sweeps = run.tags.get(SWEEP_TAG, "").split()
+    if sweep not in sweeps:
+        store.client.set_tag(run.run_id, SWEEP_TAG, " ".join([*sweeps, sweep])[-MAX_TAG:])
+
+
+def begin_sweep(store: Store, sweep: str, command: str, total: int | None) -> None:
+    """Note in the experiment that a sweep begins.
+
+    Parameters
+    ----------
+    store : Store
+    sweep : str
+        Name of the sweep.
+    command : str
+        What the user typed.
+    total : int or None
+        How many runs it will have, where that is known.
+    """
+    note = {"started": _now(), "ended": None, "command": command, "total": total}
+    _write_sweep(store, sweep, note)
+
+
+def close_sweep(store: Store, sweep: Sweep) -> None:
+    """Note in the experiment what became of a sweep, and end the runs whose processes could not.
+
+    Parameters
+    ----------
+    store : Store
+    sweep : Sweep
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be written.
+    """
+    try:
+        for run_id in sweep.abandoned_runs():
+            end_killed_run(store.client, run_id, "its process was killed")
+        tags = store.client.get_experiment(store.experiment_id).tags
+        note = json.loads(tags.get(f"{SWEEP_TAG}.{sweep.id}", "{}"))
+        counts = sweep.count()
+        note |= {status: counts[status] for status in ("finished", "skipped", "failed", "killed")}
+        _write_sweep(store, sweep.id, note | {"ended": _now()})
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever the store's driver raises
+        raise TrackingError(explain_store_error(store.uri, error)) from error
+
+
+def _write_sweep(store: Store, sweep: str, note: Mapping[str, object]) -> None:
+    content = json.dumps(note)
+    if len(content) > MAX_TAG:
+        content = json.dumps({**note, "command": "(too long to be kept)"})
+    try:
+        store.client.set_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep}", content)
+    except Exception as error:  # whatever the store's driver raises
+        raise TrackingError(explain_store_error(store.uri, error)) from error
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def fold_metrics(decoding: Decoding) -> list[Metric]:
     """Return one metric per fold and score, with the fold as its step, from 1.
 
@@ -214,9 +337,7 @@ def summary_metrics(decoding: Decoding, seconds: Mapping[str, float]) -> list[Me
         MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
     """
     now = int(time.time() * 1000)
-    values = {"train_accuracy": decoding.train_accuracy}
-    for score, row in decoding.summarise().iterrows():
-        values |= {f"{score}_mean": row["mean"], f"{score}_std": row["sd"]}
+    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores()
     values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
@@ -234,8 +355,8 @@ def result_tags(decoding: Decoding) -> dict[str, str]:
     """
     tags = {f"harness.digest.{name}": digest for name, digest in decoding.samples.digests.items()}
     tags["harness.warnings"] = str(len(decoding.warnings))
-    if decoding.warnings:
-        tags["harness.warnings.text"] = "\n".join(decoding.warnings)
+    if decoding.notices:
+        tags["harness.notices"] = "\n".join(decoding.notices)
     if decoding.weights:
         tags["harness.weights.positive"] = ", ".join(weights.positive for weights in decoding.weights)
     tags["mlflow.note.content"] = describe_decoding(decoding)

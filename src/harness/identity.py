@@ -1,0 +1,86 @@
+"""What defines the result of a run: two runs with the same identity find the same numbers."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.cache import SampleCache
+from harness.datasets.recording import Recording
+from harness.provenance import digest_code
+from harness.samples import Roi, digest_sources
+from harness.signals import Signal
+from harness.targets import locate_class
+
+# Where data are found, where runs are remembered and what is drawn say nothing about the numbers. The options
+# of a data set count by the recording that they lead to.
+NOT_COUNTED = ("dataset", "tracking", "figures", "cache", "resume")
+COUNTED_BY_CONTENT = {"roi": ("mask",), "signal": ("confounds_file",)}
+# Packages whose version `harness.provenance.digest_code` counts; classes of others count by their source.
+KNOWN_PACKAGES = ("harness", "sklearn", "nilearn")
+
+
+def identify(
+    config: Mapping[str, Any],
+    recording: Recording,
+    roi: Roi,
+    signal: Signal,
+    cache: SampleCache | None = None,
+) -> str:
+    """Digest what defines a run's result: what is asked, the data, and the code that computes.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration, plain.
+    recording : Recording
+    roi, signal
+        What the configuration means by these groups.
+    cache : SampleCache, optional
+        What knows the digests of images that were read before.
+
+    Returns
+    -------
+    identity : str
+        SHA-256 (hexadecimal). It does not depend on folders, file names, the order of keys, or the run store.
+
+    Raises
+    ------
+    DataError
+        If a file is missing.
+    """
+    asked = {key: value for key, value in config.items() if key not in NOT_COUNTED}
+    for group, keys in COUNTED_BY_CONTENT.items():
+        asked[group] = {key: value for key, value in asked.get(group, {}).items() if key not in keys}
+    shown = recording.labels.to_csv(index=False).encode()
+    parts = {
+        "asked": asked,
+        "dataset": recording.dataset,
+        "t_r": recording.t_r,
+        "shown": hashlib.sha256(shown).hexdigest(),
+        # The labels count by what they say, volume by volume: the data set's options have a part in that.
+        "digests": {
+            name: digest
+            for name, digest in digest_sources(recording, roi, signal, cache).items()
+            if name != "labels"
+        },
+        "code": [digest_code(), *_foreign_sources(asked)],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _foreign_sources(node: Any) -> Iterator[str]:
+    """Digest the source of every class of other packages, such as a user's own estimator."""
+    if isinstance(node, Mapping):
+        target = str(node.get("_target_", ""))
+        if target and target.partition(".")[0] not in KNOWN_PACKAGES:
+            file = inspect.getsourcefile(locate_class("_target_", target))
+            if file is not None:
+                yield hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        for key in sorted(node, key=str):
+            yield from _foreign_sources(node[key])
+    elif isinstance(node, list):
+        for value in node:
+            yield from _foreign_sources(value)

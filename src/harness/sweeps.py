@@ -1,0 +1,398 @@
+"""A sweep: many runs asked for at once, and what became of each.
+
+A folder holds all that is known of it, one small file per job, because jobs may be done by other processes
+and other machines than the one that asked for them, and because any of these may be killed.
+"""
+
+import json
+import os
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+# Names the folder of the sweep; every launcher hands its environment on to its workers.
+VARIABLE = "HARNESS_SWEEP"
+POLL_SECONDS = 0.2
+# For how long jobs that other processes still work on are waited for, once the sweep is stopped.
+STOP_SECONDS = 8.0
+
+Status = Literal["finished", "skipped", "failed", "killed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job.
+
+    Attributes
+    ----------
+    job : int
+        Number of the job in its sweep, from 0.
+    status : {"finished", "skipped", "failed", "killed"}
+        Skipped: a run with the same identity had finished before.
+    overrides : tuple of str
+        What the job was asked to do.
+    name : str
+        Name of the run; empty where it failed before it had one.
+    run_id : str or None
+        The run in the store, where there is one.
+    words : mapping of str to str
+        What was chosen of every group.
+    scores : mapping of str to float
+        Means and standard deviations: ``test_accuracy_mean``, ``test_accuracy_std`` and so on.
+    error : str
+        Why it failed, in one line.
+    traceback : str
+        Empty where `error` says all.
+    exit_status : int
+        1 for a run that failed, 2 for a request that makes no sense.
+    notices : tuple of str
+        What must be said of the run: warnings, and that the data are simulated.
+    seconds : float
+        How long it took.
+    """
+
+    job: int
+    status: Status
+    overrides: tuple[str, ...] = ()
+    name: str = ""
+    run_id: str | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+    traceback: str = ""
+    exit_status: int = 0
+    notices: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Sweep:
+    """The folder of a sweep, as each of its processes sees it.
+
+    Parameters
+    ----------
+    folder : Path
+        Its name is the sweep's id. Made when the first job is taken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._jobs = folder / "jobs"
+
+    @classmethod
+    def begin(cls, parent: Path) -> "Sweep":
+        """Name a new sweep, by the time, so that names sort as sweeps came.
+
+        Parameters
+        ----------
+        parent : Path
+            Folder of the sweeps' folders.
+
+        Returns
+        -------
+        Sweep
+        """
+        return cls(parent.absolute() / f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}")
+
+    @property
+    def id(self) -> str:
+        """Name of the sweep, such as ``20261121-023015-ab12cd34``."""
+        return self.folder.name
+
+    @contextmanager
+    def take(self, job: int, overrides: Sequence[str]) -> Iterator[bool]:
+        """Take a job, unless it is done, is in other hands, or is not wanted now.
+
+        The system gives a job back when the process that took it dies.
+
+        Parameters
+        ----------
+        job : int
+        overrides : sequence of str
+            What it is asked to do.
+
+        Yields
+        ------
+        taken : bool
+        """
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        if self.stopping or not self._wants(job):
+            yield False
+            return
+        # Not at once: `in_hand` takes the lock for a moment, to see whether it can be had.
+        lock = FileLock(self._jobs / f"{job}.lock", timeout=1)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            if self._has_outcome(job):
+                yield False
+                return
+            self._write(f"{job}.taken", self._read(f"{job}.taken") | {"overrides": list(overrides)})
+            yield True
+        finally:
+            lock.release()
+
+    def name_run(self, job: int, name: str, run_id: str | None) -> None:
+        """Note which run a job works on, so that it can be ended where its process cannot do so.
+
+        Parameters
+        ----------
+        job : int
+        name : str
+        run_id : str or None
+        """
+        known = self._read(f"{job}.taken")
+        run_ids = [*known.get("run_ids", []), *([] if run_id is None else [run_id])]
+        self._write(f"{job}.taken", known | {"name": name, "run_ids": run_ids})
+
+    def record(self, outcome: Outcome) -> None:
+        """Note what became of a job.
+
+        Parameters
+        ----------
+        outcome : Outcome
+        """
+        self._write(f"{outcome.job}.{outcome.status}", asdict(outcome))
+
+    def count(self) -> Counter[str]:
+        """Return how many jobs have which status, from the names of their files alone.
+
+        Returns
+        -------
+        counts : Counter of str
+        """
+        return Counter(status for _, status in self._list_outcomes())
+
+    def outcomes(self) -> list[Outcome]:
+        """Read what became of every job that came to an end.
+
+        Returns
+        -------
+        outcomes : list of Outcome
+            In the order of the jobs.
+        """
+        read = (self._read(f"{job}.{status}") for job, status in sorted(self._list_outcomes()))
+        return [
+            Outcome(**entry | {"overrides": tuple(entry["overrides"]), "notices": tuple(entry["notices"])})
+            for entry in read
+            if entry
+        ]
+
+    def unfinished(self, total: int | None = None) -> list[int]:
+        """Return the jobs that have no outcome: of all, or of those that were ever taken.
+
+        Parameters
+        ----------
+        total : int, optional
+            How many jobs the sweep has, where that is known.
+
+        Returns
+        -------
+        jobs : list of int
+        """
+        every = self.taken() if total is None else set(range(total))
+        return sorted(every - {job for job, _ in self._list_outcomes()})
+
+    def taken(self) -> set[int]:
+        """Return the jobs that some process has worked on.
+
+        Returns
+        -------
+        jobs : set of int
+        """
+        return {int(file.stem) for file in self._jobs.glob("*.taken")}
+
+    def in_hand(self) -> list[int]:
+        """Return the jobs that a process is working on now.
+
+        Returns
+        -------
+        jobs : list of int
+        """
+        busy = []
+        for job in self.unfinished():
+            lock = FileLock(self._jobs / f"{job}.lock", timeout=0)
+            try:
+                with lock:
+                    pass
+            except Timeout:
+                busy.append(job)
+        return busy
+
+    def bury(self, job: int, error: str) -> Outcome:
+        """Note that a job was killed, in place of its process, which cannot.
+
+        Parameters
+        ----------
+        job : int
+        error : str
+            Why, as far as is known.
+
+        Returns
+        -------
+        Outcome
+        """
+        known = self._read(f"{job}.taken")
+        outcome = Outcome(
+            job,
+            "killed",
+            tuple(known.get("overrides", ())),
+            known.get("name", ""),
+            next(reversed(known.get("run_ids", [])), None),
+            error=error,
+            exit_status=1,
+        )
+        self.record(outcome)
+        return outcome
+
+    def abandoned_runs(self) -> list[str]:
+        """Return the runs that were begun, and that no process can have brought to their end.
+
+        Returns
+        -------
+        run_ids : list of str
+        """
+        ended = {outcome.run_id for outcome in self.outcomes() if outcome.status != "killed"}
+        begun = [self._read(f"{job}.taken").get("run_ids", []) for job in sorted(self.taken())]
+        return [run_id for run_ids in begun for run_id in run_ids if run_id not in ended]
+
+    def restrict(self, jobs: Sequence[int]) -> None:
+        """Let only these jobs be taken from now on.
+
+        Parameters
+        ----------
+        jobs : sequence of int
+        """
+        self._write("wanted", {"jobs": list(jobs)})
+
+    def stop(self) -> None:
+        """Let no further job be taken, and those that are worked on end."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        (self._jobs / "stop").touch()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the sweep is to end."""
+        return (self._jobs / "stop").exists()
+
+    def _wants(self, job: int) -> bool:
+        wanted = self._read("wanted")
+        return not wanted or job in wanted["jobs"]
+
+    def _has_outcome(self, job: int) -> bool:
+        return any(found == job for found, _ in self._list_outcomes())
+
+    def _list_outcomes(self) -> list[tuple[int, str]]:
+        ends = (".finished", ".skipped", ".failed", ".killed")
+        names = [file.name for file in self._jobs.iterdir()] if self._jobs.is_dir() else []
+        return [
+            (int(job), status)
+            for job, _, status in (name.partition(".") for name in names if name.endswith(ends))
+        ]
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file such that nobody finds half of it."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        part = self._jobs / f".{name}.{uuid.uuid4().hex[:8]}"
+        part.write_text(json.dumps(content), encoding="utf-8")
+        part.replace(self._jobs / name)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self._jobs / name).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+
+
+def current_sweep() -> Sweep:
+    """Return the sweep that this process takes part in.
+
+    Returns
+    -------
+    Sweep
+    """
+    return Sweep(Path(os.environ[VARIABLE]))
+
+
+def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> None:
+    """Launch the jobs of a sweep, and launch again what was lost with a killed process.
+
+    A launcher that loses a worker gives up: jobs that it had not begun are launched anew; those that were
+    in the hands of a process that died are tried once more, one at a time, so that the one that kills its
+    process (by taking all memory, say) takes no other with it.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    total : int or None
+        How many jobs there are; None where nobody knows beforehand.
+    launch : callable
+        Has all jobs of the sweep done that may be taken, and returns when they are.
+
+    Raises
+    ------
+    Exception
+        What `launch` raises, if it does not get any job to begin.
+    """
+    retried: set[int] = set()
+    while True:
+        taken, broken = sweep.taken(), None
+        try:
+            launch()
+        except Exception as error:
+            broken = error
+        _wait(sweep)
+        for job in retried.intersection(sweep.unfinished()):
+            sweep.bury(job, _describe_loss(broken))
+        left = sweep.unfinished(total)
+        fresh = [job for job in left if job not in sweep.taken()]
+        stuck = bool(fresh) and sweep.taken() == taken
+        # Of a sweep whose length is not known, nobody can say whether a broken launcher left jobs undone.
+        if broken is not None and (stuck or (total is None and not left and not retried)):
+            raise broken
+        if stuck or not left:
+            return
+        # What no process ever began comes first, all of it at once; then what died with its process.
+        retried.update(left[:1] if not fresh else [])
+        sweep.restrict(fresh or left[:1])
+        print(f"a process died; launching {len(left)} of the runs again", file=sys.stderr)
+
+
+def _wait(sweep: Sweep, seconds: float | None = None) -> None:
+    """Wait for jobs that other processes are still working on."""
+    end = None if seconds is None else time.monotonic() + seconds
+    while sweep.in_hand() and (end is None or time.monotonic() < end):
+        time.sleep(POLL_SECONDS)
+
+
+def end_sweep(sweep: Sweep) -> list[Outcome]:
+    """Stop a sweep before its end, and name the jobs that this killed.
+
+    Parameters
+    ----------
+    sweep : Sweep
+
+    Returns
+    -------
+    killed : list of Outcome
+        Of jobs that could not say so themselves.
+    """
+    sweep.stop()
+    _wait(sweep, STOP_SECONDS)
+    return [sweep.bury(job, "stopped with its sweep") for job in sweep.unfinished()]
+
+
+def _describe_loss(error: BaseException | None) -> str:
+    reason = "" if error is None else f": {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    return f"its process was killed, twice; perhaps it needs more memory than there is{reason}"

@@ -1,0 +1,209 @@
+"""A sweep's folder and its supervision, with launchers that die in every way that real ones do."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from harness.sweeps import VARIABLE, Outcome, Sweep, current_sweep, end_sweep, launch_jobs
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    return Sweep.begin(tmp_path)
+
+
+def do(sweep, job, status="finished"):
+    """Do a job as a worker would; returns whether it was there to be taken."""
+    with sweep.take(job, [f"subject={job}"]) as taken:
+        if taken:
+            sweep.record(Outcome(job, status, (f"subject={job}",), f"sub-{job}", f"run-{job}"))
+        return taken
+
+
+def die_with(sweep, job):
+    """Take a job in another process, which is then killed as the system kills for memory."""
+
+    def work():
+        with sweep.take(job, [f"subject={job}"]) as taken:
+            sweep.name_run(job, f"sub-{job}", f"lost-{job}-{os.getpid()}")
+            if taken:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def test_names_sort_by_time_and_differ(tmp_path):
+    first, second = Sweep.begin(tmp_path), Sweep.begin(tmp_path)
+    assert first.id != second.id
+    assert first.id[:15] <= second.id[:15]
+    assert not first.folder.exists(), "nothing is made for a request that turns out to be wrong"
+
+
+def test_the_environment_names_the_sweep(tmp_path, monkeypatch):
+    sweep = Sweep.begin(tmp_path)
+    monkeypatch.setenv(VARIABLE, str(sweep.folder))
+    assert current_sweep().id == sweep.id
+
+
+def test_a_job_is_done_once(sweep):
+    assert do(sweep, 3)
+    assert not do(sweep, 3)
+    (outcome,) = sweep.outcomes()
+    assert (outcome.job, outcome.status, outcome.overrides, outcome.run_id) == (
+        3,
+        "finished",
+        ("subject=3",),
+        "run-3",
+    )
+    assert sweep.count() == {"finished": 1}
+
+
+def test_a_job_in_other_hands_is_left_alone(sweep):
+    with sweep.take(0, []) as taken:
+        assert taken
+        assert sweep.in_hand() == [0]
+        with multiprocessing.get_context("fork").Pool(1) as other:
+            assert other.apply(do, (sweep, 0)) is False
+    assert sweep.in_hand() == []
+    assert sweep.unfinished(2) == [0, 1]
+
+
+def test_only_wanted_jobs_are_taken_and_none_after_a_stop(sweep):
+    sweep.restrict([1])
+    assert not do(sweep, 0)
+    assert do(sweep, 1)
+    sweep.restrict([0])
+    sweep.stop()
+    assert not do(sweep, 0)
+
+
+def test_a_job_that_raises_gives_itself_back(sweep):
+    with pytest.raises(ZeroDivisionError), sweep.take(0, []):
+        raise ZeroDivisionError
+    assert sweep.unfinished() == [0]
+    assert do(sweep, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+class TestLaunching:
+    def test_jobs_not_begun_by_a_broken_launcher_are_launched_again(self, sweep):
+        launches = []
+
+        def launch():
+            done = 0
+            for job in range(5):
+                done += do(sweep, job)
+                if done == 2:
+                    launches.append(job)
+                    raise OSError("the pool broke")
+
+        launch_jobs(sweep, 5, launch)
+        assert launches == [1, 3]
+        assert [outcome.status for outcome in sweep.outcomes()] == ["finished"] * 5
+
+    def test_a_job_killed_once_is_done_the_second_time(self, sweep, capsys):
+        deaths = []
+
+        def launch():
+            for job in range(4):
+                if job == 1 and not deaths:
+                    deaths.append(die_with(sweep, job))
+                    raise OSError("a worker was terminated")
+                do(sweep, job)
+
+        launch_jobs(sweep, 4, launch)
+        assert deaths == [True]
+        assert sweep.count() == {"finished": 4}
+        assert len(sweep.abandoned_runs()) == 1
+        assert sweep.abandoned_runs()[0].startswith("lost-1-")
+        assert "a process died" in capsys.readouterr().err
+
+    def test_a_job_that_always_kills_its_process_costs_itself_alone(self, sweep):
+        deaths = []
+
+        def launch():
+            for job in range(4):
+                if job == 1 and sweep._wants(1):
+                    deaths.append(die_with(sweep, job))
+                    raise OSError("a worker was terminated")
+                do(sweep, job)
+
+        launch_jobs(sweep, 4, launch)
+        assert deaths == [True, True]
+        assert sweep.count() == {"finished": 3, "killed": 1}
+        lost = sweep.outcomes()[1]
+        assert lost.status == "killed"
+        assert lost.overrides == ("subject=1",)
+        assert "a worker was terminated" in lost.error
+        assert len(sweep.abandoned_runs()) == 2
+
+    def test_two_that_die_together_are_tried_one_at_a_time(self, sweep):
+        """The innocent one of two workers that a pool loses together is not called killed."""
+        together, alone = [], []
+
+        def launch():
+            wanted = [job for job in range(3) if sweep._wants(job) and job in sweep.unfinished(3)]
+            if len(wanted) > 1 and {0, 1} <= set(wanted):
+                together.append([die_with(sweep, 0), die_with(sweep, 1)])
+                raise OSError("workers were terminated")
+            for job in wanted:
+                alone.append(job)
+                if job == 0:
+                    die_with(sweep, 0)
+                    raise OSError("a worker was terminated")
+                do(sweep, job)
+
+        launch_jobs(sweep, 3, launch)
+        assert together == [[True, True]]
+        assert alone == [2, 0, 1]
+        assert {outcome.job: outcome.status for outcome in sweep.outcomes()} == {
+            0: "killed",
+            1: "finished",
+            2: "finished",
+        }
+
+    def test_a_launcher_that_never_begins_a_job_says_why(self, sweep):
+        def launch():
+            raise OSError("sbatch: command not found")
+
+        with pytest.raises(OSError, match="sbatch"):
+            launch_jobs(sweep, 4, launch)
+
+    def test_a_launcher_that_breaks_for_good_after_a_while_says_why(self, sweep):
+        def launch():
+            do(sweep, 0)
+            raise OSError("the cluster is gone")
+
+        with pytest.raises(OSError, match="the cluster is gone"):
+            launch_jobs(sweep, 4, launch)
+        assert sweep.count() == {"finished": 1}
+
+    def test_jobs_of_other_processes_are_waited_for(self, sweep):
+        def work():
+            with sweep.take(0, []):
+                time.sleep(1.5)
+                sweep.record(Outcome(0, "finished"))
+
+        def launch():
+            if not sweep.taken():
+                multiprocessing.get_context("fork").Process(target=work).start()
+                while not sweep.taken():
+                    time.sleep(0.05)
+                raise OSError("another job was cancelled")
+
+        launch_jobs(sweep, 1, launch)
+        assert sweep.count() == {"finished": 1}
+
+    def test_ending_a_sweep_buries_what_was_killed(self, sweep):
+        do(sweep, 0)
+        assert die_with(sweep, 1)
+        killed = end_sweep(sweep)
+        assert [outcome.job for outcome in killed] == [1]
+        assert sweep.stopping
+        assert sweep.unfinished(3) == [2], "what was never begun is not called killed"
