@@ -200,6 +200,22 @@ class TestLaunching:
         launch_jobs(sweep, 1, launch)
         assert sweep.count() == {"finished": 1}
 
+    def test_a_launcher_that_does_not_notice_a_death_is_interrupted(self, sweep, monkeypatch):
+        monkeypatch.setattr("harness.sweeps.SECONDS_BETWEEN_LOOKS", 0.1)
+        launches = []
+
+        def launch():
+            launches.append(None)
+            do(sweep, 0)
+            if len(launches) == 1:
+                die_with(sweep, 1)
+                time.sleep(60)  # as submitit sleeps between its looks at a queue that says nothing
+            do(sweep, 1)
+
+        launch_jobs(sweep, 2, launch)
+        assert len(launches) == 2
+        assert sweep.count() == {"finished": 2}
+
     def test_ending_a_sweep_buries_what_was_killed(self, sweep):
         do(sweep, 0)
         assert die_with(sweep, 1)

@@ -6,6 +6,7 @@ computes is imported inside the job.
 
 import _thread
 import inspect
+import logging
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -59,6 +61,11 @@ if TYPE_CHECKING:
 
 # Keys that say nothing about a result, and so are none of its parameters.
 NOT_LOGGED = ("tracking", "figures", "cache", "resume")
+
+# Our options for launchers bear the names of the plugins' own, which validate them; Hydra warns of that.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
+# Without an accounting database submitit warns at every look at the queue, and finds its jobs all the same.
+logging.getLogger("submitit").setLevel(logging.ERROR)
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
@@ -113,6 +120,8 @@ def run(arguments: list[str]) -> int:
             plan = None if SHOWING_FLAGS.intersection(words) else _plan_multirun(words)
             if plan is not None:
                 return _run_multirun(plan, sweep, arguments)
+            if any(word.startswith("hydra/launcher=") for word in words):
+                print("hydra/launcher=... does nothing for one run; -m launches several", file=sys.stderr)
             _main()
     except (HydraException, OmegaConfBaseException) as error:
         if with_traceback:
@@ -270,6 +279,8 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, SystemExit) as error:
         stopped = error
         end_sweep(sweep)
+    except RuntimeError as error:  # what launchers raise
+        raise _explain_launcher(error) from error
     finally:
         outcomes = sweep.outcomes()
         unclosed = _close_sweep(sweep, stores)
@@ -793,6 +804,19 @@ def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
             for key, value in _flatten(child, f"{prefix}.{name}").items()
         }
     return {prefix: str(node)}
+
+
+def _explain_launcher(error: RuntimeError) -> HarnessError:
+    """Say why a launcher could not do its work."""
+    missing = re.search(
+        r"Unknown plugin class : 'hydra_plugins\.hydra_(joblib|submitit)_launcher", str(error)
+    )
+    if missing is not None:
+        extra = {"joblib": "joblib", "submitit": "slurm"}[missing.group(1)]
+        return UsageError(f"this launcher is not installed; it comes with: pip install 'harness[{extra}]'")
+    return HarnessError(
+        f"the launcher gave up: {describe_error(error)}. The same command goes on where it ended"
+    )
 
 
 def _explain(error: BaseException) -> str:

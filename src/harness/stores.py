@@ -277,7 +277,12 @@ def explain_store_error(where: str, error: BaseException) -> str:
     -------
     message : str
     """
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # What the database said is in `orig`, behind what SQLAlchemy and MLflow say around it.
+    said: BaseException = error
+    cause: BaseException | None = error
+    while cause is not None:
+        said, cause = getattr(cause, "orig", None) or said, cause.__cause__ or cause.__context__
+    first = (str(said).strip() or type(said).__name__).splitlines()[0]
     return (
         f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server "
         "is up), choose another with tracking.folder=... or tracking.uri=..., or do without: tracking=off"

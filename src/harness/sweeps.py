@@ -4,9 +4,11 @@ A folder holds all that is known of it, one small file per job, because jobs may
 and other machines than the one that asked for them, and because any of these may be killed.
 """
 
+import _thread
 import json
 import os
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -22,6 +24,8 @@ from filelock import FileLock, Timeout
 # Names the folder of the sweep; every launcher hands its environment on to its workers.
 VARIABLE = "HARNESS_SWEEP"
 POLL_SECONDS = 0.2
+# A job that looks dead this often in a row is dead: its process may be about to take it, or to note its end.
+LOOKS_AT_LOSS, SECONDS_BETWEEN_LOOKS = 3, 5.0
 # For how long jobs that other processes still work on are waited for, once the sweep is stopped.
 STOP_SECONDS = 8.0
 
@@ -349,7 +353,8 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
     while True:
         taken, broken = sweep.taken(), None
         try:
-            launch()
+            with _noticing_loss(sweep, total):
+                launch()
         except Exception as error:
             broken = error
         _wait(sweep)
@@ -367,6 +372,37 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         retried.update(left[:1] if not fresh else [])
         sweep.restrict(fresh or left[:1])
         print(f"a process died; launching {len(left)} of the runs again", file=sys.stderr)
+
+
+class LostJobsError(RuntimeError):
+    """All that is left of a sweep are jobs whose processes died, of which the launcher knows nothing."""
+
+
+@contextmanager
+def _noticing_loss(sweep: Sweep, total: int | None) -> Iterator[None]:
+    """Interrupt a launcher that waits for jobs which died: without accounting, SLURM does not tell submitit."""
+    done, noticed = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        looks = 0
+        while looks < LOOKS_AT_LOSS:
+            if done.wait(SECONDS_BETWEEN_LOOKS):
+                return
+            left = sweep.unfinished(total)
+            lost = bool(left) and sweep.taken().issuperset(left) and not sweep.in_hand()
+            looks = looks + 1 if lost else 0
+        noticed.set()
+        _thread.interrupt_main()
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if noticed.is_set():
+            raise LostJobsError("their processes died, and the launcher did not notice") from None
+        raise
+    finally:
+        done.set()
 
 
 def _wait(sweep: Sweep, seconds: float | None = None) -> None:
