@@ -4,7 +4,6 @@ Start-up imports Hydra and the schema alone, so that ``--help`` and completion a
 computes is imported inside the job.
 """
 
-import _thread
 import inspect
 import logging
 import os
@@ -44,7 +43,7 @@ from harness.arguments import FLAGS_WITH_VALUE, say_to_hydra, sort_arguments
 from harness.errors import HarnessError, UsageError, describe_error
 from harness.schema import RunSchema
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
-from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, launch_jobs
+from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs
 from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
 
 if TYPE_CHECKING:
@@ -428,7 +427,7 @@ def _ending_with(sweep: Sweep) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(1.0):
             if sweep.stopping:
-                _thread.interrupt_main(signal.SIGTERM)
+                interrupt(signal.SIGTERM)
                 return
 
     threading.Thread(target=watch, daemon=True).start()

@@ -7,6 +7,7 @@ and other machines than the one that asked for them, and because any of these ma
 import _thread
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -374,13 +375,27 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         print(f"a process died; launching {len(left)} of the runs again", file=sys.stderr)
 
 
+def interrupt(number: int) -> None:
+    """Have the main thread take a signal, also where it sleeps.
+
+    Parameters
+    ----------
+    number : int
+        Of the signal.
+    """
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(int(threading.main_thread().ident or 0), number)
+    else:
+        _thread.interrupt_main(number)
+
+
 class LostJobsError(RuntimeError):
     """All that is left of a sweep are jobs whose processes died, of which the launcher knows nothing."""
 
 
 @contextmanager
 def _noticing_loss(sweep: Sweep, total: int | None) -> Iterator[None]:
-    """Interrupt a launcher that waits for jobs which died: without accounting, SLURM does not tell submitit."""
+    """Interrupt a launcher that waits for the dead: without accounting, SLURM does not tell submitit."""
     done, noticed = threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -392,7 +407,7 @@ def _noticing_loss(sweep: Sweep, total: int | None) -> Iterator[None]:
             lost = bool(left) and sweep.taken().issuperset(left) and not sweep.in_hand()
             looks = looks + 1 if lost else 0
         noticed.set()
-        _thread.interrupt_main()
+        interrupt(signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
