@@ -235,8 +235,13 @@ def show_sweep(sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None",
     table.add_column("run")
     table.add_column("status")
     table.add_column("why", overflow="fold")
+    # What all runs of the sweep were asked alike tells none of them from another.
+    alike = (
+        set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
+    )
     for outcome in failed:
-        table.add_row(" ".join(outcome.overrides) or f"job {outcome.job}", outcome.status, outcome.error)
+        asked = " ".join(word for word in outcome.overrides if word not in alike)
+        table.add_row(asked or f"job {outcome.job}", outcome.status, outcome.error)
     errors.print(table)
     for text, times in Counter(outcome.traceback for outcome in failed if outcome.traceback).items():
         errors.print(f"{times} of them with this traceback:\n{text}")
