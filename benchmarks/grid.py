@@ -5,8 +5,8 @@
     python benchmarks/grid.py FOLDER --no-baseline   # the harness alone
 
 Six subjects, the estimators svc, logistic and dummy, the schemes holdout30, kfold5 and logo. FOLDER gets
-subjects of 40 x 64 x 64 voxels and 1452 volumes in Haxby's file layout (int16, 300 MB each), or has them
-from before. Both sides run as processes that start from nothing, on the same images in the system's page cache, and
+subjects of 40 x 64 x 64 voxels and 1452 volumes in Haxby's file layout (int16, 300 MB each), or has
+them from before. Both sides run as processes that start from nothing, on the same images in the system's page cache, and
 leave scores, the best C, and the weights as NIfTI and PNG behind. *Cold* is a grid without cache and without
 run store, *warm* one with the cache of masked samples and a new run store. Two workers need the package
 hydra-joblib-launcher.
@@ -35,7 +35,7 @@ AFFINE = (
 ANAT_SHAPE = (124, 256, 256)
 ANAT_AFFINE = ((-1.2, 0, 0, 73.0), (0, 0.9375, 0, -119.5), (0, 0, 0.9375, -119.5), (0, 0, 0, 1))
 N_ROI = 464  # the VT mask of subject 2
-EFFECT = 0.35  # SD of a category's pattern, in SD of the noise: face against cat is told apart, not perfectly
+EFFECT = 0.12  # SD of a pattern, in SD of the noise: face and cat are told apart in 9 volumes of 10
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
 ESTIMATORS = ("svc", "logistic", "dummy")
@@ -283,9 +283,8 @@ def report_stages(store: Path, cost: Cost, began: float) -> None:
     for name, seconds in sorted(rows.items(), key=lambda row: -row[1]):
         print(f"  {name:46}{seconds:9.3f}{seconds / whole:8.0%}")
     print(f"  {'together':46}{whole:9.3f}")
-    print(
-        f"  once: before the first run {first - began:.2f} s, after the last {cost.wall - (last - began):.2f} s"
-    )
+    before, after = first - began, cost.wall - (last - began)
+    print(f"  once: before the first run {before:.2f} s, after the last {after:.2f} s")
 
 
 def measure_overhead(place: Path) -> float:

@@ -87,7 +87,7 @@ def describe_environment() -> str:
 
 @cache
 def _list_packages(path: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return name and version of what is installed on a search path, which takes reading hundreds of files."""
+    """Return name and version of what is installed on a search path, which means hundreds of files."""
     found = set()
     for distribution in metadata.distributions(path=list(path)):
         # What a broken installation leaves behind has no metadata, or no name in it.
