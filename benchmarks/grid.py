@@ -5,11 +5,11 @@
     python benchmarks/grid.py FOLDER --no-baseline   # the harness alone
 
 Six subjects, the estimators svc, logistic and dummy, the schemes holdout30, kfold5 and logo. FOLDER gets
-subjects of 40 x 64 x 64 voxels and 1452 volumes in Haxby's file layout (int16, 300 MB each), or has
-them from before. Both sides run as processes that start from nothing, on the same images in the system's page cache, and
-leave scores, the best C, and the weights as NIfTI and PNG behind. *Cold* is a grid without cache and without
-run store, *warm* one with the cache of masked samples and a new run store. Two workers need the package
-hydra-joblib-launcher.
+subjects of 40 x 64 x 64 voxels and 1452 volumes in Haxby's file layout (int16, 300 MB each), or has them from
+before. Both sides run as processes that start from nothing, on the same images in the system's page cache,
+and leave scores, the best C, and the weights as NIfTI and PNG behind. *Cold* is a grid without cache and
+without run store, *warm* one with the cache of masked samples and a new run store. Two workers need the
+package hydra-joblib-launcher.
 """
 
 import argparse

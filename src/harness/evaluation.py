@@ -11,11 +11,10 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
 
 from harness.contrasts import file_word
-from harness.decoder import Estimator, FittedDecoder, Folds, fit_decoder
+from harness.decoder import Estimator, FittedDecoder, Folds, fit_decoder, score_decisions
 from harness.errors import DesignError, UsageError
 from harness.samples import Preparation, Samples
 
@@ -274,20 +273,24 @@ def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer:
     -------
     score : float
     """
-    true = predictions["class"]
-    if scorer == "accuracy":
-        return float(accuracy_score(true, predictions["predicted"]))
-    if scorer == "balanced_accuracy":
-        return float(balanced_accuracy_score(true, predictions["predicted"]))
+    # scikit-learn's own scorers check their arguments for milliseconds, at every fold of every run.
+    true = predictions["class"].to_numpy(dtype=str)
+    shown = [name for name in classes if name in true]
+    if scorer in ("accuracy", "balanced_accuracy"):
+        right = predictions["predicted"].to_numpy(dtype=str) == true
+        if scorer == "accuracy":
+            return float(right.mean())
+        return float(np.mean([right[true == name].mean() for name in shown]))
     if scorer != "roc_auc":
         raise ValueError(f"unknown scorer {scorer!r}")
+    columns = {name: f"decision_value_{file_word(name)}" for name in shown}
     if len(classes) == 2:
-        return float(roc_auc_score(true == classes[0], predictions["decision_value"]))
-    shown = set(true)
+        shown, columns = [classes[0]], {classes[0]: "decision_value"}
     areas = [
-        roc_auc_score(true == name, predictions[f"decision_value_{file_word(name)}"])
-        for name in classes
-        if name in shown
+        score_decisions("roc_auc", np.where(true == name, 1, -1), predictions[[columns[name]]].to_numpy().T)[
+            0
+        ]
+        for name in shown
     ]
     return float(np.mean(areas))
 
