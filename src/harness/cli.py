@@ -111,7 +111,7 @@ def runs(arguments: list[str]) -> int:
 
     from harness.comparison import list_runs
     from harness.display import show_runs, show_sweeps
-    from harness.selection import Selection, list_sweeps, parse_conditions, parse_statuses
+    from harness.selection import Selection, list_sweeps, parse_conditions, parse_statuses, seen_values
 
     if options.sweeps:
         if options.conditions or options.sweep:
@@ -129,8 +129,14 @@ def runs(arguments: list[str]) -> int:
     statuses = ("FAILED",) if options.failed else parse_statuses(options.status) if options.status else ()
     params = parse_conditions(options.conditions)
     selection = Selection(options.experiment, options.sweep, statuses, params)
-    listed = list_runs(_store_uri(options), selection, options.most)
+    uri = _store_uri(options)
+    listed = list_runs(uri, selection, options.most)
     show_runs(listed, reasons=options.failed)
+    if listed.runs.empty:
+        for name, values in seen_values(uri, selection).items():
+            near = get_close_matches(params[name][0], values, n=1)
+            hint = f" Did you mean {name}={near[0]}?" if near else ""
+            print(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}")
     _write_table(options.csv, listed.runs)
     return 0
 

@@ -234,9 +234,7 @@ def show_runs(comparison: Comparison, reasons: bool) -> None:
         console.print("no such runs")
         return
     same, varying = comparison.split_params()
-    if len(runs) == 1:
-        same, varying = {}, [name for name, value in same.items() if value]
-    elif runs["status"].nunique() == 1:
+    if runs["status"].nunique() == 1:
         same = {"status": runs["status"].iloc[0]} | same
     if same:
         console.print("  ".join(f"{name}={value}" for name, value in same.items() if value), soft_wrap=True)
@@ -261,7 +259,7 @@ def show_runs(comparison: Comparison, reasons: bool) -> None:
         for _, run in runs.iterrows():
             asked = " ".join(f"{name}={run[name]}" for name in varying)
             reason = run["error"] or "no reason was stored: its process was ended from outside"
-            console.print(f"{run['run_id'][:8]} {asked}\n  {reason}", soft_wrap=True)
+            console.print(f"{run['run_id'][:8]} {asked}".rstrip() + f"\n  {reason}", soft_wrap=True)
     _show_more(console, comparison)
 
 

@@ -207,6 +207,30 @@ def select_runs(uri: str, selection: Selection, most: int) -> SelectedRuns:
     return SelectedRuns(tuple(runs[:most]), n_more, names, sweep)
 
 
+def seen_values(uri: str, selection: Selection, most: int = 50) -> dict[str, tuple[str, ...]]:
+    """Return the values that the newest runs have of the parameters that are selected by.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking URI.
+    selection : Selection
+    most : int
+        How many runs are looked at.
+
+    Returns
+    -------
+    values : dict of str to tuple of str
+        Of the parameters none of whose values was seen.
+    """
+    newest = select_runs(uri, Selection(selection.experiment, selection.sweep), most).runs
+    values = {
+        name: tuple(sorted({run.data.params[name] for run in newest if name in run.data.params}))
+        for name in selection.params
+    }
+    return {name: seen for name, seen in values.items() if not set(seen) & set(selection.params[name])}
+
+
 def list_experiments(uri: str) -> dict[str, str]:
     """Read which experiments there are.
 

@@ -12,7 +12,8 @@ from harness.selection import Selection, Sweep, list_experiments, select_runs, s
 # MLflow's pages keep a view that is shared by its link in an experiment tag of this name. That is documented
 # nowhere: it was read from the pages of MLflow 3.17, so whoever calls this must be able to do without.
 VIEW_TAG = "mlflow.sharedViewState."
-PIXELS = {"name": 300, "params": 110, "metrics": 170}
+RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # what the pages call these columns
+PIXELS = {RUN_NAME: 240, CREATED: 130}
 
 
 def prepare_views(uri: str, address: str, sweep: Sweep | None) -> dict[str, str]:
@@ -118,14 +119,15 @@ def _view_state(sweep: str | None, columns: Sequence[str]) -> dict[str, object]:
     kinds = {name: "metrics" if name.endswith(("_mean", "_std")) else "params" for name in columns}
     shown = {f"{kind}.`{name}`": kind for name, kind in kinds.items()}
     best = next((column for column, kind in shown.items() if kind == "metrics"), "attributes.start_time")
-    name = "attributes.`Run Name`"
+    # A header is cut where it is wider than its column; some 7 pixels per letter, and a mark.
+    widths = {column: 45 + 7 * len(name) for name, column in zip(columns, shown, strict=True)}
     return {
         "searchFilter": sweep_filter(sweep) if sweep else "",
         "orderByKey": best,
         "orderByAsc": False,
         "selectedColumns": list(shown),
-        "columnOrder": [name, *shown],
-        "columnWidths": {name: PIXELS["name"]} | {column: PIXELS[kind] for column, kind in shown.items()},
+        "columnOrder": [*PIXELS, *shown],
+        "columnWidths": PIXELS | widths,
         # The charts are of the first ten runs otherwise.
         "runsHiddenMode": "SHOW_ALL",
     }
