@@ -320,7 +320,9 @@ def _score_cell(run: pd.Series, score: str) -> str:
 
 
 def _when(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="minutes")[:16]
+    """Write a moment so that tables fit a terminal: the year is said where it is another."""
+    text = moment.isoformat(sep=" ", timespec="minutes")[:16]
+    return text[5:] if moment.year == datetime.now().year else text
 
 
 def _how_long(seconds: float | None) -> str:
