@@ -344,6 +344,15 @@ def test_bad_requests_are_one_message(verb, arguments, status, message):
 
 
 @pytest.mark.parametrize(
+    ("verb", "status", "message"),
+    [("runs", 1, "no runs yet"), ("ui", 1, "no runs yet"), ("relocate", 2, "so it is no run store")],
+)
+def test_folder_without_a_store_is_one_message(tmp_path, capsys, verb, status, message):
+    assert run_verb([verb, "--folder", str(tmp_path)]) == status
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["--most", "0"], ["--most", "many"], ["--failed", "--status", "KILLED"], ["--failed", "--sweeps"]],
 )

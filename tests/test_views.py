@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from urllib.request import urlopen
 
 import pytest
 from mlflow.entities import Metric, Param, RunTag
@@ -185,3 +188,35 @@ def test_ui_goes_on_without_a_view(store, pages, capsys, monkeypatch):
     plain = f"http://127.0.0.1:5999/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     assert f"  tests: {plain}" in printed.out.splitlines()
     assert pages == [plain]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
+def test_ui_at_a_terminal_opens_the_view_once_the_pages_answer(store, tmp_path):
+    import pty
+
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{opened}.new"; mv "{opened}.new" "{opened}"\n')
+    browser.chmod(0o755)
+    keyboard, screen = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "ui"],
+        cwd=tmp_path,
+        stdout=screen,
+        stderr=screen,
+        env=os.environ | {"BROWSER": f"{browser} %s", "DISPLAY": ":0"},
+    )
+    os.close(screen)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None and not opened.exists():
+            time.sleep(0.5)
+        link = opened.read_text().strip()
+        assert link.endswith(f"&viewStateShareKey=sweep-{SWEEP}")
+        page, _, _ = link.partition("/#/")
+        with urlopen(page, timeout=10) as answer:
+            assert b"<title>MLflow</title>" in answer.read()
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        os.close(keyboard)
