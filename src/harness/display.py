@@ -15,11 +15,11 @@ from rich.table import Table
 from harness.cache import SampleCache
 from harness.comparison import Comparison
 from harness.contrasts import file_word
-from harness.decoding import Decoding
 from harness.errors import HarnessError
 from harness.selection import Sweep
 
 if TYPE_CHECKING:
+    from harness.decoding import Decoding
     from harness.tracking import TrackedRun
 
 MAX_FOLDS_SHOWN = 20
@@ -64,7 +64,7 @@ class ProgressBar:
 
 
 def show_decoding(
-    decoding: Decoding, name: str, artifacts: str, tracked: "TrackedRun | None", brief: bool
+    decoding: "Decoding", name: str, artifacts: str, tracked: "TrackedRun | None", brief: bool
 ) -> None:
     """Print the scores of a run, where its files are, and how to compare it.
 
@@ -146,7 +146,7 @@ def _console() -> Console:
     return console
 
 
-def _fold_table(decoding: Decoding, name: str, summary: pd.DataFrame) -> Table:
+def _fold_table(decoding: "Decoding", name: str, summary: pd.DataFrame) -> Table:
     folds = decoding.folds
     shown = ["fold", "runs_held_out", "n_test", *decoding.score_columns]
     # One-vs-rest scores of every class make a table that no terminal holds; folds.csv has them.
