@@ -222,7 +222,7 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
         if not asked_for_many and config.hydra.mode != RunMode.MULTIRUN:
             return None
         params = config.hydra.sweeper.get("params") or {}
-        listed = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        listed = str(config.hydra.sweeper._target_).endswith((".GridSweeper", ".BasicSweeper"))
         jobs = _expand([*(f"{key}={value}" for key, value in params.items()), *overrides])
         plain = OmegaConf.to_container(config.tracking, resolve=True, enum_to_str=True)
         assert isinstance(plain, dict)
@@ -286,7 +286,8 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
         failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
         first = stores[0] if stores else None
         again = _say_again(arguments, failed, first) if stopped is None else ""
-        show_sweep(sweep, outcomes, first, again)
+        if outcomes:
+            show_sweep(sweep, outcomes, first, again)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
