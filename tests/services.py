@@ -1,6 +1,6 @@
 """The real parts that sweeps of many machines stand on, started for a test and ended after it.
 
-PostgreSQL, ``mlflow server``, and SLURM with one node: each in a temporary folder, on free ports of this machine.
+PostgreSQL, ``mlflow server``, SLURM with one node: each in a temporary folder, on free ports of this machine.
 """
 
 import getpass
@@ -22,7 +22,11 @@ from urllib.request import urlopen
 import pytest
 
 # Debian keeps PostgreSQL's programs, of which several versions may be there, out of the way.
-FOLDERS = [*sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True), "/usr/sbin", "/usr/local/sbin"]
+FOLDERS = [
+    *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True),
+    "/usr/sbin",
+    "/usr/local/sbin",
+]
 
 
 def find_programs(*names: str) -> list[str]:
@@ -72,9 +76,7 @@ def start_process(
 ) -> "subprocess.Popen[bytes]":
     """Start a process whose output goes to a file, so that it never waits for us to read it."""
     with output.open("ab") as stream:
-        return subprocess.Popen(
-            command, env=environment, stdout=stream, stderr=subprocess.STDOUT, **options
-        )
+        return subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, **options)
 
 
 # PostgreSQL -------------------------------------------------------------------------------------------------
@@ -111,7 +113,17 @@ def start_postgres() -> Iterator[tuple[str, dict[str, str]]]:
                     check=True,
                 )
 
-        call(initdb, "-D", str(data), "-U", "mlflow", "--auth=scram-sha-256", f"--pwfile={secret}", "-E", "UTF8")
+        call(
+            initdb,
+            "-D",
+            str(data),
+            "-U",
+            "mlflow",
+            "--auth=scram-sha-256",
+            f"--pwfile={secret}",
+            "-E",
+            "UTF8",
+        )
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         call(pg_ctl, "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
         try:
@@ -213,7 +225,9 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 @contextmanager
 def start_slurm() -> Iterator[dict[str, str]]:
     """Start SLURM with this machine as its only node, of two cores; yields the environment to use it."""
-    munged, slurmctld, slurmd, sinfo, scancel = find_programs("munged", "slurmctld", "slurmd", "sinfo", "scancel")
+    munged, slurmctld, slurmd, sinfo, scancel = find_programs(
+        "munged", "slurmctld", "slurmd", "sinfo", "scancel"
+    )
     with temporary_folder() as folder:
         for name in ("state", "spool"):
             (folder / name).mkdir()
@@ -233,7 +247,14 @@ def start_slurm() -> Iterator[dict[str, str]]:
         environment = {"SLURM_CONF": str(configuration)}
         munge = [f"--{name}-file={folder}/munged.{name}" for name in ("pid", "log", "seed")]
         daemons = [
-            [munged, "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket", *munge],
+            [
+                munged,
+                "--foreground",
+                "--force",
+                f"--key-file={key}",
+                f"--socket={folder}/munge.socket",
+                *munge,
+            ],
             [slurmctld, "-D"],
             [slurmd, "-D"],
         ]
@@ -255,7 +276,9 @@ def start_slurm() -> Iterator[dict[str, str]]:
             yield environment
         finally:
             with suppress(OSError):
-                subprocess.run([scancel, "--user", getpass.getuser()], env=os.environ | environment, timeout=30)
+                subprocess.run(
+                    [scancel, "--user", getpass.getuser()], env=os.environ | environment, timeout=30
+                )
             # What the jobs have started ends with them: slurmd last, once they had the time for it.
             time.sleep(1)
             for process in reversed(processes):

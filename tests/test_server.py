@@ -1,4 +1,4 @@
-"""A real ``mlflow server`` on a real PostgreSQL: many processes at once, and a server that goes away for a while."""
+"""A real ``mlflow server`` on a real PostgreSQL: many processes at once, and a server that goes away."""
 
 import math
 import multiprocessing
@@ -8,11 +8,11 @@ import time
 
 import pytest
 from mlflow.tracking import MlflowClient
-from services import start_process, start_server, wait_for
 
 from harness.app import compose_request, decode_request
 from harness.stores import open_store
 from harness.tracking import fold_metrics, track_run
+from services import start_process, start_server, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,9 +99,7 @@ def test_run_through_the_front_door_is_read_back(server, tmp_path):
     history = client.get_metric_history(run.info.run_id, "test/accuracy")
     assert len(history) == 5
     assert run.data.metrics["test_accuracy_mean"] == pytest.approx(sum(item.value for item in history) / 5)
-    assert {"folds.csv", "predictions.csv"} <= {
-        item.path for item in client.list_artifacts(run.info.run_id)
-    }
+    assert {"folds.csv", "predictions.csv"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
     assert f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{run.info.run_id}" in (
         (tmp_path / "output").read_text()
     )
