@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -590,3 +591,35 @@ def test_a_held_out_set_may_lack_a_class_of_many_but_not_hold_only_one(make_samp
     only_one = make_samples(X[:37], [*y[:36].tolist(), "a"], np.repeat([0, 1], [36, 1]))
     with pytest.raises(DesignError, match="at least 2 classes"):
         evaluate(only_one, estimator, Scheme("last", HoldOutLast(1)), Scoring(inner_folds=3))
+
+
+class CountedSVC(LinearSVC):
+    """Remembers how many volumes it was fitted on, each time."""
+
+    fits: ClassVar[list[int]] = []
+
+    def fit(self, X, y):
+        self.fits.append(len(y))
+        return super().fit(X, y)
+
+
+def test_the_train_accuracy_is_computed_once_for_all_schemes_of_the_same_samples(rng, make_samples):
+    """A scheme has no part in it; other samples, estimators and scorers have one of their own."""
+    y = np.tile(np.repeat(["a", "b"], 6), 4)
+    X = rng.normal(size=(len(y), 9)) + np.where(y == "a", 0.3, -0.3)[:, np.newaxis]
+    samples = make_samples(X, y, np.repeat(np.arange(4), 12))
+
+    def count(samples, scheme, C=1.0, inner_folds=2):
+        CountedSVC.fits.clear()
+        estimator = Estimator("svc", CountedSVC(random_state=0), {"C": [C]})
+        evaluation = evaluate(samples, estimator, scheme, Scoring(inner_folds=inner_folds))
+        n_folds = len(evaluation.folds)
+        return len(CountedSVC.fits) - n_folds - n_folds * inner_folds, evaluation.train_accuracy
+
+    halves = Scheme("halves", KFold(2))
+    first, accuracy = count(samples, LOGO)
+    assert first == 2
+    assert count(samples, halves) == (0, accuracy)
+    assert count(samples, halves, C=10.0)[0] == 2
+    assert count(samples, halves, inner_folds=3)[0] == 3
+    assert count(make_samples(X + np.eye(len(X), 9), y, samples.runs), halves)[0] == 2

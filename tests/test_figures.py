@@ -17,7 +17,7 @@ from harness.datasets.haxby import read_subject
 from harness.decoder import Estimator
 from harness.decoding import decode
 from harness.evaluation import Scheme, Scoring
-from harness.figures import draw_confusion, draw_weights, write_weights_view
+from harness.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 
 LDA = Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
 
@@ -93,6 +93,52 @@ def test_red_is_evidence_for_the_positive_class(decoding, tmp_path, value):
     assert (red > 100, blue > 100) == (value > 0, value < 0)
 
 
+def test_slices_are_drawn_in_both_colours(decoding, tmp_path):
+    file = tmp_path / "slices.png"
+    draw_slices(decoding, decoding.weights[0], file)
+    picture = read_png(file)
+    assert picture.shape[:2] == (374, 1045)  # inches times 110 dots
+    assert min(count_colours(picture)) > 100
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_red_slices_are_evidence_for_the_positive_class(decoding, tmp_path, value):
+    file = tmp_path / "slices.png"
+    draw_slices(decoding, only_one_voxel(decoding.weights[0], value), file)
+    picture = read_png(file)
+    red, blue = count_colours(picture[:, : picture.shape[1] * 9 // 10])  # the colour bar has both
+    assert (red > 100, blue > 100) == (value > 0, value < 0)
+
+
+def test_the_words_on_the_slices_say_which_class_is_positive_and_where_they_are(decoding, tmp_path):
+    words = " ".join(
+        read_words(lambda file: draw_slices(decoding, decoding.weights[0], file), tmp_path / "slices.svg")
+    )
+    assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
+    assert "red: evidence for cat; blue: for face" in words
+    affine = decoding.weights[0].mean.affine
+    middle = decoding.weights[0].mean.shape[2] // 2
+    millimetres = (affine @ [0, 0, middle, 1])[2]
+    assert f"z = {millimetres:.0f} mm" in words
+
+
+def test_left_is_left_and_up_is_forward_on_the_slices(decode_tiny, tmp_path):
+    """The first axis of these images runs from right to left, which the affine says."""
+    decoding = decode_tiny(shape=(12, 10, 1))
+    assert nib.aff2axcodes(decoding.samples.affine) == ("L", "A", "S")
+    data = np.zeros((12, 10, 1), dtype=np.float32)
+    data[1, 8, 0] = 1.0  # on the right, in front
+    weights = replace(decoding.weights[0], mean=nib.Nifti1Image(data, decoding.samples.affine))
+    file = tmp_path / "slices.png"
+    draw_slices(decoding, weights, file)
+    strip = read_png(file)[:, :950]
+    rows, columns = np.nonzero(strip[..., 0] - strip[..., 2] > 0.2)
+    shown = np.argwhere(np.ptp(strip, axis=-1) < 0.1)
+    inside = shown[(strip[tuple(shown.T)].max(axis=-1) > 0.02) & (strip[tuple(shown.T)].max(axis=-1) < 0.85)]
+    assert columns.mean() > np.median(inside[:, 1])
+    assert rows.mean() < np.median(inside[:, 0])
+
+
 def test_the_words_on_the_weights_say_which_class_is_positive(decoding, tmp_path):
     words = " ".join(
         read_words(lambda file: draw_weights(decoding, decoding.weights[0], file), tmp_path / "weights.svg")
@@ -105,8 +151,10 @@ def test_the_words_on_the_weights_say_which_class_is_positive(decoding, tmp_path
 def test_weights_of_which_none_is_left_can_be_drawn(decoding, tmp_path):
     nothing = only_one_voxel(decoding.weights[0], 0.0)
     draw_weights(decoding, nothing, tmp_path / "weights.png")
+    draw_slices(decoding, nothing, tmp_path / "slices.png")
     write_weights_view(decoding, nothing, tmp_path / "weights.html")
     assert max(count_colours(read_png(tmp_path / "weights.png"))) < 5000
+    assert max(count_colours(read_png(tmp_path / "slices.png"))) < 5000
     page = (tmp_path / "weights.html").read_text()
     assert "positive: cat" in page
     assert "favicon" not in page, "the page must not ask the network for anything"
@@ -157,6 +205,7 @@ def test_nothing_is_left_open_and_no_window_is_needed(decode_tiny, tmp_path):
     decoding = decode_tiny()
     draw_confusion(decoding, tmp_path / "confusion.png")
     draw_weights(decoding, decoding.weights[0], tmp_path / "weights.png")
+    draw_slices(decoding, decoding.weights[0], tmp_path / "slices.png")
     assert plt.get_fignums() == []
     assert matplotlib.get_backend().lower() == "agg"
 

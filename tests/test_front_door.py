@@ -2,40 +2,17 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.tracking import MlflowClient
 
-
-def harness(folder, *arguments, check=True, **environment):
-    """Run ``python -m harness`` in a folder and return the finished process."""
-    process = subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    if check:
-        assert process.returncode == 0, process.stdout + process.stderr
-    return process
-
-
-def read_runs(folder):
-    """Return the client of a folder's store and its runs, the newest first."""
-    client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlruns' / 'mlflow.db').as_posix()}")
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client, client.search_runs(experiments)
+from front_door import harness, is_running, read_runs
 
 
 @pytest.fixture(scope="module")
@@ -243,17 +220,6 @@ def test_stopped_run_is_killed_not_running(tmp_path, sent, status):
     assert process.returncode == status, errors
     _, (run,) = read_runs(tmp_path)
     assert run.info.status == "KILLED"
-
-
-def is_running(database):
-    """Look without MLflow, which would make the store that the other process is making."""
-    if not database.is_file():
-        return False
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        try:
-            return ("RUNNING",) in connection.execute("SELECT status FROM runs").fetchall()
-        except sqlite3.OperationalError:  # the tables are being made
-            return False
 
 
 def test_help_answers_without_the_heavy_packages(tmp_path):

@@ -85,9 +85,12 @@ def test_the_commit_of_a_checkout_and_whether_it_was_changed(load_copy, tmp_path
     assert len(commit) == 40
     assert module.git_commit() == commit
     (checkout / "notes.txt").write_text("not tracked")
+    module.git_commit.cache_clear()
     assert module.git_commit() == commit
     with (checkout / "src" / "provenance.py").open("a") as stream:
         stream.write("\n# changed\n")
+    assert module.git_commit() == commit  # of the code that this process has loaded
+    module.git_commit.cache_clear()
     assert module.git_commit() == f"{commit}+changes"
 
 

@@ -613,7 +613,8 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     from harness.artifacts import write_artifacts
     from harness.cache import SampleCache
     from harness.display import ProgressBar, show_decoding, show_finished
-    from harness.tracking import IDENTITY_TAG, SWEEP_TAG, find_finished, join_sweep
+    from harness.stores import IDENTITY_TAG, SWEEP_TAG
+    from harness.tracking import find_finished, join_sweep
 
     cache = SampleCache(enabled=None if request.cache else False)
     store = _open_store(request.tracking, _experiment_name(request.tracking, request.dataset_option))

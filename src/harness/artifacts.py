@@ -9,7 +9,7 @@ from typing import Literal
 import nibabel as nib
 
 from harness.decoding import Decoding
-from harness.figures import draw_confusion, draw_weights, write_weights_view
+from harness.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.provenance import describe_environment
 
 Figures = Literal["full", "light", "off"]
@@ -27,7 +27,7 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figu
         The resolved configuration, as YAML.
     figures : {"full", "light", "off"}
         ``full`` draws a picture and an interactive page per weight image and the confusion matrix; ``light``
-        draws one picture; ``off`` draws nothing. Weight images are always written.
+        draws one picture, quickly; ``off`` draws nothing. Weight images are always written.
 
     Returns
     -------
@@ -67,7 +67,8 @@ def _list_pictures(decoding: Decoding, figures: Figures) -> dict[str, Callable[[
         pictures["confusion.png"] = partial(draw_confusion, decoding)
     shown = {"full": decoding.weights, "light": decoding.weights[:1], "off": []}[figures]
     for weights in shown:
-        pictures[f"weights_{weights.name}.png"] = partial(draw_weights, decoding, weights)
+        draw = draw_weights if figures == "full" else draw_slices
+        pictures[f"weights_{weights.name}.png"] = partial(draw, decoding, weights)
         if figures == "full":
             pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
     return pictures

@@ -1,4 +1,4 @@
-"""The verbs that are not a run: ``python -m harness fetch``, ``inspect``, ``compare``, ``ui``, ``cache``."""
+"""The verbs that are not a run, such as ``python -m harness fetch``, ``inspect``, ``runs`` and ``ui``."""
 
 import argparse
 import os
@@ -7,15 +7,21 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from harness.datasets.recording import Recording
 
 
@@ -65,19 +71,104 @@ def compare(arguments: list[str]) -> int:
     """
     parser = _parser("compare", "Lay the newest runs side by side, the best first.")
     _add_store_arguments(parser)
-    parser.add_argument("--experiment", help="one experiment, such as 'haxby decoding' (default: all)")
-    parser.add_argument("--most", type=int, default=100, metavar="N", help="at most N runs (default: 100)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+    _add_listing_arguments(parser, most=100)
     options = parser.parse_args(arguments)
 
     from harness.comparison import compare_runs
     from harness.display import show_comparison
 
-    comparison = compare_runs(_store_uri(options), options.experiment, options.most)
+    comparison = compare_runs(_store_uri(options), options.experiment, options.most, options.sweep)
     show_comparison(comparison)
-    if options.csv is not None:
-        comparison.runs.to_csv(options.csv, index=False)
-        print(f"table    {options.csv.resolve()}")
+    _write_table(options.csv, comparison.runs)
+    return 0
+
+
+def runs(arguments: list[str]) -> int:
+    """List runs, or sweeps, the newest first.
+
+    Parameters
+    ----------
+    arguments : list of str
+
+    Returns
+    -------
+    status : int
+    """
+    parser = _parser("runs", "List the newest runs, or sweeps, and what became of them.")
+    parser.add_argument(
+        "conditions",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="only runs with this parameter, such as subject=2 estimator=svc,lda (a comma: any of these)",
+    )
+    _add_store_arguments(parser)
+    _add_listing_arguments(parser, most=50)
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
+    kinds.add_argument("--failed", action="store_true", help="only runs that failed, and why")
+    kinds.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
+    options = parser.parse_intermixed_args(arguments)
+
+    from harness.comparison import list_runs
+    from harness.display import show_runs, show_sweeps
+    from harness.selection import Selection, list_sweeps, parse_conditions, parse_statuses, seen_values
+
+    if options.sweeps:
+        if options.conditions or options.sweep:
+            what = options.conditions[0] if options.conditions else f"--sweep {options.sweep}"
+            raise UsageError(
+                f"--sweeps lists whole sweeps, which {what} cannot select; leave one of them out"
+            )
+        sweeps = list_sweeps(_store_uri(options), options.experiment)
+        show_sweeps(sweeps[: options.most], len(sweeps))
+        if options.csv is not None:
+            from harness.comparison import tabulate_sweeps
+
+            _write_table(options.csv, tabulate_sweeps(sweeps))
+        return 0
+    statuses = ("FAILED",) if options.failed else parse_statuses(options.status) if options.status else ()
+    params = parse_conditions(options.conditions)
+    selection = Selection(options.experiment, options.sweep, statuses, params)
+    uri = _store_uri(options)
+    listed = list_runs(uri, selection, options.most)
+    show_runs(listed, reasons=options.failed)
+    if listed.runs.empty:
+        for name, values in seen_values(uri, selection).items():
+            near = get_close_matches(params[name][0], values, n=1)
+            hint = f" Did you mean {name}={near[0]}?" if near else ""
+            print(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}")
+    _write_table(options.csv, listed.runs)
+    return 0
+
+
+def relocate(arguments: list[str]) -> int:
+    """Let a store that was moved find its artifacts again.
+
+    Parameters
+    ----------
+    arguments : list of str
+
+    Returns
+    -------
+    status : int
+    """
+    parser = _parser(
+        "relocate",
+        "Mend a run store that was moved or copied with its folder, so that its files are found again. "
+        "The next run in it does so, too.",
+    )
+    _add_folder_argument(parser)
+    options = parser.parse_args(arguments)
+
+    from harness.stores import relocate_store
+
+    relocation = relocate_store(options.folder)
+    for place, n_runs in relocation.mended.items():
+        print(f"mended   {n_runs} runs: {place} is now {(options.folder.resolve() / 'artifacts').as_uri()}")
+    for place, experiments in relocation.elsewhere.items():
+        print(f"left     {', '.join(experiments)}: the files are in {place}, not beside this store")
+    if not relocation.mended:
+        print(f"nothing had to be mended in {options.folder.resolve()}")
     return 0
 
 
@@ -101,22 +192,34 @@ def ui(arguments: list[str]) -> int:
         metavar="PORT",
         help="port on 127.0.0.1 (default: 5050, or a free one)",
     )
+    parser.add_argument("--sweep", metavar="ID", help="open the view of this sweep (default: the latest)")
+    parser.add_argument("--no-browser", action="store_true", help="print the links and open nothing")
     options = parser.parse_args(arguments)
 
-    from harness.comparison import compare_runs, open_local_store
+    from harness.comparison import open_local_store
+    from harness.selection import find_sweep, list_experiments, list_sweeps
     from harness.stores import UI_PORT
+    from harness.views import experiment_link, prepare_views
 
     uri = open_local_store(options.folder)
-    experiments = compare_runs(uri, most=1).experiment_ids
+    experiments = list_experiments(uri)
+    sweeps = list_sweeps(uri)
+    sweep = find_sweep(options.sweep or "latest", sweeps, uri) if options.sweep or sweeps else None
     port = options.port or (UI_PORT if _is_free(UI_PORT) else _free_port())
     if not _is_free(port):
         raise UsageError(f"--port {port} is in use; choose another, or leave it out to be given a free one")
+    address = f"http://127.0.0.1:{port}"
+    views = {}
+    try:
+        views = prepare_views(uri, address, sweep)
+    except Exception as error:  # undocumented, and the pages are worth opening without
+        print(f"no prepared view ({type(error).__name__}: {error}); the links below work", file=sys.stderr)
+    for title, link in views.items():
+        print(f"{title}: {link}")
     print(f"MLflow on {uri}")
-    for name, identifier in experiments.items():
-        if name != "Default":
-            # The plain address opens on a page for language models; this one opens on the table of runs.
-            link = f"/#/experiments/{identifier}/runs?workflowType=machine_learning"
-            print(f"  {name}: http://127.0.0.1:{port}{link}")
+    plain = {name: experiment_link(address, identifier) for name, identifier in experiments.items()}
+    for name, link in plain.items():
+        print(f"  {name}: {link}")
     print("Ctrl-C ends it.", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -125,7 +228,10 @@ def ui(arguments: list[str]) -> int:
     # A session of its own, so that the server's children end with it, however this process is ended.
     server = subprocess.Popen(command, env=os.environ | quiet, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    first = next(iter([*views.values(), *plain.values()]), address)
     try:
+        if not options.no_browser and _can_browse():
+            threading.Thread(target=_open_browser, args=(address, first, server), daemon=True).start()
         return server.wait()
     finally:
         if hasattr(os, "killpg"):
@@ -133,6 +239,23 @@ def ui(arguments: list[str]) -> int:
                 os.killpg(server.pid, signal.SIGTERM)
         else:
             server.terminate()
+
+
+def _can_browse() -> bool:
+    """Return whether somebody sits in front of a screen, who would see a browser."""
+    screen = sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    return screen and sys.stdout.isatty()
+
+
+def _open_browser(address: str, link: str, server: "subprocess.Popen[bytes]") -> None:
+    """Open a link once the server answers; before, the browser would show an error."""
+    while server.poll() is None:
+        with suppress(OSError), urlopen(f"{address}/health", timeout=5):
+            webbrowser.open(link)
+            return
+        time.sleep(0.3)
 
 
 def cache(arguments: list[str]) -> int:
@@ -273,7 +396,9 @@ def _add_override_arguments(parser: argparse.ArgumentParser, example: str) -> No
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "cache": cache,
     "compare": compare,
+    "runs": runs,
     "ui": ui,
+    "relocate": relocate,
     "inspect": inspect,
     "fetch": fetch,
 }
@@ -292,6 +417,34 @@ def _add_folder_argument(parser: argparse.ArgumentParser) -> None:
 def _add_store_arguments(parser: argparse.ArgumentParser) -> None:
     _add_folder_argument(parser)
     parser.add_argument("--uri", help="tracking URI of a server, instead of a folder")
+
+
+def _add_listing_arguments(parser: argparse.ArgumentParser, most: int) -> None:
+    parser.add_argument("--experiment", help="one experiment, such as 'haxby decoding' (default: all)")
+    parser.add_argument("--sweep", metavar="ID", help="only the runs of this sweep; latest is the newest")
+    parser.add_argument(
+        "--most", type=_run_count, default=most, metavar="N", help=f"at most N (default: {most})"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+
+
+def _run_count(text: str) -> int:
+    from harness.selection import MAX_RUNS
+
+    with suppress(ValueError):
+        if 1 <= int(text) <= MAX_RUNS:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; expected 1 to {MAX_RUNS}")
+
+
+def _write_table(file: Path | None, table: "pd.DataFrame") -> None:
+    if file is None:
+        return
+    try:
+        table.to_csv(file, index=False)
+    except OSError as error:
+        raise UsageError(f"--csv {file} cannot be written: {error}; choose another file") from error
+    print(f"table    {file.resolve()}")
 
 
 def _store_uri(options: argparse.Namespace) -> str:

@@ -1,19 +1,18 @@
-"""Reads runs back from the store and lays them side by side."""
+"""Lays runs side by side: the best first, or the newest first with what became of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
-from mlflow.entities import Run, ViewType
-from mlflow.tracking import MlflowClient
+from mlflow.entities import Run
 
 from harness.errors import TrackingError
-from harness.stores import explain_store_error, local_uri
+from harness.selection import COMPARED_PARAMS, Selection, SweepRecord, select_runs
+from harness.stores import ERROR_TAG, local_uri
 from harness.sweeps import Outcome
 
-# What tells runs apart, in the order in which people ask.
-COMPARED_PARAMS = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine")
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
 
 
@@ -23,14 +22,45 @@ class Comparison:
 
     Attributes
     ----------
-    runs : DataFrame, one row per run, the best first
-        Columns ``name, status``, the parameters in which runs can differ, and mean and SD of the scores.
+    runs : DataFrame, one row per run
+        Columns ``name, status``, the parameters in which runs can differ, mean and SD of the scores, and
+        ``run_id``.
     experiment_ids : mapping of str to str
         Identifiers of the experiments that were read, by name.
+    n_more : int or None
+        How many older runs there are; None if there are some, and the store cannot count them.
+    sweep : str or None
+        Identifier of the sweep whose runs these are.
     """
 
     runs: pd.DataFrame
     experiment_ids: Mapping[str, str]
+    n_more: int | None = 0
+    sweep: str | None = None
+
+    def split_params(self) -> tuple[dict[str, str], list[str]]:
+        """Tell the parameters that are the same in all runs from those that vary.
+
+        Returns
+        -------
+        same : dict of str to str
+            Parameters of one value.
+        varying : list of str
+            Names of the others.
+        """
+        params = [name for name in COMPARED_PARAMS if name in self.runs]
+        same = {name: str(self.runs[name].iloc[0]) for name in params if self.runs[name].nunique() == 1}
+        return same, [name for name in params if name not in same]
+
+    def view_columns(self) -> list[str]:
+        """Return what a table of these runs needs to show: what varies, and the mean scores.
+
+        Returns
+        -------
+        columns : list of str
+        """
+        _, varying = self.split_params()
+        return varying + [column for column in self.runs.columns if column.endswith("_mean")]
 
 
 def open_local_store(folder: Path) -> str:
@@ -58,8 +88,10 @@ def open_local_store(folder: Path) -> str:
     return local_uri(folder)
 
 
-def compare_runs(uri: str, experiment: str | None = None, most: int = 100) -> Comparison:
-    """Read the newest runs of a store.
+def compare_runs(
+    uri: str, experiment: str | None = None, most: int = 100, sweep: str | None = None
+) -> Comparison:
+    """Read the newest runs of a store, or of one sweep, and put the best first.
 
     Parameters
     ----------
@@ -69,6 +101,8 @@ def compare_runs(uri: str, experiment: str | None = None, most: int = 100) -> Co
         Name of the experiment; by default all of them.
     most : int
         How many runs at the most.
+    sweep : str, optional
+        Identifier of a sweep, or ``latest``; by default the runs of all, and of none.
 
     Returns
     -------
@@ -76,24 +110,43 @@ def compare_runs(uri: str, experiment: str | None = None, most: int = 100) -> Co
 
     Raises
     ------
+    UsageError
+        If there is no such sweep.
     TrackingError
         If the store cannot be read, or has no such experiment.
     """
-    client = MlflowClient(tracking_uri=uri)
-    try:
-        found = {item.name: str(item.experiment_id) for item in client.search_experiments()}
-        if experiment is not None:
-            if experiment not in found:
-                raise TrackingError(
-                    f"no experiment {experiment!r} in {uri}; there are: {', '.join(sorted(found)) or 'none'}"
-                )
-            found = {experiment: found[experiment]}
-        runs = client.search_runs(list(found.values()), run_view_type=ViewType.ACTIVE_ONLY, max_results=most)
-    except TrackingError:
-        raise
-    except Exception as error:  # whatever the store's driver raises
-        raise TrackingError(explain_store_error(uri, error)) from error
-    return Comparison(_best_first([_row(run) for run in runs]), found)
+    selected = select_runs(uri, Selection(experiment, sweep), most)
+    table = _best_first([_row(run) for run in selected.runs])
+    return Comparison(table, selected.experiment_ids, selected.n_more, selected.sweep)
+
+
+def list_runs(uri: str, selection: Selection, most: int = 50) -> Comparison:
+    """Read the newest of the runs that are asked for, and what became of them.
+
+    Parameters
+    ----------
+    uri : str
+        Tracking URI.
+    selection : Selection
+    most : int
+        How many runs at the most.
+
+    Returns
+    -------
+    Comparison
+        The newest first; with the columns ``started`` (with zone), ``seconds`` (of a run that still runs:
+        up to now) and ``error`` (the first line of why a run failed), too.
+
+    Raises
+    ------
+    UsageError
+        If there is no such sweep, or a value cannot be asked for.
+    TrackingError
+        If the store cannot be read, or has no such experiment.
+    """
+    selected = select_runs(uri, selection, most)
+    table = pd.DataFrame([_times(run) | _row(run) for run in selected.runs])
+    return Comparison(table, selected.experiment_ids, selected.n_more, selected.sweep)
 
 
 def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
@@ -137,3 +190,38 @@ def _lay_out(
         if f"{score}_mean" in metrics:
             row |= {f"{score}_{part}": metrics.get(f"{score}_{part}") for part in ("mean", "std")}
     return row
+
+
+def _times(run: Run) -> dict[str, object]:
+    now = datetime.now(UTC).timestamp() * 1000
+    # A run that was killed outright has no end, and nobody knows how long it took.
+    end = run.info.end_time or (now if run.info.status == "RUNNING" else None)
+    return {
+        "started": datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
+        "seconds": None if end is None else round((end - run.info.start_time) / 1000, 3),
+        "error": run.data.tags.get(ERROR_TAG, ""),
+    }
+
+
+def tabulate_sweeps(sweeps: Sequence[SweepRecord]) -> pd.DataFrame:
+    """Return sweeps as a table, one row per sweep.
+
+    Parameters
+    ----------
+    sweeps : sequence of SweepRecord
+
+    Returns
+    -------
+    table : DataFrame
+    """
+    return pd.DataFrame(
+        {
+            "sweep": sweep.identifier,
+            "started": sweep.started,
+            "ended": sweep.ended,
+            **sweep.counts,
+            "command": sweep.command,
+            "experiments": ", ".join(sweep.experiments),
+        }
+        for sweep in sweeps
+    )

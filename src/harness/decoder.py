@@ -9,6 +9,7 @@ nilearn 0.14.1, `nilearn.decoding.Decoder`: https://nilearn.github.io/stable/mod
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import ParameterGrid
 from sklearn.svm import LinearSVC, l1_min_c
+from sklearn.utils import check_random_state
 
 from harness.errors import UsageError
 from harness.samples import Preparation
@@ -225,7 +227,11 @@ def fit_decoder(
     problems = classes if len(classes) > 2 else classes[1:]
     Y = np.where(y[:, np.newaxis] == problems, 1, -1)
     Z = zscore(X).astype(np.float64) if preparation.zscore == "own" else X.astype(np.float64)
-    fit = _fit_together if estimator.is_solved_together else _fit_one_by_one
+    fit = _fit_one_by_one
+    if estimator.is_solved_together:
+        fit = _fit_together
+    elif estimator.is_dummy and not estimator.grid:
+        fit = _fit_dummy
     screens = preparation.screening_percentile < 100 and X.shape[1] > MIN_VOXELS_FOR_SCREENING
     if screens or preparation.zscore == "train":
         # Every fold has voxels of its own, in units of its own.
@@ -383,6 +389,30 @@ def _fit_one_by_one(
         [_fit_best(Z[train], y[train], Z[test], y[test], estimator, scorer) for y in Y.T]
         for train, test in folds
     ]
+
+
+def _fit_dummy(
+    Z: np.ndarray, Y: np.ndarray, folds: Folds, estimator: Estimator, scorer: str
+) -> list[list[_Fit]]:
+    """Fit a DummyClassifier to every fold: it looks at the labels alone, and counting them takes no time."""
+    fits: list[list[_Fit]] = []
+    for train, test in folds:
+        fits.append([])
+        for y in Y.T:
+            prior = np.bincount(y[train] > 0, minlength=2) / len(train)
+            if estimator.model.strategy == "stratified":
+                try:
+                    # A clone of the model starts from the same state at every fit.
+                    random = check_random_state(deepcopy(estimator.model.random_state))
+                except ValueError as error:
+                    raise UsageError(f"estimator={estimator.name} cannot be fitted: {error}") from error
+                named = random.multinomial(1, prior, size=len(test))
+            else:
+                named = np.tile(prior, (len(test), 1))
+            decisions = (named[:, 1] - named[:, 0])[np.newaxis]
+            score = float(score_decisions(scorer, y[test], decisions)[0])
+            fits[-1].append(_Fit(score=score, params={}, coef=None, intercept=None, prior=prior))
+    return fits
 
 
 def _fit_best(

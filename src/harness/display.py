@@ -16,10 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from harness.cache import SampleCache
-from harness.comparison import COMPARED_PARAMS, Comparison, compare_outcomes
+from harness.comparison import Comparison, compare_outcomes
 from harness.contrasts import file_word
 from harness.decoding import Decoding
 from harness.errors import HarnessError
+from harness.selection import SweepRecord
 from harness.sweeps import Outcome, Sweep
 
 if TYPE_CHECKING:
@@ -235,8 +236,13 @@ def show_sweep(sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None",
     table.add_column("run")
     table.add_column("status")
     table.add_column("why", overflow="fold")
+    # What all runs of the sweep were asked alike tells none of them from another.
+    alike = (
+        set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
+    )
     for outcome in failed:
-        table.add_row(" ".join(outcome.overrides) or f"job {outcome.job}", outcome.status, outcome.error)
+        asked = " ".join(word for word in outcome.overrides if word not in alike)
+        table.add_row(asked or f"job {outcome.job}", outcome.status, outcome.error)
     errors.print(table)
     for text, times in Counter(outcome.traceback for outcome in failed if outcome.traceback).items():
         errors.print(f"{times} of them with this traceback:\n{text}")
@@ -313,15 +319,15 @@ def show_comparison(comparison: Comparison) -> None:
     """
     console = _console()
     runs = comparison.runs
+    _show_sweep(console, comparison)
     if runs.empty:
         console.print("no runs")
         return
     scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
-    params = [name for name in COMPARED_PARAMS if name in runs]
-    same = [name for name in params if runs[name].nunique() == 1]
+    same, varying = comparison.split_params()
     if same and len(runs) > 1:
-        console.print("  ".join(f"{name}={runs[name].iloc[0]}" for name in same))
-    varying = [name for name in params if name not in same] or ["subject", "estimator", "cv"]
+        console.print("  ".join(f"{name}={value}" for name, value in same.items()))
+    varying = varying or ["subject", "estimator", "cv"]
     unfinished = (runs["status"] != "FINISHED").any()
     table = Table()
     for column in [*varying, *(["status"] if unfinished else [])]:
@@ -330,12 +336,125 @@ def show_comparison(comparison: Comparison) -> None:
         table.add_column(score.replace("_", " "), justify="right", no_wrap=True)
     for _, run in runs.iterrows():
         cells = [str(run[name]) for name in varying] + ([run["status"]] if unfinished else [])
-        for score in scores:
-            mean, sd = run[f"{score}_mean"], run.get(f"{score}_std")
-            cells.append("" if pd.isna(mean) else _mean_sd(pd.Series({"mean": mean, "sd": sd})))
-        table.add_row(*cells)
+        table.add_row(*cells, *(_score_cell(run, score) for score in scores))
     console.print(table)
     console.print("mean ± SD over folds. selected: chosen on the fold that is scored; test: not.")
+    _show_more(console, comparison)
+
+
+def show_runs(comparison: Comparison, reasons: bool) -> None:
+    """Print runs, the newest first; what is the same in all of them is said once, above the table.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        With times, see `harness.comparison.list_runs`.
+    reasons : bool
+        Whether to print why runs failed.
+    """
+    console = _console()
+    runs = comparison.runs
+    _show_sweep(console, comparison)
+    if runs.empty:
+        console.print("no such runs")
+        return
+    same, varying = comparison.split_params()
+    if runs["status"].nunique() == 1:
+        same = {"status": runs["status"].iloc[0]} | same
+    if same:
+        console.print("  ".join(f"{name}={value}" for name, value in same.items() if value), soft_wrap=True)
+    shown = [*([] if "status" in same else ["status"]), *varying]
+    table = Table()
+    table.add_column("started", no_wrap=True)
+    for column in shown:
+        table.add_column(column, overflow="fold")
+    table.add_column("test accuracy", justify="right", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    for _, run in runs.iterrows():
+        table.add_row(
+            _when(run["started"]),
+            *(str(run[name]) for name in shown),
+            _score_cell(run, "test_accuracy"),
+            _how_long(run["seconds"]) + (" so far" if run["status"] == "RUNNING" else ""),
+            run["run_id"][:8],
+        )
+    console.print(table)
+    if reasons:
+        for _, run in runs.iterrows():
+            asked = " ".join(f"{name}={run[name]}" for name in varying)
+            reason = run["error"] or "no reason was stored: its process was ended from outside"
+            console.print(f"{run['run_id'][:8]} {asked}".rstrip() + f"\n  {reason}", soft_wrap=True)
+    _show_more(console, comparison)
+
+
+def show_sweeps(sweeps: Sequence[SweepRecord], n_sweeps: int) -> None:
+    """Print sweeps, the newest first.
+
+    Parameters
+    ----------
+    sweeps : sequence of SweepRecord
+    n_sweeps : int
+        How many there are, with those that are not shown.
+    """
+    console = _console()
+    if not sweeps:
+        console.print("no sweeps yet; start one with python -m harness -m estimator=svc,logistic")
+        return
+    table = Table()
+    table.add_column("sweep", no_wrap=True)
+    table.add_column("started", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("runs")
+    table.add_column("command", overflow="fold")
+    for sweep in sweeps:
+        seconds = None
+        if sweep.started is not None and sweep.ended is not None:
+            seconds = (sweep.ended - sweep.started).total_seconds()
+        counts = [f"{n} {name}" for name, n in sweep.counts.items() if name != "total" and n]
+        table.add_row(
+            sweep.identifier,
+            "-" if sweep.started is None else _when(sweep.started),
+            _how_long(seconds),
+            ", ".join(counts) if sweep.ended is not None else "not ended: it runs, or was killed",
+            sweep.command,
+        )
+    console.print(table)
+    if n_sweeps > len(sweeps):
+        console.print(
+            f"These are the newest {len(sweeps)}; there are {n_sweeps - len(sweeps)} more: --most N"
+        )
+    console.print("its runs: python -m harness runs --sweep ID; side by side: compare --sweep ID")
+
+
+def _show_sweep(console: Console, comparison: Comparison) -> None:
+    if comparison.sweep is not None:
+        console.print(f"sweep {comparison.sweep}")
+
+
+def _show_more(console: Console, comparison: Comparison) -> None:
+    if comparison.n_more == 0:
+        return
+    several = "older runs" if comparison.n_more is None else f"{comparison.n_more} more, older"
+    console.print(f"These are the newest {len(comparison.runs)}; there are {several}: --most N")
+
+
+def _score_cell(run: pd.Series, score: str) -> str:
+    mean, sd = run.get(f"{score}_mean"), run.get(f"{score}_std")
+    return "" if mean is None or pd.isna(mean) else _mean_sd(pd.Series({"mean": mean, "sd": sd}))
+
+
+def _when(moment: datetime) -> str:
+    return moment.isoformat(sep=" ", timespec="minutes")[:16]
+
+
+def _how_long(seconds: float | None) -> str:
+    if seconds is None or pd.isna(seconds):
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def show_cache(cache: SampleCache) -> None:

@@ -50,17 +50,24 @@ def package_versions() -> dict[str, str]:
     -------
     versions : dict of str to str
     """
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # harness itself, when it is run from a checkout that is not installed
-    return versions
+    # harness itself has none when it is run from a checkout that is not installed
+    found = {name: version for name in PACKAGES if (version := _installed_version(name))}
+    return {"python": platform.python_version()} | found
 
 
+@cache
+def _installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
 def git_commit() -> str | None:
     """Return the commit of this package: of the checkout it runs from, or that it was built from.
+
+    Asked once per process: a checkout that changes later is not the code that runs.
 
     Returns
     -------
@@ -92,13 +99,7 @@ def describe_environment() -> str:
     environment : str
         Comments name Python and the platform.
     """
-    found = set()
-    for distribution in metadata.distributions():
-        # What a broken installation leaves behind has no metadata, or no name in it.
-        with suppress(FileNotFoundError):
-            if distribution.metadata["Name"]:
-                found.add((distribution.metadata["Name"], distribution.version))
-    lines = [f"{name}=={version}" for name, version in sorted(found, key=lambda item: item[0].lower())]
+    lines = [f"{name}=={version}" for name, version in _list_packages(tuple(sys.path))]
     head = [f"# Python {sys.version.split()[0]}", f"# {platform.platform()}"]
     return "\n".join([*head, *lines]) + "\n"
 
@@ -125,3 +126,16 @@ def digest_code() -> str:
     for name in COMPUTING_PACKAGES:
         summed.update(f"{name} {versions.get(name)}\n".encode())
     return summed.hexdigest()
+
+
+@cache
+def _list_packages(path: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return name and version of what is installed on a search path, which means hundreds of files."""
+    found = set()
+    for distribution in metadata.distributions(path=list(path)):
+        # What a broken installation leaves behind has no metadata, or no name in it.
+        with suppress(FileNotFoundError):
+            read = distribution.metadata  # the file is read anew at every use
+            if read["Name"]:
+                found.add((read["Name"], read["Version"]))
+    return sorted(found, key=lambda item: item[0].lower())

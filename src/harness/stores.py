@@ -6,12 +6,13 @@ import re
 import sqlite3
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import urlopen
+from urllib.request import url2pathname, urlopen
 
 from filelock import FileLock, Timeout
 from mlflow.entities import LifecycleStage
@@ -30,7 +31,11 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 LOCK_SECONDS = 120
 SECONDS_TO_LOCK = 2.0  # between making a lock's file and holding the lock, at most
-ERROR_TAG = "harness.error"
+# Tags by which runs are found again. A run's sweeps are all that asked for it, oldest first, separated by
+# spaces; an experiment has a tag for every sweep, with a point and the sweep's name behind it.
+SWEEP_TAG = "harness.sweep"
+IDENTITY_TAG = "harness.identity"
+ERROR_TAG = "harness.error"  # the first line of why a run failed
 SERVER_SECONDS = 10
 
 # Every column in which MLflow stores an absolute path.
@@ -163,38 +168,147 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
         raise TrackingError(explain_store_error(where, error)) from error
 
 
-def mend_moved_store(folder: Path) -> None:
-    """Let a store that was moved with its folder find its artifacts again.
+@dataclass(frozen=True)
+class Relocation:
+    """What was done to let a store find its artifacts.
+
+    Attributes
+    ----------
+    mended : mapping of str to int
+        Places, as they were stored, and how many runs now have their artifacts beside the store instead.
+    elsewhere : mapping of str to tuple of str
+        Places that were left as they are, because the artifacts are not here, and their experiments.
+    """
+
+    mended: Mapping[str, int]
+    elsewhere: Mapping[str, tuple[str, ...]]
+
+
+def mend_moved_store(folder: Path) -> Relocation:
+    """Let a store that was moved with its folder find its artifacts again, and say so on standard error.
 
     MLflow stores where artifacts are as absolute paths; after a move the pages would show none, and new runs
-    would go to the old place (https://github.com/mlflow/mlflow/issues/3144).
+    would go to the old place (https://github.com/mlflow/mlflow/issues/3144). What was not moved with the
+    store is left where it is.
+
+    Parameters
+    ----------
+    folder : Path
+        Usually ``mlruns``. The caller holds the store's lock.
+
+    Returns
+    -------
+    Relocation
+    """
+    database = folder / "mlflow.db"
+    mended: dict[str, int] = {}
+    elsewhere: dict[str, tuple[str, ...]] = {}
+    if not database.is_file():
+        return Relocation(mended, elsewhere)
+    artifacts = folder.resolve() / "artifacts"
+    here = artifacts.as_uri()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not {"experiments", "runs"} <= tables:
+            return Relocation(mended, elsewhere)
+        places: dict[str, list[str]] = {}
+        for place, name in connection.execute(
+            "SELECT artifact_location, name FROM experiments WHERE experiment_id != 0 ORDER BY experiment_id"
+        ):
+            places.setdefault(str(place), []).append(str(name))
+        for there, experiments in places.items():
+            if there == here:
+                continue
+            # A place may be asked for that is no folder, such as a server's or a bucket; it does not move.
+            if not there.startswith("file:") or not _came_along(connection, there, artifacts):
+                elsewhere[there] = tuple(experiments)
+                continue
+            mended[there] = 0
+            for table, column in PATH_COLUMNS:
+                if table in tables:
+                    changed = connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                        f" WHERE substr({column}, 1, ?) = ? AND substr({column}, ?, 1) IN ('', '/')",
+                        (here, len(there) + 1, len(there), there, len(there) + 1),
+                    )
+                    mended[there] += changed.rowcount if table == "runs" else 0
+            print(f"this run store was moved here from {there}: mended", file=sys.stderr)
+    return Relocation(mended, elsewhere)
+
+
+def _came_along(connection: sqlite3.Connection, there: str, artifacts: Path) -> bool:
+    """Return whether the artifacts of a place are beside the store now, or there are none to be anywhere."""
+    runs = {
+        run
+        for (run,) in connection.execute(
+            "SELECT run_uuid FROM runs JOIN experiments USING (experiment_id) WHERE artifact_location = ?",
+            (there,),
+        )
+    }
+    if not runs:
+        return not Path(url2pathname(urlsplit(there).path)).exists()
+    return artifacts.is_dir() and not runs.isdisjoint(entry.name for entry in artifacts.iterdir())
+
+
+def relocate_store(folder: Path) -> Relocation:
+    """Mend a store that was moved, on demand.
 
     Parameters
     ----------
     folder : Path
         Usually ``mlruns``.
+
+    Returns
+    -------
+    Relocation
+
+    Raises
+    ------
+    UsageError
+        If the folder is no run store.
+    TrackingError
+        If the store is damaged, locked, or cannot be written.
     """
-    database, here = folder / "mlflow.db", (folder.resolve() / "artifacts").as_uri()
+    database = folder / "mlflow.db"
     if not database.is_file():
-        return
-    with closing(sqlite3.connect(database)) as connection, connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if "experiments" not in tables:
-            return
-        places = connection.execute(
-            "SELECT DISTINCT artifact_location FROM experiments WHERE experiment_id != 0"
-        ).fetchall()
-        for (there,) in places:
-            if there == here or not str(there).startswith("file:"):
-                continue
-            for table, column in PATH_COLUMNS:
-                if table in tables:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
-                        f" WHERE substr({column}, 1, ?) = ?",
-                        (here, len(there) + 1, len(there), there),
-                    )
-            print(f"this run store was moved here from {there}: mended", file=sys.stderr)
+        inner = folder / "mlruns"
+        hint = f"; did you mean --folder {inner}?" if (inner / "mlflow.db").is_file() else ""
+        raise UsageError(
+            f"--folder {folder}: {folder.resolve()} has no mlflow.db, so it is no run store; "
+            f"expected the folder that a run store lies in now, such as mlruns{hint}"
+        )
+    try:
+        with FileLock(folder / "store.lock", timeout=LOCK_SECONDS):
+            with closing(sqlite3.connect(database)) as connection:
+                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if verdict != "ok":
+                raise TrackingError(_damaged(database, verdict))
+            if not {"experiments", "runs"} <= tables:
+                raise TrackingError(
+                    f"{database.resolve()} has no tables of MLflow, so it is no run store; "
+                    "expected the mlflow.db that runs were written to"
+                )
+            return mend_moved_store(folder)
+    except Timeout as error:
+        raise TrackingError(
+            f"the run store {folder.resolve()} has been locked by another process for {LOCK_SECONDS} s; "
+            "wait for it, or end it"
+        ) from error
+    except sqlite3.OperationalError as error:
+        raise TrackingError(
+            f"{database.resolve()} cannot be written: {error}; check that this folder can be written, and "
+            "that no other program holds the database"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(_damaged(database, str(error))) from error
+
+
+def _damaged(database: Path, why: str) -> str:
+    return (
+        f"{database.resolve()} is damaged: {' '.join(why.split())}. Nothing was changed; copy it again from "
+        "where it came from, or recover what is left with: sqlite3 mlflow.db .recover"
+    )
 
 
 def _end_abandoned_runs(client: MlflowClient, running: Path) -> None:

@@ -375,13 +375,12 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         print(f"a process died; launching {len(left)} of the runs again", file=sys.stderr)
 
 
-def interrupt(number: int) -> None:
+def interrupt(number: signal.Signals) -> None:
     """Have the main thread take a signal, also where it sleeps.
 
     Parameters
     ----------
-    number : int
-        Of the signal.
+    number : signal.Signals
     """
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(int(threading.main_thread().ident or 0), number)

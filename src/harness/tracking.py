@@ -20,16 +20,19 @@ from mlflow.exceptions import MlflowException
 from harness.decoding import Decoding
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
-from harness.stores import ERROR_TAG, Store, end_killed_run, explain_store_error, ui_address
+from harness.stores import (
+    ERROR_TAG,
+    IDENTITY_TAG,
+    SWEEP_TAG,
+    Store,
+    end_killed_run,
+    explain_store_error,
+    ui_address,
+)
 from harness.sweeps import Sweep
 from harness.volumes import list_files
 
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
-
-
-# Tags by which runs are found again.
-SWEEP_TAG = "harness.sweep"  # the sweeps that asked for the run, oldest first, separated by spaces
-IDENTITY_TAG = "harness.identity"
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,10 @@ class ExactLinearSVC(_TrainedWithC):
         Relative norm of the gradient at the solution, the largest of any decoder.
     """
 
-    _solve = staticmethod(solve_squared_hinge)
+    @staticmethod
+    def _solve(X: ArrayLike, Y: Array, train_sets: Sequence[ArrayLike], Cs: Array, **how: Any) -> Solutions:
+        # One or two label vectors do not make up for an inversion.
+        return solve_squared_hinge(X, Y, train_sets, Cs, inverts=Y.shape[1] > 2, **how)
 
 
 class ExactLogisticRegression(_TrainedWithC, _Logistic):

@@ -129,8 +129,7 @@ def minimise(
         d = step(g, f_g)
         f_d = space.decide(d)
         length, size = space.measure(d, f_d), space.measure(v, f)
-        terms = float(np.abs(s) @ space.row_lengths)
-        converged = length <= tol * size or norm <= ROUNDING * terms
+        converged = length <= tol * size or norm <= ROUNDING * float(np.abs(s) @ space.row_lengths)
         if converged or n_iter == max_iter:
             break
 

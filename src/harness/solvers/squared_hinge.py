@@ -65,16 +65,18 @@ class ActiveSets:
     With R the samples that are not active and P = G^-1, a system G_AA x_A = q_A also has the solution x = P q
     - P_:R (P_RR)^-1 (P q)_R. The smaller one of G_AA and P_RR is factorised: never more than half of the
     samples, at most an eighth of the operations of a full factorisation. P is computed once and serves all
-    label vectors of the training set.
+    label vectors of the training set; for a single one, it costs more than it saves.
 
     Parameters
     ----------
     space : SampleSpace
     C : float
+    inverts : bool
+        Whether to compute P, which pays for several label vectors; the results differ by rounding.
     """
 
-    def __init__(self, space: SampleSpace, C: float) -> None:
-        self.K, self.ridge = space.K, 1 / (2 * C)
+    def __init__(self, space: SampleSpace, C: float, inverts: bool = True) -> None:
+        self.K, self.ridge, self.inverts = space.K, 1 / (2 * C), inverts
         self.G = space.K.copy()
         self.G.flat[:: len(self.G) + 1] += self.ridge
 
@@ -104,7 +106,7 @@ class ActiveSets:
         if len(active) == 0:
             return np.zeros_like
 
-        if len(active) <= len(rest):
+        if len(active) <= len(rest) or not self.inverts:
             L = factorise_cholesky(self.G[active].take(active, axis=1))
 
             def solve_active(q: Array) -> Array:
@@ -182,9 +184,13 @@ class SquaredHingePaths:
         In any order.
     tol : float
     max_iter : int
+    inverts : bool
+        See `ActiveSets`.
     """
 
-    def __init__(self, space: SampleSpace | VoxelSpace, Cs: Array, tol: float, max_iter: int) -> None:
+    def __init__(
+        self, space: SampleSpace | VoxelSpace, Cs: Array, tol: float, max_iter: int, inverts: bool = True
+    ) -> None:
         self.space, self.tol, self.max_iter = space, tol, max_iter
         self.order = np.argsort(Cs, kind="stable")
         self.losses = [SquaredHinge(C) for C in Cs]
@@ -193,7 +199,7 @@ class SquaredHingePaths:
             self.voxels = ActiveVoxels(space)
             self.factorisers = [self.voxels.factorise for _ in Cs]
         else:
-            self.factorisers = [ActiveSets(space, C).factorise for C in Cs]
+            self.factorisers = [ActiveSets(space, C, inverts).factorise for C in Cs]
 
     def solve(self, y: Array) -> list[Minimum]:
         """Return one minimum per C. y has shape (n_samples,).
@@ -222,6 +228,7 @@ def solve_squared_hinge(
     space: Literal["auto", "samples", "voxels"] = "auto",
     tol: float = TOL,
     max_iter: int = MAX_ITER,
+    inverts: bool = True,
 ) -> Solutions:
     """Train support vector machines on several training sets, for several C and label vectors.
 
@@ -245,6 +252,9 @@ def solve_squared_hinge(
         Relative error of the coefficients at which to stop.
     max_iter : int
         Newton steps after which to give up, with a ConvergenceWarning.
+    inverts : bool
+        In sample space, whether label vectors share an inversion per training set and C. It pays for three or
+        more of them; the results differ by rounding.
 
     Returns
     -------
@@ -252,7 +262,9 @@ def solve_squared_hinge(
     """
     X, Cs = np.asarray(X, dtype=np.float64), check_strengths(Cs, "C")
     if choose_space(space, X.shape[1], train_sets) == "samples":
-        return solve_squared_hinge_gram(compute_gram(X), Y, train_sets, Cs, tol=tol, max_iter=max_iter)
+        return solve_squared_hinge_gram(
+            compute_gram(X), Y, train_sets, Cs, tol=tol, max_iter=max_iter, inverts=inverts
+        )
 
     def make_paths(space: SampleSpace | VoxelSpace) -> SquaredHingePaths:
         return SquaredHingePaths(space, Cs, tol, max_iter)
@@ -268,19 +280,21 @@ def solve_squared_hinge_gram(
     *,
     tol: float = TOL,
     max_iter: int = MAX_ITER,
+    inverts: bool = True,
 ) -> Solutions:
     """Train the support vector machines of `solve_squared_hinge` from the Gram matrix alone.
 
     w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = 2 C y_i max(0, 1 - y_i f_i)
 
     Each training set costs one inversion per C, n^3 operations, shared by all label vectors; each Newton step
-    factorises at most n / 2 samples (`ActiveSets`). Memory: see `solve_in_batches`.
+    factorises at most n / 2 samples (`ActiveSets`), or, without inversions, those that are active. Memory:
+    see `solve_in_batches`.
 
     Parameters
     ----------
     K : ndarray of shape (n_samples, n_samples)
         X X^T (`compute_gram`).
-    Y, train_sets, Cs, tol, max_iter
+    Y, train_sets, Cs, tol, max_iter, inverts
         As in `solve_squared_hinge`.
 
     Returns
@@ -290,6 +304,6 @@ def solve_squared_hinge_gram(
     Cs = check_strengths(Cs, "C")
 
     def make_paths(space: SampleSpace | VoxelSpace) -> SquaredHingePaths:
-        return SquaredHingePaths(space, Cs, tol, max_iter)
+        return SquaredHingePaths(space, Cs, tol, max_iter, inverts)
 
     return solve_in_sample_space(make_paths, len(Cs), K, Y, train_sets)

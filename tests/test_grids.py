@@ -1,0 +1,355 @@
+"""Grids through the front door: passed over, resumed, killed, stopped, starved; nothing finished is lost."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from front_door import harness, is_running, read_runs
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
+QUICK = ["cv=logo", "scoring.inner_folds=2", "figures=off"]
+
+
+@pytest.fixture
+def asked(tiny_subject):
+    """A data set that is decoded in an instant."""
+    return ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK]
+
+
+def start(folder, *arguments):
+    """Start a multirun, in a process group of its own, and return it at once."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "-m", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def results(folder):
+    """Return what every finished run found, by its identity; no two of them may differ."""
+    _, runs = read_runs(folder)
+    found = {}
+    for run in runs:
+        if run.info.status == "FINISHED":
+            numbers = {
+                key: value for key, value in run.data.metrics.items() if not key.startswith("seconds/")
+            }
+            assert found.setdefault(run.data.tags["harness.identity"], numbers) == numbers
+    return found
+
+
+def statuses(folder):
+    return Counter(run.info.status for run in read_runs(folder)[1])
+
+
+def ledger(folder):
+    """Return the files of the newest sweep."""
+    sweeps = sorted((folder / "mlruns" / "sweeps").glob("*/jobs"))
+    return sweeps[-1] if sweeps else folder / "none"
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory, tiny_subject):
+    """A grid of three, the same again, and again with one more."""
+    folder = tmp_path_factory.mktemp("a grid")
+    data = tiny_subject()
+    asked = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", *QUICK]
+    processes = [
+        harness(folder, "-m", *asked, f"estimator={names}")
+        for names in ("dummy,svc,ridge", "dummy,svc,ridge", "svc,lda")
+    ]
+    return folder, data, asked, processes
+
+
+@pytest.mark.slow
+def test_results_are_shown_the_best_first_with_mean_and_sd(grid):
+    folder, _, _, (first, _, _) = grid
+    _, runs = read_runs(folder)
+    shown = [
+        line.split() for line in first.stdout.splitlines() if line.startswith(("│ dummy", "│ svc", "│ ridge"))
+    ]
+    assert len(shown) == 3
+    means = [float(cells[3]) for cells in shown]
+    assert means == sorted(means, reverse=True)
+    for cells in shown:
+        run = next(run for run in runs if run.data.params["estimator"] == cells[1])
+        assert cells[3:6] == [
+            f"{run.data.metrics['test_accuracy_mean']:.3f}",
+            "±",
+            f"{run.data.metrics['test_accuracy_std']:.3f}",
+        ]
+    assert "3 done, 0 failed, 0 skipped, 0 remaining" in first.stderr
+
+
+@pytest.mark.slow
+def test_what_has_finished_is_passed_over_and_said(grid):
+    folder, _, _, (_, again, more) = grid
+    assert "0 done, 0 failed, 3 skipped, 0 remaining" in again.stderr
+    assert "3 skipped" in again.stdout
+    assert "1 done, 0 failed, 1 skipped, 0 remaining" in more.stderr
+    assert statuses(folder) == {"FINISHED": 4}
+    assert len(results(folder)) == 4
+
+
+@pytest.mark.slow
+def test_a_run_belongs_to_every_sweep_that_asked_for_it(grid):
+    folder, _, _, _ = grid
+    client, runs = read_runs(folder)
+    sweeps = {run.data.params["estimator"]: run.data.tags["harness.sweep"].split() for run in runs}
+    assert {name: len(ids) for name, ids in sweeps.items()} == {"dummy": 2, "svc": 3, "ridge": 2, "lda": 1}
+    assert sweeps["svc"] == sorted(sweeps["svc"])
+    tags = client.get_experiment(runs[0].info.experiment_id).tags
+    notes = [json.loads(tags[f"harness.sweep.{sweep}"]) for sweep in sweeps["svc"]]
+    assert [(note["total"], note["finished"], note["skipped"]) for note in notes] == [
+        (3, 3, 0),
+        (3, 0, 3),
+        (2, 1, 1),
+    ]
+    assert all(note["ended"] >= note["started"] for note in notes)
+    assert notes[0]["command"].startswith("python -m harness -m dataset=haxby")
+
+
+@pytest.mark.slow
+def test_where_the_data_lie_does_not_count_but_what_they_hold_does(grid, tmp_path, tiny_subject):
+    folder, data, asked, _ = grid
+    moved = tmp_path / "moved"
+    data.rename(moved)
+    try:
+        there = [word.replace(str(data), str(moved)) for word in asked]
+        process = harness(folder, "-m", *there, "estimator=svc", "figures=light")
+        assert "1 skipped" in process.stderr
+        other = [word.replace(str(data), str(tiny_subject(seed=8))) for word in asked]
+        process = harness(folder, "-m", *other, "estimator=svc")
+        assert "1 done" in process.stderr
+    finally:
+        moved.rename(data)
+
+
+@pytest.mark.slow
+def test_resume_can_be_switched_off_and_asked_for(tmp_path, asked):
+    harness(tmp_path, *asked, "estimator=dummy")
+    harness(tmp_path, *asked, "estimator=dummy")
+    assert statuses(tmp_path) == {"FINISHED": 2}, "one run is always computed"
+    process = harness(tmp_path, *asked, "estimator=dummy", "resume=true")
+    assert "has finished before" in process.stdout
+    assert statuses(tmp_path) == {"FINISHED": 2}
+    harness(tmp_path, "-m", *asked, "estimator=dummy", "resume=false")
+    assert statuses(tmp_path) == {"FINISHED": 3}
+    assert len(results(tmp_path)) == 1
+
+
+@pytest.mark.slow
+def test_the_same_run_twice_in_a_grid_is_computed_once(tmp_path, asked):
+    process = harness(tmp_path, "-m", *asked, "estimator=dummy,dummy")
+    assert "1 done, 0 failed, 1 skipped" in process.stderr
+    assert statuses(tmp_path) == {"FINISHED": 1}
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_the_only_one_that_the_printed_command_computes(tmp_path, asked):
+    process = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
+    assert process.returncode == 2, "svc has no strategy: a request that makes no sense"
+    assert "these again, and only these:\npython -m harness -m dataset=haxby" in process.stderr
+    assert "unknown key 'estimator.strategy'" in process.stderr
+    again = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
+    assert "0 done, 1 failed, 1 skipped" in again.stderr
+
+
+@pytest.mark.slow
+def test_an_exception_that_nobody_foresaw_costs_its_run_alone(tmp_path, asked):
+    own = tmp_path / "own" / "estimator"
+    own.mkdir(parents=True)
+    (tmp_path / "breaks.py").write_text(
+        "from sklearn.svm import LinearSVC\n\n\nclass Breaks(LinearSVC):\n"
+        "    def fit(self, X, y):\n        raise ZeroDivisionError('in the middle')\n"
+    )
+    (own / "breaks.yaml").write_text("# One that breaks.\n_target_: breaks.Breaks\ngrid: {C: [1]}\n")
+    allowed = {"HARNESS_TARGETS": "breaks", "PYTHONPATH": str(tmp_path)}
+    process = harness(tmp_path, "-m", "-cd", "own", *asked, "estimator=breaks,dummy", check=False, **allowed)
+    assert process.returncode == 1
+    assert "ZeroDivisionError: in the middle" in process.stderr
+    client, runs = read_runs(tmp_path)
+    assert statuses(tmp_path) == {"FINISHED": 1, "FAILED": 1}
+    failed = next(run for run in runs if run.info.status == "FAILED")
+    path = client.download_artifacts(failed.info.run_id, "error.txt", str(tmp_path))
+    assert "Traceback" in Path(path).read_text()
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_on_no_store_lose_no_run(tmp_path, asked):
+    processes = [
+        start(tmp_path, *asked, f"estimator={name}", "contrast=face_vs_cat,cat_vs_house")
+        for name in ("dummy", "svc", "ridge", "lda")
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    client, runs = read_runs(tmp_path)
+    assert statuses(tmp_path) == {"FINISHED": 8}
+    assert {client.get_experiment(run.info.experiment_id).name for run in runs} == {"haxby decoding"}
+
+
+@pytest.mark.slow
+@POSIX
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_stopped_sweep_ends_in_seconds_and_goes_on_later(tmp_path, asked, sent, status, launcher):
+    grid = [
+        *asked,
+        "estimator=svc_liblinear,dummy,logistic_liblinear",
+        "contrast.conditions=[face,cat],[cat,house]",
+    ]
+    grid += [f"hydra/launcher={launcher}"]
+    process = start(tmp_path, *grid)
+    wait_for(lambda: len(list(ledger(tmp_path).glob("*.finished"))) >= 1)
+    wait_for(lambda: is_running(tmp_path / "mlruns" / "mlflow.db") or process.poll() is not None)
+    os.killpg(process.pid, sent)
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 15
+    assert process.returncode == status, errors
+    assert "RUNNING" not in statuses(tmp_path)
+    finished = results(tmp_path)
+    assert "remaining" in errors
+    harness(tmp_path, "-m", *grid)
+    assert len(results(tmp_path)) == 6
+    assert finished.items() <= results(tmp_path).items()
+
+
+FAULTS = ["estimator=svc,ridge,lda,dummy", "cv=logo,stratified5", "signal=tutorial,per_run"]
+FAULTS += ["contrast.conditions=[face,cat],[cat,house],[face,house]"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_subject):
+    """48 runs that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK, *FAULTS]
+    harness(folder, "-m", *asked)
+    found = results(folder)
+    assert len(found) == 48
+    return asked, found
+
+
+@pytest.mark.slow
+@POSIX
+def test_a_parent_killed_at_ten_moments_loses_nothing(tmp_path, undisturbed):
+    asked, expected = undisturbed
+    moments = random.Random(5)
+    for trial in range(10):
+        process = start(tmp_path, *asked, *(["hydra/launcher=joblib"] if trial % 2 else []))
+        if trial % 3:  # else in the middle of starting
+            wait_for_new_job(tmp_path, process)
+        time.sleep(moments.uniform(0, 1.5))
+        process.kill()
+        process.communicate()
+        with suppress(ProcessLookupError):  # workers in the middle of a job among them
+            os.killpg(process.pid, signal.SIGKILL)
+    harness(tmp_path, "-m", *asked)
+    assert results(tmp_path) == expected
+    assert set(statuses(tmp_path)) <= {"FINISHED", "KILLED"}
+
+
+def wait_for_new_job(folder, process):
+    taken = len(list(folder.glob("mlruns/sweeps/*/jobs/*.taken")))
+    wait_for(
+        lambda: len(list(folder.glob("mlruns/sweeps/*/jobs/*.taken"))) > taken or process.poll() is not None
+    )
+
+
+@pytest.mark.slow
+@POSIX
+def test_workers_killed_at_ten_moments_cost_nothing(tmp_path, undisturbed):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    asked, expected = undisturbed
+    moments = random.Random(6)
+    process = start(tmp_path, *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    said = []
+    reader = threading.Thread(target=lambda: said.append(process.communicate()))
+    reader.start()
+    killed = 0
+    while killed < 10 and process.poll() is None:
+        time.sleep(moments.uniform(0.2, 2.5))
+        workers = find_workers(process.pid)
+        if workers and list(ledger(tmp_path).glob("*.taken")):
+            os.kill(moments.choice(workers), signal.SIGKILL)
+            killed += 1
+    reader.join(timeout=240)
+    assert killed >= 5
+    assert process.returncode in (0, 1)
+    assert "RUNNING" not in statuses(tmp_path)
+    assert results(tmp_path).items() <= expected.items()
+    harness(tmp_path, "-m", *asked)
+    assert results(tmp_path) == expected
+
+
+def find_workers(parent):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    return [int(line.split()[0]) for line in listed if "popen_loky_posix" in line]
+
+
+@pytest.mark.slow
+def test_a_store_that_is_locked_for_ten_seconds_is_waited_for(tmp_path, undisturbed):
+    asked, expected = undisturbed
+    process = start(tmp_path, *asked)
+    wait_for(lambda: len(list(ledger(tmp_path).glob("*.finished"))) >= 3)
+    with closing(
+        sqlite3.connect(tmp_path / "mlruns" / "mlflow.db", timeout=30, isolation_level=None)
+    ) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        time.sleep(10)
+        held.execute("COMMIT")
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode in (0, 1), errors
+    assert "RUNNING" not in statuses(tmp_path)
+    harness(tmp_path, "-m", *asked)
+    assert results(tmp_path) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, as root")
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path, undisturbed):
+    asked, expected = undisturbed
+    small = tmp_path / "mlruns"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1700k", "tmpfs", str(small)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    try:
+        process = harness(tmp_path, "-m", *asked, check=False)
+        assert process.returncode == 1
+        assert "disk is full" in process.stderr or "No space left" in process.stderr
+        assert "Traceback" not in process.stderr
+        before = results(tmp_path)
+        assert 0 < len(before) < len(expected)
+        assert before.items() <= expected.items()
+        subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
+        harness(tmp_path, "-m", *asked)
+        assert results(tmp_path) == expected
+        assert "RUNNING" not in statuses(tmp_path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
