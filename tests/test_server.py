@@ -27,9 +27,13 @@ def server():
         yield server
 
 
-def write_runs(uri, folder, worker, together):
-    """Decode once, and log that as often as asked, as a run through the front door does."""
-    decoding = decode_request(compose_request(["estimator=dummy", "cv=kfold5", "scoring.inner_folds=3"]))
+@pytest.fixture(scope="module")
+def decoding():
+    return decode_request(compose_request(["estimator=dummy", "cv=kfold5", "scoring.inner_folds=3"]))
+
+
+def write_runs(uri, folder, worker, decoding, together):
+    """Log the same decoding as often as asked, as runs through the front door do."""
     artifacts = folder / f"artifacts-{worker}"
     artifacts.mkdir()
     (artifacts / "folds.csv").write_text(decoding.folds.to_csv(index=False))
@@ -42,13 +46,13 @@ def write_runs(uri, folder, worker, together):
             run.finish(decoding, artifacts, {"data": float(worker), "decoding": float(number)})
 
 
-def test_eight_processes_that_start_together_lose_nothing(server, tmp_path):
+def test_eight_processes_that_start_together_lose_nothing(server, decoding, tmp_path):
     # The database was made when the server started; nobody has made the experiment.
     assert MlflowClient(server.uri).get_experiment_by_name("together") is None
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(PROCESSES)
     workers = [
-        context.Process(target=write_runs, args=(server.uri, tmp_path, worker, together))
+        context.Process(target=write_runs, args=(server.uri, tmp_path, worker, decoding, together))
         for worker in range(PROCESSES)
     ]
     for worker in workers:
@@ -64,7 +68,6 @@ def test_eight_processes_that_start_together_lose_nothing(server, tmp_path):
     assert {run.info.status for run in runs} == {"FINISHED"}
     written = {(int(run.data.params["worker"]), int(run.data.params["number"])) for run in runs}
     assert written == {(worker, number) for worker in range(PROCESSES) for number in range(RUNS)}
-    decoding = decode_request(compose_request(["estimator=dummy", "cv=kfold5", "scoring.inner_folds=3"]))
     logged = fold_metrics(decoding)
     for run in runs:
         worker, number = int(run.data.params["worker"]), int(run.data.params["number"])
