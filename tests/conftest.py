@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from harness.app import compose_request
 from harness.contrasts import make_contrast
 from harness.samples import Preparation, Samples, load_samples
+from harness.stores import local_uri, open_store
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
 
@@ -121,6 +124,20 @@ def compose():
     """Return a function from overrides to the request that they make."""
 
     return lambda *overrides: compose_request(list(overrides))
+
+
+@pytest.fixture(scope="session")
+def make_store(tmp_path_factory):
+    """Return a function that opens a new run store: a copy, because to make one takes 68 migrations."""
+    template = tmp_path_factory.mktemp("store template")
+    MlflowClient(tracking_uri=local_uri(template)).search_experiments()
+
+    def make(folder, experiment="tests"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template / "mlflow.db", folder)
+        return open_store(None, folder, experiment)
+
+    return make
 
 
 # Studies in other layouts -----------------------------------------------------------------------------------

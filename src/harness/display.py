@@ -18,12 +18,12 @@ from rich.table import Table
 from harness.cache import SampleCache
 from harness.comparison import Comparison, compare_outcomes
 from harness.contrasts import file_word
-from harness.decoding import Decoding
 from harness.errors import HarnessError
 from harness.selection import SweepRecord
 from harness.sweeps import Outcome, Sweep
 
 if TYPE_CHECKING:
+    from harness.decoding import Decoding
     from harness.stores import Store
     from harness.tracking import FinishedRun, TrackedRun
 
@@ -136,7 +136,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def show_decoding(decoding: Decoding, name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
+def show_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
     """Print the scores of a run, where its files are, and how to compare it.
 
     Parameters
@@ -271,7 +271,7 @@ def _console() -> Console:
     return console
 
 
-def _fold_table(decoding: Decoding, name: str, summary: pd.DataFrame) -> Table:
+def _fold_table(decoding: "Decoding", name: str, summary: pd.DataFrame) -> Table:
     folds = decoding.folds
     shown = ["fold", "runs_held_out", "n_test", *decoding.score_columns]
     # One-vs-rest scores of every class make a table that no terminal holds; folds.csv has them.
@@ -445,7 +445,9 @@ def _score_cell(run: pd.Series, score: str) -> str:
 
 
 def _when(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="minutes")[:16]
+    """Write a moment so that tables fit a terminal: the year is said where it is another."""
+    text = moment.isoformat(sep=" ", timespec="minutes")[:16]
+    return text[5:] if moment.year == datetime.now().year else text
 
 
 def _how_long(seconds: float | None) -> str:

@@ -302,8 +302,8 @@ def new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
     with quiet():
         yield figure
         # Strong compression takes as long as drawing, and saves a tenth of the size.
-        options = {"compress_level": 1} if file.suffix == ".png" else None
-        figure.savefig(file, dpi=DPI, facecolor="white", pil_kwargs=options)
+        quickly: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if file.suffix == ".png" else {}
+        figure.savefig(file, dpi=DPI, facecolor="white", **quickly)
 
 
 @contextmanager

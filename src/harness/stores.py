@@ -200,6 +200,13 @@ def mend_moved_store(folder: Path) -> Relocation:
     -------
     Relocation
     """
+    relocation = _mend(folder)
+    for there in relocation.mended:
+        print(f"this run store was moved here from {there}: mended", file=sys.stderr)
+    return relocation
+
+
+def _mend(folder: Path) -> Relocation:
     database = folder / "mlflow.db"
     mended: dict[str, int] = {}
     elsewhere: dict[str, tuple[str, ...]] = {}
@@ -232,7 +239,6 @@ def mend_moved_store(folder: Path) -> Relocation:
                         (here, len(there) + 1, len(there), there, len(there) + 1),
                     )
                     mended[there] += changed.rowcount if table == "runs" else 0
-            print(f"this run store was moved here from {there}: mended", file=sys.stderr)
     return Relocation(mended, elsewhere)
 
 
@@ -289,7 +295,7 @@ def relocate_store(folder: Path) -> Relocation:
                     f"{database.resolve()} has no tables of MLflow, so it is no run store; "
                     "expected the mlflow.db that runs were written to"
                 )
-            return mend_moved_store(folder)
+            return _mend(folder)
     except Timeout as error:
         raise TrackingError(
             f"the run store {folder.resolve()} has been locked by another process for {LOCK_SECONDS} s; "

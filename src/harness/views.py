@@ -13,7 +13,7 @@ from harness.selection import Selection, SweepRecord, list_experiments, select_r
 # nowhere: it was read from the pages of MLflow 3.17, so whoever calls this must be able to do without.
 VIEW_TAG = "mlflow.sharedViewState."
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # what the pages call these columns
-PIXELS = {RUN_NAME: 240, CREATED: 130}
+PIXELS = {RUN_NAME: 240, CREATED: 145}
 
 
 def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str, str]:
