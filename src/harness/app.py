@@ -5,7 +5,6 @@ computes is imported inside the job.
 """
 
 import inspect
-import logging
 import os
 import re
 import shlex
@@ -17,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from itertools import pairwise, product
@@ -64,7 +63,7 @@ NOT_LOGGED = ("tracking", "figures", "cache", "resume")
 # Our options for launchers bear the names of the plugins' own, which validate them; Hydra warns of that.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 # Without an accounting database submitit warns at every look at the queue, and finds its jobs all the same.
-logging.getLogger("submitit").setLevel(logging.ERROR)
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "ERROR")
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
@@ -182,6 +181,20 @@ def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
     return failed
 
 
+def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:
+    """Return links to the sweep's runs in the pages of a server; ``harness ui`` does it for a local store."""
+    from harness.selection import find_sweep, list_sweeps
+    from harness.stores import ui_address
+    from harness.views import prepare_views
+
+    links = []
+    for uri in dict.fromkeys(store.uri for store in stores if store.folder is None):
+        with suppress(Exception):  # a view is a convenience, and of a kind that MLflow does not document
+            record = find_sweep(sweep.id, list_sweeps(uri), uri)
+            links += prepare_views(uri, ui_address(uri), record).values()
+    return links
+
+
 def _say_again(arguments: Sequence[str], failed: Sequence[Outcome], store: "Store | None") -> str:
     """Return the command that runs what failed again, and only that; or several, a line each."""
     if not failed:
@@ -287,7 +300,7 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
         first = stores[0] if stores else None
         again = _say_again(arguments, failed, first) if stopped is None else ""
         if outcomes:
-            show_sweep(sweep, outcomes, first, again)
+            show_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
@@ -716,11 +729,13 @@ def _open_store(tracking: Mapping[str, Any], experiment: str) -> "Store | None":
 
 @cache
 def _open_store_once(uri: str | None, folder: Path, experiment: str) -> "Store":
-    from harness.stores import check_server, open_store
+    from harness.stores import SERVER_SECONDS, WORKER_SERVER_SECONDS, check_server, open_store
 
     if uri is not None:
         check_server(uri)
-    return open_store(uri, folder, experiment)
+    # A person wants to know at once that a server is not there; a worker in the night can wait for it.
+    patience = SERVER_SECONDS if os.getpid() == _front_door else WORKER_SERVER_SECONDS
+    return open_store(uri, folder, experiment, patience)
 
 
 @contextmanager

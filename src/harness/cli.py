@@ -448,9 +448,15 @@ def _write_table(file: Path | None, table: "pd.DataFrame") -> None:
 
 
 def _store_uri(options: argparse.Namespace) -> str:
+    if options.uri:
+        from harness.stores import check_server, reach_server
+
+        check_server(options.uri)
+        reach_server(options.uri)
+        return str(options.uri)
     from harness.comparison import open_local_store
 
-    return str(options.uri) if options.uri else open_local_store(options.folder)
+    return open_local_store(options.folder)
 
 
 def _is_free(port: int) -> bool:

@@ -198,7 +198,9 @@ def show_finished(name: str, run: "FinishedRun", store: "Store") -> None:
     _show_store(console, store)
 
 
-def show_sweep(sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None", again: str) -> None:
+def show_sweep(
+    sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None", views: Sequence[str], again: str
+) -> None:
     """Print what a sweep came to: the results, the best first, what there is to know of them, what failed.
 
     Parameters
@@ -207,6 +209,8 @@ def show_sweep(sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None",
     outcomes : sequence of Outcome
     store : Store or None
         Where its runs are, if they are tracked.
+    views : sequence of str
+        Links to its runs in the pages of a server.
     again : str
         The command that runs again what failed, and only that; empty if there is none.
     """
@@ -226,6 +230,8 @@ def show_sweep(sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None",
     console.print(f"sweep    {sweep.id}")
     if store is not None:
         _show_store(console, store)
+    for link in views:
+        console.print(f"view     {link}", soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
     if not failed:
         return

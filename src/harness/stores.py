@@ -36,7 +36,8 @@ SECONDS_TO_LOCK = 2.0  # between making a lock's file and holding the lock, at m
 SWEEP_TAG = "harness.sweep"
 IDENTITY_TAG = "harness.identity"
 ERROR_TAG = "harness.error"  # the first line of why a run failed
-SERVER_SECONDS = 10
+# For how long a server that does not answer is asked again: by a person's command, by a worker of a sweep.
+SERVER_SECONDS, WORKER_SERVER_SECONDS = 10.0, 240.0
 
 # Every column in which MLflow stores an absolute path.
 PATH_COLUMNS = (
@@ -115,7 +116,7 @@ def ui_address(uri: str) -> str:
     return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
 
 
-def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
+def open_store(uri: str | None, folder: Path, experiment: str, patience: float = SERVER_SECONDS) -> Store:
     """Open a run store, making it and the experiment where they are missing.
 
     Parameters
@@ -126,6 +127,8 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
         Where the local store lives, and what a server need not know.
     experiment : str
         Name of the experiment.
+    patience : float
+        For how many seconds to wait for a server that does not answer.
 
     Returns
     -------
@@ -151,7 +154,7 @@ def open_store(uri: str | None, folder: Path, experiment: str) -> Store:
                 _end_abandoned_runs(client, running)
             return Store(client, local_uri(folder), experiment_id, folder.resolve(), running)
         assert uri is not None
-        _reach_server(uri)
+        reach_server(uri, patience)
         client = MlflowClient(tracking_uri=uri)
         # Runs of one server must not be looked for on another.
         running = folder.resolve() / "running" / re.sub(r"\W+", "_", uri)
@@ -373,15 +376,31 @@ def check_server(uri: str) -> None:
         )
 
 
-def _reach_server(uri: str) -> None:
-    """Ask a server whether it is there; MLflow itself would go on asking for minutes."""
-    try:
-        with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_SECONDS):
-            return
-    except HTTPError:
-        return  # it answers; what it thinks of the question is MLflow's to find out
-    except OSError as error:
-        raise TrackingError(explain_store_error(uri, error)) from error
+def reach_server(uri: str, patience: float = SERVER_SECONDS) -> None:
+    """Ask a server whether it is there; MLflow itself would go on asking for minutes.
+
+    Parameters
+    ----------
+    uri : str
+    patience : float
+        For how many seconds to ask again.
+
+    Raises
+    ------
+    TrackingError
+        If it does not answer.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with urlopen(f"{uri.rstrip('/')}/health", timeout=SERVER_SECONDS):
+                return
+        except HTTPError:
+            return  # it answers; what it thinks of the question is MLflow's to find out
+        except OSError as error:
+            if time.monotonic() > end:
+                raise TrackingError(explain_store_error(uri, error)) from error
+            time.sleep(0.5)
 
 
 def explain_store_error(where: str, error: BaseException) -> str:

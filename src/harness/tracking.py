@@ -115,7 +115,7 @@ class TrackedRun:
         """
         client = self.store.client
         client.log_artifacts(self.run_id, str(artifacts))
-        client.log_inputs(self.run_id, [_dataset_input(decoding)])
+        self._log_input(_dataset_input(decoding))
         facts = {
             "n_samples": len(decoding.samples.y),
             "n_voxels": decoding.samples.n_voxels,
@@ -143,6 +143,20 @@ class TrackedRun:
             # Whatever else is lost, a run that failed must not go on looking as if it ran.
             client.set_terminated(self.run_id, status)
             self._release()
+
+    def _log_input(self, dataset: DatasetInput) -> None:
+        """Say which data the run read.
+
+        Of two processes that are the first to name a data set, MLflow's database refuses one
+        (UniqueViolation of dataset_pk); asked again, it finds the data set there.
+        """
+        for last in (False, False, True):
+            try:
+                self.store.client.log_inputs(self.run_id, [dataset])
+                return
+            except MlflowException as error:
+                if last or "dataset" not in str(error):
+                    raise
 
     def _release(self) -> None:
         self._alive.release()
