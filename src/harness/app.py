@@ -187,7 +187,7 @@ def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:
     from harness.stores import ui_address
     from harness.views import prepare_views
 
-    links = []
+    links: list[str] = []
     for uri in dict.fromkeys(store.uri for store in stores if store.folder is None):
         with suppress(Exception):  # a view is a convenience, and of a kind that MLflow does not document
             record = find_sweep(sweep.id, list_sweeps(uri), uri)
@@ -729,12 +729,12 @@ def _open_store(tracking: Mapping[str, Any], experiment: str) -> "Store | None":
 
 @cache
 def _open_store_once(uri: str | None, folder: Path, experiment: str) -> "Store":
-    from harness.stores import SERVER_SECONDS, WORKER_SERVER_SECONDS, check_server, open_store
+    from harness.stores import PATIENCE_OF_WORKERS, check_server, open_store
 
     if uri is not None:
         check_server(uri)
     # A person wants to know at once that a server is not there; a worker in the night can wait for it.
-    patience = SERVER_SECONDS if os.getpid() == _front_door else WORKER_SERVER_SECONDS
+    patience = 0.0 if os.getpid() == _front_door else PATIENCE_OF_WORKERS
     return open_store(uri, folder, experiment, patience)
 
 

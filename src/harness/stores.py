@@ -36,8 +36,8 @@ SECONDS_TO_LOCK = 2.0  # between making a lock's file and holding the lock, at m
 SWEEP_TAG = "harness.sweep"
 IDENTITY_TAG = "harness.identity"
 ERROR_TAG = "harness.error"  # the first line of why a run failed
-# For how long a server that does not answer is asked again: by a person's command, by a worker of a sweep.
-SERVER_SECONDS, WORKER_SERVER_SECONDS = 10.0, 240.0
+SERVER_SECONDS = 10.0  # to answer in
+PATIENCE_OF_WORKERS = 240.0  # for which a worker of a sweep waits for a server to come back
 
 # Every column in which MLflow stores an absolute path.
 PATH_COLUMNS = (
@@ -116,7 +116,7 @@ def ui_address(uri: str) -> str:
     return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
 
 
-def open_store(uri: str | None, folder: Path, experiment: str, patience: float = SERVER_SECONDS) -> Store:
+def open_store(uri: str | None, folder: Path, experiment: str, patience: float = 0.0) -> Store:
     """Open a run store, making it and the experiment where they are missing.
 
     Parameters
@@ -128,7 +128,7 @@ def open_store(uri: str | None, folder: Path, experiment: str, patience: float =
     experiment : str
         Name of the experiment.
     patience : float
-        For how many seconds to wait for a server that does not answer.
+        For how many seconds to wait for a server that cannot be reached.
 
     Returns
     -------
@@ -376,7 +376,7 @@ def check_server(uri: str) -> None:
         )
 
 
-def reach_server(uri: str, patience: float = SERVER_SECONDS) -> None:
+def reach_server(uri: str, patience: float = 0.0) -> None:
     """Ask a server whether it is there; MLflow itself would go on asking for minutes.
 
     Parameters
