@@ -381,10 +381,8 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
 def _main(config: DictConfig) -> None:
     """Do one job, in whichever process the launcher chose."""
-    # Launchers send this function by value: it must find the module's own state, not carry a copy of it.
-    from harness import app
-
-    app._do_job(config)
+    # Launchers send this function by value, but what it calls by name, so that workers have the module's state.
+    _do_job(config)
 
 
 def _do_job(config: DictConfig) -> None:

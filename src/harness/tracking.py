@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -17,7 +18,6 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from harness.decoding import Decoding
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
 from harness.stores import (
@@ -31,6 +31,9 @@ from harness.stores import (
 )
 from harness.sweeps import Sweep
 from harness.volumes import list_files
+
+if TYPE_CHECKING:
+    from harness.decoding import Decoding
 
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 
@@ -102,7 +105,7 @@ class TrackedRun:
         experiment = f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}"
         return f"{experiment}/runs/{self.run_id}?workflowType=machine_learning"
 
-    def finish(self, decoding: Decoding, artifacts: Path, seconds: Mapping[str, float]) -> None:
+    def finish(self, decoding: "Decoding", artifacts: Path, seconds: Mapping[str, float]) -> None:
         """Log everything that a decoding found, and only then call the run finished.
 
         Parameters
@@ -315,7 +318,7 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def fold_metrics(decoding: Decoding) -> list[Metric]:
+def fold_metrics(decoding: "Decoding") -> list[Metric]:
     """Return one metric per fold and score, with the fold as its step, from 1.
 
     Parameters
@@ -340,7 +343,7 @@ def fold_metrics(decoding: Decoding) -> list[Metric]:
     return metrics
 
 
-def summary_metrics(decoding: Decoding, seconds: Mapping[str, float]) -> list[Metric]:
+def summary_metrics(decoding: "Decoding", seconds: Mapping[str, float]) -> list[Metric]:
     """Return mean and standard deviation over folds, train accuracy, and seconds per stage.
 
     Parameters
@@ -359,7 +362,7 @@ def summary_metrics(decoding: Decoding, seconds: Mapping[str, float]) -> list[Me
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
 
-def result_tags(decoding: Decoding) -> dict[str, str]:
+def result_tags(decoding: "Decoding") -> dict[str, str]:
     """Return what is known of a run only after its data were read.
 
     Parameters
@@ -380,7 +383,7 @@ def result_tags(decoding: Decoding) -> dict[str, str]:
     return tags
 
 
-def describe_decoding(decoding: Decoding) -> str:
+def describe_decoding(decoding: "Decoding") -> str:
     """Return the text that heads the run's page in the MLflow UI.
 
     Parameters
@@ -413,7 +416,7 @@ def describe_decoding(decoding: Decoding) -> str:
     return "\n".join(lines)
 
 
-def _dataset_input(decoding: Decoding) -> DatasetInput:
+def _dataset_input(decoding: "Decoding") -> DatasetInput:
     recording, samples = decoding.recording, decoding.samples
     profile = {
         "volumes": len(recording.labels),
