@@ -381,7 +381,7 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
 def _main(config: DictConfig) -> None:
     """Do one job, in whichever process the launcher chose."""
-    # Launchers send this function by value, but what it calls by name, so that workers have the module's state.
+    # Launchers send this function by value, what it calls by name: so workers have the module's own state.
     _do_job(config)
 
 
