@@ -300,21 +300,27 @@ def test_workers_killed_at_ten_moments_cost_nothing(tmp_path, undisturbed):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     asked, expected = undisturbed
     moments = random.Random(6)
-    process = start(tmp_path, *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     killed = 0
-    while killed < 10 and process.poll() is None:
-        time.sleep(moments.uniform(0.2, 2.5))
-        workers = find_workers(process.pid)
-        if workers and list(ledger(tmp_path).glob("*.taken")):
-            os.kill(moments.choice(workers), signal.SIGKILL)
-            killed += 1
-    errors = end(tmp_path, process)
-    assert killed >= 5
-    assert process.returncode in (0, 1), errors
-    assert "RUNNING" not in statuses(tmp_path)
-    assert results(tmp_path).items() <= expected.items()
-    harness(tmp_path, "-m", *asked)
-    assert results(tmp_path) == expected
+    for trial in range(8):
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        process = start(folder, *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+        while killed < 10 and process.poll() is None:
+            time.sleep(moments.uniform(0.2, 2.0))
+            workers = find_workers(process.pid)
+            if workers and list(ledger(folder).glob("*.taken")):
+                os.kill(moments.choice(workers), signal.SIGKILL)
+                killed += 1
+        errors = end(folder, process)
+        assert process.returncode in (0, 1), errors
+        assert "Traceback" not in errors
+        assert "RUNNING" not in statuses(folder)
+        assert results(folder).items() <= expected.items()
+        harness(folder, "-m", *asked)
+        assert results(folder) == expected
+        if killed == 10:
+            return
+    pytest.fail(f"only {killed} workers could be killed")
 
 
 def find_workers(parent):

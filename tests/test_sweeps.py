@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -183,6 +184,29 @@ class TestLaunching:
         with pytest.raises(OSError, match="the cluster is gone"):
             launch_jobs(sweep, 4, launch)
         assert sweep.count() == {"finished": 1}
+
+    def test_workers_that_die_before_they_take_a_job_are_launched_again(self, sweep):
+        launches = []
+
+        def launch():
+            launches.append(None)
+            if len(launches) < 3:
+                raise BrokenProcessPool("a worker was terminated")
+            do(sweep, 0)
+
+        launch_jobs(sweep, 1, launch)
+        assert sweep.count() == {"finished": 1}
+
+    def test_workers_that_always_die_before_they_take_a_job_are_given_up(self, sweep):
+        launches = []
+
+        def launch():
+            launches.append(None)
+            raise BrokenProcessPool("a worker was terminated")
+
+        with pytest.raises(BrokenProcessPool):
+            launch_jobs(sweep, 1, launch)
+        assert len(launches) == 3
 
     def test_jobs_of_other_processes_are_waited_for(self, sweep):
         def work():

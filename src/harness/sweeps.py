@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -29,6 +30,7 @@ POLL_SECONDS = 0.2
 LOOKS_AT_LOSS, SECONDS_BETWEEN_LOOKS = 3, 5.0
 # For how long jobs that other processes still work on are waited for, once the sweep is stopped.
 STOP_SECONDS = 8.0
+FRUITLESS_LAUNCHES = 3  # in a row, after which a pool whose workers die is given up
 
 Status = Literal["finished", "skipped", "failed", "killed"]
 
@@ -351,6 +353,7 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         What `launch` raises, if it does not get any job to begin.
     """
     retried: set[int] = set()
+    fruitless = 0
     while True:
         taken, broken = sweep.taken(), None
         try:
@@ -364,6 +367,9 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         left = sweep.unfinished(total)
         fresh = [job for job in left if job not in sweep.taken()]
         stuck = bool(fresh) and sweep.taken() == taken
+        fruitless = fruitless + 1 if stuck else 0
+        if stuck and isinstance(broken, BrokenProcessPool) and fruitless < FRUITLESS_LAUNCHES:
+            continue  # a worker that was killed before it took a job
         # Of a sweep whose length is not known, nobody can say whether a broken launcher left jobs undone.
         if broken is not None and (stuck or (total is None and not left and not retried)):
             raise broken
