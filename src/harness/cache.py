@@ -338,8 +338,9 @@ class SampleCache:
 
     def _write_digest_record(self, files: list[list[Any]], digest: str) -> None:
         record = self._digest_record(files)
-        record.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.folder / "unfinished" / uuid.uuid4().hex
+        for folder in (record.parent, unfinished.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             _write_json(unfinished, {"files": files, "digest": digest})
             unfinished.replace(record)
