@@ -35,8 +35,8 @@ def read_clocks() -> tuple[float, float]:
 
 def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     """Write runs into a new store, and return the seconds of each, on the wall and of the processor."""
-    from harness.app import compose_request, decode_request
     from harness.artifacts import write_artifacts
+    from harness.requests import compose_request, decode_request
     from harness.stores import open_store
     from harness.tracking import track_run
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from harness.app import compose_request
 from harness.contrasts import make_contrast
+from harness.requests import compose_request
 from harness.samples import Preparation, Samples, load_samples
 from harness.stores import local_uri, open_store
 

@@ -11,12 +11,12 @@ from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
-from harness.app import compose_request, compose_requests, decode_request
 from harness.arguments import say_to_hydra, sort_arguments
 from harness.artifacts import Figures
 from harness.decoding import ENGINES
 from harness.errors import UsageError
 from harness.evaluation import SCORERS
+from harness.requests import compose_request, compose_requests, decode_request
 from harness.signals import ZScore
 from harness.stores import check_server
 from harness.targets import ALLOWED_TARGETS

@@ -10,10 +10,10 @@ import pytest
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
-from harness.app import decode_request
 from harness.contrasts import make_contrast
 from harness.datasets.bids import Bids, intersect_brains
 from harness.errors import DataError, UsageError
+from harness.requests import decode_request
 from harness.samples import Roi, find_mask, load_samples
 from harness.signals import Signal
 

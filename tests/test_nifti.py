@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
-from harness.app import decode_request
 from harness.contrasts import make_contrast
 from harness.datasets.events import label_volumes, read_events
 from harness.datasets.nifti import Nifti
 from harness.datasets.paths import find_files, in_natural_order
 from harness.datasets.tables import read_confounds, read_table
 from harness.errors import DataError, UsageError
+from harness.requests import decode_request
 from harness.samples import Roi, load_samples
 from harness.signals import Signal
 

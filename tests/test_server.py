@@ -9,7 +9,7 @@ import time
 import pytest
 from mlflow.tracking import MlflowClient
 
-from harness.app import compose_request, decode_request
+from harness.requests import compose_request, decode_request
 from harness.stores import open_store
 from harness.tracking import fold_metrics, track_run
 from services import start_process, start_server, wait_for

@@ -1,10 +1,9 @@
-"""The only room that knows Hydra: it composes a run, builds the objects, decodes, tracks and reports.
+"""The front door of runs: Hydra launches one or many, each is decoded, tracked, shown and accounted for.
 
 Start-up imports Hydra and the schema alone, so that ``--help`` and completion answer at once; everything that
 computes is imported inside the job.
 """
 
-import inspect
 import os
 import re
 import shlex
@@ -17,68 +16,37 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import hydra
 from hydra import compose, initialize_config_module
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from harness.arguments import FLAGS_WITH_VALUE, say_to_hydra, sort_arguments
 from harness.errors import HarnessError, UsageError, describe_error
-from harness.schema import RunSchema
+from harness.requests import Request, build_request, decode_request, expand_grid, explain_error
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
 from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs
-from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
 
 if TYPE_CHECKING:
     from harness.cache import SampleCache
-    from harness.contrasts import Contrast
-    from harness.datasets.recording import Dataset
-    from harness.decoder import Estimator
-    from harness.decoding import Decoding
-    from harness.evaluation import Progress, Scheme, Scoring
-    from harness.samples import Roi
-    from harness.signals import Signal
     from harness.stores import Store
     from harness.tracking import TrackedRun
-
-# Keys that say nothing about a result, and so are none of its parameters.
-NOT_LOGGED = ("tracking", "figures", "cache", "resume")
 
 # Our options for launchers bear the names of the plugins' own, which validate them; Hydra warns of that.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
 # Without an accounting database submitit warns at every look at the queue, and finds its jobs all the same.
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "ERROR")
-
-ConfigStore.instance().store(name="schema", node=RunSchema)
-OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
-
-
-class _OwnFolders(SearchPathPlugin):
-    """Lets studies and options be named that lie in ``experiments`` and ``conf`` of the current folder."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for name in ("experiments", "conf"):
-            if Path(name).is_dir():
-                search_path.append(provider="harness", path=f"file://{Path(name).absolute()}")
-
-
-Plugins.instance().register(_OwnFolders)
 
 # Flags of Hydra that show something and run nothing.
 SHOWING_FLAGS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
@@ -124,7 +92,7 @@ def run(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if with_traceback:
             raise
-        print(f"error: {_explain(error)}", file=sys.stderr)
+        print(f"error: {explain_error(error)}", file=sys.stderr)
         return UsageError.exit_status
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -236,7 +204,7 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
             return None
         params = config.hydra.sweeper.get("params") or {}
         listed = str(config.hydra.sweeper._target_).endswith((".GridSweeper", ".BasicSweeper"))
-        jobs = _expand([*(f"{key}={value}" for key, value in params.items()), *overrides])
+        jobs = expand_grid([*(f"{key}={value}" for key, value in params.items()), *overrides])
         plain = OmegaConf.to_container(config.tracking, resolve=True, enum_to_str=True)
         assert isinstance(plain, dict)
         tracking = {str(key): value for key, value in plain.items()}
@@ -257,20 +225,6 @@ def _take_flags(words: Sequence[str]) -> list[str]:
             break
         flags.append(word)
     return flags
-
-
-def _expand(words: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of every job: each combination of values once. The last word on a key counts."""
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    values = {
-        override.get_key_element(): [
-            f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()
-        ]
-        if override.is_sweep_override()
-        else [word]
-        for word, override in zip(words, parser.parse_overrides(list(words)), strict=True)
-    }
-    return [list(job) for job in product(*values.values())]
 
 
 def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
@@ -308,74 +262,6 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
         return 130
     statuses = {outcome.exit_status for outcome in failed} | ({1} if unclosed else set())
     return statuses.pop() if len(statuses) == 1 else min(len(statuses), 1)
-
-
-def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Request":
-    """Compose and check the request that a run with these overrides would be, and run nothing.
-
-    Parameters
-    ----------
-    overrides : list of str
-        ``GROUP=OPTION`` and ``KEY=VALUE``, as a run takes them.
-    config_dir : Path, optional
-        Folder of the user's own options.
-
-    Returns
-    -------
-    Request
-
-    Raises
-    ------
-    UsageError
-        If they make no sense, in the words of a run, or ask for several values of one key.
-    """
-    requests = compose_requests(overrides, config_dir)
-    if len(requests) > 1:
-        raise UsageError(
-            f"{' '.join(overrides)!r} asks for {len(requests)} at once; give one value of each key"
-        )
-    return requests[0]
-
-
-def compose_requests(overrides: list[str], config_dir: Path | None = None) -> list["Request"]:
-    """Compose the requests that a multirun with these overrides would be: one per combination of values.
-
-    Parameters
-    ----------
-    overrides : list of str
-        As `compose_request` takes them, and several values of a key: ``subject=1,2``, ``subject=range(1,7)``.
-    config_dir : Path, optional
-        Folder of the user's own options.
-
-    Returns
-    -------
-    requests : list of Request
-
-    Raises
-    ------
-    UsageError
-        If they make no sense, in the words of a run.
-    """
-    if config_dir is not None and not config_dir.is_dir():
-        raise UsageError(
-            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
-        )
-    own = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
-    try:
-        words = [say_to_hydra(word) for word in overrides]
-        with initialize_config_module("harness.conf", version_base="1.3"):
-            configs = [
-                (compose("config", [*one, *own], return_hydra_config=True), one) for one in _expand(words)
-            ]
-        requests = []
-        for config, one in configs:
-            choices = config.hydra.runtime.choices
-            with open_dict(config):
-                del config["hydra"]
-            requests.append(build_request(config, choices, one))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(_explain(error)) from error
-    return requests
 
 
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
@@ -447,153 +333,6 @@ def _ending_with(sweep: Sweep) -> Iterator[None]:
         yield
     finally:
         done.set()
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one composed configuration asks for, as plain objects.
-
-    Attributes
-    ----------
-    subject : int
-    dataset_option : str
-        What the user types after ``dataset=``.
-    dataset, contrast, roi, signal, estimator, scheme, scoring, engine
-        What `harness.decoding.decode` takes.
-    figures : {"auto", "full", "light", "off"}
-    cache : bool
-        Whether masked volumes are kept from one run to the next.
-    resume : bool or None
-        Whether to pass over what has finished before; None leaves it to the kind of run.
-    tracking : mapping of str to object
-        See `harness.schema.TrackingSchema`.
-    name : str
-        Name of the run, such as ``sub-2 face_vs_cat vt svc logo``.
-    words : mapping of str to str
-        What was chosen of every group, as the user would type it.
-    params : mapping of str to str
-        The same and the resolved configuration, flat.
-    asked : mapping
-        The resolved configuration, plain.
-    config : str
-        The same, as YAML.
-    overrides : tuple of str
-        What the user typed.
-    """
-
-    subject: int
-    dataset_option: str
-    dataset: "Dataset"
-    contrast: "Contrast"
-    roi: "Roi"
-    signal: "Signal"
-    estimator: "Estimator"
-    scheme: "Scheme"
-    scoring: "Scoring"
-    engine: str
-    figures: Any
-    cache: bool
-    resume: bool | None
-    tracking: Mapping[str, Any]
-    name: str
-    words: Mapping[str, str]
-    params: Mapping[str, str]
-    asked: Mapping[str, Any]
-    config: str
-    overrides: tuple[str, ...]
-
-
-def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Request:
-    """Check a composed configuration and build the objects that it names.
-
-    Parameters
-    ----------
-    config : DictConfig
-        See `harness.schema.RunSchema`.
-    choices : mapping of str to str
-        The option that was chosen of every group.
-    overrides : sequence of str
-        What the user typed; an option of which a value was changed is not called by its bare name.
-
-    Returns
-    -------
-    Request
-
-    Raises
-    ------
-    UsageError
-        If a key or a value is not in the vocabulary, or a ``_target_`` may not be built.
-    """
-    from harness.contrasts import make_contrast
-    from harness.decoder import Estimator
-    from harness.evaluation import Scheme, Scoring
-    from harness.samples import Roi
-    from harness.signals import Signal
-
-    asked = _check_config(config)
-    words = {group: _name_option(group, choices[group], overrides) for group in _groups()}
-    unchanged = words["contrast"] == choices["contrast"]
-    contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
-    roi = Roi(**asked["roi"])
-    grid = check_grid(asked["estimator"])
-    model = _instantiate("estimator", asked["estimator"], apart=("grid",))
-    words |= {"contrast": contrast.name, "roi": roi.name}
-    words |= {"subject": str(asked["subject"]), "engine": asked["engine"]}
-    return Request(
-        subject=asked["subject"],
-        dataset_option=choices["dataset"],
-        dataset=_instantiate("dataset", asked["dataset"]),
-        contrast=contrast,
-        roi=roi,
-        signal=Signal(**asked["signal"]),
-        estimator=Estimator(words["estimator"], model, grid),
-        scheme=Scheme(words["cv"], _instantiate("cv", asked["cv"])),
-        scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
-        engine=asked["engine"],
-        figures=asked["figures"],
-        cache=asked["cache"],
-        resume=asked["resume"],
-        tracking=asked["tracking"],
-        name=_run_name(words),
-        words=words,
-        params=words
-        | {"seed": str(asked["seed"])}
-        | _flatten({key: value for key, value in asked.items() if key not in NOT_LOGGED}),
-        asked=asked,
-        config=OmegaConf.to_yaml(config, resolve=True),
-        overrides=tuple(word.removeprefix("++") for word in overrides),
-    )
-
-
-def decode_request(
-    request: Request, progress: "Progress | None" = None, cache: "SampleCache | None" = None
-) -> "Decoding":
-    """Decode what was asked for; nothing is written.
-
-    Parameters
-    ----------
-    request : Request
-    progress, cache
-        See `harness.decoding.decode`.
-
-    Returns
-    -------
-    Decoding
-    """
-    from harness.decoding import decode
-
-    return decode(
-        lambda: request.dataset.load(request.subject),
-        request.contrast,
-        request.estimator,
-        request.scheme,
-        request.roi,
-        request.signal,
-        request.scoring,
-        request.engine,
-        progress,
-        cache,
-    )
 
 
 def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
@@ -680,20 +419,6 @@ def _identify(request: Request, cache: "SampleCache") -> str | None:
         return None
 
 
-def _name_option(group: str, option: str, overrides: Sequence[str]) -> str:
-    """Name an option with the values of it that were changed: ``kfold5[n_splits=10]``."""
-    pattern = re.compile(rf"^[+~]*{group}\.(?!data_dir|cache_dir|folder|uri|experiment)(.+)$")
-    changed = [match.group(1) for match in map(pattern.match, overrides) if match]
-    return f"{option}[{','.join(changed)}]" if changed else option
-
-
-def _run_name(words: Mapping[str, str]) -> str:
-    """Name a run by what is asked most often: ``sub-2 face_vs_cat vt svc logo``, and by what is unusual."""
-    parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
-    usual = {"signal": "tutorial", "scoring": "roc_auc"}
-    return " ".join(parts + [words[group] for group, option in usual.items() if words[group] != option])
-
-
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Let what schedulers, containers and closed terminals send end a run as Ctrl-C does: with a status."""
@@ -765,61 +490,6 @@ def _temporary_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _groups() -> list[str]:
-    """Return the groups of options: every field of the schema that holds more than one value."""
-    return [
-        item.name
-        for item in fields(RunSchema)
-        if is_dataclass(item.default_factory) or item.default_factory is dict
-    ]
-
-
-def _check_config(config: DictConfig) -> dict[str, Any]:
-    """Resolve a configuration into plain objects, and refuse keys that were smuggled in with ``+``."""
-    asked = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
-    assert isinstance(asked, dict)
-    check_keys("", asked, [item.name for item in fields(RunSchema)])
-    for item in fields(RunSchema):
-        if is_dataclass(item.default_factory):
-            check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
-    return {str(key): value for key, value in asked.items()}
-
-
-def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
-    """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist.
-
-    The keys `apart` are none of its arguments.
-    """
-    needed = {"dataset": "load", "estimator": "fit", "cv": "split"}[group]
-    check_targets(group, node)
-    built = locate_class(group, str(node.get("_target_", "")))
-    if not hasattr(built, needed):
-        raise UsageError(
-            f"{group}._target_={node['_target_']!r} has no method {needed!r}, so it is no {group}"
-        )
-    arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
-    given = {key: value for key, value in node.items() if key != "_target_"}
-    check_keys(group, given, [*arguments, *apart])
-    try:
-        return hydra.utils.instantiate(
-            {key: value for key, value in node.items() if key not in apart}, _convert_="all"
-        )
-    except HydraException as error:
-        cause = error.__cause__ or error
-        raise UsageError(f"{group}: {node['_target_']} cannot be built: {cause}") from error
-
-
-def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
-    """Return a nested configuration as one level of dotted keys."""
-    if isinstance(node, Mapping) and node:
-        return {
-            key: value
-            for name, child in node.items()
-            for key, value in _flatten(child, f"{prefix}.{name}").items()
-        }
-    return {prefix: str(node)}
-
-
 def _explain_launcher(error: RuntimeError) -> HarnessError:
     """Say why a launcher could not do its work."""
     missing = re.search(
@@ -831,29 +501,3 @@ def _explain_launcher(error: RuntimeError) -> HarnessError:
     return HarnessError(
         f"the launcher gave up: {describe_error(error)}. The same command goes on where it ended"
     )
-
-
-def _explain(error: BaseException) -> str:
-    """Say a Hydra or OmegaConf error in one message that names the key and what is allowed."""
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option")
-    if isinstance(error, OverrideParseException):
-        asked = str(error.override).removeprefix("++")
-        return (
-            f"{asked!r} cannot be read: {str(error).splitlines()[0]}. A value with special characters is "
-            "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
-        )
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    for cause in causes:
-        parent = getattr(cause, "parent_node", None)
-        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-            key = str(getattr(cause, "full_key", None) or cause.key)
-            allowed = sorted({str(name) for name in parent} - {"hydra"})
-            return describe_unknown(key, key.rpartition(".")[2], allowed)
-    details = ("full_key:", "object_type=", "reference_type=")
-    lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
-    # OmegaConf repeats the message of the cause, and adds types that say nothing to a user.
-    return ": ".join(dict.fromkeys(line for line in lines if line and not line.startswith(details)))

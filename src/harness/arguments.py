@@ -37,7 +37,7 @@ def say_to_hydra(word: str) -> str:
     """Write an override as Hydra's grammar wants it.
 
     The open groups take every argument of their target, also those that the file does not mention: `++` says
-    so, and `harness.app` checks them against the target's signature. Paths with letters beyond ASCII, a
+    so, and `harness.requests` checks them against the target's signature. Paths with letters beyond ASCII, a
     tilde or backslashes need quotes.
 
     Parameters

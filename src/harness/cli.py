@@ -315,7 +315,7 @@ def inspect(arguments: list[str]) -> int:
     )
     options = parser.parse_intermixed_args(arguments)
 
-    from harness.app import compose_request
+    from harness.requests import compose_request
 
     request = compose_request(options.overrides, options.config_dir)
 
@@ -358,7 +358,7 @@ def fetch(arguments: list[str]) -> int:
     _add_override_arguments(parser, "dataset=haxby subject=1,2")
     options = parser.parse_intermixed_args(arguments)
 
-    from harness.app import compose_requests
+    from harness.requests import compose_requests
 
     failed = 0
     for request in compose_requests(options.overrides, options.config_dir):

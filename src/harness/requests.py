@@ -1,0 +1,402 @@
+"""What a run asks for: overrides are composed by Hydra, checked, and become plain objects.
+
+Beside `harness.app` the only room that knows Hydra. What computes is imported when objects are built, so
+that ``--help`` and completion answer at once.
+"""
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import hydra
+from hydra import compose, initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from harness.arguments import say_to_hydra
+from harness.errors import UsageError
+from harness.schema import RunSchema
+from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
+
+if TYPE_CHECKING:
+    from harness.cache import SampleCache
+    from harness.contrasts import Contrast
+    from harness.datasets.recording import Dataset
+    from harness.decoder import Estimator
+    from harness.decoding import Decoding
+    from harness.evaluation import Progress, Scheme, Scoring
+    from harness.samples import Roi
+    from harness.signals import Signal
+
+# Keys that say nothing about a result, and so are none of its parameters.
+NOT_LOGGED = ("tracking", "figures", "cache", "resume")
+
+ConfigStore.instance().store(name="schema", node=RunSchema)
+OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
+
+
+class _OwnFolders(SearchPathPlugin):
+    """Lets studies and options be named that lie in ``experiments`` and ``conf`` of the current folder."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for name in ("experiments", "conf"):
+            if Path(name).is_dir():
+                search_path.append(provider="harness", path=f"file://{Path(name).absolute()}")
+
+
+Plugins.instance().register(_OwnFolders)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one composed configuration asks for, as plain objects.
+
+    Attributes
+    ----------
+    subject : int
+    dataset_option : str
+        What the user types after ``dataset=``.
+    dataset, contrast, roi, signal, estimator, scheme, scoring, engine
+        What `harness.decoding.decode` takes.
+    figures : {"auto", "full", "light", "off"}
+    cache : bool
+        Whether masked volumes are kept from one run to the next.
+    resume : bool or None
+        Whether to pass over what has finished before; None leaves it to the kind of run.
+    tracking : mapping of str to object
+        See `harness.schema.TrackingSchema`.
+    name : str
+        Name of the run, such as ``sub-2 face_vs_cat vt svc logo``.
+    words : mapping of str to str
+        What was chosen of every group, as the user would type it.
+    params : mapping of str to str
+        The same and the resolved configuration, flat.
+    asked : mapping
+        The resolved configuration, plain.
+    config : str
+        The same, as YAML.
+    overrides : tuple of str
+        What the user typed.
+    """
+
+    subject: int
+    dataset_option: str
+    dataset: "Dataset"
+    contrast: "Contrast"
+    roi: "Roi"
+    signal: "Signal"
+    estimator: "Estimator"
+    scheme: "Scheme"
+    scoring: "Scoring"
+    engine: str
+    figures: Any
+    cache: bool
+    resume: bool | None
+    tracking: Mapping[str, Any]
+    name: str
+    words: Mapping[str, str]
+    params: Mapping[str, str]
+    asked: Mapping[str, Any]
+    config: str
+    overrides: tuple[str, ...]
+
+
+def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Request":
+    """Compose and check the request that a run with these overrides would be, and run nothing.
+
+    Parameters
+    ----------
+    overrides : list of str
+        ``GROUP=OPTION`` and ``KEY=VALUE``, as a run takes them.
+    config_dir : Path, optional
+        Folder of the user's own options.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    UsageError
+        If they make no sense, in the words of a run, or ask for several values of one key.
+    """
+    requests = compose_requests(overrides, config_dir)
+    if len(requests) > 1:
+        raise UsageError(
+            f"{' '.join(overrides)!r} asks for {len(requests)} at once; give one value of each key"
+        )
+    return requests[0]
+
+
+def compose_requests(overrides: list[str], config_dir: Path | None = None) -> list["Request"]:
+    """Compose the requests that a multirun with these overrides would be: one per combination of values.
+
+    Parameters
+    ----------
+    overrides : list of str
+        As `compose_request` takes them, and several values of a key: ``subject=1,2``, ``subject=range(1,7)``.
+    config_dir : Path, optional
+        Folder of the user's own options.
+
+    Returns
+    -------
+    requests : list of Request
+
+    Raises
+    ------
+    UsageError
+        If they make no sense, in the words of a run.
+    """
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(
+            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
+        )
+    own = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
+    try:
+        words = [say_to_hydra(word) for word in overrides]
+        with initialize_config_module("harness.conf", version_base="1.3"):
+            configs = [
+                (compose("config", [*one, *own], return_hydra_config=True), one) for one in expand_grid(words)
+            ]
+        requests = []
+        for config, one in configs:
+            choices = config.hydra.runtime.choices
+            with open_dict(config):
+                del config["hydra"]
+            requests.append(build_request(config, choices, one))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(explain_error(error)) from error
+    return requests
+
+
+def expand_grid(words: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of every job of a grid: each combination of values once.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Overrides, as Hydra takes them. The last word on a key counts.
+
+    Returns
+    -------
+    jobs : list of list of str
+    """
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    values = {
+        override.get_key_element(): [
+            f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()
+        ]
+        if override.is_sweep_override()
+        else [word]
+        for word, override in zip(words, parser.parse_overrides(list(words)), strict=True)
+    }
+    return [list(job) for job in product(*values.values())]
+
+
+def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Request:
+    """Check a composed configuration and build the objects that it names.
+
+    Parameters
+    ----------
+    config : DictConfig
+        See `harness.schema.RunSchema`.
+    choices : mapping of str to str
+        The option that was chosen of every group.
+    overrides : sequence of str
+        What the user typed; an option of which a value was changed is not called by its bare name.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    UsageError
+        If a key or a value is not in the vocabulary, or a ``_target_`` may not be built.
+    """
+    from harness.contrasts import make_contrast
+    from harness.decoder import Estimator
+    from harness.evaluation import Scheme, Scoring
+    from harness.samples import Roi
+    from harness.signals import Signal
+
+    asked = _check_config(config)
+    words = {group: _name_option(group, choices[group], overrides) for group in _groups()}
+    unchanged = words["contrast"] == choices["contrast"]
+    contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
+    roi = Roi(**asked["roi"])
+    grid = check_grid(asked["estimator"])
+    model = _instantiate("estimator", asked["estimator"], apart=("grid",))
+    words |= {"contrast": contrast.name, "roi": roi.name}
+    words |= {"subject": str(asked["subject"]), "engine": asked["engine"]}
+    return Request(
+        subject=asked["subject"],
+        dataset_option=choices["dataset"],
+        dataset=_instantiate("dataset", asked["dataset"]),
+        contrast=contrast,
+        roi=roi,
+        signal=Signal(**asked["signal"]),
+        estimator=Estimator(words["estimator"], model, grid),
+        scheme=Scheme(words["cv"], _instantiate("cv", asked["cv"])),
+        scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
+        engine=asked["engine"],
+        figures=asked["figures"],
+        cache=asked["cache"],
+        resume=asked["resume"],
+        tracking=asked["tracking"],
+        name=_run_name(words),
+        words=words,
+        params=words
+        | {"seed": str(asked["seed"])}
+        | _flatten({key: value for key, value in asked.items() if key not in NOT_LOGGED}),
+        asked=asked,
+        config=OmegaConf.to_yaml(config, resolve=True),
+        overrides=tuple(word.removeprefix("++") for word in overrides),
+    )
+
+
+def decode_request(
+    request: Request, progress: "Progress | None" = None, cache: "SampleCache | None" = None
+) -> "Decoding":
+    """Decode what was asked for; nothing is written.
+
+    Parameters
+    ----------
+    request : Request
+    progress, cache
+        See `harness.decoding.decode`.
+
+    Returns
+    -------
+    Decoding
+    """
+    from harness.decoding import decode
+
+    return decode(
+        lambda: request.dataset.load(request.subject),
+        request.contrast,
+        request.estimator,
+        request.scheme,
+        request.roi,
+        request.signal,
+        request.scoring,
+        request.engine,
+        progress,
+        cache,
+    )
+
+
+def _name_option(group: str, option: str, overrides: Sequence[str]) -> str:
+    """Name an option with the values of it that were changed: ``kfold5[n_splits=10]``."""
+    pattern = re.compile(rf"^[+~]*{group}\.(?!data_dir|cache_dir|folder|uri|experiment)(.+)$")
+    changed = [match.group(1) for match in map(pattern.match, overrides) if match]
+    return f"{option}[{','.join(changed)}]" if changed else option
+
+
+def _run_name(words: Mapping[str, str]) -> str:
+    """Name a run by what is asked most often: ``sub-2 face_vs_cat vt svc logo``, and by what is unusual."""
+    parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
+    usual = {"signal": "tutorial", "scoring": "roc_auc"}
+    return " ".join(parts + [words[group] for group, option in usual.items() if words[group] != option])
+
+
+def _groups() -> list[str]:
+    """Return the groups of options: every field of the schema that holds more than one value."""
+    return [
+        item.name
+        for item in fields(RunSchema)
+        if is_dataclass(item.default_factory) or item.default_factory is dict
+    ]
+
+
+def _check_config(config: DictConfig) -> dict[str, Any]:
+    """Resolve a configuration into plain objects, and refuse keys that were smuggled in with ``+``."""
+    asked = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
+    assert isinstance(asked, dict)
+    check_keys("", asked, [item.name for item in fields(RunSchema)])
+    for item in fields(RunSchema):
+        if is_dataclass(item.default_factory):
+            check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
+    return {str(key): value for key, value in asked.items()}
+
+
+def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
+    """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist.
+
+    The keys `apart` are none of its arguments.
+    """
+    needed = {"dataset": "load", "estimator": "fit", "cv": "split"}[group]
+    check_targets(group, node)
+    built = locate_class(group, str(node.get("_target_", "")))
+    if not hasattr(built, needed):
+        raise UsageError(
+            f"{group}._target_={node['_target_']!r} has no method {needed!r}, so it is no {group}"
+        )
+    arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
+    given = {key: value for key, value in node.items() if key != "_target_"}
+    check_keys(group, given, [*arguments, *apart])
+    try:
+        return hydra.utils.instantiate(
+            {key: value for key, value in node.items() if key not in apart}, _convert_="all"
+        )
+    except HydraException as error:
+        cause = error.__cause__ or error
+        raise UsageError(f"{group}: {node['_target_']} cannot be built: {cause}") from error
+
+
+def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
+    """Return a nested configuration as one level of dotted keys."""
+    if isinstance(node, Mapping) and node:
+        return {
+            key: value
+            for name, child in node.items()
+            for key, value in _flatten(child, f"{prefix}.{name}").items()
+        }
+    return {prefix: str(node)}
+
+
+def explain_error(error: BaseException) -> str:
+    """Say a Hydra or OmegaConf error in one message that names the key and what is allowed.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    message : str
+    """
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option")
+    if isinstance(error, OverrideParseException):
+        asked = str(error.override).removeprefix("++")
+        return (
+            f"{asked!r} cannot be read: {str(error).splitlines()[0]}. A value with special characters is "
+            "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
+        )
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    for cause in causes:
+        parent = getattr(cause, "parent_node", None)
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
+            key = str(getattr(cause, "full_key", None) or cause.key)
+            allowed = sorted({str(name) for name in parent} - {"hydra"})
+            return describe_unknown(key, key.rpartition(".")[2], allowed)
+    details = ("full_key:", "object_type=", "reference_type=")
+    lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
+    # OmegaConf repeats the message of the cause, and adds types that say nothing to a user.
+    return ": ".join(dict.fromkeys(line for line in lines if line and not line.startswith(details)))
