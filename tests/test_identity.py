@@ -123,6 +123,23 @@ def test_a_class_of_the_users_own_counts_by_its_source(identity, tmp_path, monke
     assert identity(*asked) != before
 
 
+def test_a_package_of_the_users_own_counts_as_a_whole(identity, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HARNESS_TARGETS", "own_package")
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "constants.py").write_text("K = 1\n")
+    (package / "estimators.py").write_text(
+        "from sklearn.svm import LinearSVC\n\nfrom own_package.constants import K\n\n\n"
+        "class Mine(LinearSVC):\n    k = K\n"
+    )
+    asked = ["++estimator._target_=own_package.estimators.Mine"]
+    before = identity(*asked)
+    (package / "constants.py").write_text("K = 2\n")
+    assert identity(*asked) != before
+
+
 def test_every_room_that_computes_is_counted():
     """Whatever decoding may import computes, but for what only names, checks and finds things."""
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]

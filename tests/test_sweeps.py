@@ -208,6 +208,30 @@ class TestLaunching:
             launch_jobs(sweep, 1, launch)
         assert len(launches) == 3
 
+    def test_jobs_that_cannot_be_run_are_told_apart_and_the_others_done(self, sweep):
+        def launch():
+            for job in range(4):
+                if job == 1 and 1 in sweep.unfinished(4):
+                    raise KeyError("no such option")
+                do(sweep, job)
+
+        def check(error, jobs):
+            assert isinstance(error, KeyError)
+            return [Outcome(job, "failed", error=str(error)) for job in jobs if job == 1]
+
+        launch_jobs(sweep, 4, launch, check)
+        assert sweep.count() == {"finished": 3, "failed": 1}
+
+    def test_a_stopped_sweep_is_not_launched_again(self, sweep):
+        launches = []
+
+        def launch():
+            launches.append(None)
+            sweep.stop()
+
+        launch_jobs(sweep, 2, launch)
+        assert len(launches) == 1
+
     def test_jobs_of_other_processes_are_waited_for(self, sweep):
         def work():
             with sweep.take(0, []):
@@ -243,7 +267,8 @@ class TestLaunching:
     def test_ending_a_sweep_buries_what_was_killed(self, sweep):
         do(sweep, 0)
         assert die_with(sweep, 1)
-        killed = end_sweep(sweep)
-        assert [outcome.job for outcome in killed] == [1]
+        end_sweep(sweep)
+        assert [outcome.status for outcome in sweep.outcomes()] == ["finished", "killed"]
+        assert sweep.outcomes()[1].run_id.startswith("lost-1-")
         assert sweep.stopping
         assert sweep.unfinished(3) == [2], "what was never begun is not called killed"

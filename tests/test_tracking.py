@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,8 @@ def test_run_whose_process_is_gone_is_killed_when_the_store_is_opened_next(tmp_p
     client = MlflowClient(tracking_uri=local_uri(tmp_path))
     assert client.get_run(dead).info.status == "RUNNING"
     assert client.get_run(dead).data.params == {"estimator": "svc"}
+    (lock,) = (tmp_path / "running").glob("*.lock")
+    os.utime(lock, (time.time() - 60,) * 2)  # one that is new may be about to be held
     store = open_store(None, tmp_path, "tests")
     assert client.get_run(dead).info.status == "KILLED"
     alive = TrackedRun(store, "alive", {}, {})

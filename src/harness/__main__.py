@@ -11,14 +11,21 @@ def main() -> None:
 
         print(f"harness {version('harness')}")
         return
+    try:
+        sys.exit(_run(arguments))
+    except KeyboardInterrupt:  # while packages are imported
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> int:
     first = arguments[0] if arguments else ""
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         from harness.cli import run_verb
 
-        sys.exit(run_verb(arguments))
+        return run_verb(arguments)
     from harness.app import run
 
-    sys.exit(run(arguments))
+    return run(arguments)
 
 
 if __name__ == "__main__":

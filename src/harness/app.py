@@ -17,13 +17,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import pairwise
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra import compose, initialize_config_module
+from hydra import compose
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -32,9 +32,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.arguments import FLAGS_WITH_VALUE, say_to_hydra, sort_arguments
+from harness.arguments import say_to_hydra, sort_arguments
 from harness.errors import HarnessError, UsageError, describe_error
-from harness.requests import Request, build_request, decode_request, expand_grid, explain_error
+from harness.requests import Request, build_request, composing, decode_request, expand_grid, explain_error
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
 from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs
 
@@ -49,8 +49,7 @@ warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against
 os.environ.setdefault("SUBMITIT_LOG_LEVEL", "ERROR")
 
 # Flags of Hydra that show something and run nothing.
-SHOWING_FLAGS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
-MULTIRUN_FLAGS = ("-m", "--multirun")
+SHOWING_FLAGS = ("help", "hydra_help", "cfg", "info", "shell_completion")
 
 # The process of the front door; in every other one, a launcher's workers, a job must not take others with it.
 _front_door: int | None = None
@@ -83,7 +82,7 @@ def run(arguments: list[str]) -> int:
     os.environ |= {"HYDRA_FULL_ERROR": "1", SWEEP_VARIABLE: str(sweep.folder)}
     try:
         with _terminable():
-            plan = None if SHOWING_FLAGS.intersection(words) else _plan_multirun(words)
+            plan = _plan_multirun(words)
             if plan is not None:
                 return _run_multirun(plan, sweep, arguments)
             if any(word.startswith("hydra/launcher=") for word in words):
@@ -122,17 +121,31 @@ class _Plan:
 
     Attributes
     ----------
-    total : int or None
-        How many jobs there are; None with a sweeper that decides as it goes.
+    name : str
+        Of the primary configuration: ``config``, or a study.
+    jobs : list of list of str
+        The overrides of every job.
+    listed : bool
+        Whether these are the jobs; False with a sweeper that decides as it goes.
     tracking : mapping
         See `harness.schema.TrackingSchema`.
     experiments : tuple of str
         Where the runs go.
+    config_dir : str or None
+        What --config-dir names.
     """
 
-    total: int | None
+    name: str
+    jobs: list[list[str]]
+    listed: bool
     tracking: Mapping[str, Any]
     experiments: tuple[str, ...]
+    config_dir: str | None
+
+    @property
+    def total(self) -> int | None:
+        """How many jobs there are, if that is known."""
+        return len(self.jobs) if self.listed else None
 
 
 def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
@@ -171,36 +184,34 @@ def _say_again(arguments: Sequence[str], failed: Sequence[Outcome], store: "Stor
     resuming = not any(word.lstrip("+").startswith("resume=") for word in arguments)
     if store is not None and resuming and all(outcome.overrides for outcome in failed):
         return shlex.join([*start, *arguments])
-    flags = [word for word in _take_flags(sort_arguments(list(arguments))) if word not in MULTIRUN_FLAGS]
+    asked = get_args_parser().parse_args(sort_arguments(list(arguments)))
+    flags = [] if asked.config_dir is None else ["-cd", asked.config_dir]
     return "\n".join(shlex.join([*start, *flags, *outcome.overrides]) for outcome in failed)
 
 
 def _plan_multirun(words: list[str]) -> _Plan | None:
-    """Find out what a multirun asks for; None if it is a single run.
+    """Find out what a multirun asks for; None if one run is asked for, or something is only to be shown.
 
     Parameters
     ----------
     words : list of str
         Flags first, then overrides, as Hydra takes them.
     """
-    flags = _take_flags(words)
-    values = {flag: value for flag, value in pairwise(flags) if flag in FLAGS_WITH_VALUE}
-    name = values.get("-cn") or values.get("--config-name") or "config"
-    folder = values.get("-cd") or values.get("--config-dir")
-    asked_for_many = not set(flags).isdisjoint(MULTIRUN_FLAGS)
-    overrides = words[len(flags) :]
-    own = [] if folder is None else [f"hydra.searchpath=[file://{Path(folder).absolute()}]"]
-    if not asked_for_many and name == "config" and not any("hydra.mode" in word for word in overrides):
+    asked = get_args_parser().parse_args(words)
+    shows = next((flag for flag in SHOWING_FLAGS if getattr(asked, flag)), None)
+    if shows is not None:
+        if asked.multirun and not asked.shell_completion:
+            raise UsageError(f"--{shows.replace('_', '-')} shows one run and launches none; leave out -m")
         return None
-    with initialize_config_module("harness.conf", version_base="1.3"):
+    name, overrides = asked.config_name or "config", list(asked.overrides)
+    if not asked.multirun and name == "config" and not any("hydra.mode" in word for word in overrides):
+        return None
+    with composing(None if asked.config_dir is None else Path(asked.config_dir)):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        fixed = [
-            word
-            for word, override in zip(overrides, parser.parse_overrides(overrides), strict=True)
-            if not override.is_sweep_override()
-        ]
-        config = compose(name, [*fixed, *own], return_hydra_config=True)
-        if not asked_for_many and config.hydra.mode != RunMode.MULTIRUN:
+        swept = [override.is_sweep_override() for override in parser.parse_overrides(overrides)]
+        fixed = [word for word, many in zip(overrides, swept, strict=True) if not many]
+        config = compose(name, fixed, return_hydra_config=True)
+        if not asked.multirun and config.hydra.mode != RunMode.MULTIRUN:
             return None
         params = config.hydra.sweeper.get("params") or {}
         listed = str(config.hydra.sweeper._target_).endswith((".GridSweeper", ".BasicSweeper"))
@@ -208,23 +219,29 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
         plain = OmegaConf.to_container(config.tracking, resolve=True, enum_to_str=True)
         assert isinstance(plain, dict)
         tracking = {str(key): value for key, value in plain.items()}
-        words = [word for job in jobs for word in job]
-        datasets = {word.removeprefix("dataset=") for word in words if word.startswith("dataset=")}
-        experiments = sorted(
-            _experiment_name(tracking, dataset)
-            for dataset in datasets or {str(config.hydra.runtime.choices["dataset"])}
-        )
-    return _Plan(len(jobs) if listed else None, tracking, tuple(dict.fromkeys(experiments)))
+        chosen = str(config.hydra.runtime.choices["dataset"])
+    for word in {word for job in jobs for word in job if word.lstrip("+").startswith("tracking")}:
+        if not all(word in job for job in jobs):
+            raise UsageError(
+                f"{word.partition('=')[0]} has several values; a sweep has one store: choose one"
+            )
+    datasets = {word.removeprefix("dataset=") for job in jobs for word in job if word.startswith("dataset=")}
+    experiments = sorted({_experiment_name(tracking, dataset) for dataset in datasets or {chosen}})
+    return _Plan(name, jobs, listed, tracking, tuple(experiments), asked.config_dir)
 
 
-def _take_flags(words: Sequence[str]) -> list[str]:
-    """Return the flags, and their values, that come before the overrides."""
-    flags: list[str] = []
-    for word in words:
-        if not word.startswith("-") and not (flags and flags[-1] in FLAGS_WITH_VALUE):
-            break
-        flags.append(word)
-    return flags
+def _find_unsound(plan: _Plan, error: BaseException, numbers: Sequence[int]) -> Iterator[Outcome]:
+    """Find the jobs that cannot be composed: such a job ends Hydra's launcher before it is a job at all."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return
+    with composing(None if plan.config_dir is None else Path(plan.config_dir)):
+        for number in numbers:
+            try:
+                compose(plan.name, plan.jobs[number], return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                overrides = tuple(word.removeprefix("++") for word in plan.jobs[number])
+                status = UsageError.exit_status
+                yield Outcome(number, "failed", overrides, error=explain_error(error), exit_status=status)
 
 
 def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
@@ -238,13 +255,18 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     stores = [store for store in opened if store is not None]
     for store in stores:
         begin_sweep(store, sweep.id, command, plan.total)
+    check = partial(_find_unsound, plan) if plan.listed else None
     stopped: BaseException | None = None
     try:
-        with SweepProgress(sweep.count, plan.total):
-            launch_jobs(sweep, plan.total, _main)
-    except (KeyboardInterrupt, SystemExit) as error:
-        stopped = error
-        end_sweep(sweep)
+        with _stopping(sweep), SweepProgress(sweep.count, plan.total):
+            try:
+                launch_jobs(sweep, plan.total, _main, check)
+                # Python loses an interruption that comes while it cleans up; the sweep was told all the same.
+                stopped = KeyboardInterrupt() if sweep.stopping else None
+            except (KeyboardInterrupt, SystemExit) as error:
+                stopped = error
+            if stopped is not None:
+                end_sweep(sweep)
     except RuntimeError as error:  # what launchers raise
         raise _explain_launcher(error) from error
     finally:
@@ -260,8 +282,24 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     if stopped is not None:
         print("stopped; the same command goes on where it ended", file=sys.stderr)
         return 130
-    statuses = {outcome.exit_status for outcome in failed} | ({1} if unclosed else set())
+    undone = plan.total is not None and len(outcomes) < plan.total
+    statuses = {outcome.exit_status for outcome in failed} | ({1} if unclosed or undone else set())
     return statuses.pop() if len(statuses) == 1 else min(len(statuses), 1)
+
+
+@contextmanager
+def _stopping(sweep: Sweep) -> Iterator[None]:
+    """Let Ctrl-C stop the sweep as such, beside interrupting what this process is doing."""
+
+    def stop(number: int, frame: object) -> None:
+        sweep.stop()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://harness.conf", config_name="config")
@@ -295,12 +333,11 @@ def _do_job_of_sweep(config: DictConfig, number: int, overrides: tuple[str, ...]
     with sweep.take(number, overrides) as taken:
         if not taken:
             return
-        start = time.perf_counter()
         failed = Outcome(number, "failed", overrides, exit_status=1)
         try:
             with _ending_with(sweep):
                 outcome = run_job(config, sweep)
-            sweep.record(replace(outcome, seconds=time.perf_counter() - start))
+            sweep.record(outcome)
         except Exception as error:
             # Text alone: an exception would keep the job's arrays alive, and cannot travel.
             lines = [] if isinstance(error, HarnessError) else traceback.format_exception(error)

@@ -161,11 +161,13 @@ def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
     Comparison
         Without experiments.
     """
-    rows = [
-        _lay_out(outcome.name, "FINISHED", outcome.words, outcome.scores) | {"run_id": outcome.run_id}
+    rows = {
+        # A run that is asked for twice in one sweep is one run.
+        outcome.run_id or str(outcome.job): _lay_out(outcome.name, "FINISHED", outcome.words, outcome.scores)
+        | {"run_id": outcome.run_id}
         for outcome in outcomes
-    ]
-    return Comparison(_best_first(rows), {})
+    }
+    return Comparison(_best_first(list(rows.values())), {})
 
 
 def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:

@@ -99,7 +99,8 @@ class SweepProgress:
     ) -> None:
         self._ended.set()
         self._thread.join()
-        self._say(self.describe(), last=True)
+        if self._count():  # else it did not come to any job
+            self._say(self.describe(), last=True)
 
     def describe(self) -> str:
         """Return the line: done, failed, skipped, remaining, time left."""
@@ -168,10 +169,10 @@ def show_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "Tra
         console.print(f"this run {tracked.link}", soft_wrap=True)
 
 
-def _show_store(console: Console, store: "Store") -> None:
-    console.print(f"compare  python -m harness compare{store.argument}", soft_wrap=True)
+def _show_store(console: Console, store: "Store", which: str = "") -> None:
+    console.print(f"compare  python -m harness compare{store.argument}{which}", soft_wrap=True)
     if store.folder is not None:
-        console.print(f"pages    python -m harness ui{store.argument}", soft_wrap=True)
+        console.print(f"pages    python -m harness ui{store.argument}{which}", soft_wrap=True)
 
 
 def show_finished(name: str, run: "FinishedRun", store: "Store") -> None:
@@ -222,14 +223,14 @@ def show_sweep(
     if skipped:
         console.print(
             f"{skipped} skipped: runs with the same data, question and code had finished before; "
-            "resume=false computes them again."
+            "resume=false computes, and draws, them again."
         )
     for notice, times in Counter(notice for outcome in results for notice in outcome.notices).items():
         every = "" if times == len(results) else f" [{times} of {len(results)} runs]"
         console.print(f"{notice}{every}", style="yellow")
     console.print(f"sweep    {sweep.id}")
     if store is not None:
-        _show_store(console, store)
+        _show_store(console, store, f" --sweep {sweep.id}")
     for link in views:
         console.print(f"view     {link}", soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]

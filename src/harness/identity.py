@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from harness.targets import locate_class
 # of a data set count by the recording that they lead to.
 NOT_COUNTED = ("dataset", "tracking", "figures", "cache", "resume")
 COUNTED_BY_CONTENT = {"roi": ("mask",), "signal": ("confounds_file",)}
-# Packages whose version `harness.provenance.digest_code` counts; classes of others count by their source.
-KNOWN_PACKAGES = ("harness", "sklearn", "nilearn")
+# Packages whose version `harness.provenance.digest_code` counts; classes of others count by their files.
+KNOWN_PACKAGES = ("harness", "sklearn", "nilearn", "numpy", "scipy", "builtins", "abc", "typing")
+CODE_SUFFIXES = (".py", ".so", ".pyd")
 
 
 def identify(
@@ -72,15 +74,30 @@ def identify(
 
 
 def _foreign_sources(node: Any) -> Iterator[str]:
-    """Digest the source of every class of other packages, such as a user's own estimator."""
+    """Digest the code of every class of other packages, such as a user's own estimator."""
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
-        if target and target.partition(".")[0] not in KNOWN_PACKAGES:
-            file = inspect.getsourcefile(locate_class("_target_", target))
-            if file is not None:
-                yield hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        if target:
+            for kind in inspect.getmro(locate_class("_target_", target)):
+                package = kind.__module__.partition(".")[0]
+                if package not in KNOWN_PACKAGES:
+                    yield _digest_package(package)
         for key in sorted(node, key=str):
             yield from _foreign_sources(node[key])
     elif isinstance(node, list):
         for value in node:
             yield from _foreign_sources(value)
+
+
+def _digest_package(name: str) -> str:
+    """Digest every file of code of a package or module: a class may use any of them."""
+    home = getattr(sys.modules[name], "__file__", None)
+    if home is None:
+        return name  # built into Python
+    file = Path(home)
+    files = sorted(file.parent.rglob("*")) if file.stem == "__init__" else [file]
+    summed = hashlib.sha256(name.encode())
+    for path in files:
+        if path.suffix in CODE_SUFFIXES and path.is_file():
+            summed.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return summed.hexdigest()

@@ -6,7 +6,8 @@ that ``--help`` and completion answer at once.
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import product
 from pathlib import Path
@@ -50,13 +51,43 @@ OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_c
 class _OwnFolders(SearchPathPlugin):
     """Lets studies and options be named that lie in ``experiments`` and ``conf`` of the current folder."""
 
+    # What --config-dir names, while `composing` composes in Hydra's place.
+    named: Path | None = None
+
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for name in ("experiments", "conf"):
-            if Path(name).is_dir():
-                search_path.append(provider="harness", path=f"file://{Path(name).absolute()}")
+        own = [] if self.named is None else [self.named]
+        for folder in (*own, Path("experiments"), Path("conf")):
+            if folder.is_dir():
+                search_path.append(provider="harness", path=f"file://{folder.absolute()}")
 
 
 Plugins.instance().register(_OwnFolders)
+
+
+@contextmanager
+def composing(config_dir: Path | None = None) -> Iterator[None]:
+    """Find options and studies as the command line does, inside of this context.
+
+    Parameters
+    ----------
+    config_dir : Path, optional
+        Folder of the user's own options and studies.
+
+    Raises
+    ------
+    UsageError
+        If there is no such folder.
+    """
+    if config_dir is not None and not config_dir.is_dir():
+        raise UsageError(
+            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
+        )
+    _OwnFolders.named = config_dir
+    try:
+        with initialize_config_module("harness.conf", version_base="1.3"):
+            yield
+    finally:
+        _OwnFolders.named = None
 
 
 @dataclass(frozen=True)
@@ -159,17 +190,10 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
     UsageError
         If they make no sense, in the words of a run.
     """
-    if config_dir is not None and not config_dir.is_dir():
-        raise UsageError(
-            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
-        )
-    own = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir.absolute()}]"]
     try:
         words = [say_to_hydra(word) for word in overrides]
-        with initialize_config_module("harness.conf", version_base="1.3"):
-            configs = [
-                (compose("config", [*one, *own], return_hydra_config=True), one) for one in expand_grid(words)
-            ]
+        with composing(config_dir):
+            configs = [(compose("config", one, return_hydra_config=True), one) for one in expand_grid(words)]
         requests = []
         for config, one in configs:
             choices = config.hydra.runtime.choices

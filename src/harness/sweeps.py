@@ -13,10 +13,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -63,8 +63,6 @@ class Outcome:
         1 for a run that failed, 2 for a request that makes no sense.
     notices : tuple of str
         What must be said of the run: warnings, and that the data are simulated.
-    seconds : float
-        How long it took.
     """
 
     job: int
@@ -78,7 +76,6 @@ class Outcome:
     traceback: str = ""
     exit_status: int = 0
     notices: tuple[str, ...] = ()
-    seconds: float = 0.0
 
 
 class Sweep:
@@ -169,7 +166,12 @@ class Sweep:
         Parameters
         ----------
         outcome : Outcome
+            Without name and run, those are taken that were noted when the run began.
         """
+        known = self._read(f"{outcome.job}.taken")
+        if outcome.run_id is None:
+            run_id = next(reversed(known.get("run_ids", [])), None)
+            outcome = replace(outcome, run_id=run_id, name=outcome.name or known.get("name", ""))
         self._write(f"{outcome.job}.{outcome.status}", asdict(outcome))
 
     def count(self) -> Counter[str]:
@@ -237,7 +239,7 @@ class Sweep:
                 busy.append(job)
         return busy
 
-    def bury(self, job: int, error: str) -> Outcome:
+    def bury(self, job: int, error: str) -> None:
         """Note that a job was killed, in place of its process, which cannot.
 
         Parameters
@@ -245,23 +247,9 @@ class Sweep:
         job : int
         error : str
             Why, as far as is known.
-
-        Returns
-        -------
-        Outcome
         """
-        known = self._read(f"{job}.taken")
-        outcome = Outcome(
-            job,
-            "killed",
-            tuple(known.get("overrides", ())),
-            known.get("name", ""),
-            next(reversed(known.get("run_ids", [])), None),
-            error=error,
-            exit_status=1,
-        )
-        self.record(outcome)
-        return outcome
+        overrides = tuple(self._read(f"{job}.taken").get("overrides", ()))
+        self.record(Outcome(job, "killed", overrides, error=error, exit_status=1))
 
     def abandoned_runs(self) -> list[str]:
         """Return the runs that were begun, and that no process can have brought to their end.
@@ -322,6 +310,10 @@ class Sweep:
             return {}
 
 
+# See `launch_jobs`.
+Check = Callable[[BaseException, Sequence[int]], Iterable[Outcome]]
+
+
 def current_sweep() -> Sweep:
     """Return the sweep that this process takes part in.
 
@@ -332,7 +324,9 @@ def current_sweep() -> Sweep:
     return Sweep(Path(os.environ[VARIABLE]))
 
 
-def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> None:
+def launch_jobs(
+    sweep: Sweep, total: int | None, launch: Callable[[], None], check: Check | None = None
+) -> None:
     """Launch the jobs of a sweep, and launch again what was lost with a killed process.
 
     A launcher that loses a worker gives up: jobs that it had not begun are launched anew; those that were
@@ -346,6 +340,9 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         How many jobs there are; None where nobody knows beforehand.
     launch : callable
         Has all jobs of the sweep done that may be taken, and returns when they are.
+    check : callable, optional
+        From what a launcher raised, and the jobs that were not begun, to the outcomes of those that are to
+        blame, and that cannot be done.
 
     Raises
     ------
@@ -361,12 +358,20 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
                 launch()
         except Exception as error:
             broken = error
+        if sweep.stopping:
+            return
         _wait(sweep)
         for job in retried.intersection(sweep.unfinished()):
             sweep.bury(job, _describe_loss(broken))
+        fresh = sorted(set(sweep.unfinished(total)) - sweep.taken())
+        # Before any job was begun, the request as a whole is to blame.
+        doubtful = fresh if sweep.taken() else []
+        to_blame = list(check(broken, doubtful)) if check is not None and broken is not None else []
+        for outcome in to_blame:
+            sweep.record(outcome)
         left = sweep.unfinished(total)
         fresh = [job for job in left if job not in sweep.taken()]
-        stuck = bool(fresh) and sweep.taken() == taken
+        stuck = bool(fresh) and not to_blame and sweep.taken() == taken
         fruitless = fruitless + 1 if stuck else 0
         if stuck and isinstance(broken, BrokenProcessPool) and fruitless < FRUITLESS_LAUNCHES:
             continue  # a worker that was killed before it took a job
@@ -378,7 +383,8 @@ def launch_jobs(sweep: Sweep, total: int | None, launch: Callable[[], None]) -> 
         # What no process ever began comes first, all of it at once; then what died with its process.
         retried.update(left[:1] if not fresh else [])
         sweep.restrict(fresh or left[:1])
-        print(f"a process died; launching {len(left)} of the runs again", file=sys.stderr)
+        why = f"{len(to_blame)} cannot be run" if to_blame else "a process died"
+        print(f"{why}; launching again what is left ({len(left)})", file=sys.stderr)
 
 
 def interrupt(number: signal.Signals) -> None:
@@ -401,7 +407,10 @@ class LostJobsError(RuntimeError):
 @contextmanager
 def _noticing_loss(sweep: Sweep, total: int | None) -> Iterator[None]:
     """Interrupt a launcher that waits for the dead: without accounting, SLURM does not tell submitit."""
-    done, noticed = threading.Event(), threading.Event()
+    done = threading.Event()
+
+    def raise_in_main_thread(number: int, frame: object) -> None:
+        raise LostJobsError("their processes died, and the launcher did not notice")
 
     def watch() -> None:
         looks = 0
@@ -411,18 +420,18 @@ def _noticing_loss(sweep: Sweep, total: int | None) -> Iterator[None]:
             left = sweep.unfinished(total)
             lost = bool(left) and sweep.taken().issuperset(left) and not sweep.in_hand()
             looks = looks + 1 if lost else 0
-        noticed.set()
-        interrupt(signal.SIGINT)
+        interrupt(signal.SIGUSR1)
 
+    if not hasattr(signal, "SIGUSR1"):  # Windows, where there is no SLURM
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, raise_in_main_thread)
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
-    except KeyboardInterrupt:
-        if noticed.is_set():
-            raise LostJobsError("their processes died, and the launcher did not notice") from None
-        raise
     finally:
         done.set()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _wait(sweep: Sweep, seconds: float | None = None) -> None:
@@ -432,21 +441,17 @@ def _wait(sweep: Sweep, seconds: float | None = None) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def end_sweep(sweep: Sweep) -> list[Outcome]:
-    """Stop a sweep before its end, and name the jobs that this killed.
+def end_sweep(sweep: Sweep) -> None:
+    """Stop a sweep before its end, and note which jobs this killed that could not say so themselves.
 
     Parameters
     ----------
     sweep : Sweep
-
-    Returns
-    -------
-    killed : list of Outcome
-        Of jobs that could not say so themselves.
     """
     sweep.stop()
     _wait(sweep, STOP_SECONDS)
-    return [sweep.bury(job, "stopped with its sweep") for job in sweep.unfinished()]
+    for job in sweep.unfinished():
+        sweep.bury(job, "stopped with its sweep")
 
 
 def _describe_loss(error: BaseException | None) -> str:

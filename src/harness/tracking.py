@@ -23,8 +23,10 @@ from harness.provenance import git_commit, package_versions
 from harness.stores import (
     ERROR_TAG,
     IDENTITY_TAG,
+    LOCK_SECONDS,
     SWEEP_TAG,
     Store,
+    end_abandoned_runs,
     end_killed_run,
     explain_store_error,
     ui_address,
@@ -35,6 +37,7 @@ from harness.volumes import list_files
 if TYPE_CHECKING:
     from harness.decoding import Decoding
 
+MAX_SWEEPS = 150  # of which a run remembers that they asked for it
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 
 
@@ -255,9 +258,11 @@ def join_sweep(store: Store, run: FinishedRun, sweep: str) -> None:
     sweep : str
         Name of the sweep.
     """
-    sweeps = run.tags.get(SWEEP_TAG, "").split()
-    if sweep not in sweeps:
-        store.client.set_tag(run.run_id, SWEEP_TAG, " ".join([*sweeps, sweep])[-MAX_TAG:])
+    # Sweeps that run at the same time add their names one after the other.
+    with FileLock(store.running / "joining", timeout=LOCK_SECONDS):
+        sweeps = store.client.get_run(run.run_id).data.tags.get(SWEEP_TAG, "").split()
+        if sweep not in sweeps:
+            store.client.set_tag(run.run_id, SWEEP_TAG, " ".join([*sweeps, sweep][-MAX_SWEEPS:]))
 
 
 def begin_sweep(store: Store, sweep: str, command: str, total: int | None) -> None:
@@ -291,8 +296,12 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
         If the store cannot be written.
     """
     try:
+        end_abandoned_runs(store.client, store.running)
         for run_id in sweep.abandoned_runs():
             end_killed_run(store.client, run_id, "its process was killed")
+        if not sweep.taken() and not sweep.count():  # a request that made no sense is no sweep
+            store.client.delete_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep.id}")
+            return
         tags = store.client.get_experiment(store.experiment_id).tags
         note = json.loads(tags.get(f"{SWEEP_TAG}.{sweep.id}", "{}"))
         counts = sweep.count()
