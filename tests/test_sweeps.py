@@ -121,8 +121,7 @@ class TestLaunching:
         launch_jobs(sweep, 4, launch)
         assert deaths == [True]
         assert sweep.count() == {"finished": 4}
-        assert len(sweep.abandoned_runs()) == 1
-        assert sweep.abandoned_runs()[0].startswith("lost-1-")
+        assert sweep.outcomes()[1].run_id == "run-1", "of the attempt that came to its end"
         assert "a process died" in capsys.readouterr().err
 
     def test_a_job_that_always_kills_its_process_costs_itself_alone(self, sweep):
@@ -142,7 +141,7 @@ class TestLaunching:
         assert lost.status == "killed"
         assert lost.overrides == ("subject=1",)
         assert "a worker was terminated" in lost.error
-        assert len(sweep.abandoned_runs()) == 2
+        assert lost.run_id.startswith("lost-1-")
 
     def test_two_that_die_together_are_tried_one_at_a_time(self, sweep):
         """The innocent one of two workers that a pool loses together is not called killed."""

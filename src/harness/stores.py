@@ -151,14 +151,14 @@ def open_store(uri: str | None, folder: Path, experiment: str, patience: float =
                 artifacts = (folder.resolve() / "artifacts").as_uri()
                 experiment_id = _find_or_make_experiment(client, experiment, artifacts)
                 running = folder.resolve() / "running"
-                end_abandoned_runs(client, running)
+                _end_abandoned_runs(client, running)
             return Store(client, local_uri(folder), experiment_id, folder.resolve(), running)
         assert uri is not None
         reach_server(uri, patience)
         client = MlflowClient(tracking_uri=uri)
         # Runs of one server must not be looked for on another.
         running = folder.resolve() / "running" / re.sub(r"\W+", "_", uri)
-        end_abandoned_runs(client, running)
+        _end_abandoned_runs(client, running)
         return Store(client, uri, _find_or_make_experiment(client, experiment, None), None, running)
     except Timeout as error:
         raise TrackingError(
@@ -320,15 +320,8 @@ def _damaged(database: Path, why: str) -> str:
     )
 
 
-def end_abandoned_runs(client: MlflowClient, running: Path) -> None:
-    """Call runs killed whose process is gone: the system gives a lock back when its owner dies.
-
-    Parameters
-    ----------
-    client : MlflowClient
-    running : Path
-        See `Store`.
-    """
+def _end_abandoned_runs(client: MlflowClient, running: Path) -> None:
+    """Call runs killed whose process is gone: the system gives a lock back when its owner dies."""
     for file in running.glob("*.lock"):
         lock = FileLock(file, timeout=0)
         # A lock that is held is of a run that lives; what cannot be asked now is asked the next time.
@@ -338,6 +331,27 @@ def end_abandoned_runs(client: MlflowClient, running: Path) -> None:
             with lock:
                 end_killed_run(client, file.stem, "its process ended without a word: killed, or no memory")
                 file.unlink(missing_ok=True)
+
+
+def is_alive(store: Store, run_id: str) -> bool:
+    """Return whether a process holds the lock of a run.
+
+    Parameters
+    ----------
+    store : Store
+    run_id : str
+
+    Returns
+    -------
+    alive : bool
+    """
+    file = store.running / f"{run_id}.lock"
+    try:
+        with FileLock(file, timeout=0):
+            file.unlink(missing_ok=True)
+            return False
+    except Timeout:
+        return True
 
 
 def end_killed_run(client: MlflowClient, run_id: str, reason: str) -> None:

@@ -251,17 +251,6 @@ class Sweep:
         overrides = tuple(self._read(f"{job}.taken").get("overrides", ()))
         self.record(Outcome(job, "killed", overrides, error=error, exit_status=1))
 
-    def abandoned_runs(self) -> list[str]:
-        """Return the runs that were begun, and that no process can have brought to their end.
-
-        Returns
-        -------
-        run_ids : list of str
-        """
-        ended = {outcome.run_id for outcome in self.outcomes() if outcome.status != "killed"}
-        begun = [self._read(f"{job}.taken").get("run_ids", []) for job in sorted(self.taken())]
-        return [run_id for run_ids in begun for run_id in run_ids if run_id not in ended]
-
     def restrict(self, jobs: Sequence[int]) -> None:
         """Let only these jobs be taken from now on.
 

@@ -26,9 +26,9 @@ from harness.stores import (
     LOCK_SECONDS,
     SWEEP_TAG,
     Store,
-    end_abandoned_runs,
     end_killed_run,
     explain_store_error,
+    is_alive,
     ui_address,
 )
 from harness.sweeps import Sweep
@@ -88,12 +88,17 @@ class TrackedRun:
             tags={key: _cut(value, MAX_TAG) for key, value in every_tag.items()},
         )
         self.run_id = str(run.info.run_id)
-        store.running.mkdir(parents=True, exist_ok=True)
-        self._alive = FileLock(store.running / f"{self.run_id}.lock")
-        self._alive.acquire()
-        # At once, so that a run that is killed still says what it was.
-        self._log([], params, {})
         self.artifact_uri = str(run.info.artifact_uri)
+        self._alive = FileLock(store.running / f"{self.run_id}.lock")
+        try:
+            store.running.mkdir(parents=True, exist_ok=True)
+            self._alive.acquire()
+            # At once, so that a run that is killed still says what it was.
+            self._log([], params, {})
+        except BaseException as error:
+            # Nobody has the run yet who could end it.
+            self.stop("FAILED" if isinstance(error, Exception) else "KILLED", error)
+            raise
 
     @property
     def where(self) -> str:
@@ -296,9 +301,10 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
         If the store cannot be written.
     """
     try:
-        end_abandoned_runs(store.client, store.running)
-        for run_id in sweep.abandoned_runs():
-            end_killed_run(store.client, run_id, "its process was killed")
+        left = f"tags.`{SWEEP_TAG}` LIKE '%{sweep.id}%' AND attributes.status = 'RUNNING'"
+        for run in store.client.search_runs([store.experiment_id], left):
+            if not is_alive(store, run.info.run_id):
+                end_killed_run(store.client, run.info.run_id, "its process was killed")
         if not sweep.taken() and not sweep.count():  # a request that made no sense is no sweep
             store.client.delete_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep.id}")
             return
