@@ -185,7 +185,8 @@ def _say_again(arguments: Sequence[str], failed: Sequence[Outcome], store: "Stor
     if store is not None and resuming and all(outcome.overrides for outcome in failed):
         return shlex.join([*start, *arguments])
     asked = get_args_parser().parse_args(sort_arguments(list(arguments)))
-    flags = [] if asked.config_dir is None else ["-cd", asked.config_dir]
+    named = {"-cd": asked.config_dir, "-cn": asked.config_name}
+    flags = [word for flag, value in named.items() if value is not None for word in (flag, value)]
     return "\n".join(shlex.join([*start, *flags, *outcome.overrides]) for outcome in failed)
 
 
