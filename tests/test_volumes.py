@@ -286,11 +286,11 @@ def test_bytes_after_the_compressed_data_are_said(tmp_path, bold, mask, inflater
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("bold.nii.gz", b"", "not an image"),
-        ("bold.nii", b"run condition\n0 face\n" * 99, "not an image"),
-        ("bold.nii.gz", b"<html>404 not found</html>" * 99, "damaged|not an image"),
-        ("bold.nii.gz", gzip.compress(b"nothing of the kind" * 99), "not an image"),
-        ("bold.txt", b"run condition\n0 face\n" * 99, "not an image"),
+        pytest.param("bold.nii.gz", b"", "not an image", id="empty"),
+        pytest.param("bold.nii", b"run condition\n0 face\n" * 99, "not an image", id="table as nii"),
+        pytest.param("bold.nii.gz", b"<html>404 not found</html>" * 99, "damaged|not an image", id="page"),
+        pytest.param("bold.nii.gz", gzip.compress(b"nothing of the kind" * 99), "not an image", id="other"),
+        pytest.param("bold.txt", b"run condition\n0 face\n" * 99, "not an image", id="table"),
     ],
 )
 def test_what_is_no_image_is_said(tmp_path, mask, name, content, said):
