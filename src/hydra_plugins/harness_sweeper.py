@@ -1,8 +1,16 @@
-"""Hydra's own sweeper, but for how it checks a grid beforehand. Hydra finds its plugins in this package."""
+"""Hydra's own sweeper and loader, but for work that they repeat. Hydra finds its plugins in this package."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from uuid import uuid4
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 
 class GridSweeper(BasicSweeper):
@@ -12,6 +20,15 @@ class GridSweeper(BasicSweeper):
     A value that is wrong is found all the same before anything runs; two values that are wrong only together
     are found by their job.
     """
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take over the sweep, as Hydra asks for it, and hand on a loader that remembers."""
+        loader = RememberingLoader(hydra_context.config_loader.get_search_path())
+        super().setup(
+            hydra_context=HydraContext(loader, hydra_context.callbacks),
+            task_function=task_function,
+            config=config,
+        )
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check that every value of the grid can be composed.
@@ -26,3 +43,71 @@ class GridSweeper(BasicSweeper):
             if not seen.issuperset(overrides):
                 super().validate_batch_is_legal([overrides])
                 seen.update(overrides)
+
+
+# What was composed in this process, by the groups' options, for the one sweep that it works on.
+_composed: dict[str, dict[tuple[str, ...], DictConfig]] = {}
+
+
+class RememberingLoader(ConfigLoaderImpl):
+    """Composes the options of the groups once for all jobs of a sweep that differ in values alone.
+
+    Hydra applies values such as ``subject=3`` after everything else, to the composed configuration: this is
+    all that is left to do for the next subject, at a quarter of the time. What the loader hands out equals
+    what Hydra's own does.
+
+    Parameters
+    ----------
+    search_path : ConfigSearchPath
+        Where the options are found.
+    """
+
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        super().__init__(search_path)
+        # Launchers send the loader to their workers with every job; there, this finds what was composed.
+        self.sweep = uuid4().hex
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose the configuration of one job.
+
+        Parameters
+        ----------
+        master_config : DictConfig
+            That of the sweep.
+        sweep_overrides : list of str
+            What the job is asked to do.
+
+        Returns
+        -------
+        config : DictConfig
+        """
+        overrides = OverridesParser.create().parse_overrides(sweep_overrides)
+        values = [override for override in overrides if _is_value(override, master_config)]
+        options = [override for override in overrides if override not in values]
+        if self.sweep not in _composed:
+            _composed.clear()
+            _composed[self.sweep] = {}
+        key = tuple(str(override.input_line) for override in options)
+        if key not in _composed[self.sweep]:
+            _composed[self.sweep][key] = super().load_sweep_config(master_config, list(key))
+        config = deepcopy(_composed[self.sweep][key])
+        self._apply_overrides_to_config(values, config)
+        task = [override for override in overrides if not override.is_hydra_override()]
+        config.hydra.overrides.task = [override.input_line for override in task]
+        named = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = get_overrides_dirname(
+            task, exclude_keys=named.exclude_keys, item_sep=named.item_sep, kv_sep=named.kv_sep
+        )
+        return config
+
+
+def _is_value(override: Override, config: DictConfig) -> bool:
+    """Whether an override changes a value of the composed configuration, and no option of a group."""
+    key = override.key_or_group
+    return (
+        override.package is None
+        and not override.is_sweep_override()
+        and not override.is_hydra_override()
+        and "/" not in key
+        and ("." in key or (key in config and key not in config.hydra.runtime.choices))
+    )
