@@ -223,3 +223,14 @@ def test_a_picture_that_cannot_be_drawn_costs_a_warning_and_not_the_scores(
     )
     assert (tmp_path / "folds.csv").is_file()
     assert (tmp_path / "warnings.txt").read_text().count("confusion.png") == 1
+
+
+def test_one_of_many_runs_draws_its_weights_alone(decode_tiny, tmp_path):
+    decoding = decode_tiny()
+    of_dummy = replace(decoding, weights=[])
+    drawn = {}
+    for name, each in (("lda", decoding), ("dummy", of_dummy)):
+        (tmp_path / name).mkdir()
+        write_artifacts(each, tmp_path / name, "seed: 0", "light")
+        drawn[name] = [file.name for file in (tmp_path / name).glob("*.png")]
+    assert drawn == {"lda": ["weights_cat_vs_face.png"], "dummy": []}

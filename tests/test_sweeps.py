@@ -7,13 +7,32 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from hydra import compose
+from omegaconf import OmegaConf
 
-from harness.sweeps import VARIABLE, Outcome, Sweep, current_sweep, end_sweep, launch_jobs
+from harness.requests import composing
+from harness.sweeps import (
+    MODULES_OF_A_JOB,
+    VARIABLE,
+    Outcome,
+    Sweep,
+    current_sweep,
+    end_sweep,
+    launch_jobs,
+    warm_workers,
+)
 
 
 @pytest.fixture
 def sweep(tmp_path):
     return Sweep.begin(tmp_path)
+
+
+def compose_launcher(name, *overrides):
+    """Return the options of a launcher."""
+    with composing():
+        config = compose("config", [f"hydra/launcher={name}", *overrides], return_hydra_config=True)
+    return OmegaConf.to_container(config.hydra.launcher)
 
 
 def do(sweep, job, status="finished"):
@@ -271,3 +290,31 @@ class TestLaunching:
         assert sweep.outcomes()[1].run_id.startswith("lost-1-")
         assert sweep.stopping
         assert sweep.unfinished(3) == [2], "what was never begun is not called killed"
+
+
+@pytest.mark.filterwarnings(
+    r"ignore:\s*'hydra/launcher/joblib' is validated:UserWarning"
+)  # as in harness.app
+def test_joblibs_processes_have_imported_what_a_job_needs():
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    joblib = pytest.importorskip("joblib")
+    options = compose_launcher("joblib", "hydra.launcher.n_jobs=2")
+    warm_workers(options)()
+    # As the launcher itself calls it.
+    imported = f"(__import__('os').getpid(), {{*{MODULES_OF_A_JOB!r}}} <= {{*__import__('sys').modules}})"
+    launcher = {name: value for name, value in options.items() if name != "_target_"} | {
+        "backend": "loky",
+        "batch_size": 1,
+    }
+    found = joblib.Parallel(**launcher)(joblib.delayed(eval)(imported) for _ in range(4))
+    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+    assert all(ready for _, ready in found)
+    assert os.getpid() not in {process for process, _ in found}
+
+
+def test_other_launchers_and_wrong_options_warm_nothing():
+    joblib = pytest.importorskip("joblib")
+    before = joblib.externals.loky.reusable_executor._executor
+    for options in (compose_launcher("basic"), {"_target_": "hydra_plugins.x.JoblibLauncher", "n_jobs": 0}):
+        warm_workers(options)()
+    assert joblib.externals.loky.reusable_executor._executor is before

@@ -36,7 +36,7 @@ from harness.arguments import say_to_hydra, sort_arguments
 from harness.errors import HarnessError, UsageError, describe_error
 from harness.requests import Request, build_request, composing, decode_request, expand_grid, explain_error
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
-from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs
+from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs, warm_workers
 
 if TYPE_CHECKING:
     from harness.cache import SampleCache
@@ -133,6 +133,8 @@ class _Plan:
         Where the runs go.
     config_dir : str or None
         What --config-dir names.
+    launcher : mapping
+        Its options.
     """
 
     name: str
@@ -141,6 +143,7 @@ class _Plan:
     tracking: Mapping[str, Any]
     experiments: tuple[str, ...]
     config_dir: str | None
+    launcher: Mapping[str, Any]
 
     @property
     def total(self) -> int | None:
@@ -217,9 +220,7 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
         params = config.hydra.sweeper.get("params") or {}
         listed = str(config.hydra.sweeper._target_).endswith((".GridSweeper", ".BasicSweeper"))
         jobs = expand_grid([*(f"{key}={value}" for key, value in params.items()), *overrides])
-        plain = OmegaConf.to_container(config.tracking, resolve=True, enum_to_str=True)
-        assert isinstance(plain, dict)
-        tracking = {str(key): value for key, value in plain.items()}
+        tracking, launcher = _plain(config.tracking), _plain(config.hydra.launcher)
         chosen = str(config.hydra.runtime.choices["dataset"])
     for word in {word for job in jobs for word in job if word.lstrip("+").startswith("tracking")}:
         if not all(word in job for job in jobs):
@@ -228,7 +229,13 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
             )
     datasets = {word.removeprefix("dataset=") for job in jobs for word in job if word.startswith("dataset=")}
     experiments = sorted({_experiment_name(tracking, dataset) for dataset in datasets or {chosen}})
-    return _Plan(name, jobs, listed, tracking, tuple(experiments), asked.config_dir)
+    return _Plan(name, jobs, listed, tracking, tuple(experiments), asked.config_dir, launcher)
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _find_unsound(plan: _Plan, error: BaseException, numbers: Sequence[int]) -> Iterator[Outcome]:
@@ -247,6 +254,8 @@ def _find_unsound(plan: _Plan, error: BaseException, numbers: Sequence[int]) -> 
 
 def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     """Have the jobs of a multirun done, whatever happens to some of them, and say what became of them."""
+    wait_for_workers = warm_workers(plan.launcher)
+
     from harness.display import SweepProgress, show_sweep
     from harness.tracking import begin_sweep
 
@@ -261,6 +270,7 @@ def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
     try:
         with _stopping(sweep), SweepProgress(sweep.count, plan.total):
             try:
+                wait_for_workers()
                 launch_jobs(sweep, plan.total, _main, check)
                 # Python loses an interruption that comes while it cleans up; the sweep was told all the same.
                 stopped = KeyboardInterrupt() if sweep.stopping else None

@@ -27,7 +27,7 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figu
         The resolved configuration, as YAML.
     figures : {"full", "light", "off"}
         ``full`` draws a picture and an interactive page per weight image and the confusion matrix; ``light``
-        draws one picture, quickly; ``off`` draws nothing. Weight images are always written.
+        draws the weights alone, quickly; ``off`` draws nothing. Weight images are always written.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figu
 def _list_pictures(decoding: Decoding, figures: Figures) -> dict[str, Callable[[Path], None]]:
     """Return what draws each picture, by the name of its file."""
     pictures: dict[str, Callable[[Path], None]] = {}
-    if figures == "full" or (figures == "light" and not decoding.weights):
+    if figures == "full":
         pictures["confusion.png"] = partial(draw_confusion, decoding)
     shown = {"full": decoding.weights, "light": decoding.weights[:1], "off": []}[figures]
     for weights in shown:

@@ -5,6 +5,7 @@ and other machines than the one that asked for them, and because any of these ma
 """
 
 import _thread
+import gc
 import json
 import os
 import signal
@@ -15,9 +16,10 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -297,6 +299,53 @@ class Sweep:
             return dict(json.loads((self._jobs / name).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
+
+
+# What a job imports, and what takes most of its first seconds.
+MODULES_OF_A_JOB = (
+    *("harness.artifacts", "harness.display", "harness.identity", "harness.tracking"),
+    *("mlflow.store.tracking.sqlalchemy_store", "matplotlib.backends.backend_agg"),
+)
+
+
+def warm_workers(launcher: Mapping[str, Any]) -> Callable[[], None]:
+    """Have joblib's processes started, and import what a job needs, while this process prepares the sweep.
+
+    Parameters
+    ----------
+    launcher : mapping
+        Options of the launcher; nothing is done for another one than joblib's.
+
+    Returns
+    -------
+    wait : callable
+        Waits until they are ready; the launcher then finds them and starts no others.
+    """
+    if not str(launcher["_target_"]).endswith(".JoblibLauncher"):
+        return lambda: None
+    from joblib import Parallel, delayed, effective_n_jobs
+
+    # Processes that were started with other options than these would not be used again.
+    shared = ("n_jobs", "prefer", "require", "verbose", "temp_folder", "max_nbytes", "mmap_mode")
+    options = {name: launcher[name] for name in shared if name in launcher}
+    try:
+        warming = Parallel(**options, backend="loky", batch_size=1, return_as="generator")(
+            delayed(_import_modules)() for _ in range(effective_n_jobs(options["n_jobs"]))
+        )
+    except Exception:  # wrong options: the launcher says so, too, and better
+        return lambda: None
+
+    def wait() -> None:
+        with suppress(Exception):  # a process that was killed: the launcher starts another one
+            list(warming)
+
+    return wait
+
+
+def _import_modules() -> None:
+    for name in MODULES_OF_A_JOB:
+        import_module(name)
+    gc.freeze()  # these objects stay to the end, which then comes sooner
 
 
 # See `launch_jobs`.
