@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -172,6 +173,23 @@ def test_a_study_is_found_by_its_name_and_a_swept_key_can_be_overridden(tmp_path
     _, runs = read_runs(here)
     assert {run.data.params["estimator"] for run in runs} == {"dummy", "lda"}
     assert len({run.data.tags["harness.sweep"] for run in runs}) == 1
+
+
+@pytest.mark.slow
+def test_without_a_store_the_failed_jobs_of_a_study_are_named_with_the_study(tmp_path, asked):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text(
+        "defaults: [config, _self_]\nestimator: {grid: {C: [1.0]}}\nhydra:\n  mode: MULTIRUN\n"
+        "  sweeper:\n    params:\n      contrast: face_vs_cat,face_vs_shoe,cat_vs_house\n"
+    )
+    process = harness(tmp_path, "-cn", "mine", *asked, "tracking=off", check=False)
+    assert process.returncode == 1, process.stderr
+    assert "2 done, 1 failed" in process.stderr
+    command = process.stderr.partition("these again, and only these:\n")[2].strip()
+    assert command.startswith("python -m harness -cn mine ")
+    again = harness(tmp_path, *shlex.split(command)[3:], check=False)
+    assert "0 done, 1 failed" in again.stderr
+    assert "'shoe' has no volumes" in again.stderr
 
 
 @pytest.mark.slow
