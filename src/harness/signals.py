@@ -8,8 +8,6 @@ from typing import Any, Literal, get_args
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nilearn.image import mean_img
-from nilearn.maskers import NiftiMasker
 from nilearn.signal import clean
 
 from harness.datasets.recording import Recording
@@ -132,6 +130,10 @@ def mask_smoothed(
     MaskedVolumes
         Its mean volume is not smoothed. Values that are not finite count as 0, as nilearn smooths them.
     """
+    # Half a second to import, and few runs smooth.
+    from nilearn.image import mean_img
+    from nilearn.maskers import NiftiMasker
+
     files = list_files(bold)
     masker = NiftiMasker(
         nib.Nifti1Image(mask.astype(np.uint8), affine), smoothing_fwhm=smoothing_fwhm, standardize=None
