@@ -176,6 +176,18 @@ def test_a_study_is_found_by_its_name_and_a_swept_key_can_be_overridden(tmp_path
 
 
 @pytest.mark.slow
+def test_everything_goes_where_the_runs_go(tmp_path, asked):
+    here = tmp_path / "here"
+    here.mkdir()
+    harness(here, *asked, "estimator=svc", "tracking.folder=../there")
+    harness(here, "-m", *asked, "estimator=dummy,svc", "tracking.folder=../there")
+    harness(here, *asked, "tracking=off", "tracking.folder=../off")
+    assert not list(here.iterdir())
+    assert {path.name for path in (tmp_path / "there").iterdir()} >= {"mlflow.db", "hydra", "sweeps"}
+    assert list((tmp_path / "off").glob("hydra/**/folds.csv"))
+
+
+@pytest.mark.slow
 def test_without_a_store_the_failed_jobs_of_a_study_are_named_with_the_study(tmp_path, asked):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text(

@@ -76,14 +76,15 @@ def run(arguments: list[str]) -> int:
     words = [say_to_hydra(word) for word in sort_arguments(arguments)]
     sys.argv = ["harness", *words]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    sweep = Sweep.begin(Path("mlruns") / "sweeps")
     # With the first, Hydra lets its errors through, to be said better below, where it would print and exit.
     before = {name: os.environ.get(name) for name in ("HYDRA_FULL_ERROR", SWEEP_VARIABLE)}
-    os.environ |= {"HYDRA_FULL_ERROR": "1", SWEEP_VARIABLE: str(sweep.folder)}
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         with _terminable():
             plan = _plan_multirun(words)
             if plan is not None:
+                sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
+                os.environ[SWEEP_VARIABLE] = str(sweep.folder)
                 return _run_multirun(plan, sweep, arguments)
             if any(word.startswith("hydra/launcher=") for word in words):
                 print("hydra/launcher=... does nothing for one run; -m launches several", file=sys.stderr)
@@ -111,7 +112,7 @@ def run(arguments: list[str]) -> int:
     finally:
         _front_door = None
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     return _status
 
 
