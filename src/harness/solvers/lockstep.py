@@ -47,9 +47,7 @@ class Minima:
     n_iter : ndarray of int of shape (n_problems,)
         Steps taken before that one.
     factors : list of ndarray
-        The last Newton system of every problem, factorised; and
-    H : ndarray of shape (n_problems, n_samples)
-        the curvatures that it was made from.
+        The last Newton system of every problem, factorised.
     converged : ndarray of bool of shape (n_problems,)
         Whether `step` is below the tolerance, or below what rounding lets one see.
     """
@@ -60,7 +58,6 @@ class Minima:
     step: Array
     n_iter: NDArray[np.intp]
     factors: list[NDArray[Any]]
-    H: Array
     converged: NDArray[np.bool_]
 
 
@@ -114,7 +111,6 @@ def minimise_together(
         step=np.empty(n_problems),
         n_iter=np.empty(n_problems, dtype=np.intp),
         factors=[np.empty((0, 0))] * n_problems,
-        H=np.full_like(F, np.nan),
         converged=np.empty(n_problems, dtype=bool),
     )
     longest = losses.slope_at_zero @ space.row_lengths
@@ -122,17 +118,14 @@ def minimise_together(
     problems, factors = np.arange(n_problems), list(ended.factors)
     S, H = losses.slopes(y, F)
     G, F_G, norm = space.gradient(V, S)
-    H_factorised = ended.H.copy()
-    norm_before, smallest = np.full(n_problems, np.inf), np.full(n_problems, np.inf)
-    n_iter = np.zeros(n_problems, dtype=np.intp)
-    unfactorised, stuck = np.ones(n_problems, dtype=bool), np.zeros(n_problems, dtype=bool)
+    # A norm of 0 before asks for a new factor.
+    norm_before, smallest = np.zeros(n_problems), np.full(n_problems, np.inf)
+    n_iter, stuck = np.zeros(n_problems, dtype=np.intp), np.zeros(n_problems, dtype=bool)
     while True:
-        fresh = unfactorised | (norm > KEEP_BELOW * norm_before)
-        fresh &= (H != H_factorised).any(axis=1)
+        fresh = norm >= KEEP_BELOW * norm_before
         for b in np.flatnonzero(fresh):
             factors[b] = systems[b].factorise(H[b])
-            H_factorised[b] = H[b]
-        D = space.solve(systems, factors, H_factorised, G, F_G)
+        D = space.solve(systems, factors, G, F_G)
         F_D = space.decide(D)
         length, size = space.measure(D, F_D), space.measure(V, F)
         converged = (length <= tol * size) | (norm <= ROUNDING * (np.abs(S) @ space.row_lengths))
@@ -146,7 +139,6 @@ def minimise_together(
             ended.gradient[at] = norm[ends] / longest[at]
             ended.step[at] = np.divide(length, size, out=np.zeros(len(size)), where=size > 0)[ends]
             ended.n_iter[at], ended.converged[at] = n_iter[ends], converged[ends]
-            ended.H[at] = H_factorised[ends]
             for b in np.flatnonzero(ends):
                 ended.factors[problems[b]] = factors[b]
             if ends.all():
@@ -154,31 +146,26 @@ def minimise_together(
             on = np.flatnonzero(~ends)
             problems, losses = problems[on], losses.take(on)
             systems, factors = [systems[b] for b in on], [factors[b] for b in on]
-            V, F, S, H, G, F_G, H_factorised = (A[on] for A in (V, F, S, H, G, F_G, H_factorised))
-            D, F_D, V_new, F_new = D[on], F_D[on], V_new[on], F_new[on]
-            norm, norm_before, smallest, n_iter, fresh = (
-                a[on] for a in (norm, norm_before, smallest, n_iter, fresh)
+            V, F, S, H, G, F_G, D, F_D, V_new, F_new = (
+                A[on] for A in (V, F, S, H, G, F_G, D, F_D, V_new, F_new)
             )
+            norm, smallest, n_iter, fresh = norm[on], smallest[on], n_iter[on], fresh[on]
 
-        smallest = np.minimum(smallest, norm)
         S_new, H_new = losses.slopes(y, F_new)
         G_new, F_G_new, norm_new = space.gradient(V_new, S_new)
-        rises = np.flatnonzero(norm_new > smallest / 2)
-        share = np.ones(len(problems))
-        for b in rises:
+        smallest = np.minimum(smallest, norm)
+        norm_before, n_iter, stuck = norm, n_iter + 1, np.zeros(len(problems), dtype=bool)
+        for b in np.flatnonzero(norm_new > smallest / 2):
             slope = space.multiply(G[b], D[b], F_D[b])
             shortest = SHORTEST if fresh[b] else 1.0
-            share[b] = shorten(space, losses.take(b), y, V[b], F[b], D[b], F_D[b], slope, shortest)
-        short = rises[share[rises] < 1]
-        if len(short):
-            V_new[short] = V[short] + share[short, None] * D[short]
-            F_new[short] = F[short] + share[short, None] * F_D[short]
-            S_new[short], H_new[short] = losses.take(short).slopes(y, F_new[short])
-            G_new[short], F_G_new[short], norm_new[short] = space.gradient(V_new[short], S_new[short])
-        moves = share > 0
-        # An old factor that leads uphill is renewed; where a fresh one does, rounding rules.
-        unfactorised, stuck = ~moves & ~fresh, ~moves & fresh
-        H_factorised[unfactorised] = np.nan
-        norm_before = np.where(moves, norm, norm_before)
-        n_iter = n_iter + moves
+            share = shorten(space, losses.take(b), y, V[b], F[b], D[b], F_D[b], slope, shortest)
+            if share == 1.0:
+                continue
+            V_new[b], F_new[b] = V[b] + share * D[b], F[b] + share * F_D[b]
+            S_new[b], H_new[b] = losses.take(b).slopes(y, F_new[b])
+            G_new[b], F_G_new[b], norm_new[b] = space.gradient(V_new[b], S_new[b])
+            if share == 0.0:
+                # An old factor that leads uphill is renewed; where a fresh one does, rounding rules.
+                norm_before[b], stuck[b] = 0.0, fresh[b]
+                n_iter[b] -= 1
         V, F, S, H, G, F_G, norm = V_new, F_new, S_new, H_new, G_new, F_G_new, norm_new

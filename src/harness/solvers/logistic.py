@@ -7,8 +7,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
-from sklearn.model_selection import StratifiedKFold
 
+from harness.solvers.folds import stratify
 from harness.solvers.lockstep import Minima, minimise_together
 from harness.solvers.solutions import (
     MAX_ITER,
@@ -163,7 +163,7 @@ class Problems:
             dV, dF = 2 / behind * (V - before.V) - before.dV, 2 / behind * (F - before.F) - before.dF
         s, h = Logistic(C * self.trained_on).slopes(y, F)
         G, F_G, _ = self.space.gradient(dV, s - h * dF)
-        D = self.space.solve(self.systems, minima.factors, minima.H, G, F_G)
+        D = self.space.solve(self.systems, minima.factors, G, F_G)
         return Point(V, F, dV + D, dF + self.space.decide(D))
 
 
@@ -508,11 +508,13 @@ def _cross_validate(group: Group, y: Array, Cs: Array, n_folds: int, max_iter: i
     train_sets: list[NDArray[np.intp]] = []
     held_out = np.zeros((len(group.rows) * n_folds, len(y)), dtype=bool)
     for rows in group.rows:
-        for i, (train, test) in enumerate(StratifiedKFold(n_folds).split(rows, y[rows])):
-            if abs(y[rows[train]].sum()) == len(train):
+        folds = stratify(y[rows], n_folds)
+        for i in range(n_folds):
+            train = rows[folds != i]
+            if abs(y[train].sum()) == len(train):
                 raise ValueError(f"Inner fold {i} trains on only one class; both classes are needed.")
-            held_out[len(train_sets), rows[test]] = True
-            train_sets.append(rows[train])
+            held_out[len(train_sets), rows[folds == i]] = True
+            train_sets.append(train)
     scores = np.empty((len(train_sets), len(Cs)))
     V = np.empty((len(Cs), len(train_sets), group.space.n_weights))
     converged = np.empty((len(train_sets), len(Cs)), dtype=bool)

@@ -32,6 +32,9 @@ SINGLE_PRECISION_RANGE = 1e30
 SINGLE_PRECISION_SUFFICES = 1e5
 """Largest eigenvalue over smallest squared pivot up to which single precision (6e-8) steers well enough."""
 
+SMALLEST_CURVATURE = 1e-30
+"""Curvatures below this one, whose inverse single precision can hold, count as much."""
+
 WORST_CONDITION = 1e-7
 """Reciprocal condition of K~ below which dual coefficients lose too many digits."""
 
@@ -156,13 +159,8 @@ class Space(Protocol):
     def restrict(self, rows: NDArray[np.intp]) -> Systems:
         """Return the Newton systems of a problem that is trained on these samples alone."""
 
-    def solve(
-        self, systems: Sequence[Any], factors: Sequence[NDArray[Any]], H: Array, G: Array, F_G: Array
-    ) -> Array:
-        """Return Newton's step for the gradient of every problem, (n_problems, n_weights).
-
-        Factors are those of the curvatures H, of shape (n_problems, n_samples).
-        """
+    def solve(self, systems: Sequence[Any], factors: Sequence[NDArray[Any]], G: Array, F_G: Array) -> Array:
+        """Return Newton's step for the gradient of every problem, of shape (n_problems, n_weights)."""
 
 
 class SampleSpace:
@@ -212,30 +210,24 @@ class SampleSpace:
         return SampleSystems(self, rows)
 
     def solve(
-        self,
-        systems: Sequence["SampleSystems"],
-        factors: Sequence[NDArray[Any]],
-        H: Array,
-        R: Array,
-        K_R: Array,
+        self, systems: Sequence["SampleSystems"], factors: Sequence[NDArray[Any]], R: Array, K_R: Array
     ) -> Array:
         """Return Newton's step for the gradient of every problem; see `SampleSystems`."""
-        root = np.sqrt(H)
-        targets, D = root * K_R, np.zeros_like(R)
-        for d, target, system, L in zip(D, targets, systems, factors, strict=True):
-            d[system.rows] = solve_cholesky(L, target[system.rows])
-        D *= root
-        D -= R
+        D = -R
+        for d, K_r, system, L in zip(D, K_R, systems, factors, strict=True):
+            d[system.rows] += solve_cholesky(L, K_r[system.rows])
         return D
 
 
 class SampleSystems:
     """Newton systems in sample space.
 
-    (I + H K~) d = -r,  hence  d = -r + H^1/2 (I + H^1/2 K~ H^1/2)^-1 H^1/2 K~ r
+    (I + H K~) d = -r,  hence  d = -r + (H^-1 + K~)^-1 K~ r
 
-    The matrix in brackets has no eigenvalue below 1, so that vanishing curvatures and repeated samples do no harm
-    (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3).
+    With the units of its rows chosen well, the matrix in brackets is I + H^1/2 K~ H^1/2, which has no eigenvalue
+    below 1 (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3). Those units make
+    no difference to the accuracy of a Cholesky factor (Higham 2002, Accuracy and Stability of Numerical
+    Algorithms, section 10.1), so that vanishing curvatures and repeated samples do no harm.
 
     Parameters
     ----------
@@ -259,7 +251,7 @@ class SampleSystems:
         return self.whole.K_single[self.rows].take(self.rows, axis=1)
 
     def factorise(self, h: Array) -> NDArray[Any]:
-        """Return the Cholesky factor of I + H^1/2 K~ H^1/2.
+        """Return the Cholesky factor of H^-1 + K~.
 
         Where its condition allows, it is factorised in single precision, in half the time. The step is then
         good to two digits or more. Gradient, weights and the end of the iteration are in double precision:
@@ -271,14 +263,11 @@ class SampleSystems:
             Curvatures, the diagonal of H; 0 outside of `rows`.
         """
         h = h[self.rows]
-        # All eigenvalues lie between 1 and the trace.
+        # All eigenvalues of I + H^1/2 K~ H^1/2 lie between 1 and its trace.
         single = h @ self.squared_lengths < SINGLE_PRECISION_SUFFICES
-        K: NDArray[Any] = self.K_single if single else self.K
-        root = np.sqrt(h).astype(K.dtype)
-        B = np.multiply.outer(root, root)
-        B *= K
-        B.flat[:: len(B) + 1] += 1.0
-        return factorise_cholesky(B)
+        A: NDArray[Any] = (self.K_single if single else self.K).copy()
+        A.flat[:: len(A) + 1] += 1.0 / np.maximum(h, SMALLEST_CURVATURE)
+        return factorise_cholesky(A)
 
 
 class VoxelSpace:
@@ -317,12 +306,7 @@ class VoxelSpace:
         return VoxelSystems(self.X[rows], rows)
 
     def solve(
-        self,
-        systems: Sequence["VoxelSystems"],
-        factors: Sequence[NDArray[Any]],
-        H: Array,
-        G: Array,
-        F_G: Array,
+        self, systems: Sequence["VoxelSystems"], factors: Sequence[NDArray[Any]], G: Array, F_G: Array
     ) -> Array:
         """Return Newton's step for the gradient of every problem; see `VoxelSystems`."""
         return -np.stack([solve_cholesky(L, g) for L, g in zip(factors, G, strict=True)])
