@@ -213,10 +213,10 @@ class SampleSpace:
         self, systems: Sequence["SampleSystems"], factors: Sequence[NDArray[Any]], R: Array, K_R: Array
     ) -> Array:
         """Return Newton's step for the gradient of every problem; see `SampleSystems`."""
-        D = -R
+        D = np.zeros_like(R)
         for d, K_r, system, L in zip(D, K_R, systems, factors, strict=True):
-            d[system.rows] += solve_cholesky(L, K_r[system.rows])
-        return D
+            d[system.rows] = solve_cholesky(L, K_r[system.rows])
+        return D - R
 
 
 class SampleSystems:
@@ -266,7 +266,7 @@ class SampleSystems:
         # All eigenvalues of I + H^1/2 K~ H^1/2 lie between 1 and its trace.
         single = h @ self.squared_lengths < SINGLE_PRECISION_SUFFICES
         A: NDArray[Any] = (self.K_single if single else self.K).copy()
-        A.flat[:: len(A) + 1] += 1.0 / np.maximum(h, SMALLEST_CURVATURE)
+        A.reshape(-1)[:: len(A) + 1] += 1.0 / np.maximum(h, SMALLEST_CURVATURE)
         return factorise_cholesky(A)
 
 
@@ -309,7 +309,11 @@ class VoxelSpace:
         self, systems: Sequence["VoxelSystems"], factors: Sequence[NDArray[Any]], G: Array, F_G: Array
     ) -> Array:
         """Return Newton's step for the gradient of every problem; see `VoxelSystems`."""
-        return -np.stack([solve_cholesky(L, g) for L, g in zip(factors, G, strict=True)])
+        # In double precision: what is added up from steps must have the decision values that are added up.
+        D = np.empty_like(G)
+        for d, g, L in zip(D, G, factors, strict=True):
+            d[:] = solve_cholesky(L, g)
+        return -D
 
 
 class VoxelSystems:
