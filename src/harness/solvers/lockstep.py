@@ -1,10 +1,12 @@
 """Newton's iteration for many smooth problems at once, in either space.
 
-The linear systems of logistic regression are so small that calling NumPy for one of them after the other takes
-longer than solving them. Here the problems advance together: decision values, gradients and slopes of all of
-them are one matrix each, a row per problem; only factors belong to one problem alone. The squared hinge
-goes one by one (`newton.minimise`): its systems are shared by the label vectors of one training set and updated
-from step to step, and it needs few of them.
+The linear systems of logistic regression are so small that to call NumPy for one of them after the other
+takes longer than to solve them. Here the problems advance together: decision values, gradients and slopes of
+all are one matrix each, a row per problem; only a factor belongs to one problem alone.
+
+The squared hinge goes one by one (`newton.minimise`). Its systems are shared by the label vectors of a training
+set and updated from step to step: the problems of several training sets could not advance together without
+keeping the systems of all.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ class Losses(Loss, Protocol):
     slope_at_zero: Array
     """|s_i| where f_i = 0, of shape (n_problems, n_samples)."""
 
-    def take(self, problems: NDArray[np.intp]) -> Self:
+    def take(self, problems: NDArray[np.intp] | int) -> Self:
         """Return the losses of some of the problems."""
 
 
@@ -123,7 +125,7 @@ def minimise_together(
     n_iter, stuck = np.zeros(n_problems, dtype=np.intp), np.zeros(n_problems, dtype=bool)
     while True:
         fresh = norm >= KEEP_BELOW * norm_before
-        for b in np.flatnonzero(fresh):
+        for b in np.flatnonzero(fresh).tolist():
             factors[b] = systems[b].factorise(H[b])
         D = space.solve(systems, factors, G, F_G)
         F_D = space.decide(D)
@@ -139,13 +141,13 @@ def minimise_together(
             ended.gradient[at] = norm[ends] / longest[at]
             ended.step[at] = np.divide(length, size, out=np.zeros(len(size)), where=size > 0)[ends]
             ended.n_iter[at], ended.converged[at] = n_iter[ends], converged[ends]
-            for b in np.flatnonzero(ends):
+            for b in np.flatnonzero(ends).tolist():
                 ended.factors[problems[b]] = factors[b]
             if ends.all():
                 return ended
             on = np.flatnonzero(~ends)
             problems, losses = problems[on], losses.take(on)
-            systems, factors = [systems[b] for b in on], [factors[b] for b in on]
+            systems, factors = [systems[b] for b in on.tolist()], [factors[b] for b in on.tolist()]
             V, F, S, H, G, F_G, D, F_D, V_new, F_new = (
                 A[on] for A in (V, F, S, H, G, F_G, D, F_D, V_new, F_new)
             )
@@ -155,7 +157,7 @@ def minimise_together(
         G_new, F_G_new, norm_new = space.gradient(V_new, S_new)
         smallest = np.minimum(smallest, norm)
         norm_before, n_iter, stuck = norm, n_iter + 1, np.zeros(len(problems), dtype=bool)
-        for b in np.flatnonzero(norm_new > smallest / 2):
+        for b in np.flatnonzero(norm_new > smallest / 2).tolist():
             slope = space.multiply(G[b], D[b], F_D[b])
             shortest = SHORTEST if fresh[b] else 1.0
             share = shorten(space, losses.take(b), y, V[b], F[b], D[b], F_D[b], slope, shortest)

@@ -37,7 +37,7 @@ from harness.solvers.spaces import (
 from harness.solvers.threads import one_blas_thread
 
 INNER_TOL = 1e-4
-"""Length, relative to the coefficients, of the last step that the inner decoders take: see `solve_logistic_cv`."""
+"""Relative length of the last step that the inner decoders take; see `solve_logistic_cv`."""
 
 EPS = float(np.finfo(float).eps)
 
@@ -61,12 +61,12 @@ class Logistic:
         self.C = C
         self.slope_at_zero = C / 2
 
-    def take(self, problems: NDArray[np.intp]) -> Self:
+    def take(self, problems: NDArray[np.intp] | int) -> Self:
         """Return the losses of some of the problems."""
         return type(self)(self.C[problems])
 
     def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
-        """Return s = C y q and the curvatures h = C q (1 - q), q = 1 / (1 + exp(y f)), both of the shape of f."""
+        """Return s = C y q and the curvatures h = C q (1 - q), q = 1 / (1 + exp(y f)), of the shape of f."""
         q = expit(-y * f)
         C_q = self.C * q
         return y * C_q, C_q * (1.0 - q)
@@ -78,12 +78,12 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Point:
-    """Solutions for one C and their derivatives with respect to log C, as `Minima` has them."""
+    """Weights and decision values for one C, as `Minima` has them, and their derivatives by log C."""
 
     V: Array
     F: Array
-    dV: Array
-    dF: Array
+    V_slope: Array
+    F_slope: Array
 
 
 class Problems:
@@ -113,8 +113,8 @@ class Problems:
         """Yield the place of every C and its minima, in ascending order of C.
 
         Each is started from where the ones before it lead. The solution is a smooth function of log C. The
-        cubic with the values and slopes of the last two solutions ends about 1e-3 (relative) from the next one
-        where C grows tenfold.
+        cubic with the values and slopes of the last two solutions ends about 1e-3 (relative) from the next
+        one where C grows tenfold.
 
         Parameters
         ----------
@@ -134,33 +134,37 @@ class Problems:
             yield int(place), minima
             if following is None:
                 return
-            ahead = np.log(Cs[following] / Cs[place])
             V, F = minima.V, minima.F
+            ahead = np.log(Cs[following] / Cs[place])
             # A polynomial leads astray far outside of its points.
             if ahead > LONGEST_STRIDE:
                 before = None
                 continue
             point = self._differentiate(Cs[place], y, minima, before, behind)
-            if before is None or ahead > 2 * behind:
-                V, F = V + ahead * point.dV, F + ahead * point.dF
+            if before is None or ahead >= 2 * behind:
+                V, F = V + ahead * point.V_slope, F + ahead * point.F_slope
             else:
                 a, b, c, d = hermite_weights(1.0 + ahead / behind)
-                V = a * before.V + b * V + behind * (c * before.dV + d * point.dV)
-                F = a * before.F + b * F + behind * (c * before.dF + d * point.dF)
+                V = a * before.V + b * V + behind * (c * before.V_slope + d * point.V_slope)
+                F = a * before.F + b * F + behind * (c * before.F_slope + d * point.F_slope)
             before, behind = point, ahead
 
-    def _differentiate(self, C: float, y: Array, minima: Minima, before: Point | None, behind: float) -> Point:
+    def _differentiate(
+        self, C: float, y: Array, minima: Minima, before: Point | None, behind: float
+    ) -> Point:
         """Return the minima and their tangents.
 
         w~ = X~^T s(C, f)  and  ds / dlog C = s - H df / dlog C,  hence  dw~ = X~^T (s - H df)
 
         One Newton step on this linear equation, from the slope of the parabola through this point and the one
-        before it. The step makes its error ten times smaller, or more: the factor may be that of a point nearby.
+        before it. The step makes its error at least about ten times smaller; not zero, because the factor may
+        be that of a point nearby.
         """
         V, F = minima.V, minima.F
         dV, dF = np.zeros_like(V), np.zeros_like(F)
         if before is not None and behind > 0:
-            dV, dF = 2 / behind * (V - before.V) - before.dV, 2 / behind * (F - before.F) - before.dF
+            dV = 2 / behind * (V - before.V) - before.V_slope
+            dF = 2 / behind * (F - before.F) - before.F_slope
         s, h = Logistic(C * self.trained_on).slopes(y, F)
         G, F_G, _ = self.space.gradient(dV, s - h * dF)
         D = self.space.solve(self.systems, minima.factors, G, F_G)
@@ -398,7 +402,7 @@ class Group:
         The rows of the space that each of them is trained on.
     """
 
-    space: SampleSpace | VoxelSpace
+    space: SampleSpace | FactorSpace | VoxelSpace
     samples: NDArray[np.intp]
     sets: NDArray[np.intp]
     rows: list[NDArray[np.intp]]
@@ -465,10 +469,10 @@ class Job:
 
     def put(self, group: Group, part: slice, k: int, j: int, minima: Minima) -> None:
         """Enter the minima of some training sets of a group, for the k-th C and the j-th label vector."""
-        if self.name == "voxels":
-            decoders = export_voxels(self.A_tilde, minima.V)
-        else:
+        if isinstance(group.space, SampleSpace | FactorSpace):
             decoders = export_duals(self.A_tilde, group.samples, group.space.duals(minima.V))
+        else:
+            decoders = export_voxels(self.A_tilde, minima.V)
         self.assembly.put((group.sets[part], k, j), decoders, minima)
 
 
@@ -526,7 +530,7 @@ def _cross_validate(group: Group, y: Array, Cs: Array, n_folds: int, max_iter: i
     return Inner(
         scores.reshape(n_sets, n_folds, len(Cs)),
         V.reshape(len(Cs), n_sets, n_folds, -1).swapaxes(0, 1),
-        converged.reshape(n_sets, -1).all(axis=1),
+        np.all(converged.reshape(n_sets, -1), axis=1),
     )
 
 

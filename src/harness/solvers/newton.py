@@ -83,8 +83,8 @@ def minimise(
     the way to a zero gradient, the second is the globally convergent finite Newton method, so the iteration
     cannot cycle.
 
-    A factorised Hessian is used again where its curvatures still hold: such a step costs n^2 operations and not
-    n^3 / 3. Smooth losses, whose old factors are of use for longer, are minimised by `minimise_together`.
+    A factorised Hessian is used again where its curvatures still hold: such a step costs n^2 operations and
+    not n^3 / 3. Smooth losses, whose old factors are of use for longer, go by `minimise_together`.
 
     Parameters
     ----------

@@ -38,6 +38,7 @@ SMALLEST_CURVATURE = 1e-30
 WORST_CONDITION = 1e-7
 """Reciprocal condition of K~ below which dual coefficients lose too many digits."""
 
+
 def compute_gram(X: Array) -> Array:
     """Compute the Gram matrix of the samples.
 
@@ -137,8 +138,8 @@ class Systems(Protocol):
 class Space(Protocol):
     """What a Newton iteration asks of a space; v are the unknowns, f = X~ w~ the decision values.
 
-    Of several problems there is one row each: v has the shape (n_weights,) or (n_problems, n_weights), f and s
-    have (n_samples,) or (n_problems, n_samples), and a number becomes (n_problems,).
+    Of several problems there is one row each: v has the shape (n_weights,) or (n_problems, n_weights), f and
+    s have (n_samples,) or (n_problems, n_samples), and a number becomes (n_problems,).
     """
 
     n_weights: int
@@ -224,10 +225,10 @@ class SampleSystems:
 
     (I + H K~) d = -r,  hence  d = -r + (H^-1 + K~)^-1 K~ r
 
-    With the units of its rows chosen well, the matrix in brackets is I + H^1/2 K~ H^1/2, which has no eigenvalue
-    below 1 (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3). Those units make
-    no difference to the accuracy of a Cholesky factor (Higham 2002, Accuracy and Stability of Numerical
-    Algorithms, section 10.1), so that vanishing curvatures and repeated samples do no harm.
+    With the units of its rows chosen well, the matrix in brackets is I + H^1/2 K~ H^1/2, which has no
+    eigenvalue below 1 (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3).
+    Those units make no difference to the accuracy of a Cholesky factor (Higham 2002, Accuracy and Stability
+    of Numerical Algorithms, section 10.1), so that vanishing curvatures and repeated samples do no harm.
 
     Parameters
     ----------
@@ -241,7 +242,7 @@ class SampleSystems:
         self.squared_lengths = whole.row_lengths[rows] ** 2
 
     @cached_property
-    def K(self) -> Array:
+    def K(self) -> Array:  # noqa: N802
         """K~ of the samples that are trained on."""
         return self.whole.K[self.rows].take(self.rows, axis=1)
 

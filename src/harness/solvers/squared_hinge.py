@@ -29,6 +29,7 @@ from harness.solvers.spaces import (
     compute_gram,
     factorise_cholesky,
     invert_cholesky,
+    is_well_conditioned,
     make_sample_space,
     solve_cholesky,
 )
@@ -318,8 +319,10 @@ def solve_squared_hinge_gram(
     sets = check_train_sets(train_sets, Y)
     assembly = Assembly("samples", (len(sets), len(Cs), Y.shape[1]), len(K_tilde), len(K_tilde))
     with one_blas_thread():
+        # No part of a well-conditioned Gram matrix is worse conditioned than the whole.
+        make_space = SampleSpace if is_well_conditioned(K_tilde) else make_sample_space
         for i, train in enumerate(sets):
-            space = make_sample_space(K_tilde[train].take(train, axis=1))
+            space = make_space(K_tilde[train].take(train, axis=1))
             paths = SquaredHingePaths(space, Cs, tol, max_iter, inverts)
             for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
                 for k, minimum in enumerate(paths.solve(y)):
