@@ -4,9 +4,9 @@ The linear systems of logistic regression are so small that to call NumPy for on
 takes longer than to solve them. Here the problems advance together: decision values, gradients and slopes of
 all are one matrix each, a row per problem; only a factor belongs to one problem alone.
 
-The squared hinge goes one by one (`newton.minimise`). Its systems are shared by the label vectors of a training
-set and updated from step to step: the problems of several training sets could not advance together without
-keeping the systems of all.
+The squared hinge goes one by one (`newton.minimise`). Its systems are shared by the label vectors of a
+training set and updated from step to step: the problems of several training sets could not advance together
+without keeping the systems of all.
 """
 
 from collections.abc import Sequence

@@ -213,7 +213,7 @@ def solve_in_batches(
 ) -> Iterator[tuple[slice, Solutions]]:
     """Solve for many label vectors, a batch of them at a time.
 
-    Every decoder is computed by itself: the results do not depend on the batch size, to the last bit.
+    Every label vector is solved by itself: the results do not depend on the batch size, to the last bit.
 
     Parameters
     ----------
@@ -228,8 +228,8 @@ def solve_in_batches(
     Cs : ndarray of shape (n_Cs,)
     batch_bytes : int
         Bound for the `Solutions` of one batch (one label vector is the least), 256 MiB by default. The
-        solver's own memory comes on top: about (4 + 2 n_Cs) n_samples^2 numbers of 8 bytes, whatever the
-        number of label vectors.
+        solver's own memory comes on top, whatever the number of label vectors: for the squared hinge about
+        (4 + 2 n_Cs) n_samples^2 numbers of 8 bytes, for logistic regression `logistic.CHUNK_BYTES`.
     **options
         Passed to `solve`.
 
