@@ -44,8 +44,8 @@ class Minima:
     F : ndarray of shape (n_problems, n_samples)
         Decision values of all samples.
     gradient, step : ndarray of shape (n_problems,)
-        As in `newton.Minimum`, for the point that the last step was computed at. Where that step is below the
-        tolerance it is taken, because it is known anyway: V and F are nearer to the optimum than `step`.
+        As in `newton.Minimum`, for the point that the last step was computed at. Where a problem converged
+        that step is taken, too, because it is known anyway: V and F are nearer to the optimum than `step`.
     n_iter : ndarray of int of shape (n_problems,)
         Steps taken before that one.
     factors : list of ndarray

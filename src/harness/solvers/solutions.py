@@ -69,7 +69,7 @@ class Solutions(Decoders):
     gradients : ndarray of shape (n_sets, n_Cs, n_labels)
         Norm of the gradient, relative to its bound at w = 0 (`Minimum.gradient`).
     steps : ndarray of shape (n_sets, n_Cs, n_labels)
-        Relative error of the coefficients that is left (`Minimum.step`).
+        Relative error of the coefficients that is left (`Minimum.step`), or a bound of it (`Minima.step`).
     n_iter : ndarray of int of shape (n_sets, n_Cs, n_labels)
         Newton steps.
     converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
