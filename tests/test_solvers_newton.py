@@ -12,17 +12,21 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
+from harness.solvers import lockstep
 from harness.solvers.logistic import (
+    Problems,
     solve_logistic,
     solve_logistic_cv,
     solve_logistic_cv_gram,
     solve_logistic_gram,
 )
 from harness.solvers.solutions import solve_in_batches
-from harness.solvers.spaces import compute_gram
+from harness.solvers.spaces import SampleSpace, VoxelSpace, compute_gram
 from harness.solvers.squared_hinge import solve_squared_hinge, solve_squared_hinge_gram
 
 SOLVERS = {"squared hinge": solve_squared_hinge, "logistic": solve_logistic}
@@ -133,6 +137,71 @@ def test_a_path_ends_where_each_c_ends_alone(problem):
             alone = solve(X, y, [np.arange(len(y))], [C])
             scale = 1 + np.abs(alone.decisions).max()
             np.testing.assert_allclose(together.decisions[0, k], alone.decisions[0, 0], atol=1e-7 * scale)
+
+
+@pytest.mark.parametrize("space", ["samples", "voxels"])
+@pytest.mark.parametrize("loss", SOLVERS)
+def test_every_point_of_a_path_is_the_optimum_itself(loss, space):
+    """Not only to the digits that single precision has, in which the systems are factorised."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 60)) + rng.standard_normal((200, 3)) @ rng.standard_normal((3, 60))
+    y = np.sign(X[:, :4].sum(axis=1) + rng.standard_normal(200))
+    Cs = np.geomspace(1e-3, 1e4, 8)
+    solutions = SOLVERS[loss](X, y, [np.arange(200), np.arange(150)], Cs, space=space)
+    for i, n in enumerate((200, 150)):
+        for k, C in enumerate(Cs):
+            w = joined(solutions, X, i, k)
+            assert distance_to_optimum(X[:n], y[:n], C, w, loss) < 1e-10
+
+
+def test_equal_values_of_c_give_equal_decoders():
+    X, Y, train_sets = simulated(n_labels=1)
+    solutions = solve_logistic(X, Y, train_sets, [1.0, 1.0, 2.0, 1.0])
+    for k in (1, 3):
+        np.testing.assert_allclose(solutions.decisions[:, k], solutions.decisions[:, 0], atol=1e-9)
+
+
+@pytest.mark.parametrize("space", [SampleSpace, VoxelSpace])
+def test_problems_shorten_their_steps_each_by_itself(space, monkeypatch):
+    """Some start on the wrong side, where the loss is straight and a full step overshoots, some do not."""
+    X, Y, _ = simulated(n_labels=1)
+    y, rows = Y[:, 0], augment(X)
+    train_sets = [np.arange(60), np.arange(30), np.arange(5, 25), np.arange(20, 60)]
+    whole = space(rows @ rows.T if space is SampleSpace else rows)
+    V = np.zeros((4, whole.n_weights))
+    for i, strength in ((0, 1.0), (2, 30.0)):
+        V[i] = -strength * (y if space is SampleSpace else y @ rows)
+        V[i] *= np.isin(np.arange(60), train_sets[i]) if space is SampleSpace else 1.0
+    shares, shorten = [], lockstep.shorten
+
+    def watched(*asked):
+        shares.append(shorten(*asked))
+        return shares[-1]
+
+    monkeypatch.setattr(lockstep, "shorten", watched)
+    minima = Problems(whole, train_sets).minimise(3.0, y, V, whole.decide(V), 1e-11, 200)
+    assert any(0 < share < 1 for share in shares)
+    assert minima.converged.all() and minima.n_iter[0] != minima.n_iter[1]
+    for train, v, f in zip(train_sets, minima.V, minima.F, strict=True):
+        w = v @ rows if space is SampleSpace else v
+        assert distance_to_optimum(X[train], y[train], 3.0, w, "logistic") < 1e-10
+        np.testing.assert_allclose(f, rows @ w, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", SOLVERS)
+def test_training_sets_with_repeated_samples_do_not_disturb_the_others(loss):
+    X, Y, _ = simulated(n_labels=2)
+    X[30:] = X[:30]
+    train_sets = [np.arange(30), np.arange(10, 50), np.arange(20, 45), np.arange(60)]
+    Cs = [100.0, 0.1]
+    solutions = SOLVERS[loss](X, Y, train_sets, Cs, space="samples")
+    for i, train in enumerate(train_sets):
+        assert not np.delete(solutions.weights[i], train, axis=-1).any()
+        for k, C in enumerate(Cs):
+            for j, y in enumerate(Y.T):
+                w = joined(solutions, X, i, k, j)
+                assert distance_to_optimum(X[train], y[train], C, w, loss) < 1e-8
+                np.testing.assert_allclose(solutions.decisions[i, k, j], augment(X) @ w, atol=1e-7)
 
 
 @pytest.mark.parametrize("C", [1.0, 10.0, 100.0])
@@ -285,7 +354,7 @@ def test_inner_choice_of_c_equals_scikit_learn_at_the_optimum(load_face_cat, nam
             use_legacy_attributes=False,
         ).fit(augment(X)[train], y[train])
         assert chosen.Cs[i, 0] == reference.C_
-        # The inner decoders stop at 1e-8; beyond C=100 log losses are ruled by how 1 - p is rounded.
+        # Beyond C=100 log losses are ruled by how 1 - p is rounded.
         np.testing.assert_allclose(chosen.scores[i, 0, :, :6], reference.scores_[:, 0, :6], rtol=1e-5)
         np.testing.assert_allclose(chosen.scores[i, 0], reference.scores_[:, 0], rtol=1e-3)
         w = joined(chosen.solutions, X, i)
@@ -299,6 +368,73 @@ def test_inner_choice_of_c_is_the_same_from_voxels_and_gram():
     assert gram.Cs.shape == (5, 3) and gram.scores.shape == (5, 3, 5, 8)
     np.testing.assert_array_equal(gram.Cs, voxels.Cs)
     np.testing.assert_allclose(gram.scores, voxels.scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [90, 20], ids=["samples", "voxels"])
+def test_inner_scores_equal_a_tight_reference_in_every_fold(p):
+    X, Y, _ = simulated(p=p, n_labels=2)
+    X += 0.4 * Y[:, :1] * (np.arange(p) < 10)
+    train_sets = [np.arange(50), np.arange(7, 60)]
+    chosen = solve_logistic_cv(X, Y, train_sets, NILEARN_CS)
+    assert chosen.solutions.space == ("samples" if p == 90 else "voxels")
+    for i, train in enumerate(train_sets):
+        for j, y in enumerate(Y[train].T):
+            rows = augment(X)[train]
+            for fold, (inner, held_out) in enumerate(StratifiedKFold(5).split(rows, y)):
+                for k, C in enumerate(NILEARN_CS[:6]):
+                    model = LogisticRegression(
+                        C=C, solver="newton-cholesky", fit_intercept=False, tol=1e-13, max_iter=1000
+                    ).fit(rows[inner], y[inner])
+                    expected = -log_loss(y[held_out], model.predict_proba(rows[held_out]))
+                    assert chosen.scores[i, j, fold, k] == pytest.approx(expected, abs=2e-6)
+
+
+def test_problems_in_small_chunks_end_where_they_end_together(monkeypatch):
+    X, Y, train_sets = simulated(n_labels=2)
+    X += 0.3 * Y[:, :1]
+    paths, chosen = (
+        solve_logistic(X, Y, train_sets, NILEARN_CS),
+        solve_logistic_cv(X, Y, train_sets, NILEARN_CS),
+    )
+    sizes = []
+    restrict = SampleSpace.restrict
+    monkeypatch.setattr(SampleSpace, "restrict", lambda *asked: sizes.append(1) or restrict(*asked))
+    # Chunks of three training sets of 48 samples, and of three inner folds.
+    monkeypatch.setattr("harness.solvers.logistic.CHUNK_BYTES", 24 * 48 * 60 * 3)
+    in_chunks = solve_logistic(X, Y, train_sets, NILEARN_CS)
+    np.testing.assert_allclose(in_chunks.weights, paths.weights, atol=1e-10 * np.abs(paths.weights).max())
+    np.testing.assert_array_equal(in_chunks.n_iter.shape, paths.n_iter.shape)
+    assert len(sizes) == len(train_sets)
+    again = solve_logistic_cv(X, Y, train_sets, NILEARN_CS)
+    np.testing.assert_array_equal(again.Cs, chosen.Cs)
+    np.testing.assert_allclose(again.scores, chosen.scores, atol=1e-7)
+    scale = np.abs(chosen.solutions.weights).max()
+    np.testing.assert_allclose(again.solutions.weights, chosen.solutions.weights, atol=1e-10 * scale)
+
+
+def test_choices_of_c_have_the_same_bits_at_every_call():
+    X, Y, train_sets = simulated(n_labels=2)
+    first, second = (solve_logistic_cv(X, Y, train_sets, NILEARN_CS) for _ in range(2))
+    np.testing.assert_array_equal(first.scores, second.scores)
+    np.testing.assert_array_equal(first.solutions.weights, second.solutions.weights)
+    # One label vector at a time: the others make no difference.
+    alone = solve_logistic_cv(X, Y[:, 1], train_sets, NILEARN_CS)
+    np.testing.assert_array_equal(alone.solutions.weights[:, :, 0], first.solutions.weights[:, :, 1])
+
+
+def test_weights_outside_of_a_training_set_are_zero_after_the_choice_of_c():
+    X, Y, train_sets = simulated(n_labels=1)
+    solutions = solve_logistic_cv(X, Y, train_sets, NILEARN_CS).solutions
+    np.testing.assert_allclose(solutions.weights.sum(axis=-1), solutions.intercepts)
+    for train, weights in zip(train_sets, solutions.weights, strict=True):
+        assert not weights[..., ~train].any()
+
+
+def test_inner_decoders_that_did_not_converge_are_never_silent():
+    X, Y, train_sets = simulated(n_labels=1)
+    with pytest.warns(ConvergenceWarning, match="5 of 5 decoders did not converge"):
+        chosen = solve_logistic_cv(X, Y, train_sets, NILEARN_CS, max_iter=1)
+    assert not chosen.solutions.converged.any()
 
 
 def test_of_equal_scores_the_first_c_is_chosen():

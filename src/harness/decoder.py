@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 from sklearn.base import ClassifierMixin, clone, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_selection import SelectPercentile, f_classif
@@ -157,7 +156,19 @@ class FittedDecoder:
         -------
         y : ndarray of shape (n_samples,), str
         """
-        decision = self.decision_function(X)
+        return self.classify(self.decision_function(X))
+
+    def classify(self, decision: np.ndarray) -> np.ndarray:
+        """Return the class that decision values speak for.
+
+        Parameters
+        ----------
+        decision : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), str
+        """
         if decision.ndim == 1:
             return self.classes[(decision > 0).astype(int)]
         return self.classes[decision.argmax(axis=1)]
@@ -355,21 +366,29 @@ def score_decisions(scorer: str, y: np.ndarray, decisions: np.ndarray) -> np.nda
     Returns
     -------
     scores : ndarray of shape (n_decoders,)
-        Areas are NaN where `y` holds one label; they are computed from ranks, so that two decoders that order
-        the samples alike have the same area to the last digit, and tie.
+        Areas are NaN where `y` holds one label; they are counted, so that two decoders that order the samples
+        alike have the same area to the last digit, and tie.
     """
     positive = y > 0
     if scorer == "roc_auc":
         n_positive, n_negative = int(positive.sum()), int((~positive).sum())
         if n_positive == 0 or n_negative == 0:
             return np.full(len(decisions), np.nan)
-        ranks = rankdata(decisions, axis=1)[:, positive].sum(axis=1)
-        return (ranks - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+        wins = [_count_wins(f[positive], np.sort(f[~positive])) for f in decisions]
+        return np.array(wins) / (n_positive * n_negative)
     right = (decisions > 0) == positive
     if scorer == "accuracy":
         return right.mean(axis=1)
     shown = [label for label in (positive, ~positive) if label.any()]
     return np.mean([right[:, label].mean(axis=1) for label in shown], axis=0)
+
+
+def _count_wins(positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Return how often a positive lies above one of the sorted negatives; a tie is half of it."""
+    return (
+        float((negatives.searchsorted(positives, "left") + negatives.searchsorted(positives, "right")).sum())
+        / 2
+    )
 
 
 def _last_best(scores: np.ndarray) -> int:

@@ -8,18 +8,19 @@ import hashlib
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import BaseCrossValidator, StratifiedKFold
+from sklearn.model_selection import BaseCrossValidator
 
 from harness.contrasts import file_word
 from harness.decoder import Estimator, FittedDecoder, Folds, fit_decoder, score_decisions
 from harness.errors import DesignError, UsageError
 from harness.samples import Preparation, Samples
+from harness.solvers.folds import stratify
 
 # The scorers that mean the same for two classes and for more.
 SCORERS = ("accuracy", "balanced_accuracy", "roc_auc")
@@ -193,8 +194,8 @@ def evaluate(
     for number, (train, test) in enumerate(folds, start=1):
         report("test", number, len(folds) + 2)
         decoder = _fit_inner(samples, train, estimator, scoring, fit, f"fold {number} of cv={scheme.name}")
-        table = predict_volumes(samples, test, decoder).assign(fold=number)
-        predictions.append(table)
+        predicted = predict_volumes(samples, test, decoder, number)
+        predictions.append(predicted)
         rows.append(
             {
                 "scheme": scheme.name,
@@ -205,7 +206,7 @@ def evaluate(
             }
             | _selected_columns(selected, number - 1, samples, scoring.select)
             | {
-                f"test_{scorer}": score_predictions(table, samples.contrast.classes, scorer)
+                f"test_{scorer}": score_predictions(predicted, samples.contrast.classes, scorer)
                 for scorer in scoring.report
             }
             | _best_columns(selected, number - 1)
@@ -216,12 +217,17 @@ def evaluate(
     return Evaluation(
         selected=selected,
         folds=pd.DataFrame(rows),
-        predictions=pd.concat(predictions, ignore_index=True),
+        # One frame of everything: those of single folds would take longer to make than their decoders.
+        predictions=pd.DataFrame(
+            {name: np.concatenate([predicted[name] for predicted in predictions]) for name in predictions[0]}
+        ),
         train_accuracy=train_accuracy,
     )
 
 
-def predict_volumes(samples: Samples, rows: np.ndarray, decoder: FittedDecoder) -> pd.DataFrame:
+def predict_volumes(
+    samples: Samples, rows: np.ndarray, decoder: FittedDecoder, fold: int
+) -> dict[str, np.ndarray]:
     """Predict some of the samples, together, as nilearn's `Decoder.predict` does.
 
     Parameters
@@ -230,11 +236,13 @@ def predict_volumes(samples: Samples, rows: np.ndarray, decoder: FittedDecoder) 
     rows : ndarray of int
         Samples to predict.
     decoder : FittedDecoder
+    fold : int
+        Number of the fold that holds them out.
 
     Returns
     -------
-    predictions : DataFrame
-        See `Evaluation`, without the column ``fold``.
+    predictions : dict of str to ndarray of shape (n_rows,)
+        The columns of `Evaluation.predictions`.
     """
     classes = samples.contrast.classes
     decision = decoder.decision_function(samples.X[rows])
@@ -244,26 +252,25 @@ def predict_volumes(samples: Samples, rows: np.ndarray, decoder: FittedDecoder) 
     else:
         position = {name: index for index, name in enumerate(decoder.classes)}
         decisions = {f"decision_value_{file_word(name)}": decision[:, position[name]] for name in classes}
-    return pd.DataFrame(
-        {
-            "volume": samples.volumes[rows],
-            "run": samples.runs[rows],
-            "fold": 0,
-            "condition": samples.conditions[rows],
-            "class": samples.y[rows],
-            "predicted": decoder.predict(samples.X[rows]),
-        }
-        | decisions
-    )
+    return {
+        "volume": samples.volumes[rows],
+        "run": samples.runs[rows],
+        "fold": np.full(len(rows), fold),
+        "condition": samples.conditions[rows],
+        "class": samples.y[rows],
+        "predicted": decoder.classify(decision),
+    } | decisions
 
 
-def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer: str) -> float:
+def score_predictions(
+    predictions: Mapping[str, np.ndarray] | pd.DataFrame, classes: Sequence[str], scorer: str
+) -> float:
     """Score predicted volumes.
 
     Parameters
     ----------
-    predictions : DataFrame
-        See `Evaluation`.
+    predictions : mapping of str to ndarray, or DataFrame
+        The columns of `Evaluation.predictions`.
     classes : sequence of str
         The contrast's classes, the positive one first.
     scorer : {"accuracy", "balanced_accuracy", "roc_auc"}
@@ -275,10 +282,10 @@ def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer:
     score : float
     """
     # scikit-learn's own scorers check their arguments for milliseconds, at every fold of every run.
-    true = predictions["class"].to_numpy(dtype=str)
+    true = np.asarray(predictions["class"], dtype=str)
     shown = [name for name in classes if name in true]
     if scorer in ("accuracy", "balanced_accuracy"):
-        right = predictions["predicted"].to_numpy(dtype=str) == true
+        right = np.asarray(predictions["predicted"], dtype=str) == true
         if scorer == "accuracy":
             return float(right.mean())
         return float(np.mean([right[true == name].mean() for name in shown]))
@@ -288,9 +295,9 @@ def score_predictions(predictions: pd.DataFrame, classes: Sequence[str], scorer:
     if len(classes) == 2:
         shown, columns = [classes[0]], {classes[0]: "decision_value"}
     areas = [
-        score_decisions("roc_auc", np.where(true == name, 1, -1), predictions[[columns[name]]].to_numpy().T)[
-            0
-        ]
+        score_decisions(
+            "roc_auc", np.where(true == name, 1, -1), np.asarray(predictions[columns[name]])[np.newaxis]
+        )[0]
         for name in shown
     ]
     return float(np.mean(areas))
@@ -349,7 +356,8 @@ def _fit_inner(
             f"{scoring.inner_folds} inner folds that choose parameters; "
             f"set scoring.inner_folds={max(2, counts.min())} or choose another cv"
         )
-    inner = list(StratifiedKFold(scoring.inner_folds).split(np.zeros(len(y)), y))
+    dealt = stratify(y, scoring.inner_folds)
+    inner = [(np.flatnonzero(dealt != i), np.flatnonzero(dealt == i)) for i in range(scoring.inner_folds)]
     return fit(samples.X[rows], y, inner, estimator, scoring.select, samples.preparation)
 
 

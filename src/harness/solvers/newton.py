@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from harness.solvers.spaces import Array, Space, Step
+from harness.solvers.spaces import Array, Space
+
+Step = Callable[[Array, Array], Array]
+"""Maps a gradient, as `Space.gradient` returns it, to the Newton step away from it."""
 
 ARMIJO = 1e-4
 """Share of the decrease that the slope promises which a step must deliver."""
@@ -20,16 +23,13 @@ ROUNDING = 2 * np.finfo(float).eps
 class Loss(Protocol):
     """A convex loss of y_i f_i, with its factor C."""
 
-    keep_below: float
-    """A factor computed elsewhere is kept while a step shrinks the gradient below this share; 0 for never."""
-
-    slope_at_zero: float
+    slope_at_zero: Any
     """|s_i| where f_i = 0."""
 
     def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
         """Return s = -d loss / d f and the curvatures h = d^2 loss / d f^2, both of shape (n_samples,)."""
 
-    def value(self, y: Array, f: Array) -> float:
+    def value(self, y: Array, f: Array) -> Any:
         """Return sum_i loss(y_i f_i)."""
 
 
@@ -51,8 +51,6 @@ class Minimum:
         relative error of the coefficients that is left.
     n_iter : int
         Steps taken.
-    newton : callable
-        The last factorised Newton system, a function from a gradient to Newton's step.
     converged : bool
         Whether `step` is below the tolerance, or below what rounding lets one see.
     """
@@ -62,7 +60,6 @@ class Minimum:
     gradient: float
     step: float
     n_iter: int
-    newton: Step
     converged: bool
 
 
@@ -86,8 +83,8 @@ def minimise(
     the way to a zero gradient, the second is the globally convergent finite Newton method, so the iteration
     cannot cycle.
 
-    A factorised Hessian is used again where its curvatures still hold, or where its last step shrank the
-    gradient to less than `loss.keep_below` of what it was: such a step costs n^2 operations and not n^3 / 3.
+    A factorised Hessian is used again where its curvatures still hold: such a step costs n^2 operations and
+    not n^3 / 3. Smooth losses, whose old factors are of use for longer, go by `minimise_together`.
 
     Parameters
     ----------
@@ -120,10 +117,10 @@ def minimise(
     g, f_g, norm = space.gradient(v, s)
     step: Step | None = None
     h_factorised = h
-    norm_before = smallest = np.inf
+    smallest = np.inf
     n_iter = 0
     while True:
-        fresh = step is None or (norm > loss.keep_below * norm_before and not np.array_equal(h, h_factorised))
+        fresh = step is None or not np.array_equal(h, h_factorised)
         if step is None or fresh:
             step, h_factorised = factorise(h), h
         d = step(g, f_g)
@@ -138,9 +135,8 @@ def minimise(
         s_new, h_new = loss.slopes(y, f + f_d)
         g_new, f_g_new, norm_new = space.gradient(v + d, s_new)
         if norm_new > smallest / 2:
-            share = _shorten(
-                space, loss, y, v, f, d, f_d, space.multiply(g, d, f_d), SHORTEST if fresh else 1.0
-            )
+            slope = space.multiply(g, d, f_d)
+            share = shorten(space, loss, y, v, f, d, f_d, slope, SHORTEST if fresh else 1.0)
             if share == 0.0 and fresh:
                 break
             if share == 0.0:
@@ -150,13 +146,13 @@ def minimise(
                 s_new, h_new = loss.slopes(y, f + share * f_d)
                 g_new, f_g_new, norm_new = space.gradient(v + share * d, s_new)
         v, f = v + share * d, f + share * f_d
-        s, h, g, f_g, norm_before, norm = s_new, h_new, g_new, f_g_new, norm, norm_new
+        s, h, g, f_g, norm = s_new, h_new, g_new, f_g_new, norm_new
         n_iter += 1
     gradient = norm / (loss.slope_at_zero * float(space.row_lengths.sum()))
-    return Minimum(v, f, gradient, length / size if size else 0.0, n_iter, step, bool(converged))
+    return Minimum(v, f, gradient, length / size if size else 0.0, n_iter, bool(converged))
 
 
-def _shorten(
+def shorten(
     space: Space,
     loss: Loss,
     y: Array,
@@ -167,9 +163,26 @@ def _shorten(
     slope: float,
     shortest: float,
 ) -> float:
-    """Return the largest share 1, 1/2, 1/4 ... of the step d that decreases J enough, 0 if none does.
+    """Return the largest share 1, 1/2, 1/4 ... of a Newton step that decreases J enough, 0 if none does.
 
     J(w~ + t d) <= J(w~) + ARMIJO t <gradient, d>
+
+    Parameters
+    ----------
+    space, loss, y
+        As in `minimise`.
+    v, d : ndarray of shape (n_weights,)
+        Weights and step.
+    f, f_d : ndarray of shape (n_samples,)
+        Their decision values.
+    slope : float
+        <gradient, d>.
+    shortest : float
+        The smallest share to try.
+
+    Returns
+    -------
+    share : float
     """
     v_v, v_d, d_d = space.multiply(v, v, f), space.multiply(v, d, f_d), space.multiply(d, d, f_d)
     J = v_v / 2 + loss.value(y, f)

@@ -1,16 +1,17 @@
-"""What the solvers hand back, and the walk over training sets and label vectors that they share."""
+"""What the solvers hand back, and the checks of what they are given."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from harness.solvers.lockstep import Minima
 from harness.solvers.newton import Minimum
-from harness.solvers.spaces import Array, Space, VoxelSpace, make_sample_space
+from harness.solvers.spaces import Array
 from harness.solvers.threads import one_blas_thread
 
 TOL = 1e-11
@@ -68,7 +69,7 @@ class Solutions(Decoders):
     gradients : ndarray of shape (n_sets, n_Cs, n_labels)
         Norm of the gradient, relative to its bound at w = 0 (`Minimum.gradient`).
     steps : ndarray of shape (n_sets, n_Cs, n_labels)
-        Relative error of the coefficients that is left (`Minimum.step`).
+        Relative error of the coefficients that is left (`Minimum.step`), or a bound of it (`Minima.step`).
     n_iter : ndarray of int of shape (n_sets, n_Cs, n_labels)
         Newton steps.
     converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
@@ -99,19 +100,6 @@ class Candidates:
     values: Array | None = None
 
 
-class Paths(Protocol):
-    """All that is solved on one training set; made once per set, so that label vectors share its work."""
-
-    def solve(self, y: Array) -> Sequence[Minimum]:
-        """Return the minima that were asked for, one per C, for one label vector of shape (n_samples,)."""
-
-
-MakePaths = Callable[[Any], Paths]
-
-Export = Callable[[Array], tuple[Array, float, Array]]
-"""Maps the unknowns of a space to weights, intercept and the decision values of all samples."""
-
-
 def choose_space(
     space: Literal["auto", "samples", "voxels"], n_voxels: int, train_sets: Sequence[ArrayLike]
 ) -> Literal["samples", "voxels"]:
@@ -125,99 +113,73 @@ def choose_space(
     return space
 
 
-def solve_in_sample_space(
-    make_paths: MakePaths, n_Cs: int, K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike]
-) -> Solutions:
-    """Solve for every training set and label vector from one Gram matrix.
+def export_duals(K_tilde: Array, rows: NDArray[np.intp], duals: Array) -> tuple[Array, Array, Array]:
+    """Return weights, intercepts and decision values of decoders in sample space, as `Decoders` has them.
 
     Parameters
     ----------
-    make_paths : callable
-        Makes the `Paths` of one training set.
-    n_Cs : int
-        How many minima they return.
-    K : ndarray of shape (n_samples, n_samples)
-        X X^T, without the intercept.
-    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        Label vectors of -1 and +1.
-    train_sets : sequence of ndarray of int or bool
-        Indices (or a mask) of the samples to train on.
-
-    Returns
-    -------
-    solutions : Solutions
+    K_tilde : ndarray of shape (n_samples, n_samples)
+        X X^T + 1.
+    rows : ndarray of int of shape (n_rows,)
+        The samples that the dual coefficients belong to.
+    duals : ndarray of shape (..., n_rows)
     """
-    K = check_gram(K)
-    # The column of ones in X~ adds 1 to every inner product.
-    K_tilde = K + 1.0
-
-    def prepare(train: NDArray[np.intp]) -> tuple[Space, Export]:
-        space = make_sample_space(K_tilde[train].take(train, axis=1))
-        K_rows = np.ascontiguousarray(K_tilde[:, train])
-
-        def export(v: Array) -> tuple[Array, float, Array]:
-            duals = space.duals(v)
-            weights = np.zeros(len(K))
-            weights[train] = duals
-            return weights, float(duals.sum()), K_rows @ duals
-
-        return space, export
-
-    return _solve(make_paths, n_Cs, prepare, "samples", len(K), Y, train_sets, len(K))
+    weights = np.zeros((*duals.shape[:-1], len(K_tilde)))
+    weights[..., rows] = duals
+    return weights, duals.sum(axis=-1), weights @ K_tilde.T
 
 
-def solve_in_voxel_space(
-    make_paths: MakePaths, n_Cs: int, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike]
-) -> Solutions:
-    """Solve for every training set and label vector with one unknown per voxel.
+def export_voxels(X_tilde: Array, V: Array) -> tuple[Array, Array, Array]:
+    """Return weights, intercepts and decision values of decoders in voxel space, as `Decoders` has them.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_voxels)
-    make_paths, n_Cs, Y, train_sets
-        As in `solve_in_sample_space`.
-
-    Returns
-    -------
-    solutions : Solutions
+    X_tilde : ndarray of shape (n_samples, n_voxels + 1)
+        The samples with a column of ones appended.
+    V : ndarray of shape (..., n_voxels + 1)
     """
-    X = check_matrix(X, "X")
-    X_tilde = np.column_stack([X, np.ones(len(X))])
-
-    def prepare(train: NDArray[np.intp]) -> tuple[Space, Export]:
-        return VoxelSpace(X_tilde[train]), lambda w: (w[:-1], float(w[-1]), X_tilde @ w)
-
-    return _solve(make_paths, n_Cs, prepare, "voxels", X.shape[1], Y, train_sets, len(X))
+    return V[..., :-1], V[..., -1], V @ X_tilde.T
 
 
-def _solve(
-    make_paths: MakePaths,
-    n_Cs: int,
-    prepare: Callable[[NDArray[np.intp]], tuple[Space, Export]],
-    space_name: Literal["samples", "voxels"],
-    n_weights: int,
-    Y: ArrayLike,
-    train_sets: Sequence[ArrayLike],
-    n_samples: int,
-) -> Solutions:
-    Y = check_labels(Y, n_samples)
-    sets = check_train_sets(train_sets, Y)
-    shape = (len(sets), n_Cs, Y.shape[1])
-    weights, decisions = np.empty((*shape, n_weights)), np.empty((*shape, n_samples))
-    intercepts, gradients, steps = np.empty(shape), np.empty(shape), np.empty(shape)
-    n_iter, converged = np.empty(shape, dtype=np.intp), np.empty(shape, dtype=bool)
-    with one_blas_thread():
-        for i, train in enumerate(sets):
-            space, export = prepare(train)
-            paths = make_paths(space)
-            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                for k, minimum in enumerate(paths.solve(y)):
-                    weights[i, k, j], intercepts[i, k, j], decisions[i, k, j] = export(minimum.v)
-                    gradients[i, k, j], steps[i, k, j] = minimum.gradient, minimum.step
-                    n_iter[i, k, j], converged[i, k, j] = minimum.n_iter, minimum.converged
-    if not converged.all():
-        warn_unconverged(steps, converged)
-    return Solutions(space_name, weights, intercepts, decisions, gradients, steps, n_iter, converged)
+class Assembly:
+    """The `Solutions` of a solver, while it fills them in.
+
+    Parameters
+    ----------
+    space : {"samples", "voxels"}
+    shape : tuple of int
+        (n_sets, n_Cs, n_labels).
+    n_weights : int
+        Samples, or voxels without the intercept.
+    n_samples : int
+    """
+
+    def __init__(
+        self, space: Literal["samples", "voxels"], shape: tuple[int, ...], n_weights: int, n_samples: int
+    ) -> None:
+        self.solutions = Solutions(
+            space,
+            weights=np.empty((*shape, n_weights)),
+            intercepts=np.empty(shape),
+            decisions=np.empty((*shape, n_samples)),
+            gradients=np.empty(shape),
+            steps=np.empty(shape),
+            n_iter=np.empty(shape, dtype=np.intp),
+            converged=np.empty(shape, dtype=bool),
+        )
+
+    def put(self, where: Any, decoders: tuple[Array, Array, Array], minimum: Minimum | Minima) -> None:
+        """Enter decoders, from `export_duals` or `export_voxels`, at an index (set, C, label vector)."""
+        into = self.solutions
+        into.weights[where], into.intercepts[where], into.decisions[where] = decoders
+        into.gradients[where], into.steps[where] = minimum.gradient, minimum.step
+        into.n_iter[where], into.converged[where] = minimum.n_iter, minimum.converged
+
+    def finish(self) -> Solutions:
+        """Return the solutions, with a warning if some did not converge."""
+        if not self.solutions.converged.all():
+            warn_unconverged(self.solutions.steps, self.solutions.converged)
+        return self.solutions
 
 
 def warn_unconverged(steps: Array, converged: NDArray[np.bool_]) -> None:
@@ -251,7 +213,7 @@ def solve_in_batches(
 ) -> Iterator[tuple[slice, Solutions]]:
     """Solve for many label vectors, a batch of them at a time.
 
-    Every decoder is computed by itself: the results do not depend on the batch size, to the last bit.
+    Every label vector is solved by itself: the results do not depend on the batch size, to the last bit.
 
     Parameters
     ----------
@@ -266,8 +228,8 @@ def solve_in_batches(
     Cs : ndarray of shape (n_Cs,)
     batch_bytes : int
         Bound for the `Solutions` of one batch (one label vector is the least), 256 MiB by default. The
-        solver's own memory comes on top: about (4 + 2 n_Cs) n_samples^2 numbers of 8 bytes, whatever the
-        number of label vectors.
+        solver's own memory comes on top, whatever the number of label vectors: for the squared hinge about
+        (4 + 2 n_Cs) n_samples^2 numbers of 8 bytes, for logistic regression `logistic.CHUNK_BYTES`.
     **options
         Passed to `solve`.
 

@@ -11,8 +11,7 @@ step d solves (I + X~^T diag(h) X~) d = -(w~ - X~^T s).
 only the Gram matrix K~ = X X^T + 1 is needed. Both give the same w~; the one with fewer unknowns is cheaper.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
@@ -33,11 +32,11 @@ SINGLE_PRECISION_RANGE = 1e30
 SINGLE_PRECISION_SUFFICES = 1e5
 """Largest eigenvalue over smallest squared pivot up to which single precision (6e-8) steers well enough."""
 
+SMALLEST_CURVATURE = 1e-30
+"""Curvatures below this one, whose inverse single precision can hold, count as much."""
+
 WORST_CONDITION = 1e-7
 """Reciprocal condition of K~ below which dual coefficients lose too many digits."""
-
-Step = Callable[[Array, Array], Array]
-"""Maps a gradient, as `Space.gradient` returns it, to the Newton step away from it."""
 
 
 def compute_gram(X: Array) -> Array:
@@ -127,35 +126,42 @@ def invert_cholesky(L: Array) -> Array:
     return P + np.tril(P, -1).T
 
 
+class Systems(Protocol):
+    """The Newton systems of one training set, for any smooth curvatures."""
+
+    rows: NDArray[np.intp]
+
+    def factorise(self, h: Array) -> NDArray[Any]:
+        """Return the Cholesky factor of the Newton system for the curvatures h."""
+
+
 class Space(Protocol):
-    """What the Newton iteration asks of a space; v are the unknowns, f = X~ w~ the decision values."""
+    """What a Newton iteration asks of a space; v are the unknowns, f = X~ w~ the decision values.
+
+    Of several problems there is one row each: v has the shape (n_weights,) or (n_problems, n_weights), f and
+    s have (n_samples,) or (n_problems, n_samples), and a number becomes (n_problems,).
+    """
 
     n_weights: int
     row_lengths: Array
 
-    def restrict(self, rows: NDArray[np.intp]) -> "Space":
-        """Return the space of these samples alone."""
-
     def decide(self, v: Array) -> Array:
         """Return f = X~ w~."""
 
-    def decide_elsewhere(self, V: Array, rows: NDArray[np.intp], test: NDArray[np.intp]) -> Array:
-        """Return decision values of the samples `test`; V's columns are decoders of `restrict(rows)`."""
-
-    def embed(self, v: Array, rows: NDArray[np.intp]) -> Array:
-        """Return, in this space, the weights of a decoder v of `restrict(rows)`."""
-
-    def measure(self, v: Array, f: Array) -> float:
+    def measure(self, v: Array, f: Array) -> Any:
         """Return ||w~||."""
 
-    def multiply(self, v: Array, u: Array, f_u: Array) -> float:
+    def multiply(self, v: Array, u: Array, f_u: Array) -> Any:
         """Return the inner product of the decoders v and u, where f_u are the decision values of u."""
 
-    def gradient(self, v: Array, s: Array) -> tuple[Array, Array, float]:
+    def gradient(self, v: Array, s: Array) -> tuple[Array, Array, Any]:
         """Return the gradient w~ - X~^T s, its decision values where they are needed, and its norm."""
 
-    def factorise(self, h: Array) -> Step:
-        """Return the function that maps a gradient to Newton's step, for the curvatures h."""
+    def restrict(self, rows: NDArray[np.intp]) -> Systems:
+        """Return the Newton systems of a problem that is trained on these samples alone."""
+
+    def solve(self, systems: Sequence[Any], factors: Sequence[NDArray[Any]], G: Array, F_G: Array) -> Array:
+        """Return Newton's step for the gradient of every problem, of shape (n_problems, n_weights)."""
 
 
 class SampleSpace:
@@ -177,49 +183,76 @@ class SampleSpace:
         """K~ in single precision."""
         return self.K.astype(np.float32)
 
-    def restrict(self, rows: NDArray[np.intp]) -> "SampleSpace":
-        """Return the space of these samples alone."""
-        return SampleSpace(self.K[rows].take(rows, axis=1))
-
     def decide(self, v: Array) -> Array:
         """Return f = K~ v."""
-        return self.K @ v
+        return v @ self.K.T
 
-    def decide_elsewhere(self, V: Array, rows: NDArray[np.intp], test: NDArray[np.intp]) -> Array:
-        """Return decision values of the samples `test`; V's columns are decoders of `restrict(rows)`."""
-        return self.K[test].take(rows, axis=1) @ V
-
-    def embed(self, v: Array, rows: NDArray[np.intp]) -> Array:
-        """Return, in this space, the weights of a decoder v of `restrict(rows)`."""
-        embedded = np.zeros(self.n_weights)
-        embedded[rows] = v
-        return embedded
-
-    def duals(self, v: Array) -> Array:
-        """Return v, of shape (n_samples,)."""
-        return v
-
-    def measure(self, v: Array, f: Array) -> float:
+    def measure(self, v: Array, f: Array) -> Any:
         """Return ||w~|| = sqrt(v^T K~ v)."""
-        return math.sqrt(max(float(v @ f), 0.0))
+        # What is below zero is rounding.
+        return np.sqrt(abs(np.vecdot(v, f)))
 
-    def multiply(self, v: Array, u: Array, f_u: Array) -> float:
+    def multiply(self, v: Array, u: Array, f_u: Array) -> Any:
         """Return v^T K~ u."""
-        return float(v @ f_u)
+        return np.vecdot(v, f_u)
 
-    def gradient(self, v: Array, s: Array) -> tuple[Array, Array, float]:
+    def gradient(self, v: Array, s: Array) -> tuple[Array, Array, Any]:
         """Return r = v - s, which stands for the gradient X~^T r; K~ r; and the norm sqrt(r^T K~ r)."""
         r = v - s
-        K_r = self.K @ r
-        return r, K_r, math.sqrt(max(float(r @ K_r), 0.0))
+        K_r = self.decide(r)
+        return r, K_r, self.measure(r, K_r)
 
-    def factorise(self, h: Array) -> Step:
-        """Return the map from a gradient to Newton's step.
+    def duals(self, v: Array) -> Array:
+        """Return v."""
+        return v
 
-        (I + H K~) d = -r,  hence  d = -r + H^1/2 (I + H^1/2 K~ H^1/2)^-1 H^1/2 K~ r
+    def restrict(self, rows: NDArray[np.intp]) -> "SampleSystems":
+        """Return the Newton systems of a problem that is trained on these samples alone."""
+        return SampleSystems(self, rows)
 
-        The matrix in brackets has no eigenvalue below 1, so that vanishing curvatures and repeated samples do
-        no harm (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3).
+    def solve(
+        self, systems: Sequence["SampleSystems"], factors: Sequence[NDArray[Any]], R: Array, K_R: Array
+    ) -> Array:
+        """Return Newton's step for the gradient of every problem; see `SampleSystems`."""
+        D = np.zeros_like(R)
+        for d, K_r, system, L in zip(D, K_R, systems, factors, strict=True):
+            d[system.rows] = solve_cholesky(L, K_r[system.rows])
+        return D - R
+
+
+class SampleSystems:
+    """Newton systems in sample space.
+
+    (I + H K~) d = -r,  hence  d = -r + (H^-1 + K~)^-1 K~ r
+
+    With the units of its rows chosen well, the matrix in brackets is I + H^1/2 K~ H^1/2, which has no
+    eigenvalue below 1 (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, section 3.4.3).
+    Those units make no difference to the accuracy of a Cholesky factor (Higham 2002, Accuracy and Stability
+    of Numerical Algorithms, section 10.1), so that vanishing curvatures and repeated samples do no harm.
+
+    Parameters
+    ----------
+    whole : SampleSpace
+    rows : ndarray of int of shape (n_rows,)
+        The samples that are trained on.
+    """
+
+    def __init__(self, whole: SampleSpace, rows: NDArray[np.intp]) -> None:
+        self.whole, self.rows = whole, rows
+        self.squared_lengths = whole.row_lengths[rows] ** 2
+
+    @cached_property
+    def K(self) -> Array:  # noqa: N802
+        """K~ of the samples that are trained on."""
+        return self.whole.K[self.rows].take(self.rows, axis=1)
+
+    @cached_property
+    def K_single(self) -> NDArray[np.float32]:  # noqa: N802
+        """The same in single precision."""
+        return self.whole.K_single[self.rows].take(self.rows, axis=1)
+
+    def factorise(self, h: Array) -> NDArray[Any]:
+        """Return the Cholesky factor of H^-1 + K~.
 
         Where its condition allows, it is factorised in single precision, in half the time. The step is then
         good to two digits or more. Gradient, weights and the end of the iteration are in double precision:
@@ -228,22 +261,14 @@ class SampleSpace:
         Parameters
         ----------
         h : ndarray of shape (n_samples,)
-            Curvatures, the diagonal of H.
+            Curvatures, the diagonal of H; 0 outside of `rows`.
         """
-        root = np.sqrt(h)
-        # All eigenvalues of B lie between 1 and its trace.
-        single = h @ self.row_lengths**2 < SINGLE_PRECISION_SUFFICES
-        K: NDArray[Any] = self.K_single if single else self.K
-        root_K = root.astype(K.dtype)
-        B = K * root_K[:, None]
-        B *= root_K
-        B.flat[:: self.n_weights + 1] += 1.0
-        L = factorise_cholesky(B)
-
-        def step(r: Array, K_r: Array) -> Array:
-            return root * solve_cholesky(L, root * K_r) - r
-
-        return step
+        h = h[self.rows]
+        # All eigenvalues of I + H^1/2 K~ H^1/2 lie between 1 and its trace.
+        single = h @ self.squared_lengths < SINGLE_PRECISION_SUFFICES
+        A: NDArray[Any] = (self.K_single if single else self.K).copy()
+        A.reshape(-1)[:: len(A) + 1] += 1.0 / np.maximum(h, SMALLEST_CURVATURE)
+        return factorise_cholesky(A)
 
 
 class VoxelSpace:
@@ -260,71 +285,85 @@ class VoxelSpace:
         self.n_weights = X.shape[1]
         self.row_lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
 
+    def decide(self, v: Array) -> Array:
+        """Return f = X~ w~."""
+        return v @ self.X.T
+
+    def measure(self, v: Array, f: Array) -> Any:
+        """Return ||w~||."""
+        return np.sqrt(np.vecdot(v, v))
+
+    def multiply(self, v: Array, u: Array, f_u: Array) -> Any:
+        """Return v^T u."""
+        return np.vecdot(v, u)
+
+    def gradient(self, v: Array, s: Array) -> tuple[Array, Array, Any]:
+        """Return the gradient w~ - X~^T s twice (its decision values are not needed here), and its norm."""
+        g = v - s @ self.X
+        return g, g, self.measure(g, g)
+
+    def restrict(self, rows: NDArray[np.intp]) -> "VoxelSystems":
+        """Return the Newton systems of a problem that is trained on these samples alone."""
+        return VoxelSystems(self.X[rows], rows)
+
+    def solve(
+        self, systems: Sequence["VoxelSystems"], factors: Sequence[NDArray[Any]], G: Array, F_G: Array
+    ) -> Array:
+        """Return Newton's step for the gradient of every problem; see `VoxelSystems`."""
+        # In double precision: what is added up from steps must have the decision values that are added up.
+        D = np.empty_like(G)
+        for d, g, L in zip(D, G, factors, strict=True):
+            d[:] = solve_cholesky(L, g)
+        return -D
+
+
+class VoxelSystems:
+    """Newton systems in voxel space.
+
+    (I + X~^T H X~) d = -g
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_voxels + 1)
+        X~ of the samples that are trained on.
+    rows : ndarray of int of shape (n_rows,)
+        Which samples these are.
+    """
+
+    def __init__(self, X: Array, rows: NDArray[np.intp]) -> None:
+        self.X, self.rows = X, rows
+        self.squared_lengths = np.einsum("ij,ij->i", X, X)
+
     @cached_property
     def X_single(self) -> NDArray[np.float32]:  # noqa: N802
         """X~ in single precision."""
         return self.X.astype(np.float32)
 
-    def restrict(self, rows: NDArray[np.intp]) -> "VoxelSpace":
-        """Return the space of these samples alone."""
-        return VoxelSpace(self.X[rows])
-
-    def decide(self, v: Array) -> Array:
-        """Return f = X~ w~."""
-        return self.X @ v
-
-    def decide_elsewhere(self, V: Array, rows: NDArray[np.intp], test: NDArray[np.intp]) -> Array:
-        """Return decision values of the samples `test`; V's columns are decoders of `restrict(rows)`."""
-        return self.X[test] @ V
-
-    def embed(self, v: Array, rows: NDArray[np.intp]) -> Array:
-        """Return, in this space, the weights of a decoder v of `restrict(rows)`."""
-        return v
-
-    def measure(self, v: Array, f: Array) -> float:
-        """Return ||w~||."""
-        return math.sqrt(float(v @ v))
-
-    def multiply(self, v: Array, u: Array, f_u: Array) -> float:
-        """Return v^T u."""
-        return float(v @ u)
-
-    def gradient(self, v: Array, s: Array) -> tuple[Array, Array, float]:
-        """Return the gradient w~ - X~^T s twice (its decision values are not needed here), and its norm."""
-        g = v - self.X.T @ s
-        return g, g, math.sqrt(float(g @ g))
-
-    def factorise(self, h: Array) -> Step:
-        """Return the map from a gradient to Newton's step.
-
-        d = -(I + X~^T H X~)^-1 g
+    def factorise(self, h: Array) -> NDArray[Any]:
+        """Return the Cholesky factor of I + X~^T H X~, in single precision where that suffices.
 
         Parameters
         ----------
         h : ndarray of shape (n_samples,)
-            Curvatures, the diagonal of H.
+            Curvatures, the diagonal of H; 0 outside of `rows`.
         """
+        h = h[self.rows]
         root = np.sqrt(h)
-        trace = float(h @ self.row_lengths**2)
+        trace = float(h @ self.squared_lengths)
 
         def factorise(X: NDArray[Any]) -> NDArray[Any]:
             root_X = X * root.astype(X.dtype)[:, None]
             A = root_X.T @ root_X
-            A.flat[:: self.n_weights + 1] += 1.0
+            A.flat[:: len(A) + 1] += 1.0
             return factorise_cholesky(A)
 
-        L = None
         if trace < SINGLE_PRECISION_RANGE:
-            # As in `SampleSpace`; the smallest pivot stands for the smallest eigenvalue.
+            # As in `SampleSystems`; the smallest pivot stands for the smallest eigenvalue.
             with suppress(LinAlgError):
                 L = factorise(self.X_single)
-        if L is None or trace > SINGLE_PRECISION_SUFFICES * float(L.diagonal().min()) ** 2:
-            L = factorise(self.X)
-
-        def step(g: Array, _: Array) -> Array:
-            return -solve_cholesky(L, g)
-
-        return step
+                if trace <= SINGLE_PRECISION_SUFFICES * float(L.diagonal().min()) ** 2:
+                    return L
+        return factorise(self.X)
 
 
 class FactorSpace(VoxelSpace):
@@ -348,8 +387,8 @@ class FactorSpace(VoxelSpace):
         self.to_duals = U[:, kept] / lengths
 
     def duals(self, v: Array) -> Array:
-        """Return the shortest a with X~^T a = w~, of shape (n_samples,)."""
-        return self.to_duals @ v
+        """Return the shortest a with X~^T a = w~."""
+        return v @ self.to_duals.T
 
 
 def make_sample_space(K: Array) -> SampleSpace | FactorSpace:
@@ -360,8 +399,19 @@ def make_sample_space(K: Array) -> SampleSpace | FactorSpace:
     K : ndarray of shape (n_samples, n_samples)
         K~ = X X^T + 1.
     """
+    return SampleSpace(K) if is_well_conditioned(K) else FactorSpace(K)
+
+
+def is_well_conditioned(K: Array) -> bool:
+    """Return whether a Gram matrix is so far from singular that dual coefficients keep their digits.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n_samples, n_samples)
+        K~ = X X^T + 1.
+    """
     try:
         reciprocal_condition, _ = dpocon(factorise_cholesky(K.copy()), np.abs(K).sum(axis=0).max(), uplo="L")
     except LinAlgError:
-        return FactorSpace(K)
-    return SampleSpace(K) if reciprocal_condition > WORST_CONDITION else FactorSpace(K)
+        return False
+    return bool(reciprocal_condition > WORST_CONDITION)

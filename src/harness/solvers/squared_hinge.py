@@ -7,26 +7,33 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.solvers.newton import Minimum, minimise
+from harness.solvers.newton import Minimum, Step, minimise
 from harness.solvers.solutions import (
     MAX_ITER,
     TOL,
+    Assembly,
     Solutions,
+    check_gram,
+    check_labels,
+    check_matrix,
     check_strengths,
+    check_train_sets,
     choose_space,
-    solve_in_sample_space,
-    solve_in_voxel_space,
+    export_duals,
+    export_voxels,
 )
 from harness.solvers.spaces import (
     Array,
     SampleSpace,
-    Step,
     VoxelSpace,
     compute_gram,
     factorise_cholesky,
     invert_cholesky,
+    is_well_conditioned,
+    make_sample_space,
     solve_cholesky,
 )
+from harness.solvers.threads import one_blas_thread
 
 
 class SquaredHinge:
@@ -37,9 +44,6 @@ class SquaredHinge:
     C : float
         Weight of the loss against the penalty.
     """
-
-    # The curvature changes by jumps: between two active sets an old factor is of no use.
-    keep_below = 0.0
 
     def __init__(self, C: float) -> None:
         self.C = C
@@ -265,11 +269,18 @@ def solve_squared_hinge(
         return solve_squared_hinge_gram(
             compute_gram(X), Y, train_sets, Cs, tol=tol, max_iter=max_iter, inverts=inverts
         )
-
-    def make_paths(space: SampleSpace | VoxelSpace) -> SquaredHingePaths:
-        return SquaredHingePaths(space, Cs, tol, max_iter)
-
-    return solve_in_voxel_space(make_paths, len(Cs), X, Y, train_sets)
+    X = check_matrix(X, "X")
+    X_tilde = np.column_stack([X, np.ones(len(X))])
+    Y = check_labels(Y, len(X))
+    sets = check_train_sets(train_sets, Y)
+    assembly = Assembly("voxels", (len(sets), len(Cs), Y.shape[1]), X.shape[1], len(X))
+    with one_blas_thread():
+        for i, train in enumerate(sets):
+            paths = SquaredHingePaths(VoxelSpace(X_tilde[train]), Cs, tol, max_iter)
+            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
+                for k, minimum in enumerate(paths.solve(y)):
+                    assembly.put((i, k, j), export_voxels(X_tilde, minimum.v), minimum)
+    return assembly.finish()
 
 
 def solve_squared_hinge_gram(
@@ -302,8 +313,19 @@ def solve_squared_hinge_gram(
     solutions : Solutions
     """
     Cs = check_strengths(Cs, "C")
-
-    def make_paths(space: SampleSpace | VoxelSpace) -> SquaredHingePaths:
-        return SquaredHingePaths(space, Cs, tol, max_iter, inverts)
-
-    return solve_in_sample_space(make_paths, len(Cs), K, Y, train_sets)
+    # The column of ones in X~ adds 1 to every inner product.
+    K_tilde = check_gram(K) + 1.0
+    Y = check_labels(Y, len(K_tilde))
+    sets = check_train_sets(train_sets, Y)
+    assembly = Assembly("samples", (len(sets), len(Cs), Y.shape[1]), len(K_tilde), len(K_tilde))
+    with one_blas_thread():
+        # No part of a well-conditioned Gram matrix is worse conditioned than the whole.
+        make_space = SampleSpace if is_well_conditioned(K_tilde) else make_sample_space
+        for i, train in enumerate(sets):
+            space = make_space(K_tilde[train].take(train, axis=1))
+            paths = SquaredHingePaths(space, Cs, tol, max_iter, inverts)
+            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
+                for k, minimum in enumerate(paths.solve(y)):
+                    decoders = export_duals(K_tilde, train, space.duals(minimum.v))
+                    assembly.put((i, k, j), decoders, minimum)
+    return assembly.finish()
