@@ -182,8 +182,15 @@ def test_everything_goes_where_the_runs_go(tmp_path, asked):
     harness(here, *asked, "estimator=svc", "tracking.folder=../there")
     harness(here, "-m", *asked, "estimator=dummy,svc", "tracking.folder=../there")
     harness(here, *asked, "tracking=off", "tracking.folder=../off")
+    (tmp_path / "options").mkdir()
+    (tmp_path / "options" / "mine.yaml").write_text(
+        "defaults: [config, _self_]\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        "      estimator: dummy,ridge\n      tracking.folder: ../there\n"
+    )
+    harness(here, "-cd", "../options", "-cn", "mine", *asked)
     assert not list(here.iterdir())
     assert {path.name for path in (tmp_path / "there").iterdir()} >= {"mlflow.db", "hydra", "sweeps"}
+    assert len(list((tmp_path / "there" / "sweeps").iterdir())) == 2
     assert list((tmp_path / "off").glob("hydra/**/folds.csv"))
 
 

@@ -21,6 +21,9 @@ JOBS = [
     ["++dataset.n_subjects=3", "dataset=simulated"],
     ["+unheard=3", "subject=1"],
     ["~signal.lag", "~tracking", "subject=1"],
+    ["~cv", "subject=1"],
+    ["signal.lag=1", "signal={lag: 3}"],
+    ["++estimator.grid.C=[4]", "++estimator.grid={C: [5]}", "estimator=svc"],
     ["hydra.job.chdir=true", "hydra/job_logging=default", "subject=1"],
     [],
 ]
@@ -41,7 +44,7 @@ def compose(loader, sweep, job):
     """Return what a job is composed to, with all that Hydra notes of it, or what is wrong with it."""
     try:
         return OmegaConf.to_yaml(loader.load_sweep_config(sweep, list(job)))
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         return f"{type(error).__name__}: {error}"
 
 
@@ -73,6 +76,24 @@ def test_what_hydra_refuses_is_refused_in_the_same_words(loaders, job):
     assert "Exception: " in expected
     assert compose(ours, sweep, job) == expected
     assert compose(ours, sweep, ["subject=1"]) == compose(theirs, sweep, ["subject=1"])
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "jobs"),
+    [
+        (["~cv"], [["cv=kfold5"], ["+cv=kfold5"], ["subject=1"], ["+cv=logo", "subject=3"]]),
+        (["hydra.searchpath=[file://own]"], [["+mine=option"], ["+mine=3"], ["mine=option"]]),
+    ],
+)
+def test_options_that_the_sweep_itself_does_not_know_are_options(tmp_path, loaders, of_sweep, jobs):
+    theirs, ours, _ = loaders
+    (tmp_path / "own" / "mine").mkdir(parents=True)
+    (tmp_path / "own" / "mine" / "option.yaml").write_text("# @package _global_\nseed: 5\n")
+    sweep = theirs.load_configuration("config", of_sweep, RunMode.MULTIRUN)
+    # Hydra hands the words of the command line on to the jobs.
+    for job in jobs:
+        words = [word for word in of_sweep if not word.startswith("hydra")] + job
+        assert compose(ours, sweep, words) == compose(theirs, sweep, words)
 
 
 def test_a_job_changes_nothing_for_the_next_one(loaders):

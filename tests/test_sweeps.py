@@ -10,6 +10,7 @@ import pytest
 from hydra import compose
 from omegaconf import OmegaConf
 
+from harness.errors import UsageError
 from harness.requests import composing
 from harness.sweeps import (
     MODULES_OF_A_JOB,
@@ -299,7 +300,8 @@ def test_joblibs_processes_have_imported_what_a_job_needs():
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     joblib = pytest.importorskip("joblib")
     options = compose_launcher("joblib", "hydra.launcher.n_jobs=2")
-    warm_workers(options)()
+    with warm_workers(options, 5) as wait:
+        wait()
     # As the launcher itself calls it.
     imported = f"(__import__('os').getpid(), {{*{MODULES_OF_A_JOB!r}}} <= {{*__import__('sys').modules}})"
     launcher = {name: value for name, value in options.items() if name != "_target_"} | {
@@ -315,6 +317,9 @@ def test_joblibs_processes_have_imported_what_a_job_needs():
 def test_other_launchers_and_wrong_options_warm_nothing():
     joblib = pytest.importorskip("joblib")
     before = joblib.externals.loky.reusable_executor._executor
-    for options in (compose_launcher("basic"), {"_target_": "hydra_plugins.x.JoblibLauncher", "n_jobs": 0}):
-        warm_workers(options)()
+    with warm_workers(compose_launcher("basic"), 5) as wait:
+        wait()
+    none = {"_target_": "hydra_plugins.x.JoblibLauncher", "n_jobs": 0}
+    with pytest.raises(UsageError, match=r"n_jobs=0: expected"), warm_workers(none, 5):
+        pass
     assert joblib.externals.loky.reusable_executor._executor is before

@@ -150,6 +150,8 @@ def test_store_lies_where_it_was_asked_for_whatever_the_folder_is_called(tmp_pat
     folder = tmp_path / name / "mlruns"
     open_store(None, folder, "tests")
     assert (folder / "mlflow.db").is_file()
+    # MLflow makes the folder of the quoted name, too.
+    assert len(list(tmp_path.iterdir())) == (2 if "?" in name else 1)
 
 
 def test_store_that_was_moved_with_its_folder_is_mended(tmp_path, capsys):

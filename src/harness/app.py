@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -85,7 +85,8 @@ def run(arguments: list[str]) -> int:
             if plan is not None:
                 sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
                 os.environ[SWEEP_VARIABLE] = str(sweep.folder)
-                return _run_multirun(plan, sweep, arguments)
+                with warm_workers(plan.launcher, plan.total) as wait_for_workers:
+                    return _run_multirun(plan, sweep, arguments, wait_for_workers)
             if any(word.startswith("hydra/launcher=") for word in words):
                 print("hydra/launcher=... does nothing for one run; -m launches several", file=sys.stderr)
             _main()
@@ -99,7 +100,11 @@ def run(arguments: list[str]) -> int:
         return error.exit_status
     except OSError as error:
         # Hydra's own output folder; a run's files have messages of their own.
-        print(f"error: {error}; check that this folder can be written", file=sys.stderr)
+        print(
+            f"error: {error}; check that this folder can be written, or choose another with "
+            "tracking.folder=...",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -221,6 +226,9 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
         params = config.hydra.sweeper.get("params") or {}
         listed = str(config.hydra.sweeper._target_).endswith((".GridSweeper", ".BasicSweeper"))
         jobs = expand_grid([*(f"{key}={value}" for key, value in params.items()), *overrides])
+        if params:  # what a study asks of every job
+            common = [word for word in jobs[0] if all(word in job for job in jobs)]
+            config = compose(name, common, return_hydra_config=True)
         tracking, launcher = _plain(config.tracking), _plain(config.hydra.launcher)
         chosen = str(config.hydra.runtime.choices["dataset"])
     for word in {word for job in jobs for word in job if word.lstrip("+").startswith("tracking")}:
@@ -253,10 +261,10 @@ def _find_unsound(plan: _Plan, error: BaseException, numbers: Sequence[int]) -> 
                 yield Outcome(number, "failed", overrides, error=explain_error(error), exit_status=status)
 
 
-def _run_multirun(plan: _Plan, sweep: Sweep, arguments: Sequence[str]) -> int:
+def _run_multirun(
+    plan: _Plan, sweep: Sweep, arguments: Sequence[str], wait_for_workers: Callable[[], None]
+) -> int:
     """Have the jobs of a multirun done, whatever happens to some of them, and say what became of them."""
-    wait_for_workers = warm_workers(plan.launcher)
-
     from harness.display import SweepProgress, show_sweep
     from harness.tracking import begin_sweep
 

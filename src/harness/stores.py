@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname, urlopen
 
 from filelock import FileLock, Timeout
@@ -97,8 +97,10 @@ def local_uri(folder: Path) -> str:
     uri : str
         Absolute, so that it means the same from everywhere.
     """
-    # SQLAlchemy would read '%41' as 'A', and take what follows a '?' for an option.
-    return f"sqlite:///{quote((folder.resolve() / 'mlflow.db').as_posix(), safe='/:')}"
+    # SQLAlchemy would read '%41' as 'A', and take what follows a '?' for an option. Nothing else is quoted:
+    # MLflow makes the folder by the name that it reads here, and a second one would appear beside it.
+    path = (folder.resolve() / "mlflow.db").as_posix()
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def ui_address(uri: str) -> str:

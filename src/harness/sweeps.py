@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+
+from harness.errors import UsageError
 
 # Names the folder of the sweep; every launcher hands its environment on to its workers.
 VARIABLE = "HARNESS_SWEEP"
@@ -308,43 +311,66 @@ MODULES_OF_A_JOB = (
 )
 
 
-def warm_workers(launcher: Mapping[str, Any]) -> Callable[[], None]:
+@contextmanager
+def warm_workers(launcher: Mapping[str, Any], total: int | None) -> Iterator[Callable[[], None]]:
     """Have joblib's processes started, and import what a job needs, while this process prepares the sweep.
 
     Parameters
     ----------
     launcher : mapping
         Options of the launcher; nothing is done for another one than joblib's.
+    total : int or None
+        How many jobs there are, if that is known.
 
-    Returns
-    -------
+    Yields
+    ------
     wait : callable
         Waits until they are ready; the launcher then finds them and starts no others.
+
+    Raises
+    ------
+    UsageError
+        If the number of processes makes no sense.
     """
     if not str(launcher["_target_"]).endswith(".JoblibLauncher"):
-        return lambda: None
+        yield lambda: None
+        return
     from joblib import Parallel, delayed, effective_n_jobs
 
     # Processes that were started with other options than these would not be used again.
     shared = ("n_jobs", "prefer", "require", "verbose", "temp_folder", "max_nbytes", "mmap_mode")
     options = {name: launcher[name] for name in shared if name in launcher}
     try:
-        warming = Parallel(**options, backend="loky", batch_size=1, return_as="generator")(
-            delayed(_import_modules)() for _ in range(effective_n_jobs(options["n_jobs"]))
-        )
-    except Exception:  # wrong options: the launcher says so, too, and better
-        return lambda: None
+        n_workers = effective_n_jobs(options["n_jobs"])
+    except ValueError as error:
+        raise UsageError(
+            f"hydra.launcher.n_jobs={options['n_jobs']}: expected a number of processes; -1: one per core"
+        ) from error
+    tasks = (delayed(_import_modules)() for _ in range(n_workers if total is None else min(n_workers, total)))
+    # A Ctrl-C that met a process as it starts would have it print a traceback; it ends with this one anyway.
+    # A mask of signals, which would lose none here meanwhile, is lifted by loky as it starts its own helper.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        warming = Parallel(**options, backend="loky", batch_size=1, return_as="generator")(tasks)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     def wait() -> None:
         with suppress(Exception):  # a process that was killed: the launcher starts another one
             list(warming)
 
-    return wait
+    try:
+        yield wait
+    finally:
+        with warnings.catch_warnings():  # joblib's advice on what is stopped half-way
+            warnings.simplefilter("ignore")
+            warming.close()
 
 
 def _import_modules() -> None:
     for name in MODULES_OF_A_JOB:
         import_module(name)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # these objects stay to the end, which then comes sooner
 
 

