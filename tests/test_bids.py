@@ -1,6 +1,7 @@
 """BIDS and fMRIPrep: which files belong to a run, and what is said where that is not clear."""
 
 import json
+import re
 import shutil
 
 import nibabel as nib
@@ -195,6 +196,168 @@ def test_further_masks_by_name(root):
     dataset = Bids(root, masks={"vt": f"{root}/sub-{{subject}}_vt.nii.gz"})
     assert list(dataset.load(1).masks) == ["brain", "vt"]
     refused(dataset, "dataset.masks.vt", "sub-2_vt.nii.gz", "there: subject 1;", subject=2)
+
+
+# Indices are numbers ----------------------------------------------------------------------------------------
+
+
+def rename(folder, pattern, replacement):
+    """Rename every file below a folder whose name has `pattern`, a regular expression."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and re.search(pattern, file.name):
+            file.rename(file.with_name(re.sub(pattern, replacement, file.name)))
+
+
+def by_run(recording):
+    """What belongs to every run but its images' names."""
+    return [int(re.search("run-([0-9]+)", file.name)[1]) for file in recording.labels_file]
+
+
+@pytest.mark.parametrize(("raw", "derived"), [("0", ""), ("", "0"), ("00", "0")])
+def test_an_index_is_the_same_number_whatever_zeros_it_is_written_with(root, raw, derived):
+    """bids-examples: ds001 has run-01, and its derivatives ds000001-fmriprep have run-1."""
+    expected = Bids(root).load(1)
+    rename(root / "sub-01", "run-", f"run-{raw}")
+    rename(func(root), r"run-(.*bold\.nii\.gz)", rf"run-{derived}\1")
+    recording = Bids(root).load(1)
+    pd.testing.assert_frame_equal(recording.labels, expected.labels)
+    pd.testing.assert_frame_equal(recording.confounds, expected.confounds)
+    assert by_run(recording) == [1, 2]
+    np.testing.assert_array_equal(
+        *(nib.load(one.masks["brain"]).get_fdata() for one in (recording, expected))
+    )
+
+
+@pytest.mark.parametrize("entity", ["run", "echo", "flip", "inv", "split", "chunk"])
+def test_every_entity_that_is_an_index_is_a_number(root, entity):
+    if entity != "run":
+        rename(root / "sub-01", "_events", f"_{entity}-03_events")
+        rename(func(root), "_space", f"_{entity}-3_space")
+    else:
+        rename(root / "sub-01", "run-", "run-0")
+    assert by_run(Bids(root).load(1)) == [1, 2]
+
+
+@pytest.mark.parametrize("entity", ["acq", "dir", "rec"])
+def test_a_label_is_not_a_number(root, entity):
+    rename(root / "sub-01", "_events", f"_{entity}-03_events")
+    rename(func(root), "_space", f"_{entity}-3_space")
+    refused(Bids(root), "events.tsv is missing")
+
+
+def test_the_sidecar_of_a_run_with_other_zeros_comes_before_that_of_the_root(root):
+    for run in (1, 2):
+        sidecar = root / "sub-01" / "func" / f"{STEM}_run-{run}_bold.json"
+        sidecar.write_text('{"RepetitionTime": 2.5}')
+    rename(root / "sub-01", "run-(.*events)", r"run-0\1")
+    rename(func(root), "run-", "run-0")
+    assert Bids(root).load(1).t_r == 2.5
+
+
+def test_one_run_written_with_and_without_zeros(root):
+    file = func(root) / f"{STEM}_run-1_space-T1w_desc-preproc_bold.nii.gz"
+    shutil.copy(file, file.with_name(file.name.replace("run-1", "run-01")))
+    refused(Bids(root), file, "are there for the same run", "remove one")
+
+
+# Inheritance ------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_level_wins_whatever_the_number_of_entities(root):
+    for run in (1, 2):
+        (root / f"task-objects_run-{run}_bold.json").write_text('{"RepetitionTime": 3.0}')
+    (root / "sub-01" / "sub-01_bold.json").write_text('{"RepetitionTime": 2.5}')
+    assert Bids(root).load(1).t_r == 2.5
+
+
+def test_every_level_is_searched_where_there_are_sessions(bids_study):
+    root = bids_study(labels=("01",), sessions=("01", "02"))
+    (root / "sub-01" / "sub-01_task-objects_bold.json").write_text('{"RepetitionTime": 2.5}')
+    assert Bids(root).load(1).t_r == 2.5
+    for session in ("01", "02"):
+        sidecar = root / "sub-01" / f"ses-{session}" / f"sub-01_ses-{session}_task-objects_bold.json"
+        sidecar.write_text('{"RepetitionTime": 2.25}')
+    assert Bids(root).load(1).t_r == 2.25
+
+
+# The order of time ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sessions(bids_study):
+    """A data set whose sessions are, in order of time, pre, post and later."""
+    return bids_study(labels=("01",), sessions=("pre", "post", "later"))
+
+
+TIMES = {"pre": "2009-05-18T12:26:31", "post": "2009-06-01T08:00:00.25", "later": "2010-01-01T00:00:00"}
+IN_TIME = ["pre", "pre", "post", "post", "later", "later"]
+BY_NAME = ["later", "later", "post", "post", "pre", "pre"]
+
+
+def sessions_of(recording):
+    return [re.search("_ses-([a-z]+)_", file.name)[1] for file in recording.bold]
+
+
+def write_sessions(root, times):
+    rows = [f"ses-{session}\t{time}" for session, time in sorted(times.items())]
+    (root / "sub-01" / "sub-01_sessions.tsv").write_text("\n".join(["session_id\tacq_time", *rows]))
+
+
+def write_scans(root, times, runs=(1, 2)):
+    for session, time in times.items():
+        names = [f"func/sub-01_ses-{session}_task-objects_run-0{run}_bold.nii.gz" for run in runs]
+        rows = [f"{name}\t{time}" for name in ("anat/sub-01_T1w.nii.gz", *names)]
+        file = root / "sub-01" / f"ses-{session}" / f"sub-01_ses-{session}_scans.tsv"
+        file.write_text("\n".join(["filename\tacq_time", *rows]))
+
+
+@pytest.mark.parametrize("write", [write_sessions, write_scans])
+@pytest.mark.parametrize("end", ["", "Z"])
+def test_sessions_are_in_the_order_of_their_acquisition_times(sessions, write, end):
+    write(sessions, {session: time + end for session, time in TIMES.items()})
+    recording = Bids(sessions).load(1)
+    assert sessions_of(recording) == IN_TIME
+    assert recording.notice is None
+    assert [re.search("_ses-([a-z]+)_", file.name)[1] for file in recording.labels_file] == IN_TIME
+    assert recording.labels["run"].unique().tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_sessions_without_acquisition_times_are_in_the_order_of_their_names_and_this_is_recorded(sessions):
+    recording = Bids(sessions).load(1)
+    assert sessions_of(recording) == BY_NAME
+    for part in ("sessions later, post, pre", "acquisition times", "sub-01_sessions.tsv"):
+        assert part in recording.notice
+    assert Bids(sessions, session="post").load(1).notice is None
+
+
+@pytest.mark.parametrize("time", ["n/a", "", "yesterday", "2009-06-01T08:00:00Z", TIMES["pre"]])
+@pytest.mark.parametrize("write", [write_sessions, write_scans])
+def test_times_that_give_no_order_are_not_used(sessions, write, time):
+    """Missing, unreadable, of another time zone than the others, or the same twice."""
+    write(sessions, TIMES | {"post": time})
+    recording = Bids(sessions).load(1)
+    assert sessions_of(recording) == BY_NAME
+    assert "by name" in recording.notice
+
+
+def test_a_table_of_times_that_cannot_be_read_is_not_used(sessions):
+    write_sessions(sessions, TIMES)
+    file = sessions / "sub-01" / "sub-01_sessions.tsv"
+    file.write_text(file.read_text().replace("00:00", "00:00\t"))
+    with pytest.warns(UserWarning, match=f"{re.escape(str(file))}, line 2 has 3 cells"):
+        recording = Bids(sessions).load(1)
+    assert sessions_of(recording) == BY_NAME
+    assert "by name" in recording.notice
+
+
+def test_runs_of_a_session_are_in_the_order_of_their_acquisition_times(root):
+    rows = [f"func/{STEM}_run-1_bold.nii.gz\t2009-05-18T12:30:00"]
+    rows += [f"func/{STEM}_run-2_bold.nii.gz\t2009-05-18T12:20:00", "anat/sub-01_T1w.nii.gz\tn/a"]
+    (root / "sub-01" / "sub-01_scans.tsv").write_text("\n".join(["filename\tacq_time", *rows]))
+    expected = Bids(root, run=2).load(1).labels
+    recording = Bids(root).load(1)
+    assert by_run(recording) == [2, 1]
+    pd.testing.assert_frame_equal(recording.labels[:33], expected)
 
 
 # What is not clear ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What every data set must do, whatever its layout: the same checks for all of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import harness.conf
@@ -90,6 +91,16 @@ def test_labels_files_and_masks_fit_the_image(dataset, layout):
     assert recording.anat is None or recording.anat.is_file()
     assert recording.t_r in (2.0, 2.5)
     assert recording.confounds is None or len(recording.confounds) == len(labels)
+
+
+@every_layout
+def test_a_run_that_comes_back_is_refused(dataset, layout):
+    """Three volumes of the first run carry the number of another one."""
+    recording = dataset.load(1)
+    labels = recording.labels.copy()
+    labels.loc[5:7, "run"] = int(labels["run"].max()) + 1
+    with pytest.raises(DataError, match=r"run \d comes back.*volume 8"):
+        replace(recording, labels=labels)
 
 
 @every_layout

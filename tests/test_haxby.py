@@ -111,6 +111,8 @@ def test_any_bytes_are_a_table_or_one_message(tmp_path, content):
         ("labels chunks\nface 0\ncat 0.5\n", ["line 3", "'cat 0.5'"]),
         ("labels chunks\nface\ncat 0\n", ["line 2", "'face"]),
         ("labels chunks\nface 0\n\ncat x\n", ["line 4", "'cat x'"]),
+        ("labels chunks\nface 0\nNaN 0\n", ["line 3", "'NaN 0'"]),
+        ("labels chunks\nface 3\ncat 7\nface 3\n", ["run 3 comes back", "volume 2"]),
     ],
 )
 def test_the_message_about_a_labels_file_says_where_and_what(tmp_path, text, words):

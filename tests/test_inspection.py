@@ -215,7 +215,7 @@ def test_values_that_are_not_finite_are_counted(tiny, tmp_path):
 
 def test_labels_and_volumes_must_be_equally_many(tiny):
     recording = tiny[0]
-    for labels in (recording.labels.iloc[:-1], recording.labels.loc[[*recording.labels.index, 0]]):
+    for labels in (recording.labels.iloc[:-1], recording.labels.loc[[*recording.labels.index, 59]]):
         with pytest.raises(DataError, match=f"has {len(labels)} rows, but .* has {len(recording.labels)}"):
             look(replace(recording, labels=labels.reset_index(drop=True)))
 

@@ -83,6 +83,8 @@ def test_the_same_table_written_in_other_ways(home, change):
         (b"run\tcondition\n0\tface\tx\n", ["line 2", "3 cells"]),
         (b"run\tcondition\n0\t\n", ["line 2", "condition is ''"]),
         (b"run\tcondition\n0\tn/a\n", ["line 2", "'n/a'"]),
+        (b"run\tcondition\n0\tNaN\n", ["line 2", "'NaN'"]),
+        (b"run\tcondition\n0\tN/A\n", ["line 2", "'N/A'"]),
         (b"run\tcondition\n\tface\n", ["line 2", "run is ''"]),
         (b"run\tcondition\n0.5\tface\n", ["line 2", "'0.5'"]),
         (b"run\tcondition\n-1\tface\n", ["line 2", "'-1'"]),
@@ -234,7 +236,11 @@ def test_labels_of_events_equal_a_search_volume_by_volume(tmp_path, t_r, gaps):
     ("rows", "parts"),
     [
         (["0\t4\tface", "3\t4\tcat"], ["lines 2 and 3", "'face' and 'cat'", "volume 1 (3 s)", "trial_types"]),
-        (["0\t4\tface", "0\t4\tface"], ["lines 2 and 3", "overlap"]),
+        (["1_0\t4\tface"], ["line 2", "onset of 'face' is '1_0'"]),
+        (["0x1\t4\tface"], ["line 2", "onset of 'face' is '0x1'"]),
+        (["\u0661\t4\tface"], ["line 2", "onset of 'face' is '\u0661'"]),
+        (["0\t1_0\tface"], ["line 2", "duration of 'face' is '1_0'"]),
+        (["0\tInfinity\tface"], ["duration of 'face' is 'Infinity'"]),
         (["n/a\t4\tface"], ["line 2", "onset of 'face' is 'n/a'"]),
         (["nan\t4\tface"], ["line 2", "onset of 'face' is 'nan'"]),
         (["inf\t4\tface"], ["onset of 'face' is 'inf'"]),
@@ -248,6 +254,52 @@ def test_labels_of_events_equal_a_search_volume_by_volume(tmp_path, t_r, gaps):
 def test_events_that_make_no_sense(home, rows, parts):
     file = write_events(home / "events-1.tsv", *rows)
     refused(by_events(home), file, *parts)
+
+
+def test_overlapping_events_of_one_condition_are_merged(tmp_path):
+    # TR 2 s: the middles are at 1, 3, 5 ... s.
+    file = write_events(
+        tmp_path / "events.tsv", "0\t4\tface", "2\t4\tface", "2\t2\tface", "2\t2\tface", "8\t2\tcat"
+    )
+    conditions, n_lost = label_volumes(read_events(file), 6, 2.0, file)
+    assert conditions.tolist() == ["face", "face", "face", "rest", "cat", "rest"]
+    assert n_lost == 0
+
+
+intervals = st.tuples(st.integers(0, 12), st.integers(1, 6), st.sampled_from("ab"))
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=st.lists(intervals, min_size=1, max_size=6))
+def test_a_volume_is_refused_only_if_two_conditions_claim_it(tmp_path, events):
+    """TR 1 s, whole seconds: volume v lies in the event from `start` on if start <= v < start + seconds."""
+    claims = [{name for start, long, name in events if start <= v < start + long} for v in range(20)]
+    file = tmp_path / "events.tsv"
+    write_events(file, *(f"{start}\t{long}\t{name}" for start, long, name in events))
+    if any(len(claim) > 1 for claim in claims):
+        with pytest.raises(DataError, match=r"'[ab]' and '[ab]' overlap"):
+            label_volumes(read_events(file), 20, 1.0, file)
+    else:
+        conditions, _ = label_volumes(read_events(file), 20, 1.0, file)
+        assert conditions.tolist() == [claim.pop() if claim else "rest" for claim in claims]
+
+
+@pytest.mark.parametrize("word", ["", "N/A", "NaN", "nan", "NA", "#N/A", "<NA>"])
+def test_a_missing_condition_is_none_however_it_is_written(tmp_path, word):
+    """n/a is how BIDS writes it; what else programs write is left out with a warning."""
+    rows = ["0\t4\tface", f"4\t2\t{word}", "8\t2\tn/a"]
+    file = write_events(tmp_path / "events.tsv", *rows)
+    with pytest.warns(UserWarning, match=rf"line 3: trial_type is '{word}'.*n/a"):
+        events = read_events(file)
+    assert events["condition"].tolist() == ["face"]
+    # Who chooses the conditions has said what is none.
+    assert read_events(file, trial_types=["face"])["condition"].tolist() == ["face"]
+
+
+@pytest.mark.parametrize("word", ["none", "null", "None", "na", "nano", "0"])
+def test_a_condition_may_have_any_other_name(tmp_path, word):
+    file = write_events(tmp_path / "events.tsv", f"0\t4\t{word}")
+    assert read_events(file)["condition"].tolist() == [word]
 
 
 def test_events_without_a_column(home):
@@ -454,6 +506,31 @@ def test_confounds_of_another_length(home):
     (home / "confounds-1.tsv").write_text("drift\n1\n2\n")
     dataset = one_image(home, confounds=f"{home}/confounds-?.tsv")
     refused(dataset, home / "confounds-1.tsv", "2 rows", "33 volumes")
+
+
+def test_runs_in_another_order_than_their_numbers_keep_their_volumes(home):
+    """Cleaning by run gives every volume back in its place, whatever the runs are called."""
+    signal = Signal("run", detrend=True)
+    expected = load_samples(
+        one_image(home, masks={"vt": home / "vt.nii.gz"}).load(1), FACE_CAT, Roi(), signal
+    )
+    text = (home / "labels.tsv").read_text()
+    (home / "labels.tsv").write_text(text.replace("\n0\t", "\n9\t"))
+    recording = one_image(home, masks={"vt": home / "vt.nii.gz"}).load(1)
+    assert recording.labels["run"].unique().tolist() == [9, 1, 2]
+    np.testing.assert_array_equal(load_samples(recording, FACE_CAT, Roi(), signal).X, expected.X)
+
+
+def test_confounds_are_read_to_the_last_digit(tmp_path, rng):
+    values = rng.normal(size=200) * 10.0 ** rng.integers(-12, 12, size=200)
+    (tmp_path / "a.tsv").write_text("\n".join(["x", *map(repr, values.tolist())]))
+    np.testing.assert_array_equal(read_confounds([tmp_path / "a.tsv"], [200])["x"], values)
+
+
+@pytest.mark.parametrize("word", ["", "n/a", "N/A", "NaN", "nan", "NA"])
+def test_a_missing_confound_is_a_gap_however_it_is_written(tmp_path, word):
+    (tmp_path / "a.tsv").write_text(f"x\ty\n{word}\t1\n2\t2\n")
+    np.testing.assert_array_equal(read_confounds([tmp_path / "a.tsv"], [2])["x"], [np.nan, 2])
 
 
 def test_columns_that_some_runs_lack(tmp_path):

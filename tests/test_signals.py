@@ -1,9 +1,13 @@
 """Signals: `nilearn.signal.clean` and nilearn's masker do the arithmetic, run by run, over all volumes."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nilearn.image import smooth_img
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
@@ -13,7 +17,7 @@ from harness.contrasts import make_contrast
 from harness.datasets.haxby import Haxby
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples import Roi, load_samples
-from harness.signals import Signal, mask_smoothed
+from harness.signals import Signal, clean_runs, degrees_of_freedom, mask_smoothed
 
 FACE_CAT = make_contrast(["face", "cat"])
 
@@ -118,6 +122,184 @@ def test_confounds_that_do_not_fit_are_one_message(recording, tmp_path, content,
         load(recording, **asked)
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        # A tab at the end of the rows, but not of the header: pandas takes the first column for an index.
+        (b"x\ty\n" + b"1\t2\t\n" * 108, ["line 2", "3 cells", "2 columns"]),
+        (b"x\ty\n" + b"1\t2\n" * 50 + b"1\t2\t\n" + b"1\t2\n" * 57, ["line 52", "3 cells"]),
+        (b"x\ty\n" + b"1\t2\n" * 50 + b"1\n" + b"1\t2\n" * 57, ["line 52", "1 cells"]),
+        (b"x\tx\n" + b"1\t2\n" * 108, ["column 'x' twice"]),
+        (b"x\tfr\xe9quence\n" + b"1\t2\n" * 108, ["UTF-8"]),
+        ("x\n".encode("utf-16"), ["UTF-8"]),
+        (b"", ["first line"]),
+        (b"x\ty\n", ["no rows"]),
+        (b"x\t\n" + b"1\t2\n" * 108, ["without a name"]),
+        (b"x\n" + b"1\n" * 50 + b"1_0\n" + b"1\n" * 57, ["row 51", "'1_0'"]),
+    ],
+)
+def test_a_confounds_file_that_is_not_a_table_is_one_message(recording, tmp_path, content, words):
+    (tmp_path / "confounds.tsv").write_bytes(content)
+    with pytest.raises(DataError) as raised:
+        load(recording, confounds_file=str(tmp_path / "confounds.tsv"))
+    for word in [str(tmp_path / "confounds.tsv"), *words]:
+        assert word in str(raised.value)
+
+
+def test_a_tab_at_the_end_of_the_rows_shifts_no_column(recording, tmp_path, rng):
+    """Whatever columns are chosen: pandas would take the values of y for those of x."""
+    values = rng.normal(size=(len(recording.labels), 2))
+    rows = [f"{x!r}\t{y!r}\t" for x, y in values.tolist()]
+    (tmp_path / "confounds.tsv").write_text("\n".join(["x\ty", *rows]))
+    with pytest.raises(DataError, match="line 2 has 3 cells, but the first line names 2 columns"):
+        load(recording, confounds=["x"], confounds_file=str(tmp_path / "confounds.tsv"))
+    (tmp_path / "confounds.tsv").write_text("\n".join(["x\ty\t", *rows]))
+    samples = load(recording, confounds=["x"], confounds_file=str(tmp_path / "confounds.tsv"))
+    alone = replace(recording, confounds=pd.DataFrame({"x": values[:, 0]}))
+    np.testing.assert_array_equal(samples.X, load(alone, confounds=["x"]).X)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_same_confounds_written_in_other_ways(recording, tmp_path, rng, encoding, end):
+    values = rng.normal(size=(len(recording.labels), 2))
+    plain = pd.DataFrame(values, columns=["x", "y"])
+    plain.to_csv(tmp_path / "plain.tsv", sep="\t", index=False)
+    plain.to_csv(tmp_path / "other.tsv", sep="\t", index=False, encoding=encoding, lineterminator=end)
+    by_plain, by_other = (
+        load(recording, confounds_file=str(tmp_path / f"{name}.tsv")) for name in ("plain", "other")
+    )
+    np.testing.assert_array_equal(by_plain.X, by_other.X)
+    assert by_plain.digests == by_other.digests
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"confounds": ["a", "b", "a"]}, ["signal.confounds", "'a'", "twice"]),
+        ({"confounds": "trans_x"}, ["signal.confounds='trans_x'", "[trans_x]"]),
+        ({"confounds": [], "confounds_file": "c.tsv"}, ["signal.confounds=[]", "null"]),
+    ],
+)
+def test_choices_of_confounds_that_make_no_sense(asked, words):
+    with pytest.raises(UsageError) as raised:
+        Signal(**asked)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_no_confounds_are_none(recording):
+    assert not Signal(confounds=[]).cleans_runs
+    np.testing.assert_array_equal(load(recording, confounds=[]).X, load(recording).X)
+
+
+# Degrees of freedom -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n_volumes=st.integers(4, 40),
+    n_confounds=st.integers(0, 45),
+    detrend=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_degrees_of_freedom_are_the_volumes_less_the_rank_of_the_regressors(
+    n_volumes, n_confounds, detrend, seed
+):
+    confounds = np.random.default_rng(seed).normal(size=(n_volumes, n_confounds))
+    constant_and_trend = np.vander(np.arange(n_volumes), 2 if detrend else 1)
+    rank = np.linalg.matrix_rank(np.hstack([constant_and_trend, confounds]))
+    steps = {"detrend": detrend, "filter": False}
+    left = degrees_of_freedom(n_volumes, steps, confounds if n_confounds else None)
+    np.testing.assert_allclose(left, n_volumes - rank, atol=1e-8)
+
+
+@pytest.mark.parametrize(("high_pass", "low_pass"), [(None, 0.1), (0.05, None), (0.05, 0.15)])
+def test_a_filter_leaves_the_degrees_of_freedom_of_its_band(high_pass, low_pass):
+    """In closed form: the Butterworth filter of order 5, forth and back, at the frequencies of a run."""
+    n_volumes, t_r = 400, 2.0
+    steps = {"detrend": False, "filter": "butterworth", "high_pass": high_pass, "low_pass": low_pass}
+    left = degrees_of_freedom(n_volumes, steps | {"t_r": t_r}, None)
+    warped = np.tan(np.pi * t_r * np.abs(np.fft.fftfreq(n_volumes, t_r)[1:]))
+    low, high = (None if f is None else np.tan(np.pi * t_r * f) for f in (high_pass, low_pass))
+    if low is None:
+        ratio = warped / high
+    elif high is None:
+        ratio = low / warped
+    else:
+        ratio = (warped**2 - low * high) / (warped * (high - low))
+    np.testing.assert_allclose(left, np.sum((1 / (1 + ratio**10)) ** 2), rtol=0.03)
+
+
+def regress_out(recording, n_confounds, **signal):
+    rng = np.random.default_rng(5)
+    confounds = pd.DataFrame(rng.normal(size=(len(recording.labels), n_confounds))).add_prefix("c")
+    names = list(confounds)
+    return load(replace(recording, confounds=confounds), confounds=names, **signal)
+
+
+@pytest.mark.parametrize(
+    ("n_confounds", "asked", "words"),
+    [
+        (26, {}, "26 confounds leave no degree of freedom"),
+        (60, {"zscore": "run"}, "60 confounds leave no degree of freedom"),
+        (25, {"detrend": True}, "25 confounds and detrending leave no degree of freedom"),
+        (14, {"low_pass": 0.1}, "14 confounds and filtering leave no degree of freedom"),
+    ],
+)
+def test_confounds_that_regress_out_everything_are_refused(recording, n_confounds, asked, words):
+    """Runs have 27 volumes: 26 degrees of freedom without their mean."""
+    with pytest.raises(DesignError, match=rf"run 0 has 27 volumes.*{words}.*signal\.confounds"):
+        regress_out(recording, n_confounds, **asked)
+
+
+def test_confounds_that_leave_few_degrees_of_freedom_are_one_warning(recording):
+    assert len(regress_out(recording, 13).X) > 0
+    with pytest.warns(UserWarning, match="14 confounds leave 12 of 26 degrees of freedom in run 0.*3 more"):
+        regress_out(recording, 14)
+
+
+def test_detrending_two_volumes_leaves_nothing(recording):
+    runs = np.repeat([0, 1], [25, 2])
+    with pytest.raises(DesignError, match=r"run 1 has 2 volumes.*detrending leaves no"):
+        clean_runs(np.ones((27, 3), dtype=np.float32), runs, Signal(detrend=True), recording)
+
+
+@pytest.mark.parametrize("detrend", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_confounds_that_depend_on_others_change_nothing(rng, recording, detrend, scale):
+    """nilearn alone would remove directions that are nothing but rounding errors."""
+    n_volumes = 400
+    walks = np.cumsum(rng.normal(size=(n_volumes, 6)), axis=0) + scale
+    dependent = {
+        "copy": walks[:, 0],
+        "other unit": 0.001 * walks[:, 1] + 3,
+        "sum": walks @ rng.normal(size=6),
+        "difference": walks[:, 2] - 2 * walks[:, 4],
+        "constant": np.full(n_volumes, 0.1 * scale),
+    }
+    if detrend:
+        dependent["trend"] = 0.1 * np.arange(n_volumes) + scale
+    own = pd.DataFrame(walks).add_prefix("walk")
+    data = rng.normal(size=(n_volumes, 8)).astype(np.float32)
+    runs, signal = np.zeros(n_volumes, dtype=int), Signal(detrend=detrend)
+    expected = clean(data, confounds=walks, detrend=detrend, standardize=None, filter=False)
+    cleaned = clean_runs(data, runs, signal, recording, own.assign(**dependent))
+    np.testing.assert_allclose(cleaned, expected, atol=1e-5)
+
+
+def test_runs_are_cleaned_where_they_are_whatever_their_numbers(recording, rng):
+    """`nilearn.signal.clean` with ``runs`` returns the runs in the order of their numbers."""
+    data = rng.normal(size=(60, 5)).astype(np.float32)
+    runs = np.repeat([7, 2, 4], 20)
+    cleaned = clean_runs(data, runs, Signal("run", detrend=True), recording)
+    for run in (7, 2, 4):
+        np.testing.assert_allclose(cleaned[runs == run], clean(data[runs == run], filter=False), rtol=1e-5)
+
+
+# Smoothing and selection ------------------------------------------------------------------------------------
 
 
 def test_a_data_set_without_confounds_says_so(recording):

@@ -1,5 +1,12 @@
-"""Time courses: smoothed, detrended, filtered, freed of confounds, and standardised, as nilearn does it."""
+"""Time courses: smoothed, detrended, filtered, freed of confounds, and standardised, as nilearn does it.
 
+References
+----------
+.. [1] Bright, Murphy (2015), NeuroImage 114:158-169, doi:10.1016/j.neuroimage.2015.03.070: as many random
+   regressors remove as much of the signal as nuisance regressors do.
+"""
+
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +16,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from nilearn.signal import clean
+from scipy.linalg import qr
 
 from harness.datasets.recording import Recording
+from harness.datasets.tables import as_numbers, read_table
 from harness.errors import DataError, DesignError, UsageError
 from harness.volumes import MaskedVolumes, digest_files, list_files
 
 ZScore = Literal["own", "run", "train", "none"]
+DEPENDENT = 1e-8  # share of a confound's norm below which what others leave of it is rounding error
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ class Signal:
     high_pass, low_pass : float, optional
         Cut-off frequencies of a Butterworth filter, in Hz.
     confounds : sequence of str, optional
-        Columns of the confounds that are regressed out; all of `confounds_file` by default.
+        Columns of the confounds that are regressed out; all of `confounds_file` by default, and none without
+        it. Columns that depend linearly on others in a run change nothing there.
     confounds_file : str, optional
         Table (TSV) with one row per volume; ``{subject}`` in its path stands for the subject's number.
         Without it, the columns are looked up among the confounds that the data set comes with.
@@ -82,6 +93,24 @@ class Signal:
         for name in ("lag", "trim_first", "trim_last"):
             if getattr(self, name) < 0:
                 raise UsageError(f"signal.{name}={getattr(self, name)} is negative; expected volumes, from 0")
+        self._check_confounds()
+
+    def _check_confounds(self) -> None:
+        if self.confounds is None:
+            return
+        if isinstance(self.confounds, str):
+            raise UsageError(
+                f"signal.confounds={self.confounds!r} is not a list; type signal.confounds=[{self.confounds}]"
+            )
+        names = [str(name) for name in self.confounds]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise UsageError(f"signal.confounds names {twice[0]!r} twice; expected every column once")
+        if not names and self.confounds_file is not None:
+            raise UsageError(
+                f"signal.confounds=[] chooses no column of signal.confounds_file={self.confounds_file}; "
+                "type signal.confounds=null for all of them, or leave out the file"
+            )
 
     @property
     def cleans_runs(self) -> bool:
@@ -174,9 +203,14 @@ def clean_runs(
     Raises
     ------
     DesignError
-        If a run is too short for what is asked.
+        If a run is too short for the filter, or no degree of freedom is left in it.
     DataError
-        If the confounds do not fit the recording, or a filter needs a repetition time that nobody says.
+        If the confounds do not fit the recording, or a filter needs a repetition time that is unknown.
+
+    Warns
+    -----
+    UserWarning
+        If few degrees of freedom are left in a run.
     """
     ids, counts = np.unique(runs, return_counts=True)
     if counts.min() < 2:
@@ -185,24 +219,115 @@ def clean_runs(
             "run need at least 2 in every run: use signal=tutorial or signal=train_only"
         )
     _check_filter(signal, recording)
+    steps = {
+        "detrend": signal.detrend,
+        "filter": "butterworth" if signal.high_pass or signal.low_pass else False,
+        "high_pass": signal.high_pass,
+        "low_pass": signal.low_pass,
+        "t_r": recording.t_r,
+    }
+    table = None if confounds is None else confounds.to_numpy(dtype=float)
+    # Run by run: with `runs`, nilearn returns them in the order of their numbers, not in that of `data`.
+    places = {run: runs == run for run in ids.tolist()}
+    cleaned = np.empty(data.shape, dtype=np.float32)
     try:
-        cleaned = clean(
-            data,
-            runs=runs,
-            detrend=signal.detrend,
-            standardize="zscore_sample" if signal.zscore == "run" else None,
-            confounds=None if confounds is None else confounds.to_numpy(dtype=float),
-            filter="butterworth" if signal.high_pass or signal.low_pass else False,
-            high_pass=signal.high_pass,
-            low_pass=signal.low_pass,
-            t_r=recording.t_r,
-        )
+        regressors = {
+            run: None if table is None else _independent(table[place], steps) for run, place in places.items()
+        }
+        _check_degrees(dict(zip(ids.tolist(), counts.tolist(), strict=True)), steps, confounds, regressors)
+        for run, place in places.items():
+            cleaned[place] = clean(
+                data[place],
+                standardize="zscore_sample" if signal.zscore == "run" else None,
+                confounds=regressors[run],
+                **steps,
+            )
     except ValueError as error:  # a filter that is longer than the run
         raise DesignError(
             f"the signal of {recording.dataset} subject {recording.subject} cannot be cleaned as asked "
             f"(runs of {counts.min()} to {counts.max()} volumes, TR {recording.t_r} s): {error}"
         ) from error
-    return cleaned.astype(np.float32)
+    return cleaned
+
+
+def degrees_of_freedom(n_volumes: int, steps: Mapping[str, Any], confounds: np.ndarray | None) -> float:
+    """Return how many degrees of freedom cleaning leaves of a run, its mean not counted.
+
+    ``||C S||_F^2``: `S` is what `nilearn.signal.clean` makes of the unit matrix, one impulse per volume, and
+    `C` subtracts the mean. Without a filter: the volumes less the rank of constant, trend and confounds.
+
+    Parameters
+    ----------
+    n_volumes : int
+    steps : mapping
+        Arguments of `nilearn.signal.clean`, but for `standardize`.
+    confounds : ndarray of shape (n_volumes, n_confounds) or None
+
+    Returns
+    -------
+    degrees : float
+        Expected sum of squares of white noise of variance 1 after cleaning.
+    """
+    impulses = clean(np.eye(n_volumes), standardize=None, confounds=confounds, **steps)
+    return float(np.square(impulses - impulses.mean(axis=0)).sum())
+
+
+def _independent(confounds: np.ndarray, steps: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the confounds of a run that are linearly independent after detrending and filtering.
+
+    nilearn scales what detrending leaves of a confound, and what the others leave of it, to unit norm: of a
+    confound that depends on others, this is rounding error, and a direction of noise would be removed.
+    """
+    constant = np.ptp(confounds, axis=0) <= 10 * np.finfo(float).eps * np.abs(confounds).max(axis=0)
+    varying = confounds[:, ~constant]
+    if not varying.shape[1]:
+        return None
+    prepared = clean(varying, standardize=None, **steps)
+    prepared = prepared - prepared.mean(axis=0)
+    norm = np.linalg.norm(varying - varying.mean(axis=0), axis=0)
+    R, order = qr(prepared / norm, mode="r", pivoting=True)
+    kept = np.sort(order[: np.count_nonzero(np.abs(np.diag(R)) > DEPENDENT)])
+    return varying[:, kept] if len(kept) else None
+
+
+def _check_degrees(
+    counts: Mapping[int, int],
+    steps: Mapping[str, Any],
+    confounds: pd.DataFrame | None,
+    regressors: Mapping[int, np.ndarray | None],
+) -> None:
+    """Refuse runs in which cleaning leaves no degree of freedom; warn where it leaves fewer than half.
+
+    Half of those that the filter leaves: any confounds, also random ones, then remove more of the signal than
+    they leave [1]_.
+    """
+    words = [] if confounds is None else [f"{confounds.shape[1]} confounds"]
+    words += ["detrending"] if steps["detrend"] else []
+    words += ["filtering"] if steps["filter"] else []
+    if not words:
+        return
+    verb = "leave" if len(words) > 1 or confounds is not None else "leaves"
+    what = f"{' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)} {verb}"
+    few = []
+    for run, n_volumes in counts.items():
+        possible = n_volumes - 1.0
+        if steps["filter"]:
+            possible = degrees_of_freedom(n_volumes, {**steps, "detrend": False}, None)
+        left = degrees_of_freedom(n_volumes, steps, regressors[run])
+        if left < 1 - 1e-6:
+            raise DesignError(
+                f"run {run} has {n_volumes} volumes: {what} no degree of freedom, nothing of the signal "
+                "remains; choose fewer columns with signal.confounds=[...], or detrend or filter less"
+            )
+        if left < possible / 2 - 1e-6:
+            few.append(f"{what} {left:.0f} of {possible:.0f} degrees of freedom in run {run}")
+    if few:
+        more = f", and fewer than half in {len(few) - 1} more runs" if len(few) > 1 else ""
+        warnings.warn(
+            f"{few[0]}{more}: more of the signal is removed than is left; choose fewer columns with "
+            "signal.confounds=[...]",
+            stacklevel=3,
+        )
 
 
 def _check_filter(signal: Signal, recording: Recording) -> None:
@@ -224,7 +349,7 @@ def _check_filter(signal: Signal, recording: Recording) -> None:
 
 
 def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> pd.DataFrame | None:
-    """Return the confounds that are asked for, one row per volume.
+    """Return the confounds that `signal` chooses, one row per volume.
 
     Leading gaps of a run, which fMRIPrep leaves in temporal derivatives, take the next value.
 
@@ -236,7 +361,7 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
 
     Returns
     -------
-    confounds : DataFrame with one row per volume, or None if none are asked for
+    confounds : DataFrame with one row per volume, or None if none are chosen
 
     Raises
     ------
@@ -245,25 +370,17 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
     """
     if signal.confounds_file is None and not signal.confounds:
         return None
-    if signal.confounds_file is not None:
-        source = signal.confounds_file.replace("{subject}", str(recording.subject))
-        try:
-            table = pd.read_csv(Path(source).expanduser(), sep="\t", na_values=["n/a"])
-        except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-            raise DataError(f"signal.confounds_file: {source} cannot be read as a table: {error}") from error
-    elif recording.confounds is not None:
-        source, table = f"the confounds of {recording.dataset}", recording.confounds
-    else:
-        raise DataError(
-            f"signal.confounds={list(signal.confounds or [])}: {recording.dataset} comes without confounds; "
-            "give a table with signal.confounds_file=PATH"
-        )
-    names = list(signal.confounds) if signal.confounds else list(table.columns)
+    source, table = _find_confounds(signal, recording)
+    names = [str(name) for name in signal.confounds] if signal.confounds else list(table.columns)
     missing = [name for name in names if name not in table]
     if missing:
         raise DataError(
             f"signal.confounds: {source} has no column {missing[0]!r}; "
             f"it has {', '.join(map(str, table.columns[:20]))}"
+        )
+    if "" in names:
+        raise DataError(
+            f"{source} has a column without a name; choose the columns with signal.confounds=[...]"
         )
     if len(table) != len(runs):
         raise DataError(f"{source} has {len(table)} rows, but the recording has {len(runs)} volumes")
@@ -279,3 +396,16 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
                 "fill it, or leave the column out of signal.confounds"
             )
     return chosen.astype(float)
+
+
+def _find_confounds(signal: Signal, recording: Recording) -> tuple[str, pd.DataFrame]:
+    """Return the table that confounds are chosen from, and what to call it in messages."""
+    if signal.confounds_file is not None:
+        file = Path(signal.confounds_file.replace("{subject}", str(recording.subject))).expanduser()
+        return str(file), as_numbers(read_table(file))
+    if recording.confounds is None:
+        raise DataError(
+            f"signal.confounds={list(signal.confounds or [])}: {recording.dataset} comes without confounds; "
+            "give a table with signal.confounds_file=PATH"
+        )
+    return f"the confounds of {recording.dataset}", recording.confounds

@@ -1,8 +1,9 @@
 """Studies in BIDS: events from the raw tree, images, masks and confounds from fMRIPrep's derivatives.
 
 nilearn finds the files and takes their names apart [1]_; which file belongs to which image follows BIDS's
-inheritance principle [2]_: a file applies to an image if the image's name has all of its entities, and the
-one with the most of them wins.
+inheritance principle [2]_: a file applies to an image if the image's name has all of its entities; the one
+of the lowest level wins, and of one level that with the most entities. Entities that BIDS defines as an index
+are numbers: ``run-1`` is ``run-01``.
 
 References
 ----------
@@ -17,12 +18,14 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import nibabel as nib
 from nilearn.interfaces.bids import get_bids_files, parse_bids_filename
 from nilearn.masking import intersect_masks
 
+from harness.datasets.acquisition import are_comparable, read_times
 from harness.datasets.events import label_runs
 from harness.datasets.images import read_header
 from harness.datasets.paths import fill_subject, find_masks, in_natural_order, natural_key
@@ -32,6 +35,7 @@ from harness.errors import DataError, UsageError
 from harness.locations import cache_folder
 
 Labels = str | int | Sequence[str | int]
+INDICES = ("run", "echo", "flip", "inv", "split", "chunk")  # `format: index` in BIDS's schema
 FUNCTIONAL_SPACE = "func"  # fMRIPrep's name for the scanner's own grid, whose files have no `space` entity
 
 
@@ -49,9 +53,11 @@ class Bids:
     task : str, optional
         Needed where there are several.
     session : str, int, or sequence of them, optional
-        By default all sessions, one after the other.
+        By default all sessions, in the order of their acquisition times: ``acq_time`` in ``scans.tsv``, or in
+        ``sessions.tsv``. Where these give no order, the sessions are taken by name, and a notice records it.
     run : str, int, or sequence of them, optional
-        By default all runs. A whole number means whatever zeros it is written with.
+        By default all runs of a session, in the order of their acquisition times in ``scans.tsv``, or else of
+        their numbers. A whole number means whatever zeros it is written with.
     space : str, optional
         As in fMRIPrep's ``--output-spaces``: ``T1w``, ``MNI152NLin2009cAsym``, with ``:res-2`` where there
         are several resolutions; ``func`` is the scanner's own grid. Needed where there are several.
@@ -117,7 +123,7 @@ class Bids:
             raise DataError(f"dataset.root={root} is no folder; expected that of a BIDS data set")
         derivatives = self._find_derivatives(root)
         label = self._find_label(derivatives, subject)
-        images = self._choose_images(derivatives, label, subject)
+        images, notice = _in_order_of_time(self._choose_images(derivatives, label, subject), root, label)
         headers = [read_header(image.path) for image in images]
         counts = [header.n_volumes for header in headers]
         t_r = self._find_t_r(root, derivatives, label, images, [header.t_r for header in headers])
@@ -138,6 +144,7 @@ class Bids:
             anat=_find_anat(derivatives, label, images[0]),
             t_r=t_r,
             confounds=None if confounds is None else read_confounds(confounds, counts),
+            notice=notice,
         )
 
     def _find_derivatives(self, root: Path) -> Path:
@@ -188,7 +195,7 @@ class Bids:
         )
 
     def _choose_images(self, derivatives: Path, label: str, subject: int) -> "list[_File]":
-        """Return the preprocessed images of the runs that are asked for, in the order of time."""
+        """Return the preprocessed images of the chosen runs, sorted by session and run."""
         files = _list_files(derivatives, label, "bold", "nii*", filters=[("desc", "preproc")])
         images = [file for file in files if re.search(r"\.nii(\.gz)?$", file.path.name)]
         if not images:
@@ -206,7 +213,7 @@ class Bids:
         images = _restrict_space(images, self.space, who)
         by_run: dict[tuple[str, str], _File] = {}
         for image in images:
-            twin = by_run.setdefault((image.label("ses"), image.label("run")), image)
+            twin = by_run.setdefault((image.label("ses"), _as_index(image.label("run"))), image)
             if twin is not image:
                 raise _ambiguous(twin, image, who)
         return sorted(
@@ -325,6 +332,11 @@ class _File:
     entities: Mapping[str, str]
 
     @property
+    def comparable(self) -> Mapping[str, str]:
+        """The entities, with indices as numbers without leading zeros."""
+        return {key: _as_index(label) if key in INDICES else label for key, label in self.entities.items()}
+
+    @property
     def space(self) -> str:
         """The space as fMRIPrep's ``--output-spaces`` names it."""
         parts = [f"{key}-{self.entities[key]}" for key in ("cohort", "res", "den") if key in self.entities]
@@ -361,14 +373,17 @@ def _list_files(
     paths = set(get_bids_files(main, suffix, extension, label, "func", list(filters)))
     if inherited:
         paths |= set(get_bids_files(main, suffix, extension, label, "", list(filters)))
-        paths |= set(get_bids_files(main, f"*{suffix}", extension, filters=list(filters), sub_folder=False))
-    files = []
-    for path in sorted(paths):
-        parsed = parse_bids_filename(path)
-        if parsed["suffix"] == suffix:
-            entities = {key: value for key, value in parsed["entities"].items() if value is not None}
-            files.append(_File(Path(path), entities))
-    return files
+        # Where there are sessions, the line above lists only theirs, and not what lies beside them.
+        for level in (main, f"{main}/sub-{glob.escape(label)}"):
+            found = get_bids_files(level, f"*{suffix}", extension, filters=list(filters), sub_folder=False)
+            paths |= set(found)
+    return [_parse(path) for path in sorted(paths) if parse_bids_filename(path)["suffix"] == suffix]
+
+
+def _parse(path: str) -> _File:
+    """Take a file's name apart."""
+    entities = parse_bids_filename(path)["entities"]
+    return _File(Path(path), {key: value for key, value in entities.items() if value is not None})
 
 
 def _applying(image: _File, files: Sequence[_File]) -> _File | None:
@@ -377,12 +392,12 @@ def _applying(image: _File, files: Sequence[_File]) -> _File | None:
         (
             file
             for file in files
-            if (file.entities.items() - {("desc", file.label("desc"))}) <= image.entities.items()
+            if (file.comparable.items() - {("desc", file.label("desc"))}) <= image.comparable.items()
         ),
-        key=lambda file: len(file.entities),
+        key=_rank,
         reverse=True,
     )
-    if len(applying) > 1 and len(applying[0].entities) == len(applying[1].entities):
+    if len(applying) > 1 and _rank(applying[0]) == _rank(applying[1]):
         raise DataError(
             f"{applying[0].path} and {applying[1].path} both apply to {image.path}; expected one: "
             "remove or rename the other"
@@ -390,10 +405,80 @@ def _applying(image: _File, files: Sequence[_File]) -> _File | None:
     return applying[0] if applying else None
 
 
+def _rank(file: _File) -> tuple[int, int]:
+    """Return how near a file is to the images: its level, then its number of entities."""
+    return len(file.path.parts), len(file.entities)
+
+
+def _as_index(label: str) -> str:
+    """Return a number without leading zeros; anything else as it is."""
+    return label.lstrip("0") or "0" if re.fullmatch("[0-9]+", label) else label
+
+
 def _same_label(label: str, wanted: str | int) -> bool:
-    if label == str(wanted):
-        return True
-    return label.isdecimal() and str(wanted).isdecimal() and int(label) == int(wanted)
+    return _as_index(label) == _as_index(str(wanted))
+
+
+def _in_order_of_time(images: Sequence[_File], root: Path, label: str) -> tuple[list[_File], str | None]:
+    """Sort images, which come by session and run, by time; return a notice where an order is assumed."""
+    sessions = list(dict.fromkeys(image.label("ses") for image in images))
+    times = _find_scan_times(images, root, label)
+    table = root / f"sub-{label}" / f"sub-{label}_sessions.tsv"
+    starts = _find_session_starts(images, times, table) if len(sessions) > 1 else {}
+    in_order = sorted(sessions, key=starts.__getitem__) if starts else sessions
+    order = sorted(
+        range(len(images)),
+        key=lambda i: (in_order.index(images[i].label("ses")), times[i] if times else i),
+    )
+    notice = None
+    if len(sessions) > 1 and not starts:
+        notice = (
+            f"sub-{label} has the sessions {', '.join(sessions)}, and no acquisition times (acq_time in "
+            "scans.tsv or sessions.tsv) that order them: they are taken in this order, by name. If another "
+            f"is right, write the times into {table}."
+        )
+    return [images[i] for i in order], notice
+
+
+def _find_scan_times(images: Sequence[_File], root: Path, label: str) -> list[datetime]:
+    """Return the acquisition time of every image, or nothing where ``scans.tsv`` does not have them all."""
+    scans: dict[str, list[tuple[_File, datetime | None]]] = {}
+    times = []
+    for image in images:
+        session = image.label("ses")
+        if session not in scans:
+            folder = root / f"sub-{label}" / (f"ses-{session}" if session else "")
+            stem = f"sub-{label}_ses-{session}" if session else f"sub-{label}"
+            read = read_times(folder / f"{stem}_scans.tsv", "filename")
+            bold = [name for name in read if re.search(r"_bold\.nii(\.gz)?$", name)]
+            scans[session] = [(_parse(name), read[name]) for name in bold]
+        # The echoes of a run are one image after preprocessing, and so are magnitude and phase.
+        fitting = [
+            (len(scan.entities), time)
+            for scan, time in scans[session]
+            if {item for item in scan.comparable.items() if item[0] not in ("echo", "part")}
+            <= image.comparable.items()
+        ]
+        times.append(max(fitting, key=lambda each: each[0])[1] if fitting else None)
+    known = [time for time in times if time is not None]
+    return known if are_comparable(times) else []
+
+
+def _find_session_starts(
+    images: Sequence[_File], times: Sequence[datetime], table: Path
+) -> dict[str, datetime]:
+    """Return when every session began, by its scans or by ``sessions.tsv``; nothing where that is unknown."""
+    scanned: dict[str, datetime] = {}
+    for image, time in zip(images, times, strict=False):  # there are times of all images, or of none
+        session = image.label("ses")
+        scanned[session] = min(time, scanned.get(session, time))
+    read = read_times(table, "session_id")
+    listed = {session: read.get(f"ses-{session}") for session in {image.label("ses") for image in images}}
+    for starts in (scanned, listed):
+        known = {session: start for session, start in starts.items() if start is not None}
+        if are_comparable(starts.values()) and len(set(known.values())) == len(starts):
+            return known
+    return {}
 
 
 def _number_of(label: str) -> int | None:
@@ -464,7 +549,9 @@ def _refuse_several(images: Sequence[_File], entity: str, who: str) -> None:
 def _ambiguous(one: _File, other: _File, who: str) -> DataError:
     """Say by what two images of one run differ, and how to choose."""
     differing = sorted(
-        key for key in {*one.entities, *other.entities} if one.entities.get(key) != other.entities.get(key)
+        key
+        for key in {*one.entities, *other.entities}
+        if one.comparable.get(key) != other.comparable.get(key)
     )
     if not differing:
         return DataError(f"{one.path} and {other.path} are there for the same run; remove one of them")
@@ -542,7 +629,7 @@ def _read_t_r(image: _File, sidecars: Sequence[_File]) -> float | None:
     while (sidecar := _applying(image, left)) is not None:
         try:
             content = json.loads(sidecar.path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{sidecar.path} cannot be read as JSON: {error}; fetch it again") from error
         t_r = content.get("RepetitionTime") if isinstance(content, dict) else None
         if t_r is not None:

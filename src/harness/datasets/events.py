@@ -11,7 +11,7 @@ References
 .. [1] fMRIPrep, ``--slice-time-ref``, by default 0.5: https://fmriprep.org/en/stable/usage.html
 """
 
-import math
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.datasets.tables import MISSING, read_table
+from harness.datasets.tables import MISSING, is_missing, read_table
 from harness.errors import DataError
 
 REST = "rest"  # the condition of volumes that lie in no event
 _TOLERANCE = 1e-6  # seconds, for times that are not exact as binary numbers
+_NUMBER = re.compile(
+    r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
+)  # float() would take 1_0 for 10
 
 
 def read_events(
@@ -36,7 +39,7 @@ def read_events(
     file : Path
         Table with the columns ``onset`` and ``duration``, in seconds, and `column`.
     column : str
-        What names the condition. Rows with ``n/a`` there are no condition's, and left out.
+        What names the condition. Rows without one, which is written ``n/a``, are left out.
     trial_types : sequence of str, optional
         The conditions that count; events of others are left out. By default all count.
 
@@ -49,15 +52,21 @@ def read_events(
     ------
     DataError
         If it is not such a table, or a time is not a number.
+
+    Warns
+    -----
+    UserWarning
+        If a missing condition is written in another way than ``n/a``; see `is_missing`.
     """
     table = read_table(file, ["onset", "duration", column])
-    table = table[~table[column].isin(MISSING)]
+    table = table[table[column] != MISSING]
     if trial_types is not None:
         table = table[table[column].isin([str(name) for name in trial_types])]
+    else:
+        table = _drop_missing(table, column, file)
     for line, row in table.iterrows():
         for name in ("onset", "duration"):
-            number = _as_seconds(row[name])
-            if not math.isfinite(number) or (name == "duration" and number < 0):
+            if not _NUMBER.fullmatch(row[name]) or (name == "duration" and float(row[name]) < 0):
                 what = "expected seconds" + (", not negative" if name == "duration" else "")
                 raise DataError(
                     f"{file}, line {line}: {name} of {row[column]!r} is {row[name]!r}; {what}. "
@@ -74,7 +83,9 @@ def read_events(
 
 
 def label_volumes(events: pd.DataFrame, n_volumes: int, t_r: float, file: Path) -> tuple[np.ndarray, int]:
-    """Say what was shown in every volume of a run.
+    """Return what was shown in every volume of a run.
+
+    Overlapping events of one condition count as one event.
 
     Parameters
     ----------
@@ -96,24 +107,26 @@ def label_volumes(events: pd.DataFrame, n_volumes: int, t_r: float, file: Path) 
     Raises
     ------
     DataError
-        If a volume lies in two events.
+        If a volume lies in events of two conditions.
     """
     middle = (np.arange(n_volumes) + 0.5)[:, np.newaxis] * t_r
     onset, end = events["onset"].to_numpy(), (events["onset"] + events["duration"]).to_numpy()
     inside = (middle >= onset - _TOLERANCE) & (middle < end - _TOLERANCE)
-    doubtful = np.flatnonzero(inside.sum(axis=1) > 1)
+    codes, names = pd.factorize(events["condition"].to_numpy(dtype=object))
+    shown = np.zeros((n_volumes, len(names)), dtype=bool)
+    volumes, which = np.nonzero(inside)
+    shown[volumes, codes[which]] = True
+    doubtful = np.flatnonzero(shown.sum(axis=1) > 1)
     if len(doubtful):
         first = int(doubtful[0])
-        lines = events.index[inside[first]]
-        names = events["condition"][inside[first]]
+        one, other = events[inside[first]].drop_duplicates("condition")[:2].itertuples()
         raise DataError(
-            f"{file}, lines {lines[0]} and {lines[1]}: the events {names.iloc[0]!r} and {names.iloc[1]!r} "
-            f"overlap, both hold the middle of volume {first} ({middle[first, 0]:g} s); expected one event "
-            "at a time: choose those that count with dataset.trial_types=[...]"
+            f"{file}, lines {one.Index} and {other.Index}: the events {one.condition!r} and "
+            f"{other.condition!r} overlap, both hold the middle of volume {first} ({middle[first, 0]:g} s); "
+            "expected one condition at a time: choose those that count with dataset.trial_types=[...]"
         )
-    names = events["condition"].to_numpy(dtype=object)
     conditions = np.full(n_volumes, REST, dtype=object)
-    volumes, which = np.nonzero(inside)
+    volumes, which = np.nonzero(shown)
     conditions[volumes] = names[which]
     return conditions, int((~inside.any(axis=0)).sum())
 
@@ -173,8 +186,15 @@ def label_runs(
     return labels.astype({"condition": str, "run": int})
 
 
-def _as_seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+def _drop_missing(table: pd.DataFrame, column: str, file: Path) -> pd.DataFrame:
+    """Leave out the rows whose condition is missing, but not written ``n/a``, with a warning."""
+    missing = table[column].map(is_missing).astype(bool)
+    if missing.any():
+        more = f", and {missing.sum() - 1} more" if missing.sum() > 1 else ""
+        warnings.warn(
+            f"{file}, line {table.index[missing][0]}: {column} is {table[column][missing].iloc[0]!r}{more}; "
+            "taken for a missing value, which BIDS writes n/a, and left out. If it is the name of a "
+            "condition, choose the conditions that count with dataset.trial_types=[...]",
+            stacklevel=3,
+        )
+    return table[~missing]

@@ -20,7 +20,8 @@ import nibabel as nib
 import pandas as pd
 from filelock import FileLock
 
-from harness.datasets.recording import Recording
+from harness.datasets.recording import Recording, check_runs
+from harness.datasets.tables import is_missing
 from harness.errors import DataError
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
@@ -375,7 +376,7 @@ def read_labels(file: Path) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If it is not such a table, or a row is incomplete.
+        If it is not such a table, a row is incomplete, or a run comes back after another one.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -389,17 +390,19 @@ def read_labels(file: Path) -> pd.DataFrame:
     if len(lines) == 1:
         raise DataError(f"{file} has a header and no rows; expected one row per volume")
     for number, words in lines[1:]:
-        if len(words) != 2 or not re.fullmatch("[0-9]{1,9}", words[1]):
+        if len(words) != 2 or is_missing(words[0]) or not re.fullmatch("[0-9]{1,9}", words[1]):
             raise DataError(
                 f"{file}, line {number}: {' '.join(words)[:60]!r}; "
                 "expected a condition and a whole number, such as 'face 0'"
             )
-    return pd.DataFrame(
+    labels = pd.DataFrame(
         {
             "condition": [condition for _, (condition, _) in lines[1:]],
             "run": [int(run) for _, (_, run) in lines[1:]],
         }
     )
+    check_runs(labels["run"].to_numpy(), str(file))
+    return labels
 
 
 def _why(error: BaseException) -> str:

@@ -11,8 +11,8 @@ import pandas as pd
 from harness.datasets.events import label_runs
 from harness.datasets.images import ImageHeader, read_header
 from harness.datasets.paths import Paths, find_file, find_files, find_masks
-from harness.datasets.recording import Recording, describe_files
-from harness.datasets.tables import MISSING, read_confounds, read_table
+from harness.datasets.recording import Recording, check_runs, describe_files
+from harness.datasets.tables import is_missing, read_confounds, read_table
 from harness.errors import DataError, UsageError
 
 
@@ -203,7 +203,7 @@ def read_labels(files: Sequence[Path], headers: Sequence[ImageHeader]) -> pd.Dat
     for file in files:
         table = read_table(file, ["condition"])
         for line, condition in table["condition"].items():
-            if condition in MISSING:
+            if is_missing(condition):
                 raise DataError(
                     f"{file}, line {line}: condition is {condition!r}; expected a name in every row, such as "
                     "face, or rest where nothing is shown"
@@ -218,7 +218,8 @@ def read_labels(files: Sequence[Path], headers: Sequence[ImageHeader]) -> pd.Dat
     else:
         _refuse_shared_runs(parts, files)
     labels = labels.astype({"run": int})
-    _check_runs(labels, files, headers)
+    check_runs(labels["run"].to_numpy(), describe_files(tuple(files)))
+    _check_counts(labels, files, headers)
     return labels
 
 
@@ -261,18 +262,12 @@ def _runs_of_files(
     return np.repeat(np.arange(len(headers)), counts)
 
 
-def _check_runs(labels: pd.DataFrame, files: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
-    """Refuse runs in two pieces, and rows that are not as many as volumes."""
+def _check_counts(labels: pd.DataFrame, files: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
+    """Refuse rows that are not as many as the volumes, of the whole or of a run."""
     name = describe_files(tuple(files))
     runs = labels["run"].to_numpy()
     starts = np.flatnonzero(np.diff(runs, prepend=-1))
     ids = runs[starts]
-    if len(set(ids.tolist())) < len(ids):
-        again = next(run for run in ids.tolist() if (ids == run).sum() > 1)
-        raise DataError(
-            f"{name}: run {again} comes back after another run; expected the rows in the order of "
-            "time, and another number for every run"
-        )
     if len(labels) != sum(header.n_volumes for header in headers):
         raise _unequal(files, len(labels), headers)
     if len(headers) == 1 or not any(header.is_series for header in headers):

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
+
+from harness.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,11 @@ class Recording:
         Time courses that can be regressed out, where the data set comes with them.
     notice : str or None
         What must be said at every run, for instance that the data are simulated.
+
+    Raises
+    ------
+    DataError
+        If a run comes back after another one; see `check_runs`.
     """
 
     dataset: str
@@ -46,6 +54,35 @@ class Recording:
     t_r: float | None = None
     confounds: pd.DataFrame | None = None
     notice: str | None = None
+
+    def __post_init__(self) -> None:
+        check_runs(self.labels["run"].to_numpy(), describe_files(self.labels_file))
+
+
+def check_runs(runs: np.ndarray, name: str) -> None:
+    """Refuse a run that comes back after another one, whatever the data set.
+
+    Parameters
+    ----------
+    runs : ndarray of shape (n_volumes,), int
+    name : str
+        The file that the runs come from, for the message.
+
+    Raises
+    ------
+    DataError
+        If the volumes of a run are not next to each other.
+    """
+    starts = np.flatnonzero(runs[1:] != runs[:-1]) + 1
+    seen = set(runs[:1].tolist())
+    for start in starts.tolist():
+        run = int(runs[start])
+        if run in seen:
+            raise DataError(
+                f"{name}: run {run} comes back after another run, at volume {start} (from 0); expected the "
+                "rows in the order of time, and another number for every run"
+            )
+        seen.add(run)
 
 
 def describe_files(files: Path | tuple[Path, ...]) -> str:

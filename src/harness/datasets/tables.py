@@ -9,7 +9,14 @@ import pandas as pd
 
 from harness.errors import DataError
 
-MISSING = ("", "n/a")  # BIDS writes n/a
+MISSING = "n/a"  # BIDS's one spelling of a missing value
+# How other programs write it. None and null are not among them: they can be the name of a condition.
+_OTHER_SPELLINGS = ("", "N/A", "#N/A", "NA", "<NA>", "NaN", "nan")
+
+
+def is_missing(cell: str) -> bool:
+    """Return whether a cell holds no value: ``n/a``, nothing, or what other programs write, such as NaN."""
+    return cell == MISSING or cell in _OTHER_SPELLINGS
 
 
 def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
@@ -90,8 +97,9 @@ def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFr
     Returns
     -------
     confounds : DataFrame with one row per volume
-        Floats; NaN where a table has ``n/a`` or nothing, and where a run lacks a column that another run
-        has. fMRIPrep has one column per outlier volume: in the runs that lack it, it is 0.
+        Floats, or text where a cell of a column is not a number; NaN where a value is missing (see
+        `is_missing`), and where a run lacks a column that another run has. fMRIPrep has one column per
+        outlier volume: in the runs that lack it, it is 0.
 
     Raises
     ------
@@ -106,7 +114,7 @@ def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFr
                 f"{file} has {len(table)} rows, but its run has {expected} volumes; expected one row per "
                 "volume"
             )
-        tables.append(table.apply(_as_numbers))
+        tables.append(as_numbers(table))
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
     whole = []
     for table in tables:
@@ -115,10 +123,26 @@ def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFr
     return pd.concat(whole, ignore_index=True)
 
 
-def _as_numbers(column: pd.Series) -> pd.Series:
-    """Convert a column to floats; one with words in it stays as it is, as nobody may ever ask for it."""
-    known = column.mask(column.isin(MISSING))
+def as_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Convert a table's cells to floats.
+
+    Parameters
+    ----------
+    table : DataFrame of str
+        See `read_table`.
+
+    Returns
+    -------
+    numbers : DataFrame
+        NaN where a value is missing. A column with a word in it stays text: it need not be used.
+    """
+    return table.apply(_as_floats)
+
+
+def _as_floats(column: pd.Series) -> pd.Series:
+    known = column.mask(column.map(is_missing))
     try:
-        return pd.to_numeric(known).astype(float)
+        pd.to_numeric(known)  # stricter than float(), which reads 1_0 as 10, but not exact to the last digit
     except ValueError:
         return known
+    return known.astype(float)
