@@ -4,6 +4,7 @@ import re
 import shutil
 import tracemalloc
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import nibabel as nib
 import numpy as np
@@ -288,6 +289,25 @@ def test_page_of_real_data_without_anatomy(shared_data, tmp_path, folder, intera
     assert "anatomy.png" not in {file.name for file in files}
     text = assert_needs_nothing_else(files[0])
     assert ("srcdoc=" in text) == interactive
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_{$", "</td><img/src=x>", "&lt;b&gt;"])
+def test_the_page_shows_a_name_as_it_is(tiny_subject, tmp_path, name):
+    elements, texts = {}, []
+    for shown in ("face", name):
+        recording = Haxby(tiny_subject(conditions=(shown, "house"))).load(1)
+        recording = replace(recording, dataset=shown, notice=f"notice {shown}", masks={})
+        inspection = look(recording, make_contrast([shown, "house"]), roi=f"{shown}.nii.gz")
+        home = tmp_path / str(len(elements))
+        page, *_ = write_page(inspection, home, f"python -m harness {shown}")
+        reader, found = HTMLParser(), []
+        reader.handle_starttag = lambda tag, attrs, found=found: found.append(tag)
+        reader.handle_data = texts.append
+        reader.feed(page.read_text(encoding="utf-8"))
+        elements[shown] = found
+    assert elements[name] == elements["face"]
+    assert sum(text.strip() == name for text in texts) >= 3  # conditions in the tables
+    assert {f"notice {name}", f"python -m harness {name}", f"{name} subject 1"} <= {*texts}
 
 
 # The verb ---------------------------------------------------------------------------------------------------

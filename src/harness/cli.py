@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, escape_controls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +136,7 @@ def runs(arguments: list[str]) -> int:
         for name, values in seen_values(uri, selection).items():
             near = get_close_matches(params[name][0], values, n=1)
             hint = f" Did you mean {name}={near[0]}?" if near else ""
-            print(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}")
+            print(escape_controls(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"))
     _write_table(options.csv, listed.runs)
     return 0
 
@@ -334,7 +334,7 @@ def inspect(arguments: list[str]) -> int:
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error}; choose another folder with --out") from error
     for notice in inspection.notices:
-        print(notice)
+        print(escape_controls(notice))
     for file in others:
         print(f"file     {file}")
     print(f"page     {page}")
@@ -383,7 +383,7 @@ def _print_files(recording: "Recording") -> None:
     for file in files:
         print(f"  {file.stat().st_size / 1e6:10.3f} MB  {file}")
     if recording.notice is not None:
-        print(f"  {recording.notice}")
+        print(f"  {escape_controls(recording.notice)}")
 
 
 def _add_override_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -440,8 +440,10 @@ def _run_count(text: str) -> int:
 def _write_table(file: Path | None, table: "pd.DataFrame") -> None:
     if file is None:
         return
+    from harness.spreadsheets import write_csv
+
     try:
-        table.to_csv(file, index=False)
+        write_csv(table, file)
     except OSError as error:
         raise UsageError(f"--csv {file} cannot be written: {error}; choose another file") from error
     print(f"table    {file.resolve()}")

@@ -11,7 +11,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from harness.datasets.recording import describe_files
-from harness.figures import new_figure, quiet, standalone_page
+from harness.figures import literal, new_figure, quiet, standalone_page
 from harness.inspection import Inspection
 
 SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by this much
@@ -196,7 +196,8 @@ def draw_roi(inspection: Inspection, file: Path) -> Path | None:
     with new_figure(file, size) as figure:
         background = "the mean volume" if anat is None else "the anatomy"
         n_voxels = inspection.roi_mask.sum()
-        figure.text(0.01, 0.94, f"{inspection.roi.name} ({n_voxels} voxels) on {background}", fontsize=10)
+        name = literal(f"{inspection.roi.name} ({n_voxels} voxels) on {background}")
+        figure.text(0.01, 0.94, name, fontsize=10)
         plot_roi(
             mask,
             bg_img=_mean_image(inspection) if anat is None else nib.load(anat),
@@ -232,7 +233,7 @@ def draw_design(inspection: Inspection, file: Path) -> Path:
             axes.broken_barh(_spans(selected[rows]), (row + 0.28, 0.14), facecolors="black")
         # Bars of no length: one entry of the legend per condition.
         for condition, colour in colours.items():
-            axes.barh(0, 0, color=colour, label=condition)
+            axes.barh(0, 0, color=colour, label=literal(condition))
         axes.set_yticks(range(len(runs)), [f"run {run}" for run in runs])
         axes.set_ylim(len(runs) - 0.4, -0.6)
         axes.set_xlim(0, int(inspection.conditions.sum(axis=1).max()))
@@ -262,7 +263,8 @@ def draw_strip(inspection: Inspection, file: Path) -> Path:
             axes.imshow(picture, cmap="gray", origin="lower", vmin=0, vmax=bright or 1, aspect=aspect)
             axes.set_axis_off()
             label = labels.iloc[index]
-            axes.set_title(f"volume {index}\nrun {label['run']}, {label['condition']}", fontsize=8)
+            condition = literal(label["condition"])
+            axes.set_title(f"volume {index}\nrun {label['run']}, {condition}", fontsize=8)
         figure.supxlabel(across, fontsize=8)
     return file
 
