@@ -116,7 +116,8 @@ def test_terminal_shows_scores_files_and_the_way_on(one_run):
     for text in ("sub-2 face_vs_cat vt svc logo", "mean", "SIMULATED", "dataset=haxby", "harness compare"):
         assert text in process.stdout, text
     assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
-    assert run.info.run_id in process.stdout
+    assert f"python -m harness ui --run {run.info.run_id}" in process.stdout
+    assert "http://127.0.0.1" not in process.stdout, "nothing serves a page there yet"
     assert process.stderr == ""
 
 

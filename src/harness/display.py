@@ -168,7 +168,7 @@ def show_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "Tra
     console.print(f"files    {artifacts}", soft_wrap=True)
     if tracked is not None:
         _show_store(console, tracked.store)
-        console.print(f"this run {tracked.link}", soft_wrap=True)
+        console.print(f"this run {tracked.page}", soft_wrap=True)
 
 
 def _show_store(console: Console, store: "Store", which: str = "") -> None:

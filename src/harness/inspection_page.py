@@ -2,6 +2,9 @@
 
 import base64
 import html
+import shutil
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +19,11 @@ from harness.inspection import Inspection
 
 SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by this much
 N_LABEL_ROWS = 12
+PICTURES = ("anatomy", "mean_volume", "roi", "design", "volumes", "quality")
+TEMPLATE_FILES = ("template.png", f"template_smoothed_{SMOOTHING}mm.nii.gz")
+PAGE_FILES = ("index.html", *TEMPLATE_FILES, *(f"{name}.png" for name in PICTURES))
+UNFINISHED = ".unfinished-"  # begins the name of a directory in which a page is being drawn
+LEFT_SECONDS = 3600  # after which such a directory was left behind by a process that was killed
 # An interactive view beyond this size (bytes) is left out, and the picture stands alone.
 MAX_VIEW = 1_500_000
 PAGE_WIDTH = 1080  # pixels
@@ -46,11 +54,13 @@ iframe { border: 0; width: 100%; }
 def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]:
     """Draw an inspection, and lay it out on one page.
 
+    The files of an older page are replaced when the new ones are complete; other files stay.
+
     Parameters
     ----------
     inspection : Inspection
     folder : Path
-        Folder for the page, its pictures and the smoothed template; made if it is not there.
+        Directory for the page, its pictures and the smoothed template; made if it does not exist.
     command : str
         What to type to decode this recording.
 
@@ -60,19 +70,33 @@ def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]
         What was written, the page first.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{UNFINISHED}*"):
+        if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as place:
+        page, *others = _draw_page(inspection, Path(place), command)
+        # The page last: it holds all of its pictures, so that it is whole at every moment.
+        for file in [*others, page]:
+            file.replace(folder / file.name)
+    names = [file.name for file in (page, *others)]
+    for name in PAGE_FILES:
+        if name not in names:
+            (folder / name).unlink(missing_ok=True)
+    return [folder / name for name in names]
+
+
+def _draw_page(inspection: Inspection, folder: Path, command: str) -> list[Path]:
+    """Draw everything into an empty directory; return the files, the page first."""
     recording = inspection.recording
     title = f"{recording.dataset} subject {recording.subject}"
     template = draw_template(folder)
     drawn = {
         name: draw(inspection, folder / f"{name}.png")
-        for name, draw in {
-            "anatomy": draw_anatomy,
-            "mean_volume": draw_mean_volume,
-            "roi": draw_roi,
-            "design": draw_design,
-            "volumes": draw_strip,
-            "quality": draw_quality,
-        }.items()
+        for name, draw in zip(
+            PICTURES,
+            (draw_anatomy, draw_mean_volume, draw_roi, draw_design, draw_strip, draw_quality),
+            strict=True,
+        )
     }
     pictures = {name: file for name, file in drawn.items() if file is not None}
     view = _interactive_mean(inspection)
@@ -117,7 +141,7 @@ def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]
     parts += [_quality_table(inspection)]
     parts += ["<h2>Decode it</h2>", f"<p><code>{html.escape(command)}</code></p>"]
 
-    page = folder / "index.html"
+    page = folder / PAGE_FILES[0]
     page.write_text(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n",
@@ -145,7 +169,7 @@ def draw_template(folder: Path) -> tuple[Path, Path]:
     from nilearn.image import smooth_img
     from nilearn.plotting import plot_img
 
-    picture, image = folder / "template.png", folder / f"template_smoothed_{SMOOTHING}mm.nii.gz"
+    picture, image = (folder / name for name in TEMPLATE_FILES)
     with quiet():
         smooth_img(MNI152_FILE_PATH, fwhm=SMOOTHING).to_filename(image)
     with new_figure(picture, (9.5, 6.2)) as figure:

@@ -31,6 +31,7 @@ from harness.stores import (
     end_killed_run,
     explain_store_error,
     is_alive,
+    run_link,
     ui_address,
 )
 from harness.sweeps import Sweep
@@ -110,10 +111,11 @@ class TrackedRun:
         return self.artifact_uri
 
     @property
-    def link(self) -> str:
-        """Address of the run's page, once a UI is open."""
-        experiment = f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}"
-        return f"{experiment}/runs/{self.run_id}?workflowType=machine_learning"
+    def page(self) -> str:
+        """The address of the run's page on a server, or the command that opens it from a local store."""
+        if self.store.folder is not None:
+            return f"python -m harness ui{self.store.argument} --run {self.run_id}"
+        return run_link(ui_address(self.store.uri), self.store.experiment_id, self.run_id)
 
     def finish(self, decoding: "Decoding", artifacts: Path, seconds: Mapping[str, float]) -> None:
         """Log everything that a decoding found, and only then call the run finished.
