@@ -210,8 +210,8 @@ class Haxby:
                 f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: "
                 f"{describe_network_error(error)}. {kept}Connect to the internet and try again; or download "
                 f"{archive} by hand and unpack it into {folder}, so that {home / NEEDED[0]} is there (for "
-                f"roi=brain put {BRAIN_MASK} beside its folder, too); or point dataset.data_dir at a folder that has the subject; or use "
-                "dataset=simulated"
+                f"roi=brain put {BRAIN_MASK} beside its folder, too); or point dataset.data_dir at a folder "
+                "that has the subject; or use dataset=simulated"
             ) from error
 
     def _download_alone(self, folder: Path, subject: int) -> None:
