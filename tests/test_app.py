@@ -154,6 +154,9 @@ def test_estimator_takes_arguments_that_its_file_does_not_mention(compose):
         ("++estimator.grid.C=3", ["estimator.grid.C=3", "[0.1,1,10]"]),
         ("++estimator.C=3", ["estimator.C=3", "estimator.grid.C=[3]"]),
         ("++cv.foo=1", ["cv.foo"]),
+        ("++cv.incomplete=skp", ["cv.incomplete='skp'", "refuse, skip"]),
+        ("++cv.incomplete=null", ["cv.incomplete=None", "refuse, skip"]),
+        ("++cv.incomplete=[skip]", ["cv.incomplete=['skip']", "refuse, skip"]),
         ("++dataset.sede=1", ["dataset.sede", "Did you mean 'seed'"]),
         ("++estimator.grid=5", ["estimator.grid=5", "mapping"]),
         ("++estimator._partial_=true", ["estimator._partial_"]),
@@ -291,3 +294,15 @@ def test_composing_finds_a_users_own_options(tmp_path):
     assert request.estimator.model.class_weight == "balanced"
     with pytest.raises(UsageError, match="nowhere is no folder"):
         compose_request([], tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("scheme", ["logo", "holdout30", "kfold5", "stratified5", "mine"])
+def test_every_scheme_says_what_happens_to_incomplete_folds(scheme, tmp_path):
+    (tmp_path / "cv").mkdir()
+    (tmp_path / "cv" / "mine.yaml").write_text("_target_: sklearn.model_selection.KFold\nincomplete: skip\n")
+    request = compose_request([f"cv={scheme}"], tmp_path)
+    default = "skip" if scheme == "mine" else "refuse"
+    assert (request.scheme.name, request.scheme.incomplete) == (scheme, default)
+    for value in ("skip", "refuse"):
+        request = compose_request([f"cv={scheme}", f"cv.incomplete={value}"], tmp_path)
+        assert request.scheme.incomplete == request.params["config.cv.incomplete"] == value

@@ -16,7 +16,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifier, RidgeClassifierCV
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, roc_auc_score
-from sklearn.model_selection import KFold, LeaveOneGroupOut, LeaveOneOut, StratifiedKFold
+from sklearn.model_selection import KFold, LeaveOneGroupOut, LeaveOneOut, PredefinedSplit, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
@@ -591,6 +591,121 @@ def test_a_held_out_set_may_lack_a_class_of_many_but_not_hold_only_one(make_samp
     only_one = make_samples(X[:37], [*y[:36].tolist(), "a"], np.repeat([0, 1], [36, 1]))
     with pytest.raises(DesignError, match="at least 2 classes"):
         evaluate(only_one, estimator, Scheme("last", HoldOutLast(1)), Scoring(inner_folds=3))
+
+
+# Folds that are skipped -------------------------------------------------------------------------------------
+
+LOGO_SKIP = Scheme("logo", LeaveOneGroupOut(), "skip")
+
+
+@pytest.fixture(scope="module")
+def gap_recording(tiny_subject):
+    """A subject of four scanner runs, of which run 2 has no face: a house was shown instead."""
+    data_dir = tiny_subject(planted={"face": (1, 2, 1), "cat": (0, 3, 3)}, effect=25)
+    file = data_dir / "haxby2001" / "subj1" / "labels.txt"
+    file.write_text(file.read_text().replace("face 2", "house 2"))
+    return read_subject(data_dir / "haxby2001", 1, dataset="haxby")
+
+
+def decode_gap(recording, scheme, estimator=SVC, conditions=TWO, engine="harness"):
+    return decode(
+        lambda: recording,
+        make_contrast(conditions),
+        estimator,
+        scheme,
+        scoring=Scoring(inner_folds=2),
+        engine=engine,
+    )
+
+
+def test_the_message_about_an_incomplete_fold_names_the_option(gap_recording):
+    with pytest.raises(DesignError, match=r"fold 3: .*of run 2.*no 'face'.*cv\.incomplete=skip"):
+        decode_gap(gap_recording, LOGO)
+
+
+@pytest.mark.parametrize("engine", ["harness", "nilearn"])
+@pytest.mark.parametrize("estimator", [SVC, LDA, DUMMY], ids=named)
+def test_skipped_folds_leave_the_others_as_they_are(gap_recording, estimator, engine):
+    """scikit-learn's PredefinedSplit never holds out a sample of fold -1, and always trains on it."""
+    runs = gap_recording.labels["run"][gap_recording.labels["condition"].isin(TWO)].to_numpy()
+    expected = decode_gap(
+        gap_recording, Scheme("logo", PredefinedSplit(np.where(runs == 2, -1, runs))), estimator
+    )
+    ours = decode_gap(gap_recording, LOGO_SKIP, estimator, engine=engine)
+    assert ours.folds["fold"].tolist() == [1, 2, 4]
+    assert ours.folds["runs_held_out"].tolist() == ["0", "1", "3"]
+    columns = [name for name in expected.folds.columns if name != "fold"]
+    pd.testing.assert_frame_equal(ours.folds[columns], expected.folds[columns], check_exact=True)
+    assert set(ours.predictions["run"]) == {0, 1, 3}
+    np.testing.assert_array_equal(ours.predictions["fold"], ours.predictions["run"] + 1)
+    for our_map, their_map in zip(ours.weights, expected.weights, strict=True):
+        np.testing.assert_array_equal(our_map.mean.dataobj, their_map.mean.dataobj)
+    assert ours.flat_scores() == expected.flat_scores()
+
+
+def test_selected_scores_of_the_remaining_folds_are_nilearns(gap_recording):
+    rows = np.flatnonzero(gap_recording.labels["condition"].isin(TWO))
+    runs = gap_recording.labels["run"].to_numpy()[rows]
+    folds = [(np.flatnonzero(runs != run), np.flatnonzero(runs == run)) for run in (0, 1, 3)]
+    expected = fit_nilearn(gap_recording, TWO, cv=folds, grouped=False, estimator="svc").decoder
+    ours = decode_gap(gap_recording, LOGO_SKIP)
+    np.testing.assert_array_equal(ours.folds["selected_roc_auc"], expected.cv_scores_["face"])
+    np.testing.assert_array_equal(ours.decoder.coef, expected.coef_)
+
+
+def test_what_is_skipped_is_in_the_notices_and_in_a_table(gap_recording):
+    decoding = decode_gap(gap_recording, LOGO_SKIP, LDA)
+    (notice,) = decoding.notices
+    for words in ("1 of 4 folds", "cv.incomplete=skip", "fold 3", "of run 2", "no 'face'"):
+        assert words in notice, words
+    (row,) = decoding.skipped.to_dict("records")
+    assert (row["scheme"], row["fold"], row["runs_held_out"]) == ("logo", 3, "2")
+    assert (row["n_train"], row["n_test"]) == (3 * 8, 4)
+    assert "no 'face'" in row["skipped"]
+
+
+@pytest.mark.filterwarnings("ignore:Only one class is present", "ignore:y_pred contains classes")
+@pytest.mark.parametrize(
+    ("splitter", "y", "kept"),
+    [
+        # Held out: one class.
+        (LeaveOneGroupOut(), TWO * 4 + ["cat"] * 8 + TWO * 4, [1, 3]),
+        (KFold(6), TWO * 4 + ["cat"] * 8 + TWO * 4, [1, 2, 5, 6]),
+        # A training set without a class: every face is in run 1.
+        (LeaveOneGroupOut(), ["cat", "house"] * 4 + ["cat", "face"] * 4 + ["cat", "house"] * 4, [1, 3]),
+    ],
+)
+def test_every_scheme_can_skip(make_samples, rng, splitter, y, kept):
+    classes = list(dict.fromkeys(y))
+    contrast = make_contrast(classes if len(classes) > 2 else TWO)
+    samples = make_samples(rng.normal(size=(24, 3)), y, np.repeat([0, 1, 2], 8), contrast)
+    with pytest.warns(UserWarning, match=r"folds are skipped"):
+        evaluation = evaluate(samples, LDA, Scheme("mine", splitter, "skip"), Scoring(inner_folds=2))
+    assert evaluation.folds["fold"].tolist() == kept
+    n_folds = splitter.get_n_splits(samples.X, samples.y, samples.runs)
+    assert sorted(kept + evaluation.skipped["fold"].tolist()) == list(range(1, n_folds + 1))
+
+
+def test_nothing_is_said_where_every_fold_is_complete(recording):
+    """Skipping changes nothing then."""
+    skipping, refusing = (decode_gap(recording, scheme, LDA) for scheme in (LOGO_SKIP, LOGO))
+    pd.testing.assert_frame_equal(skipping.folds, refusing.folds)
+    assert skipping.notices == []
+    assert skipping.skipped.empty
+
+
+def test_a_scheme_of_which_no_fold_is_left_is_refused(make_samples, rng):
+    samples = make_samples(rng.normal(size=(20, 3)), TWO * 10, np.repeat([0, 1], 10))
+    for scheme in (Scheme("one", LeaveOneOut(), "skip"), Scheme("one", LeaveOneOut())):
+        with pytest.raises(DesignError, match=r"cv=one: fold 1: .*choose another cv or contrast") as raised:
+            evaluate(samples, LDA, scheme, Scoring(inner_folds=2))
+        assert "cv.incomplete=skip to" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["skp", "", None, True, 5, ["skip"], {"skip": 1}])
+def test_incomplete_is_skip_or_refuse(value):
+    with pytest.raises(UsageError, match=r"cv\.incomplete=.*refuse.*skip"):
+        Scheme("logo", LeaveOneGroupOut(), value)
 
 
 class CountedSVC(LinearSVC):

@@ -1,6 +1,8 @@
 """Downloading Haxby 2001, from a server on this machine; what is killed half-way is redone."""
 
+import gzip
 import hashlib
+import io
 import os
 import shutil
 import signal
@@ -9,15 +11,15 @@ import sys
 import tarfile
 import threading
 import time
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from nilearn.datasets import _utils as nilearn_utils
 from nilearn.datasets import fetch_haxby
+from requests.exceptions import ConnectionError as NoConnection
 
 from harness.cli import run_verb
 from harness.datasets import haxby
@@ -43,11 +45,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, archive, pause=0.0):
-        self.files = {
-            ARCHIVE: archive,
-            "MD5SUMS": f"{hashlib.md5(archive).hexdigest()}  {ARCHIVE}\n".encode(),
-        }
+        self.files = {ARCHIVE: archive}
         self.pause = pause
+        self.resumes = True
         self.ranges = []
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -63,10 +63,12 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        asked = self.headers.get("Range")
+        asked = self.headers.get("Range") if self.server.resumes else None
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        if self.path.endswith(".gz"):
-            self.server.ranges.append(start)
+        self.server.ranges.append(start)
+        if asked and start >= len(content):
+            self.send_error(416)
+            return
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(content) - start))
         if asked:
@@ -93,13 +95,14 @@ def pack(home, path, last="bold.nii.gz"):
 
 @pytest.fixture
 def serve(original, tmp_path, monkeypatch):
-    """Start a server, let nilearn ask it, and return it."""
+    """Start a server whose archive counts as the published one, and return it."""
     servers = []
 
     def start(archive=None, **options):
         server = Server(pack(original, tmp_path / "archive") if archive is None else archive, **options)
         servers.append(server)
-        monkeypatch.setattr("nilearn.datasets.fetch_haxby", partial(fetch_haxby, url=server.url))
+        monkeypatch.setattr(haxby, "SERVERS", (server.url,))
+        monkeypatch.setitem(haxby.ARCHIVE_MD5, 1, hashlib.md5(server.files[ARCHIVE]).hexdigest())
         return server
 
     yield start
@@ -123,7 +126,7 @@ def assert_whole(data_dir, original):
     for file in original.iterdir():
         assert (home / file.name).read_bytes() == file.read_bytes(), file.name
     left = {path.name for path in home.parent.iterdir()}
-    assert left <= {"subj1", "mask.nii.gz", "MD5SUMS", ".subj1.lock"}
+    assert left == {"subj1", "mask.nii.gz", "MD5SUMS"}
 
 
 def test_a_download_ends_whole_and_in_nilearns_own_place(serve, data_dir, original):
@@ -147,9 +150,8 @@ def test_what_is_whole_is_not_downloaded_again(serve, data_dir, original):
 def test_killed_while_unpacking_nothing_half_written_is_taken_for_whole(
     serve, data_dir, original, monkeypatch
 ):
-    """nilearn alone would take the half image: all files are there, and it looks no further."""
-    serve()
-    real = nilearn_utils._safe_extract
+    server = serve()
+    real = tarfile.TarFile.extractall
 
     def killed(tar, path, **options):
         real(tar, path=path, **options)
@@ -158,12 +160,13 @@ def test_killed_while_unpacking_nothing_half_written_is_taken_for_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(nilearn_utils, "_safe_extract", killed)
+        patch.setattr(tarfile.TarFile, "extractall", killed)
         with pytest.raises(KeyboardInterrupt):
             Haxby(data_dir).fetch(1)
     assert not (data_dir / "haxby2001" / "subj1").exists()
     Haxby(data_dir).load(1)
     assert_whole(data_dir, original)
+    assert server.ranges == [0], "the archive was whole, and need not be downloaded again"
 
 
 def test_killed_before_the_last_rename_it_needs_no_second_download(serve, data_dir, original, monkeypatch):
@@ -190,9 +193,8 @@ def test_killed_before_the_last_rename_it_needs_no_second_download(serve, data_d
 def test_a_download_that_was_killed_goes_on_where_it_stopped(serve, data_dir, original):
     server = serve(pause=0.1)
     code = (
-        "import sys, functools, nilearn.datasets as d\n"
-        "d.fetch_haxby = functools.partial(d.fetch_haxby, url=sys.argv[1])\n"
-        "from harness.datasets.haxby import Haxby\nHaxby(sys.argv[2]).fetch(1)"
+        "import sys\nfrom harness.datasets import haxby\n"
+        "haxby.SERVERS = (sys.argv[1],)\nhaxby.Haxby(sys.argv[2]).fetch(1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.url, str(data_dir)])
     deadline = time.monotonic() + 60
@@ -221,7 +223,7 @@ def test_a_connection_that_breaks_keeps_what_has_arrived(serve, data_dir, origin
             return len(whole)  # announces more than it sends
 
     server.files[ARCHIVE] = Short(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="is kept, and the next try goes on"):
+    with pytest.raises(DataError, match="is kept, and the next try goes on there"):
         Haxby(data_dir).fetch(1)
     server.files[ARCHIVE] = whole
     Haxby(data_dir).fetch(1)
@@ -229,15 +231,107 @@ def test_a_connection_that_breaks_keeps_what_has_arrived(serve, data_dir, origin
     assert_whole(data_dir, original)
 
 
-def test_an_archive_that_is_not_the_announced_one_is_thrown_away(serve, data_dir, original):
+def test_an_archive_that_is_not_the_published_one_is_thrown_away(serve, data_dir, original, tmp_path):
     server = serve()
-    server.files["MD5SUMS"] = f"{'0' * 32}  {ARCHIVE}\n".encode()
-    with pytest.raises(DataError, match="checksum"):
+    published = server.files[ARCHIVE]
+    server.files[ARCHIVE] = pack(original, tmp_path / "other", last="labels.txt")
+    with pytest.raises(DataError, match=r"MD5 checksum is [0-9a-f]{32} instead of the published"):
         Haxby(data_dir).fetch(1)
-    assert not list(data_dir.rglob("*.tar.gz"))
-    (data_dir / "haxby2001" / "MD5SUMS").unlink(missing_ok=True)
-    server.files["MD5SUMS"] = f"{hashlib.md5(server.files[ARCHIVE]).hexdigest()}  {ARCHIVE}\n".encode()
+    assert not list(data_dir.rglob("*.tar.gz*"))
+    assert not (data_dir / "haxby2001" / "subj1").exists()
+    server.files[ARCHIVE] = published
     Haxby(data_dir).fetch(1)
+    assert_whole(data_dir, original)
+
+
+def test_an_archive_that_is_complete_is_not_asked_for_again(serve, data_dir, original):
+    """Killed between the last byte and the archive's own name."""
+    server = serve()
+    staging = data_dir / "haxby2001" / ".subj1-unfinished"
+    staging.mkdir()
+    (staging / f"{ARCHIVE}.part").write_bytes(server.files[ARCHIVE])
+    Haxby(data_dir).fetch(1)
+    assert server.ranges == [len(server.files[ARCHIVE])]
+    assert_whole(data_dir, original)
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_what_has_arrived_is_resumed_where_the_server_can(serve, data_dir, original, resumes):
+    server = serve()
+    server.resumes = resumes
+    staging = data_dir / "haxby2001" / ".subj1-unfinished"
+    staging.mkdir()
+    (staging / f"{ARCHIVE}.part").write_bytes(server.files[ARCHIVE][:5000])
+    Haxby(data_dir).fetch(1)
+    assert server.ranges == [5000 if resumes else 0]
+    assert_whole(data_dir, original)
+
+
+def test_https_is_tried_first_and_http_is_not_silent(serve, data_dir, original, monkeypatch, capsys):
+    assert [server.partition(":")[0] for server in haxby.SERVERS] == ["https", "http"]
+    server = serve()  # it knows no TLS
+    monkeypatch.setattr(haxby, "SERVERS", (server.url.replace("http:", "https:"), server.url))
+    Haxby(data_dir).fetch(1)
+    printed = capsys.readouterr().err
+    assert f"{server.url.replace('http:', 'https:')}{ARCHIVE} cannot be used" in printed
+    assert f"trying {server.url}{ARCHIVE}, without encryption" in printed
+    assert_whole(data_dir, original)
+
+
+def test_the_second_server_is_not_asked_where_the_first_answers(
+    serve, data_dir, original, monkeypatch, capsys
+):
+    first, second = serve(), serve()
+    monkeypatch.setattr(haxby, "SERVERS", (first.url, second.url))
+    Haxby(data_dir).fetch(1)
+    assert (first.ranges, second.ranges) == ([0], [])
+    assert "without encryption" not in capsys.readouterr().err
+
+
+def test_every_archive_has_a_published_digest_that_counts(data_dir, serve, original, tmp_path, monkeypatch):
+    """The home of the data set has no encryption: what is not the published archive is refused."""
+    server = serve()
+    for subject in (2, 3, 4, 5, 6):
+        server.files[ARCHIVE.replace("1", str(subject), 1)] = server.files[ARCHIVE]
+        with pytest.raises(DataError, match=f"instead of the published {haxby.ARCHIVE_MD5[subject]}"):
+            Haxby(data_dir).fetch(subject)
+    assert {path.name for path in (data_dir / "haxby2001").iterdir()} == {"mask.nii.gz", "MD5SUMS"}
+
+
+def test_a_mask_that_is_not_the_published_one_is_refused(data_dir, serve, monkeypatch):
+    server = serve()
+    (data_dir / "haxby2001" / "mask.nii.gz").unlink()
+    server.files["mask.nii.gz"] = b"another"
+    monkeypatch.setattr(haxby, "BRAIN_MASK", f"{server.url}mask.nii.gz")
+    with pytest.raises(DataError, match=r"mask\.nii\.gz .*SHA256 checksum"):
+        Haxby(data_dir).fetch(1)
+    assert list((data_dir / "haxby2001").iterdir()) == []
+    digest = hashlib.sha256(b"another").hexdigest()
+    monkeypatch.setitem(haxby.PUBLISHED[2], "mask.nii.gz", (7, digest))
+    assert Haxby(data_dir).fetch(1).masks["brain"].read_bytes() == b"another"
+
+
+def test_subject_2_is_compared_with_its_published_files_before_it_is_moved(
+    data_dir, serve, original, tmp_path, monkeypatch
+):
+    server = serve()
+    home = tmp_path / "subj2"
+    shutil.copytree(original, home)
+    with tarfile.open(tmp_path / "archive", "w:gz") as tar:
+        tar.add(home, "subj2")
+    name = ARCHIVE.replace("1", "2", 1)
+    server.files[name] = (tmp_path / "archive").read_bytes()
+    monkeypatch.setitem(haxby.ARCHIVE_MD5, 2, hashlib.md5(server.files[name]).hexdigest())
+    with pytest.raises(DataError, match=r"bold\.nii\.gz has [0-9]+ bytes instead of 284094471"):
+        Haxby(data_dir).fetch(2)
+    assert not list((data_dir / "haxby2001").glob("*subj2*"))
+
+
+def test_processes_that_fetch_at_the_same_time_download_once(serve, data_dir, original):
+    server = serve(pause=0.002)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(Haxby(data_dir).fetch, [1, 1, 1]))
+    assert server.ranges == [0]
     assert_whole(data_dir, original)
 
 
@@ -260,9 +354,15 @@ def test_a_subject_that_is_not_whole_is_replaced_and_kept_aside(serve, data_dir,
 
 
 def test_offline_one_message_says_what_to_download_and_where_to(data_dir, monkeypatch):
-    monkeypatch.setattr("nilearn.datasets.fetch_haxby", partial(fetch_haxby, url="http://127.0.0.1:9/"))
+    def get(address, **options):
+        raise NoConnection("HTTPConnectionPool(host='data.pymvpa.org', port=80): Max retries exceeded")
+
+    monkeypatch.setattr("requests.get", get)
+    (data_dir / "haxby2001" / "MD5SUMS").write_text("as it was")
+    before = read_tree(data_dir)
     with pytest.raises(DataError) as raised:
         Haxby(data_dir).fetch(3)
+    assert read_tree(data_dir) == before
     message = str(raised.value)
     for text in (
         "no connection",
@@ -273,7 +373,181 @@ def test_offline_one_message_says_what_to_download_and_where_to(data_dir, monkey
     ):
         assert text in message
     assert "\n" not in message
-    assert {path.name for path in (data_dir / "haxby2001").iterdir()} <= {"mask.nii.gz", ".subj3.lock"}
+
+
+# Archives that are not what they should be ------------------------------------------------------------------
+
+
+def member(name, content=b"", **attributes):
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    for key, value in attributes.items():
+        setattr(entry, key, value)
+    return entry, content
+
+
+def link(kind, name, target):
+    return member(name, type=kind, linkname=target)
+
+
+# What an archive holds beside the subject's own files, by the outside directory that it aims at.
+HOSTILE = {
+    "symbolic link, then a file below it": lambda out: [
+        link(tarfile.SYMTYPE, "subj1/out", str(out)),
+        member("subj1/out/stolen", b"x"),
+    ],
+    "symbolic link, relative": lambda out: [
+        link(tarfile.SYMTYPE, "subj1/out", "../../../../outside"),
+        member("subj1/out/stolen", b"x"),
+    ],
+    "symbolic link inside": lambda out: [link(tarfile.SYMTYPE, "subj1/copy.nii.gz", "bold.nii.gz")],
+    "symbolic link for the subject": lambda out: [link(tarfile.SYMTYPE, "subj1", str(out))],
+    "hard link, then its content": lambda out: [
+        link(tarfile.LNKTYPE, "subj1/keep", str(out / "keep")),
+        member("subj1/keep", b"overwritten"),
+    ],
+    "hard link to a member": lambda out: [link(tarfile.LNKTYPE, "subj1/copy", "subj1/labels.txt")],
+    "absolute path": lambda out: [member(f"{out}/stolen", b"x")],
+    "parent directory": lambda out: [member("subj1/../../../../outside/stolen", b"x")],
+    "parent directory, still inside": lambda out: [member("subj1/../subj1/stolen", b"x")],
+    "beside the subject": lambda out: [member("stolen", b"x")],
+    "backslashes": lambda out: [member("subj1\\..\\..\\stolen", b"x")],
+    "drive": lambda out: [member("subj1/C:stolen", b"x")],
+    "named pipe": lambda out: [member("subj1/pipe", type=tarfile.FIFOTYPE)],
+    "device": lambda out: [member("subj1/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)],
+    "set-uid": lambda out: [member("subj1/tool", b"#!", mode=0o4755)],
+    "set-gid": lambda out: [member("subj1/tool", b"#!", mode=0o2755)],
+    "duplicate": lambda out: [member("subj1/labels.txt", b"labels chunks\nface 0\n")],
+    "duplicate with a dot": lambda out: [member("./subj1/./labels.txt", b"labels chunks\nface 0\n")],
+    "file in the place of a directory": lambda out: [member("subj1", b"x")],
+    "very many": lambda out: [member(f"subj1/{n}", b"") for n in range(3000)],
+    "no name": lambda out: [member("", b"x")],
+}
+
+
+def pack_with(home, path, extra, first):
+    own = [(tarfile.TarInfo(f"subj1/{file.name}"), file.read_bytes()) for file in sorted(home.iterdir())]
+    for entry, content in own:
+        entry.size = len(content)
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for entry, content in [*extra, *own] if first else [*own, *extra]:
+            tar.addfile(entry, io.BytesIO(content))
+    return path.read_bytes()
+
+
+def read_tree(folder):
+    """Every file's content and mode, every link's target, every directory."""
+    return {
+        str(path.relative_to(folder)): (
+            path.lstat().st_mode,
+            path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None,
+        )
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.fixture
+def surroundings(data_dir):
+    """What lies around the data directory: a directory with a file, and a subject that is damaged."""
+    outside = data_dir.parent / "outside"
+    outside.mkdir()
+    (outside / "keep").write_text("keep")
+    home = data_dir / "haxby2001" / "subj1"
+    home.mkdir()
+    (home / "my_roi.txt").write_text("mine")
+    return outside
+
+
+def assert_refused(data_dir, match):
+    before = read_tree(data_dir.parent)
+    with pytest.raises(DataError, match=match) as raised:
+        Haxby(data_dir).fetch(1)
+    after = read_tree(data_dir.parent)
+    after.pop("data/haxby2001/MD5SUMS", None)
+    assert after == before
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_archive_is_refused_and_writes_nothing(
+    serve, data_dir, original, surroundings, tmp_path, kind, first
+):
+    serve(pack_with(original, tmp_path / "archive", HOSTILE[kind](surroundings), first))
+    (tmp_path / "archive").unlink()
+    assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
+
+
+def test_a_member_of_terabytes_is_refused_before_anything_is_written(
+    serve, data_dir, original, surroundings, tmp_path
+):
+    """Its size is in the header alone; and a sparse file is small in the archive and large on the disk."""
+    path = tmp_path / "archive.tar"
+    with tarfile.open(path, "w") as tar:
+        for file in original.iterdir():
+            tar.add(file, f"subj1/{file.name}")
+    entry = tarfile.TarInfo("subj1/huge")
+    entry.size = 1 << 42
+    whole = path.read_bytes().rstrip(b"\0")
+    whole += b"\0" * (-len(whole) % 512) + entry.tobuf() + b"\0" * 1024
+    path.unlink()
+    serve(gzip.compress(whole))
+    assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
+
+
+def test_an_archive_that_grows_without_end_is_refused(
+    serve, data_dir, original, surroundings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("harness.datasets.archives.MAX_BYTES", 1 << 20)
+    serve(gzip.compress(b"\0" * (1 << 21)))
+    assert_refused(data_dir, "more than 1048576 bytes")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_an_archive_that_is_cut_short_is_refused(serve, data_dir, original, surroundings, tmp_path, share):
+    archive = pack(original, tmp_path / "archive")
+    (tmp_path / "archive").unlink()
+    serve(archive[: int(share * len(archive))])
+    assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
+
+
+@pytest.mark.parametrize("place", [0.001, 0.3, 0.7, 0.9999])
+def test_an_archive_with_a_flipped_bit_is_refused(serve, data_dir, original, surroundings, tmp_path, place):
+    archive = bytearray(pack(original, tmp_path / "archive"))
+    (tmp_path / "archive").unlink()
+    archive[max(int(place * len(archive)), 12)] ^= 0x10
+    serve(bytes(archive))
+    assert_refused(data_dir, "subj1")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", gzip.compress(b"no tar"), gzip.compress(b"")])
+def test_what_is_no_archive_is_refused(serve, data_dir, surroundings, content):
+    serve(content)
+    assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["bold.nii.gz", "labels.txt", "mask8_face_vt.nii.gz", "anat.nii.gz"])
+def test_an_archive_without_a_file_is_refused(serve, data_dir, original, surroundings, tmp_path, name):
+    home = tmp_path / "copy"
+    shutil.copytree(original, home)
+    (home / name).unlink()
+    archive = pack(home, tmp_path / "archive")
+    shutil.rmtree(home)
+    (tmp_path / "archive").unlink()
+    serve(archive)
+    assert_refused(data_dir, name)
+
+
+def test_an_archive_whose_image_is_damaged_is_refused(serve, data_dir, original, surroundings, tmp_path):
+    home = tmp_path / "copy"
+    shutil.copytree(original, home)
+    content = (home / "bold.nii.gz").read_bytes()
+    (home / "bold.nii.gz").write_bytes(content[: len(content) // 2])
+    archive = pack(home, tmp_path / "archive")
+    shutil.rmtree(home)
+    (tmp_path / "archive").unlink()
+    serve(archive)
+    assert_refused(data_dir, "bold.nii.gz is damaged")
 
 
 # Wholeness and digests --------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Pictures: of the right size, not blank, in the right colours, with the right words."""
 
+import html
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import matplotlib
 import matplotlib.image
@@ -25,7 +27,9 @@ LDA = Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto
 @pytest.fixture(scope="module")
 def decode_tiny(tiny_subject):
     def decode_tiny(shape=(6, 5, 4), conditions=("cat", "face"), anat=False):
-        folder = tiny_subject(shape=shape) / "haxby2001"
+        shown = ("face", "cat", "house")
+        data = tiny_subject(shape=shape, conditions=shown if {*conditions} <= {*shown} else conditions)
+        folder = data / "haxby2001"
         if anat:
             values = np.random.default_rng(3).normal(100, 20, shape).astype(np.float32)
             affine = nib.load(folder / "mask.nii.gz").affine
@@ -234,3 +238,53 @@ def test_one_of_many_runs_draws_its_weights_alone(decode_tiny, tmp_path):
         write_artifacts(each, tmp_path / name, "seed: 0", "light")
         drawn[name] = [file.name for file in (tmp_path / name).glob("*.png")]
     assert drawn == {"lda": ["weights_cat_vs_face.png"], "dummy": []}
+
+
+# Names as people give them ----------------------------------------------------------------------------------
+
+# HTML, the end of a script, mathematics that matplotlib cannot parse, an entity, a control character.
+HTML_NAMES = ["<script>alert(1)</script>", "</script><img/src=x>", "&lt;b&gt;"]
+NAMES = [*HTML_NAMES, "$x_{$", "$\\frac$", "\x1b[31mred", "\"'"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_pages_and_pictures_show_a_name_as_it_is(decode_tiny, tmp_path, name):
+    decoding = decode_tiny(conditions=(name, "house"))
+    drawn = write_artifacts(decoding, tmp_path, "seed: 0", "full")
+    assert drawn.warnings == decoding.warnings  # nothing that could not be drawn
+    (page,) = tmp_path.glob("*.html")
+    reader = PageReader()
+    reader.feed(page.read_text(encoding="utf-8"))
+    assert name.isprintable() == (f"positive: {name}" in reader.title)
+    benign = PageReader()
+    write_weights_view(decode_tiny(), decode_tiny().weights[0], tmp_path / "benign.html")
+    benign.feed((tmp_path / "benign.html").read_text(encoding="utf-8"))
+    assert reader.tags == benign.tags
+
+
+@pytest.mark.parametrize("name", NAMES[:5], ids=ascii)
+@pytest.mark.parametrize("draw", [draw_weights, draw_slices, draw_confusion])
+def test_words_of_pictures_are_the_names(decode_tiny, tmp_path, name, draw):
+    decoding = decode_tiny(conditions=(name, "house"))
+    arguments = () if draw is draw_confusion else (decoding.weights[0],)
+    words = read_words(lambda file: draw(decoding, *arguments, file), tmp_path / "picture.svg")
+    assert any(name in html.unescape(word) for word in words), words
+
+
+class PageReader(HTMLParser):
+    """Reads the elements of a page, and its title, as a browser does."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.title, self.inside = [], "", ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, sorted(name for name, _ in attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "title":
+            self.title += data

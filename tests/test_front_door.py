@@ -116,7 +116,8 @@ def test_terminal_shows_scores_files_and_the_way_on(one_run):
     for text in ("sub-2 face_vs_cat vt svc logo", "mean", "SIMULATED", "dataset=haxby", "harness compare"):
         assert text in process.stdout, text
     assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
-    assert run.info.run_id in process.stdout
+    assert f"python -m harness ui --run {run.info.run_id}" in process.stdout
+    assert "http://127.0.0.1" not in process.stdout, "nothing serves a page there yet"
     assert process.stderr == ""
 
 
@@ -144,6 +145,32 @@ def test_multirun_keeps_going_past_a_failure(tmp_path, tiny_subject):
     finished = next(run for run in runs if run.info.status == "FINISHED")
     files = {item.path for item in client.list_artifacts(finished.info.run_id)}
     assert not any(name.endswith(".html") for name in files), "a multirun draws lightly"
+
+
+def test_skipped_folds_are_in_the_terminal_the_run_and_its_files(tmp_path, tiny_subject):
+    data = tiny_subject()
+    file = data / "haxby2001" / "subj1" / "labels.txt"
+    file.write_text(file.read_text().replace("face 2", "house 2"))
+    asked = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", "scoring.inner_folds=3", "figures=off"]
+    process = harness(tmp_path, *asked, check=False)
+    assert process.returncode == 1
+    assert "cv.incomplete=skip" in process.stderr
+    process = harness(tmp_path, *asked, "cv.incomplete=skip")
+    assert "warning: cv=logo" in process.stdout
+    assert "1 of 4 folds are skipped" in process.stdout
+    client, (run, refused) = read_runs(tmp_path)
+    assert refused.info.status == "FAILED"
+    assert (run.data.params["n_folds"], run.data.params["n_folds_skipped"]) == ("3", "1")
+    assert "1 of 4 folds are skipped" in run.data.tags["harness.notices"]
+    assert "1 of 4 folds are skipped" in run.data.tags["mlflow.note.content"]
+    history = client.get_metric_history(run.info.run_id, "test/accuracy")
+    assert sorted(metric.step for metric in history) == [1, 2, 4]
+    mean = np.mean([metric.value for metric in history])
+    np.testing.assert_allclose(run.data.metrics["test_accuracy_mean"], mean)
+    table = pd.read_csv(client.download_artifacts(run.info.run_id, "folds.csv", str(tmp_path)))
+    assert table["fold"].tolist() == [1, 2, 3, 4]
+    assert table["test_accuracy"].isna().tolist() == table["skipped"].notna().tolist()
+    assert table["skipped"].notna().tolist() == [False, False, True, False]
 
 
 def test_wrong_option_is_a_usage_error_and_leaves_no_run(tmp_path):

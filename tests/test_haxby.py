@@ -1,7 +1,6 @@
 """Haxby's layout on disk: what is read, what may be absent, and what is said of the rest."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,20 +8,20 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from requests.exceptions import ConnectionError as NoConnection
 
-from harness.datasets.haxby import MASK_FILES, Haxby, read_labels, read_subject
+from harness.datasets.haxby import MASK_FILES, SERVERS, Haxby, read_labels, read_subject
 from harness.errors import DataError
 
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No server answers; returns the subjects that were asked for."""
+    """No server answers; returns the addresses that were asked for."""
     asked = []
 
-    def fetch(**arguments):
-        asked.append(arguments["subjects"])
+    def get(address, **options):
+        asked.append(address)
         raise NoConnection("HTTPConnectionPool(host='data.pymvpa.org', port=80): Max retries exceeded")
 
-    monkeypatch.setattr("nilearn.datasets.fetch_haxby", fetch)
+    monkeypatch.setattr("requests.get", get)
     return asked
 
 
@@ -203,7 +202,7 @@ def test_no_download_is_possible(tiny_subject, offline):
     with pytest.raises(DataError) as raised:
         Haxby(data_dir=data_dir).load(4)
     message = str(raised.value)
-    assert offline == [[4]]
+    assert offline == [f"{server}subj4-2010.01.14.tar.gz" for server in SERVERS]
     assert "HTTPConnectionPool" not in message
     assert "\n" not in message
     for word in [
@@ -218,27 +217,10 @@ def test_no_download_is_possible(tiny_subject, offline):
 
 
 def test_a_download_that_fails_otherwise_says_why(tiny_subject, monkeypatch):
-    def fetch(**arguments):
+    def download(published, file):
         raise OSError("[Errno 28] No space left on device\nand more")
 
-    monkeypatch.setattr("nilearn.datasets.fetch_haxby", fetch)
+    monkeypatch.setattr("harness.datasets.haxby.download", download)
     with pytest.raises(DataError, match="No space left on device") as raised:
         Haxby(data_dir=tiny_subject()).load(2)
     assert "and more" not in str(raised.value)
-
-
-def test_a_download_is_read_from_where_nilearn_put_it(tiny_subject, tmp_path, monkeypatch):
-    def fetch(data_dir, subjects, **arguments):
-        (source,) = (tiny_subject() / "haxby2001").glob("subj1")
-        target = Path(data_dir) / "haxby2001" / f"subj{subjects[0]}"
-        shutil.copytree(source, target)
-
-        class Fetched:
-            func = [str(target / "bold.nii.gz")]  # noqa: RUF012
-
-        return Fetched
-
-    monkeypatch.setattr("nilearn.datasets.fetch_haxby", fetch)
-    recording = Haxby(data_dir=tmp_path).load(3)
-    assert recording.bold == tmp_path / "haxby2001" / "subj3" / "bold.nii.gz"
-    assert recording.subject == 3

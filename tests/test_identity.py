@@ -31,7 +31,14 @@ def identity(compose, tiny_subject):
 
 @pytest.mark.parametrize(
     "override",
-    ["figures=off", "cache=false", "resume=false", "tracking=off", "tracking.folder=elsewhere"],
+    [
+        "figures=off",
+        "cache=false",
+        "resume=false",
+        "tracking=off",
+        "tracking.folder=elsewhere",
+        "++cv.incomplete=refuse",  # the default
+    ],
 )
 def test_where_things_go_and_how_they_look_does_not_count(identity, override):
     assert identity(override) == identity()
@@ -47,6 +54,7 @@ def test_where_things_go_and_how_they_look_does_not_count(identity, override):
         "estimator=ridge",
         "estimator.grid.C=[1]",
         "cv=kfold5",
+        "++cv.incomplete=skip",
         "scoring=accuracy",
         "scoring.inner_folds=3",
         "signal=per_run",

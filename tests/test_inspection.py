@@ -1,9 +1,15 @@
 """What is seen before decoding, against numpy on the whole image; and a page that needs nothing else."""
 
+import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -37,7 +43,11 @@ def template(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def draw_the_template_once(template, monkeypatch):
     """It takes two seconds, and is the same on every page."""
-    monkeypatch.setattr("harness.inspection_page.draw_template", lambda folder: template)
+
+    def copy(folder):
+        return tuple(Path(shutil.copy(file, folder)) for file in template)
+
+    monkeypatch.setattr("harness.inspection_page.draw_template", copy)
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +300,25 @@ def test_page_of_real_data_without_anatomy(shared_data, tmp_path, folder, intera
     assert ("srcdoc=" in text) == interactive
 
 
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_{$", "</td><img/src=x>", "&lt;b&gt;"])
+def test_the_page_shows_a_name_as_it_is(tiny_subject, tmp_path, name):
+    elements, texts = {}, []
+    for shown in ("face", name):
+        recording = Haxby(tiny_subject(conditions=(shown, "house"))).load(1)
+        recording = replace(recording, dataset=shown, notice=f"notice {shown}", masks={})
+        inspection = look(recording, make_contrast([shown, "house"]), roi=f"{shown}.nii.gz")
+        home = tmp_path / str(len(elements))
+        page, *_ = write_page(inspection, home, f"python -m harness {shown}")
+        reader, found = HTMLParser(), []
+        reader.handle_starttag = lambda tag, attrs, found=found: found.append(tag)
+        reader.handle_data = texts.append
+        reader.feed(page.read_text(encoding="utf-8"))
+        elements[shown] = found
+    assert elements[name] == elements["face"]
+    assert sum(text.strip() == name for text in texts) >= 3  # conditions in the tables
+    assert {f"notice {name}", f"python -m harness {name}", f"{name} subject 1"} <= {*texts}
+
+
 # The verb ---------------------------------------------------------------------------------------------------
 
 
@@ -298,13 +327,107 @@ def test_the_verb_takes_a_runs_overrides_and_says_where_the_page_is(tiny, tmp_pa
     data_dir = tiny[0].bold.parents[2]
     asked = ["dataset=haxby", f"dataset.data_dir={data_dir}", "subject=1", "contrast=face_vs_house"]
     assert run_verb(["inspect", *asked]) == 0
-    page = tmp_path / "mlruns" / "inspect" / "haxby_sub-1" / "index.html"
+    (page,) = (tmp_path / "mlruns" / "inspect").glob("haxby_sub-1_face_vs_house_vt-*/index.html")
     printed = capsys.readouterr().out
     assert f"page     {page}" in printed
     assert str(page.with_name("design.png")) in printed
     assert "face_vs_house" in page.read_text()
     assert run_verb(["inspect", "--out", "here", *asked]) == 0
     assert (tmp_path / "here" / "index.html").is_file()
+
+
+def inspect_tiny(data_dir, *asked):
+    asked = ["dataset=haxby", "subject=1", f"dataset.data_dir={data_dir}", *asked]
+    assert run_verb(["inspect", *asked]) == 0
+
+
+def read_pages(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_every_question_has_a_page_of_its_own(tiny_subject, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.inspection_page.draw_roi", lambda inspection, file: None)
+    first, second = (tiny_subject(shape=(4, 4, 3), seed=seed) for seed in (1, 2))
+    roi = tmp_path / "vt.nii.gz"
+    shutil.copy(first / "haxby2001" / "mask.nii.gz", roi)
+    questions = [
+        (first, []),
+        (second, []),
+        (first, ["contrast=face_vs_house"]),
+        (first, ["roi=brain"]),
+        (first, [f"roi.mask={roi}"]),  # another mask of the same name
+        (first, ["signal.lag=1"]),
+    ]
+    pages = {}
+    for data_dir, asked in questions:
+        inspect_tiny(data_dir, *asked)
+        now = read_pages(tmp_path / "mlruns")
+        assert pages.items() <= now.items(), "an older page was changed"
+        pages = now
+    assert sum(file.name == "index.html" for file in pages) == len(questions)
+    # What does not change the page does not make another.
+    inspect_tiny(first, "estimator=lda", "cv=kfold5", "signal=tutorial", "figures=off")
+    assert set(read_pages(tmp_path / "mlruns")) == set(pages)
+
+
+def test_a_page_that_is_written_again_keeps_no_old_picture(tiny_subject, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data_dir = tiny_subject(shape=(4, 4, 3))
+    anatomy = data_dir / "haxby2001" / "subj1" / "anat.nii.gz"
+    shutil.copy(data_dir / "haxby2001" / "mask.nii.gz", anatomy)
+    inspect_tiny(data_dir)
+    (page,) = (tmp_path / "mlruns").rglob("index.html")
+    assert page.with_name("anatomy.png").is_file()
+    anatomy.unlink()
+    inspect_tiny(data_dir)
+    assert not page.with_name("anatomy.png").exists()
+    assert not list(page.parent.glob(".*"))
+
+
+def test_files_of_other_people_in_the_folder_stay(tiny, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "sub").mkdir()
+    for _ in range(2):
+        write_page(look(tiny[0]), tmp_path, "")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "sub").is_dir()
+
+
+@pytest.mark.parametrize("name", ["template", "mean_volume", "quality"])
+def test_a_page_that_is_interrupted_leaves_the_old_one_whole(tiny, tmp_path, monkeypatch, name):
+    write_page(look(tiny[0]), tmp_path, "the old page")
+    before = read_pages(tmp_path)
+    with monkeypatch.context() as patch:
+
+        def stop(*arguments):
+            raise KeyboardInterrupt
+
+        drawing = {"template": "draw_template", "mean_volume": "draw_mean_volume", "quality": "draw_quality"}
+        patch.setattr(f"harness.inspection_page.{drawing[name]}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_page(look(replace(tiny[0], anat=tiny[0].masks["brain"])), tmp_path, "the new page")
+    assert read_pages(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
+def test_what_a_killed_page_left_behind_is_removed_by_the_next(tiny, tmp_path):
+    write_page(look(tiny[0]), tmp_path, "the old page")
+    before = read_pages(tmp_path)
+    code = (
+        "import os, signal, sys\nfrom harness import inspection_page\n"
+        "def kill(folder): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "inspection_page.draw_template = kill\n"
+        "from harness.cli import run_verb\nrun_verb(sys.argv[1:])"
+    )
+    asked = ["inspect", "dataset=haxby", "subject=1", f"dataset.data_dir={tiny[0].bold.parents[2]}"]
+    process = subprocess.run([sys.executable, "-c", code, *asked, "--out", str(tmp_path)], timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert {file: content for file, content in read_pages(tmp_path).items() if file in before} == before
+    (left,) = tmp_path.glob(".*")
+    os.utime(left, (0, 0))  # long ago: no process is at work there any more
+    write_page(look(tiny[0]), tmp_path, "the old page")
+    assert {file.name for file in tmp_path.iterdir()} == {file.name for file in before}
 
 
 def test_the_verb_on_somebodys_study_of_one_image_per_run(nifti_study, tmp_path, capsys):

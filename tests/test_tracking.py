@@ -1,20 +1,31 @@
 """The run store: made once however many processes start, and honest about runs that do not end well."""
 
+import html
 import multiprocessing
 import os
+import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import LeaveOneGroupOut
 
 from harness.comparison import compare_runs, open_local_store
+from harness.contrasts import make_contrast
+from harness.datasets.haxby import read_subject
+from harness.decoder import Estimator
+from harness.decoding import decode
 from harness.errors import DataError, TrackingError
+from harness.evaluation import Scheme, Scoring
 from harness.stores import local_uri, open_store
-from harness.tracking import MAX_TAG, TrackedRun, track_run
+from harness.tracking import MAX_TAG, TrackedRun, describe_decoding, track_run
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +211,40 @@ def test_run_whose_process_is_gone_is_killed_when_the_store_is_opened_next(tmp_p
     alive = TrackedRun(store, "alive", {}, {})
     open_store(None, tmp_path, "tests")
     assert client.get_run(alive.run_id).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "[x](javascript:1)",
+        "**x**",
+        "a|b",
+        "`x`",
+        "_x_",
+        "\\*x*",
+        "~~x~~",
+        "&lt;",
+        "a_b",
+    ],
+)
+def test_the_note_shows_names_as_they_are(tiny_subject, name):
+    """Rendered with markdown-it, HTML allowed and tables on, as a page would that protects nobody."""
+    data = tiny_subject(conditions=(name, "house"))
+    decoding = decode(
+        lambda: read_subject(data / "haxby2001", 1, dataset="haxby"),
+        make_contrast([name, "house"]),
+        Estimator(f"lda[{name}]", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
+        Scheme(f"logo[{name}]", LeaveOneGroupOut()),
+        scoring=Scoring(inner_folds=2),
+    )
+    decoding = replace(decoding, warnings=(f"few volumes of {name}",))
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(describe_decoding(decoding))
+    elements = set(re.findall(r"<(\w+)", page))
+    assert elements <= {"p", "strong", "em", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    text = html.unescape(re.sub(r"<[^>]*>", "", page))
+    for words in (
+        f"{name} vs house, lda[{name}], cv=logo[{name}]; 32 volumes",
+        f"warning: few volumes of {name}",
+    ):
+        assert words in text, text

@@ -190,6 +190,48 @@ def test_ui_goes_on_without_a_view(store, pages, capsys, monkeypatch):
     assert pages == [plain]
 
 
+def test_ui_opens_the_run_that_is_named(store, pages, capsys):
+    runs = store.client.search_runs([store.experiment_id])
+    for run in runs:
+        identifier = run.info.run_id
+        folder = ["--folder", os.fspath(store.folder), "--port", "5999"]
+        for asked in (identifier, identifier[:8]):
+            assert cli.run_verb(["ui", *folder, "--run", asked]) == 0
+            link = (
+                f"http://127.0.0.1:5999/#/experiments/{store.experiment_id}/runs/{identifier}"
+                "?workflowType=machine_learning"
+            )
+            assert pages[-1] == link
+            assert link in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("0" * 32, "no such run"),
+        ("", "no such run"),
+        ("sub-2", "python -m harness runs"),
+        ("' OR 1=1", "no such run"),
+        ("%", "no such run"),
+    ],
+)
+def test_ui_refuses_a_run_that_does_not_exist(store, pages, capsys, asked, words):
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--run", asked]) == 2
+    assert words in capsys.readouterr().err
+    assert pages == []
+
+
+def test_ui_refuses_an_abbreviation_of_several_runs(store, pages, capsys):
+    runs = [run.info.run_id for run in store.client.search_runs([store.experiment_id])]
+    client = store.client
+    while len({run[0] for run in runs}) == len(runs):
+        runs.append(client.create_run(store.experiment_id).info.run_id)
+    first = next(run[0] for run in runs if sum(other[0] == run[0] for other in runs) > 1)
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--run", first]) == 2
+    message = capsys.readouterr().err
+    assert all(run in message for run in runs if run[0] == first)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_ui_at_a_terminal_opens_the_view_once_the_pages_answer(store, tmp_path):

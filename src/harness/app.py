@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.arguments import say_to_hydra, sort_arguments
-from harness.errors import HarnessError, UsageError, describe_error
+from harness.errors import HarnessError, UsageError, describe_error, escape_controls
 from harness.requests import Request, build_request, composing, decode_request, expand_grid, explain_error
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
 from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs, warm_workers
@@ -93,7 +93,7 @@ def run(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if with_traceback:
             raise
-        print(f"error: {explain_error(error)}", file=sys.stderr)
+        print(f"error: {escape_controls(explain_error(error))}", file=sys.stderr)
         return UsageError.exit_status
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -112,7 +112,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if with_traceback or not type(error).__module__.startswith("yaml."):
             raise
-        print(f"error: a configuration file cannot be read: {error}", file=sys.stderr)
+        print(f"error: a configuration file cannot be read: {escape_controls(str(error))}", file=sys.stderr)
         return UsageError.exit_status
     finally:
         _front_door = None

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
+import pandas as pd
 
 from harness.decoding import Decoding
+from harness.errors import describe_error
 from harness.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.provenance import describe_environment
+from harness.spreadsheets import write_csv
 
 Figures = Literal["full", "light", "off"]
 
@@ -39,8 +42,8 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figu
     OSError
         If a file cannot be written.
     """
-    decoding.folds.to_csv(folder / "folds.csv", index=False)
-    decoding.predictions.to_csv(folder / "predictions.csv", index=False)
+    write_csv(_list_folds(decoding), folder / "folds.csv")
+    write_csv(decoding.predictions, folder / "predictions.csv")
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     (folder / "environment.txt").write_text(describe_environment(), encoding="utf-8")
     for weights in decoding.weights:
@@ -53,11 +56,18 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figu
         except OSError:
             raise
         except Exception as error:  # whatever the plotting packages raise
-            failed.append(f"{name} could not be drawn: {type(error).__name__}: {error}")
+            failed.append(f"{name} could not be drawn: {describe_error(error)}")
     decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
     if decoding.warnings:
         (folder / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
     return decoding
+
+
+def _list_folds(decoding: Decoding) -> pd.DataFrame:
+    """Return one row per fold of the scheme; those that were skipped have no scores, but the reason."""
+    if decoding.skipped.empty:
+        return decoding.folds
+    return pd.concat([decoding.folds, decoding.skipped]).sort_values("fold")
 
 
 def _list_pictures(decoding: Decoding, figures: Figures) -> dict[str, Callable[[Path], None]]:

@@ -1,6 +1,8 @@
 """The verbs that are not a run, such as ``python -m harness fetch``, ``inspect``, ``runs`` and ``ui``."""
 
 import argparse
+import hashlib
+import json
 import os
 import shlex
 import signal
@@ -17,12 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, escape_controls
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from harness.datasets.recording import Recording
+    from harness.requests import Request
+
+MAX_NAME = 120  # letters of a directory's name; file systems take 255 bytes
 
 
 def run_verb(arguments: list[str]) -> int:
@@ -136,7 +141,7 @@ def runs(arguments: list[str]) -> int:
         for name, values in seen_values(uri, selection).items():
             near = get_close_matches(params[name][0], values, n=1)
             hint = f" Did you mean {name}={near[0]}?" if near else ""
-            print(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}")
+            print(escape_controls(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"))
     _write_table(options.csv, listed.runs)
     return 0
 
@@ -192,16 +197,19 @@ def ui(arguments: list[str]) -> int:
         metavar="PORT",
         help="port on 127.0.0.1 (default: 5050, or a free one)",
     )
-    parser.add_argument("--sweep", metavar="ID", help="open the view of this sweep (default: the latest)")
+    opened = parser.add_mutually_exclusive_group()
+    opened.add_argument("--sweep", metavar="ID", help="open the view of this sweep (default: the latest)")
+    opened.add_argument("--run", metavar="ID", help="open the page of this run; its first letters are enough")
     parser.add_argument("--no-browser", action="store_true", help="print the links and open nothing")
     options = parser.parse_args(arguments)
 
     from harness.comparison import open_local_store
-    from harness.selection import find_sweep, list_experiments, list_sweeps
-    from harness.stores import UI_PORT
+    from harness.selection import find_run, find_sweep, list_experiments, list_sweeps
+    from harness.stores import UI_PORT, run_link
     from harness.views import experiment_link, prepare_views
 
     uri = open_local_store(options.folder)
+    run = None if options.run is None else find_run(options.run, uri)
     experiments = list_experiments(uri)
     sweeps = list_sweeps(uri)
     sweep = find_sweep(options.sweep or "latest", sweeps, uri) if options.sweep or sweeps else None
@@ -210,8 +218,10 @@ def ui(arguments: list[str]) -> int:
         raise UsageError(f"--port {port} is in use; choose another, or leave it out to be given a free one")
     address = f"http://127.0.0.1:{port}"
     views = {}
+    if run is not None:
+        views[f"run {run.info.run_id}"] = run_link(address, run.info.experiment_id, run.info.run_id)
     try:
-        views = prepare_views(uri, address, sweep)
+        views |= prepare_views(uri, address, sweep)
     except Exception as error:  # undocumented, and the pages are worth opening without
         print(f"no prepared view ({type(error).__name__}: {error}); the links below work", file=sys.stderr)
     for title, link in views.items():
@@ -311,7 +321,10 @@ def inspect(arguments: list[str]) -> int:
     parser = _parser("inspect", "Look at a subject before decoding: images, design, shapes, signal quality.")
     _add_override_arguments(parser, "dataset=haxby subject=2 roi=face")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the page (default: mlruns/inspect/DATASET_sub-N)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="directory of the page (default: one per question in mlruns/inspect)",
     )
     options = parser.parse_intermixed_args(arguments)
 
@@ -326,7 +339,7 @@ def inspect(arguments: list[str]) -> int:
     recording = request.dataset.load(request.subject)
     cache = SampleCache(enabled=None if request.cache else False)
     inspection = inspect_recording(recording, request.contrast, request.roi, request.signal, cache)
-    folder = options.out or Path("mlruns") / "inspect" / f"{recording.dataset}_sub-{recording.subject}"
+    folder = options.out or Path("mlruns") / "inspect" / _name_page(request, recording)
     own = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
     command = shlex.join(["python", "-m", "harness", *own, *options.overrides])
     try:
@@ -334,11 +347,23 @@ def inspect(arguments: list[str]) -> int:
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error}; choose another folder with --out") from error
     for notice in inspection.notices:
-        print(notice)
+        print(escape_controls(notice))
     for file in others:
         print(f"file     {file}")
     print(f"page     {page}")
     return 0
+
+
+def _name_page(request: "Request", recording: "Recording") -> str:
+    """Name the directory of a page by what the page shows: two questions never share one."""
+    from harness.contrasts import file_word
+    from harness.volumes import list_files
+
+    shown = {group: request.asked[group] for group in ("dataset", "subject", "contrast", "roi", "signal")}
+    files = [str(file.resolve()) for file in list_files(recording.bold)]
+    digest = hashlib.sha256(json.dumps([shown, files], sort_keys=True, default=str).encode()).hexdigest()
+    words = f"{recording.dataset}_sub-{recording.subject}_{request.contrast.name}_{request.roi.name}"
+    return f"{file_word(words)[:MAX_NAME]}-{digest[:8]}"
 
 
 def fetch(arguments: list[str]) -> int:
@@ -383,7 +408,7 @@ def _print_files(recording: "Recording") -> None:
     for file in files:
         print(f"  {file.stat().st_size / 1e6:10.3f} MB  {file}")
     if recording.notice is not None:
-        print(f"  {recording.notice}")
+        print(f"  {escape_controls(recording.notice)}")
 
 
 def _add_override_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -440,8 +465,10 @@ def _run_count(text: str) -> int:
 def _write_table(file: Path | None, table: "pd.DataFrame") -> None:
     if file is None:
         return
+    from harness.spreadsheets import write_csv
+
     try:
-        table.to_csv(file, index=False)
+        write_csv(table, file)
     except OSError as error:
         raise UsageError(f"--csv {file} cannot be written: {error}; choose another file") from error
     print(f"table    {file.resolve()}")

@@ -17,7 +17,7 @@ from harness.cache import SampleCache
 from harness.contrasts import Contrast
 from harness.datasets.recording import Recording
 from harness.decoder import Estimator, FittedDecoder, fit_decoder
-from harness.errors import UsageError
+from harness.errors import UsageError, escape_controls
 from harness.evaluation import Progress, Scheme, Scoring, evaluate
 from harness.nilearn_engine import NilearnEngine
 from harness.samples import Roi, Samples, load_samples
@@ -42,6 +42,8 @@ class Decoding:
         Fitted with the scheme's folds on all samples.
     folds : DataFrame, one row per fold
         See `harness.evaluation.Evaluation`.
+    skipped : DataFrame, one row per fold that was left out because it lacks a class
+        See `harness.evaluation.Split`.
     predictions : DataFrame, one row per held-out volume and fold
     train_accuracy : float
         Accuracy on the volumes that the decoder was fitted on; it says nothing about generalisation.
@@ -62,6 +64,7 @@ class Decoding:
     scoring: Scoring
     decoder: FittedDecoder
     folds: pd.DataFrame
+    skipped: pd.DataFrame
     predictions: pd.DataFrame
     train_accuracy: float
     confusion: np.ndarray
@@ -183,6 +186,7 @@ def decode(
         scoring=scoring,
         decoder=evaluation.selected,
         folds=evaluation.folds,
+        skipped=evaluation.skipped,
         predictions=evaluation.predictions,
         train_accuracy=evaluation.train_accuracy,
         confusion=confusion_matrix(
@@ -224,7 +228,8 @@ def _count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...
         for warning in caught
         if not issubclass(warning.category, silent)
     )
-    return tuple(text if count == 1 else f"{text} [{count} times]" for text, count in messages.items())
+    counted = (text if count == 1 else f"{text} [{count} times]" for text, count in messages.items())
+    return tuple(escape_controls(text) for text in counted)
 
 
 def _is_ours(warning: warnings.WarningMessage) -> bool:

@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from harness.cache import SampleCache
 from harness.comparison import Comparison, compare_outcomes
 from harness.contrasts import file_word
-from harness.errors import HarnessError
+from harness.errors import HarnessError, escape_controls
 from harness.selection import SweepRecord
 from harness.sweeps import Outcome, Sweep
 
@@ -45,6 +46,7 @@ class ProgressBar:
 
     def __init__(self, name: str, shown: bool = True) -> None:
         console = Console(stderr=True)
+        name = escape_controls(name)
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -84,7 +86,7 @@ class SweepProgress:
 
     def __init__(self, count: Callable[[], Counter[str]], total: int | None) -> None:
         self._count, self._total = count, total
-        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._console = _PlainConsole(stderr=True)
         self._begin = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -166,7 +168,7 @@ def show_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "Tra
     console.print(f"files    {artifacts}", soft_wrap=True)
     if tracked is not None:
         _show_store(console, tracked.store)
-        console.print(f"this run {tracked.link}", soft_wrap=True)
+        console.print(f"this run {tracked.page}", soft_wrap=True)
 
 
 def _show_store(console: Console, store: "Store", which: str = "") -> None:
@@ -236,7 +238,7 @@ def show_sweep(
     failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
     if not failed:
         return
-    errors = Console(stderr=True, highlight=False, markup=False)
+    errors = _PlainConsole(stderr=True)
     if not errors.is_terminal:
         errors.width = WIDTH_OF_FILES
     table = Table(title=f"{len(failed)} failed or killed", title_justify="left")
@@ -270,9 +272,19 @@ def show_error(error: BaseException) -> None:
         traceback.print_exception(error)
 
 
+class _PlainConsole(Console):
+    """A console that shows text as it is: a path or a condition may hold brackets, ``:cat:``, or controls."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return what is printed of a text; rich calls this for everything that is a string."""
+        return super().render_str(escape_controls(text), **options)
+
+
 def _console() -> Console:
-    # No markup: a path or a warning may hold square brackets.
-    console = Console(highlight=False, markup=False)
+    console = _PlainConsole()
     if not console.is_terminal:
         console.width = WIDTH_OF_FILES
     return console

@@ -1,8 +1,31 @@
 """The errors a user can cause, each one message: what, which value, what was expected, what to do."""
 
+import re
+
+# Control characters but tab and line break, surrogates, and the marks that reverse the order of text.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text whose control characters are written out, such as ``\x1b``.
+
+    Names come from data and from the command line; printed as they are, they could steer the terminal.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    escaped : str
+    """
+    return CONTROLS.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
+
 
 class HarnessError(Exception):
     """A failure that the message explains in full, so that no traceback is shown.
+
+    Control characters of the message are written out, wherever it is shown.
 
     Attributes
     ----------
@@ -11,6 +34,9 @@ class HarnessError(Exception):
     """
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class UsageError(HarnessError):
@@ -43,7 +69,7 @@ def describe_error(error: BaseException) -> str:
     description : str
         The message of what a user can mend; of anything else its type, too.
     """
-    text = str(error).strip()
+    text = escape_controls(str(error)).strip()
     if isinstance(error, HarnessError):
         return text
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

@@ -10,6 +10,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from harness.solvers.folds import stratify
 
 # The scorers that mean the same for two classes and for more.
 SCORERS = ("accuracy", "balanced_accuracy", "roc_auc")
+MAX_SKIPPED_SHOWN = 3  # folds of which the warning says why they are skipped
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""
@@ -60,6 +62,13 @@ class Scoring:
             raise UsageError(f"scoring.inner_folds={self.inner_folds} is too few; expected 2 or more")
 
 
+class Incomplete(StrEnum):
+    """What is done with a fold that cannot be fitted or scored, because it lacks a class."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+
+
 @dataclass(frozen=True)
 class Scheme:
     """A named cross-validation scheme.
@@ -70,10 +79,35 @@ class Scheme:
         What the user types after ``cv=``.
     splitter : BaseCrossValidator
         Splits by samples, classes and runs.
+    incomplete : {"refuse", "skip"}
+        What is done with folds whose training set lacks a class, or whose held-out set has only one.
     """
 
     name: str
     splitter: BaseCrossValidator
+    incomplete: str = Incomplete.REFUSE.value
+
+    def __post_init__(self) -> None:
+        if self.incomplete not in list(Incomplete):
+            raise UsageError(
+                f"cv.incomplete={self.incomplete!r} is unknown; expected one of {', '.join(Incomplete)}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The folds of a scheme.
+
+    Attributes
+    ----------
+    folds : dict of int to (train, test) index arrays
+        The folds that can be fitted and scored, by their number in the scheme, from 1.
+    skipped : DataFrame, one row per fold that is left out
+        ``scheme, fold, runs_held_out, n_train, n_test``, and the reason as ``skipped``.
+    """
+
+    folds: dict[int, tuple[np.ndarray, np.ndarray]]
+    skipped: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +118,7 @@ class Evaluation:
     ----------
     selected : FittedDecoder
         Fitted with the scheme's own folds; its weights are the run's weights.
-    folds : DataFrame, one row per fold
+    folds : DataFrame, one row per fold that was scored
         ``scheme, fold, runs_held_out, n_train, n_test``, the selected scores, the test scores, and the best
         parameters as ``best_<parameter>``.
     predictions : DataFrame, one row per held-out volume and fold
@@ -92,12 +126,15 @@ class Evaluation:
         the contrast's first class; for more than two classes one column per class.
     train_accuracy : float
         Accuracy on the volumes that the decoder was fitted on. It says nothing about generalisation.
+    skipped : DataFrame, one row per fold that was left out
+        See `Split`. No score counts them.
     """
 
     selected: FittedDecoder
     folds: pd.DataFrame
     predictions: pd.DataFrame
     train_accuracy: float
+    skipped: pd.DataFrame
 
 
 class FitDecoder(Protocol):
@@ -116,8 +153,11 @@ class FitDecoder(Protocol):
         ...
 
 
-def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split the samples, and refuse folds on which nothing can be learnt or scored.
+def split_samples(samples: Samples, scheme: Scheme) -> Split:
+    """Split the samples, and find the folds on which nothing can be learnt or scored.
+
+    A held-out set of one class has no area under the curve and no balanced accuracy; on a training set that
+    lacks a class, the decoder cannot be fitted.
 
     Parameters
     ----------
@@ -126,35 +166,80 @@ def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.nd
 
     Returns
     -------
-    folds : list of (train, test) index arrays
+    Split
 
     Raises
     ------
     DesignError
-        If the scheme does not fit the samples, a training set lacks a class, or a held-out set has only one.
+        If the scheme does not fit the samples, no fold is complete, or a fold is incomplete and the scheme
+        does not skip such folds.
     """
     try:
         with warnings.catch_warnings():
             # Schemes that do not look at runs say so at every call; which ones do is the user's choice.
             warnings.filterwarnings("ignore", message="The groups parameter is ignored")
-            folds = list(scheme.splitter.split(samples.X, samples.y, groups=samples.runs))
+            every = dict(enumerate(scheme.splitter.split(samples.X, samples.y, groups=samples.runs), start=1))
     except ValueError as error:
         raise DesignError(
             f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): "
             f"{error}"
         ) from error
+    lacking = {
+        number: reason for number, fold in every.items() if (reason := _find_lack(samples, *fold)) is not None
+    }
+    complete = {number: fold for number, fold in every.items() if number not in lacking}
+    if lacking and (scheme.incomplete == Incomplete.REFUSE or not complete):
+        number, reason = next(iter(lacking.items()))
+        remedy = "set cv.incomplete=skip to leave such folds out, or " if complete else ""
+        raise DesignError(f"cv={scheme.name}: fold {number}: {reason}: {remedy}choose another cv or contrast")
+    if lacking:
+        _warn_of_skipped(scheme, lacking, len(every))
+    rows = [_describe_fold(samples, scheme, n, *every[n]) | {"skipped": lacking[n]} for n in lacking]
+    columns = ["scheme", "fold", "runs_held_out", "n_train", "n_test", "skipped"]
+    return Split(complete, pd.DataFrame(rows, columns=columns))
+
+
+def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the folds that `evaluate` fits and scores; see `split_samples`."""
+    return list(split_samples(samples, scheme).folds.values())
+
+
+def _find_lack(samples: Samples, train: np.ndarray, test: np.ndarray) -> str | None:
+    """Return why a fold cannot be fitted or scored; None if it can."""
     classes = set(samples.contrast.classes)
-    for number, (train, test) in enumerate(folds, start=1):
-        for part, rows, needed in (("training", train, len(classes)), ("held-out", test, 2)):
-            missing = sorted(classes - set(samples.y[rows].tolist()))
-            if len(classes) - len(missing) < needed:
-                runs = ", ".join(str(run) for run in np.unique(samples.runs[rows]))
-                raise DesignError(
-                    f"cv={scheme.name}: the {part} volumes of fold {number} ({len(rows)}, of run {runs}) "
-                    f"have no {', '.join(map(repr, missing))}; at least {needed} classes are needed there: "
-                    "choose another cv or contrast"
-                )
-    return folds
+    for part, rows, needed in (("training", train, len(classes)), ("held-out", test, 2)):
+        missing = sorted(classes - set(samples.y[rows].tolist()))
+        if len(classes) - len(missing) < needed:
+            runs = ", ".join(str(run) for run in np.unique(samples.runs[rows]))
+            return (
+                f"the {part} volumes ({len(rows)}, of run {runs}) have no {', '.join(map(repr, missing))}; "
+                f"at least {needed} classes are needed there"
+            )
+    return None
+
+
+def _warn_of_skipped(scheme: Scheme, lacking: Mapping[int, str], n_folds: int) -> None:
+    shown = [f"fold {number}: {reason}" for number, reason in list(lacking.items())[:MAX_SKIPPED_SHOWN]]
+    more = len(lacking) - len(shown)
+    warnings.warn(
+        f"cv={scheme.name}: {len(lacking)} of {n_folds} folds are skipped (cv.incomplete=skip), and every "
+        f"score is over the other {n_folds - len(lacking)}. {'. '.join(shown)}"
+        + (f". {more} more are listed in folds.csv" if more else ""),
+        stacklevel=2,
+    )
+
+
+def _describe_fold(
+    samples: Samples, scheme: Scheme, number: int, train: np.ndarray, test: np.ndarray
+) -> dict[str, object]:
+    """Return the columns that say what a fold is."""
+    return {
+        "scheme": scheme.name,
+        "fold": number,
+        "runs_held_out": " ".join(str(run) for run in np.unique(samples.runs[test])),
+        "n_train": len(train),
+        "n_test": len(test),
+    }
 
 
 def evaluate(
@@ -187,29 +272,24 @@ def evaluate(
         If the scheme does not fit the samples.
     """
     report = progress or (lambda stage, done, total: None)
-    folds = make_folds(samples, scheme)
+    split = split_samples(samples, scheme)
+    folds = list(split.folds.values())
     report("selected", 0, len(folds) + 2)
     selected = fit(samples.X, samples.y, folds, estimator, scoring.select, samples.preparation)
     rows, predictions = [], []
-    for number, (train, test) in enumerate(folds, start=1):
-        report("test", number, len(folds) + 2)
+    for place, (number, (train, test)) in enumerate(split.folds.items()):
+        report("test", place + 1, len(folds) + 2)
         decoder = _fit_inner(samples, train, estimator, scoring, fit, f"fold {number} of cv={scheme.name}")
         predicted = predict_volumes(samples, test, decoder, number)
         predictions.append(predicted)
         rows.append(
-            {
-                "scheme": scheme.name,
-                "fold": number,
-                "runs_held_out": " ".join(str(run) for run in np.unique(samples.runs[test])),
-                "n_train": len(train),
-                "n_test": len(test),
-            }
-            | _selected_columns(selected, number - 1, samples, scoring.select)
+            _describe_fold(samples, scheme, number, train, test)
+            | _selected_columns(selected, place, samples, scoring.select)
             | {
                 f"test_{scorer}": score_predictions(predicted, samples.contrast.classes, scorer)
                 for scorer in scoring.report
             }
-            | _best_columns(selected, number - 1)
+            | _best_columns(selected, place)
         )
     report("train", len(folds) + 1, len(folds) + 2)
     train_accuracy = _measure_train_accuracy(samples, estimator, scoring, fit)
@@ -222,6 +302,7 @@ def evaluate(
             {name: np.concatenate([predicted[name] for predicted in predictions]) for name in predictions[0]}
         ),
         train_accuracy=train_accuracy,
+        skipped=split.skipped,
     )
 
 

@@ -1,5 +1,7 @@
 """Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
 
+import html
+import json
 import logging
 import re
 import warnings
@@ -13,6 +15,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from harness.decoding import Decoding
+from harness.errors import escape_controls
 from harness.weights import WeightMap
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
 DPI = 110
 N_SLICES = 5
+TITLE_PLACE = "the-title-of-this-page"  # stands for it until the page is written
 
 
 def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
@@ -126,7 +130,7 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
     file : Path
         PNG to write.
     """
-    classes = decoding.samples.contrast.classes
+    classes = [literal(name) for name in decoding.samples.contrast.classes]
     counts = decoding.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 3.4 + 0.55 * len(classes)
@@ -154,7 +158,7 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
         axes.set_yticks(range(len(classes)), classes)
         axes.set_xlabel("predicted")
         axes.set_ylabel("shown")
-        axes.set_title(f"held-out volumes, {decoding.scheme.name}", fontsize=10)
+        axes.set_title(literal(f"held-out volumes, {decoding.scheme.name}"), fontsize=10)
 
 
 def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> None:
@@ -174,13 +178,24 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
             weights.mean,
             bg_img=_background(decoding),
             threshold=_threshold(weights.mean),
-            title=f"positive: {weights.positive}",  # there is no room for more
+            title=TITLE_PLACE,
             cut_coords=_strongest(weights.mean),
             resampling_interpolation="nearest",
             cmap="RdBu_r",
             black_bg=True,
         )
-    file.write_text(standalone_page(view), encoding="utf-8")
+    # nilearn puts a title into the page and into a script as it is; each of them has its own way to quote.
+    title = escape_controls(f"positive: {weights.positive}")  # there is no room for more
+    page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(title))
+    file.write_text(page.replace(TITLE_PLACE, html.escape(title)), encoding="utf-8")
+
+
+def _quote_for_script(text: str) -> str:
+    """Return a text as a string of JavaScript inside of a page: without signs that could end the script."""
+    quoted = json.dumps(text)
+    for sign in "<>&":
+        quoted = quoted.replace(sign, f"\\u{ord(sign):04x}")
+    return quoted
 
 
 def standalone_page(view: Any) -> str:
@@ -197,16 +212,30 @@ def standalone_page(view: Any) -> str:
     return re.sub(r"<link[^>]*favicon[^>]*>", "", str(view.get_standalone()))
 
 
+def literal(text: str) -> str:
+    """Return a text that matplotlib draws as it is: dollars and control characters mean nothing special.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    literal : str
+    """
+    return escape_controls(text).replace("$", r"\$")
+
+
 def _title(decoding: Decoding, weights: WeightMap) -> str:
     contrast, subject = decoding.samples.contrast, decoding.recording.subject
-    return (
+    return literal(
         f"{decoding.recording.dataset} subject {subject}: {decoding.estimator.name} weights, "
         f"{contrast.name.replace('_', ' ')} (positive: {weights.positive})"
     )
 
 
 def _legend(weights: WeightMap) -> str:
-    return (
+    return literal(
         f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the "
         f"voxel; the weakest {THRESHOLD_QUANTILE:.0%} left out."
     )

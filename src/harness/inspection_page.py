@@ -2,6 +2,9 @@
 
 import base64
 import html
+import shutil
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +14,16 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from harness.datasets.recording import describe_files
-from harness.figures import new_figure, quiet, standalone_page
+from harness.figures import literal, new_figure, quiet, standalone_page
 from harness.inspection import Inspection
 
 SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by this much
 N_LABEL_ROWS = 12
+PICTURES = ("anatomy", "mean_volume", "roi", "design", "volumes", "quality")
+TEMPLATE_FILES = ("template.png", f"template_smoothed_{SMOOTHING}mm.nii.gz")
+PAGE_FILES = ("index.html", *TEMPLATE_FILES, *(f"{name}.png" for name in PICTURES))
+UNFINISHED = ".unfinished-"  # begins the name of a directory in which a page is being drawn
+LEFT_SECONDS = 3600  # after which such a directory was left behind by a process that was killed
 # An interactive view beyond this size (bytes) is left out, and the picture stands alone.
 MAX_VIEW = 1_500_000
 PAGE_WIDTH = 1080  # pixels
@@ -46,11 +54,13 @@ iframe { border: 0; width: 100%; }
 def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]:
     """Draw an inspection, and lay it out on one page.
 
+    The files of an older page are replaced when the new ones are complete; other files stay.
+
     Parameters
     ----------
     inspection : Inspection
     folder : Path
-        Folder for the page, its pictures and the smoothed template; made if it is not there.
+        Directory for the page, its pictures and the smoothed template; made if it does not exist.
     command : str
         What to type to decode this recording.
 
@@ -60,19 +70,33 @@ def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]
         What was written, the page first.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{UNFINISHED}*"):
+        if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as place:
+        page, *others = _draw_page(inspection, Path(place), command)
+        # The page last: it holds all of its pictures, so that it is whole at every moment.
+        for file in [*others, page]:
+            file.replace(folder / file.name)
+    names = [file.name for file in (page, *others)]
+    for name in PAGE_FILES:
+        if name not in names:
+            (folder / name).unlink(missing_ok=True)
+    return [folder / name for name in names]
+
+
+def _draw_page(inspection: Inspection, folder: Path, command: str) -> list[Path]:
+    """Draw everything into an empty directory; return the files, the page first."""
     recording = inspection.recording
     title = f"{recording.dataset} subject {recording.subject}"
     template = draw_template(folder)
     drawn = {
         name: draw(inspection, folder / f"{name}.png")
-        for name, draw in {
-            "anatomy": draw_anatomy,
-            "mean_volume": draw_mean_volume,
-            "roi": draw_roi,
-            "design": draw_design,
-            "volumes": draw_strip,
-            "quality": draw_quality,
-        }.items()
+        for name, draw in zip(
+            PICTURES,
+            (draw_anatomy, draw_mean_volume, draw_roi, draw_design, draw_strip, draw_quality),
+            strict=True,
+        )
     }
     pictures = {name: file for name, file in drawn.items() if file is not None}
     view = _interactive_mean(inspection)
@@ -117,7 +141,7 @@ def write_page(inspection: Inspection, folder: Path, command: str) -> list[Path]
     parts += [_quality_table(inspection)]
     parts += ["<h2>Decode it</h2>", f"<p><code>{html.escape(command)}</code></p>"]
 
-    page = folder / "index.html"
+    page = folder / PAGE_FILES[0]
     page.write_text(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n",
@@ -145,7 +169,7 @@ def draw_template(folder: Path) -> tuple[Path, Path]:
     from nilearn.image import smooth_img
     from nilearn.plotting import plot_img
 
-    picture, image = folder / "template.png", folder / f"template_smoothed_{SMOOTHING}mm.nii.gz"
+    picture, image = (folder / name for name in TEMPLATE_FILES)
     with quiet():
         smooth_img(MNI152_FILE_PATH, fwhm=SMOOTHING).to_filename(image)
     with new_figure(picture, (9.5, 6.2)) as figure:
@@ -196,7 +220,8 @@ def draw_roi(inspection: Inspection, file: Path) -> Path | None:
     with new_figure(file, size) as figure:
         background = "the mean volume" if anat is None else "the anatomy"
         n_voxels = inspection.roi_mask.sum()
-        figure.text(0.01, 0.94, f"{inspection.roi.name} ({n_voxels} voxels) on {background}", fontsize=10)
+        name = literal(f"{inspection.roi.name} ({n_voxels} voxels) on {background}")
+        figure.text(0.01, 0.94, name, fontsize=10)
         plot_roi(
             mask,
             bg_img=_mean_image(inspection) if anat is None else nib.load(anat),
@@ -232,7 +257,7 @@ def draw_design(inspection: Inspection, file: Path) -> Path:
             axes.broken_barh(_spans(selected[rows]), (row + 0.28, 0.14), facecolors="black")
         # Bars of no length: one entry of the legend per condition.
         for condition, colour in colours.items():
-            axes.barh(0, 0, color=colour, label=condition)
+            axes.barh(0, 0, color=colour, label=literal(condition))
         axes.set_yticks(range(len(runs)), [f"run {run}" for run in runs])
         axes.set_ylim(len(runs) - 0.4, -0.6)
         axes.set_xlim(0, int(inspection.conditions.sum(axis=1).max()))
@@ -262,7 +287,8 @@ def draw_strip(inspection: Inspection, file: Path) -> Path:
             axes.imshow(picture, cmap="gray", origin="lower", vmin=0, vmax=bright or 1, aspect=aspect)
             axes.set_axis_off()
             label = labels.iloc[index]
-            axes.set_title(f"volume {index}\nrun {label['run']}, {label['condition']}", fontsize=8)
+            condition = literal(label["condition"])
+            axes.set_title(f"volume {index}\nrun {label['run']}, {condition}", fontsize=8)
         figure.supxlabel(across, fontsize=8)
     return file
 

@@ -257,6 +257,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.signals import Signal
 
     asked = _check_config(config)
+    asked["cv"] = {"incomplete": Scheme.incomplete} | asked["cv"]
     words = {group: _name_option(group, choices[group], overrides) for group in _groups()}
     unchanged = words["contrast"] == choices["contrast"]
     contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
@@ -273,7 +274,9 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         roi=roi,
         signal=Signal(**asked["signal"]),
         estimator=Estimator(words["estimator"], model, grid),
-        scheme=Scheme(words["cv"], _instantiate("cv", asked["cv"])),
+        scheme=Scheme(
+            words["cv"], _instantiate("cv", asked["cv"], apart=("incomplete",)), asked["cv"]["incomplete"]
+        ),
         scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
         engine=asked["engine"],
         figures=asked["figures"],

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 COMPARED_PARAMS = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine")
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 LATEST = "latest"
-SWEEPS_NAMED = 5  # in a message
+SWEEPS_NAMED = RUNS_NAMED = 5  # in a message
 MAX_QUESTIONS = 200  # to the store for one listing, of some 20 ms each
 MAX_RUNS = 10_000  # in one listing; a store reads some 10 ms long on each
 
@@ -313,6 +313,42 @@ def find_sweep(asked: str, sweeps: Sequence[SweepRecord], uri: str) -> SweepReco
         f"--sweep {asked}: no such sweep in {uri}; the newest are {newest}.{hint} "
         f"python -m harness runs --sweeps lists them all, and --sweep {LATEST} is the newest"
     )
+
+
+def find_run(asked: str, uri: str) -> Run:
+    """Return the run of an identifier.
+
+    Parameters
+    ----------
+    asked : str
+        Identifier, or its first letters, as ``runs`` prints them.
+    uri : str
+        Tracking URI.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    UsageError
+        If no run has it, or several have.
+    TrackingError
+        If the store cannot be read.
+    """
+    found: list[Run] = []
+    if re.fullmatch("[0-9a-f]{1,32}", asked):
+        with _explained(uri):
+            client = MlflowClient(tracking_uri=uri)
+            experiments = [item.experiment_id for item in _find_experiments(client, uri, None)]
+            named = f"attributes.run_id LIKE '{asked}%'"
+            found = list(client.search_runs(experiments, named, max_results=RUNS_NAMED))
+    if not found:
+        raise UsageError(f"--run {asked}: no such run in {uri}; python -m harness runs lists them")
+    if len(found) > 1:
+        several = ", ".join(run.info.run_id for run in found)
+        raise UsageError(f"--run {asked}: several runs begin with it, such as {several}; give more letters")
+    return found[0]
 
 
 @contextmanager

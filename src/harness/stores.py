@@ -118,6 +118,22 @@ def ui_address(uri: str) -> str:
     return uri.rstrip("/") if uri.startswith("http") else f"http://127.0.0.1:{UI_PORT}"
 
 
+def run_link(address: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run's page.
+
+    Parameters
+    ----------
+    address : str
+        Where the pages are, such as ``http://127.0.0.1:5050``.
+    experiment_id, run_id : str
+
+    Returns
+    -------
+    link : str
+    """
+    return f"{address}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+
+
 def open_store(uri: str | None, folder: Path, experiment: str, patience: float = 0.0) -> Store:
     """Open a run store, making it and the experiment where they are missing.
 

@@ -1,8 +1,10 @@
 """The only writer of MLflow runs: one flat run per decoding, RUNNING until FINISHED, FAILED or KILLED."""
 
 import getpass
+import html
 import json
 import math
+import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from harness.errors import HarnessError, TrackingError
+from harness.errors import HarnessError, TrackingError, escape_controls
 from harness.provenance import git_commit, package_versions
 from harness.stores import (
     ERROR_TAG,
@@ -29,6 +31,7 @@ from harness.stores import (
     end_killed_run,
     explain_store_error,
     is_alive,
+    run_link,
     ui_address,
 )
 from harness.sweeps import Sweep
@@ -108,10 +111,11 @@ class TrackedRun:
         return self.artifact_uri
 
     @property
-    def link(self) -> str:
-        """Address of the run's page, once a UI is open."""
-        experiment = f"{ui_address(self.store.uri)}/#/experiments/{self.store.experiment_id}"
-        return f"{experiment}/runs/{self.run_id}?workflowType=machine_learning"
+    def page(self) -> str:
+        """The address of the run's page on a server, or the command that opens it from a local store."""
+        if self.store.folder is not None:
+            return f"python -m harness ui{self.store.argument} --run {self.run_id}"
+        return run_link(ui_address(self.store.uri), self.store.experiment_id, self.run_id)
 
     def finish(self, decoding: "Decoding", artifacts: Path, seconds: Mapping[str, float]) -> None:
         """Log everything that a decoding found, and only then call the run finished.
@@ -131,6 +135,7 @@ class TrackedRun:
             "n_samples": len(decoding.samples.y),
             "n_voxels": decoding.samples.n_voxels,
             "n_folds": len(decoding.folds),
+            "n_folds_skipped": len(decoding.skipped),
         }
         params = {name: str(value) for name, value in facts.items()}
         self._log(fold_metrics(decoding) + summary_metrics(decoding, seconds), params, result_tags(decoding))
@@ -410,25 +415,32 @@ def describe_decoding(decoding: "Decoding") -> str:
     text : str, Markdown
     """
     samples = decoding.samples
+    asked = f"{' vs '.join(samples.contrast.classes)}, {decoding.estimator.name}, cv={decoding.scheme.name}"
     lines = [
-        f"**{decoding.recording.dataset} subject {decoding.recording.subject}**: "
-        f"{' vs '.join(samples.contrast.classes)}, {decoding.estimator.name}, cv={decoding.scheme.name}; "
-        f"{len(samples.y)} volumes, {samples.n_voxels} voxels.",
+        f"**{_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}**: "
+        f"{_quote_markdown(asked)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
         "",
         "| score | mean over folds | SD |",
         "|---|---|---|",
     ]
     for score, row in decoding.summarise().iterrows():
-        lines.append(f"| {score} | {row['mean']:.3f} | {row['sd']:.3f} |")
+        lines.append(f"| {_quote_markdown(str(score))} | {row['mean']:.3f} | {row['sd']:.3f} |")
     lines += [
         "",
         "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
         "*test*: volumes that took part in no choice.",
     ]
     if decoding.recording.notice:
-        lines += ["", f"**{decoding.recording.notice}**"]
-    lines += [f"- warning: {text}" for text in decoding.warnings]
+        lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
+    lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
     return "\n".join(lines)
+
+
+def _quote_markdown(text: str) -> str:
+    """Return a text as Markdown that shows it as it is: no HTML, links, code, table cells or emphasis."""
+    line = escape_controls(text).replace("\n", " ")
+    marked = re.sub(r"[\\`*\[\]|!~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    return html.escape(marked, quote=False)
 
 
 def _dataset_input(decoding: "Decoding") -> DatasetInput:

@@ -11,7 +11,8 @@ import math
 import os
 import re
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +21,7 @@ import nibabel as nib
 import pandas as pd
 from filelock import FileLock
 
+from harness.datasets.archives import PublishedFile, describe_network_error, download, unpack
 from harness.datasets.recording import Recording, check_runs
 from harness.datasets.tables import is_missing
 from harness.errors import DataError
@@ -34,7 +36,18 @@ MASK_FILES = {
     "house_little": "mask8b_house_vt.nii.gz",
 }
 NEEDED = ("bold.nii.gz", "labels.txt")  # without the others a subject can be decoded, too
-ARCHIVE = "http://data.pymvpa.org/datasets/haxby2001/subj{subject}-2010.01.14.tar.gz"
+# The data set's home is at http; https is tried first. These digests are a copy of the MD5SUMS there:
+# what arrives without encryption is the published archive, or is refused.
+SERVERS = ("https://data.pymvpa.org/datasets/haxby2001/", "http://data.pymvpa.org/datasets/haxby2001/")
+ARCHIVE = "subj{subject}-2010.01.14.tar.gz"
+ARCHIVE_MD5 = {
+    1: "03e6865ec33bd5ebccdad3f13ef1d77f",
+    2: "56902b0583c0329b8364cadc1abb3ed5",
+    3: "fa6e21e52d161f108e5b45f9b6571d76",
+    4: "5c0a0e45b562112ed4f15da9f27c7176",
+    5: "2b983a6f4d16bad9053654e57c00483a",
+    6: "2fecf6b76e781b349e616c594a74064e",
+}
 BRAIN_MASK = "https://www.nitrc.org/frs/download.php/7868/mask.nii.gz"
 # Size in bytes, where it was published, and SHA-256, by subject and file below haxby2001/.
 PUBLISHED: dict[int, dict[str, tuple[int | None, str]]] = {
@@ -51,7 +64,7 @@ PUBLISHED: dict[int, dict[str, tuple[int | None, str]]] = {
 
 @dataclass(frozen=True)
 class Haxby:
-    """The real data, read from disk, or downloaded by nilearn where they are not there.
+    """The real data, read from disk, or downloaded where they are not there.
 
     Parameters
     ----------
@@ -128,32 +141,17 @@ class Haxby:
         """
         assert isinstance(recording.bold, Path)
         home, subject = recording.bold.parent, recording.subject
-        expected = [
-            name
-            for name in (*NEEDED, *MASK_FILES.values(), "anat.nii.gz")
-            if (subject, name) != (6, "anat.nii.gz")
-        ]
-        missing = [name for name in expected if not (home / name).is_file()]
+        missing = [name for name in _expected_files(subject) if not (home / name).is_file()]
         note = (
             f"; not there: {', '.join(missing)}. To have them, move {home} away and fetch it again"
             if missing
             else ""
         )
-        published = PUBLISHED.get(subject)
-        if published is None:
-            return f"complete: no file is cut short. Digests are published of subject 2 alone{note}"
-        differ, same = [], []
-        for name, (n_bytes, digest) in published.items():
-            file = home.parent / name
-            if not file.is_file():
-                continue
-            size = file.stat().st_size
-            if n_bytes is not None and size != n_bytes:
-                differ.append(f"{file} has {size} bytes instead of {n_bytes}")
-            elif (found := _digest(file)) != digest:
-                differ.append(f"{file} has SHA-256 {found} instead of {digest}")
-            else:
-                same.append(file.name)
+        if subject not in PUBLISHED:
+            return (
+                f"complete: no file is cut short. Digests of the files are published of subject 2 alone{note}"
+            )
+        same, differ = _compare_with_published(home, subject)
         if differ:
             raise DataError(
                 f"subject {subject} is not what was published: {'; '.join(differ)}. If nobody changed it on "
@@ -192,71 +190,119 @@ class Haxby:
         return folders[0]
 
     def _download(self, folder: Path, subject: int) -> None:
-        """Let nilearn download a subject, and give it its name when it is whole.
+        """Download a subject, and give it its name when it is whole and verified.
 
-        nilearn unpacks the archive beside the subject's place and takes what it finds there for whole, also
-        what a killed process left half unpacked. So it works in a folder of its own here, where everything
-        but the archive is removed before it starts; the archive's own download goes on where it stopped.
+        Work in progress is in a directory of its own, ``.subjN-unfinished``: the archive, which a later call
+        resumes, and what is unpacked of it, which a later call unpacks anew.
         """
-        home = folder / f"subj{subject}"
-        staging = folder / f".subj{subject}-unfinished"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / f".subj{subject}.lock"):
-                if home.is_dir() and not find_damage(home):
-                    return  # another process was faster
-                if not (staging / home.name).is_dir():  # else it was downloaded and found whole
-                    for unpacked in list(staging.glob(f"haxby2001/**/{home.name}")):
-                        shutil.rmtree(unpacked)
-                    self._download_into(staging, folder, subject)
-                if home.is_dir():
-                    aside = home.with_name(f"{home.name}-damaged-{uuid4().hex[:6]}")
-                    home.rename(aside)
-                    print(f"{home} was incomplete or damaged; it is now {aside.name}")
-                (staging / home.name).rename(home)
-                shutil.rmtree(staging)
+            with _locked(folder / f".subj{subject}.lock"):
+                self._download_alone(folder, subject)
         except DataError:
-            shutil.rmtree(staging, ignore_errors=True)
             raise
-        except Exception as error:  # nilearn lets through whatever requests, tarfile and the disk raise
-            from requests.exceptions import RequestException
-
-            # nilearn resumes a partial archive, but does not check the digest of one that it finds complete.
-            resumable = isinstance(error, RequestException) and any(
-                part.stat().st_size for part in staging.glob("haxby2001/*/*.part")
-            )
-            if not resumable:
-                shutil.rmtree(staging, ignore_errors=True)
+        except Exception as error:  # whatever requests, tarfile and the disk raise
             here = sorted({path.name for place in self._folders() for path in place.glob("subj?")})
-            kept = "What has arrived is kept, and the next try goes on from there. " if resumable else ""
-            archive = ARCHIVE.format(subject=subject)
+            staging, home = _staging(folder, subject), folder / f"subj{subject}"
+            kept = "What has arrived is kept, and the next try goes on there. " if staging.exists() else ""
+            archive = f"{SERVERS[-1]}{ARCHIVE.format(subject=subject)} (MD5 {ARCHIVE_MD5[subject]})"
             raise DataError(
                 f"subject {subject} of Haxby 2001 is not in {folder} "
-                f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: {_why(error)}. "
-                f"{kept}Connect to the internet and try again; or download {archive} by hand and unpack it "
-                f"into {folder}, so that {home / NEEDED[0]} is there (for roi=brain put {BRAIN_MASK} "
-                "beside its folder, too); or point dataset.data_dir at a folder that has the subject; or use "
-                "dataset=simulated"
+                f"(there: {', '.join(here) or 'no subjects'}) and could not be downloaded: "
+                f"{describe_network_error(error)}. {kept}Connect to the internet and try again; or download "
+                f"{archive} by hand and unpack it into {folder}, so that {home / NEEDED[0]} is there (for "
+                f"roi=brain put {BRAIN_MASK} beside its folder, too); or point dataset.data_dir at a folder "
+                "that has the subject; or use dataset=simulated"
             ) from error
 
-    def _download_into(self, staging: Path, folder: Path, subject: int) -> None:
-        """Download a subject into ``staging/subjN``, and what all subjects share into `folder`."""
-        from nilearn.datasets import fetch_haxby
+    def _download_alone(self, folder: Path, subject: int) -> None:
+        """Download a subject while no other process does."""
+        home, staging = folder / f"subj{subject}", _staging(folder, subject)
+        if home.is_dir() and not find_damage(home):
+            return  # another process was faster
+        try:
+            if not (staging / home.name).is_dir():  # else it was downloaded and verified
+                _download_into(staging, folder, subject)
+        except Exception as error:
+            from requests.exceptions import RequestException
 
-        # nilearn downloads the shared files with every first subject; those that are there need no server.
-        shared = ("mask.nii.gz", "MD5SUMS")
-        (staging / "haxby2001").mkdir(parents=True, exist_ok=True)
-        for name in shared:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, staging / "haxby2001" / name)
-        fetched = fetch_haxby(data_dir=str(staging), subjects=[subject], verbose=1)
-        home = Path(fetched.func[0]).parent
-        if damage := find_damage(home):
-            raise DataError(f"what was downloaded of subject {subject} is not whole: {damage}. Try again")
-        for name in shared:
-            if (home.parent / name).is_file() and not (folder / name).exists():
-                (home.parent / name).replace(folder / name)
-        home.rename(staging / home.name)
+            # A part of an archive can be resumed; anything else would go wrong in the same way again.
+            part = staging / f"{ARCHIVE.format(subject=subject)}.part"
+            if not (isinstance(error, RequestException) and part.exists() and part.stat().st_size):
+                shutil.rmtree(staging, ignore_errors=True)
+            raise
+        if home.is_dir():
+            aside = home.with_name(f"{home.name}-damaged-{uuid4().hex[:6]}")
+            home.rename(aside)
+            print(f"{home} was incomplete or damaged; it is now {aside.name}")
+        (staging / home.name).rename(home)
+        shutil.rmtree(staging)
+
+
+def _staging(folder: Path, subject: int) -> Path:
+    return folder / f".subj{subject}-unfinished"
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold a lock whose file is removed at the end; a process that waits for it then takes a new file."""
+    with FileLock(file):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows, where the lock removes it
+                file.unlink()
+
+
+def _download_into(staging: Path, folder: Path, subject: int) -> None:
+    """Download a subject into ``staging/subjN`` and verify it; put what all subjects share into `folder`."""
+    staging.mkdir(parents=True, exist_ok=True)
+    if not (folder / "mask.nii.gz").is_file():
+        _, digest = PUBLISHED[2]["mask.nii.gz"]
+        download(PublishedFile((BRAIN_MASK,), "sha256", digest), staging / "mask.nii.gz")
+        (staging / "mask.nii.gz").replace(folder / "mask.nii.gz")
+    if not (folder / "MD5SUMS").exists():  # so that nilearn finds the data set complete
+        sums = [f"{digest}  {ARCHIVE.format(subject=number)}\n" for number, digest in ARCHIVE_MD5.items()]
+        (staging / "MD5SUMS").write_text("".join(sums))
+        (staging / "MD5SUMS").replace(folder / "MD5SUMS")
+    archive = staging / ARCHIVE.format(subject=subject)
+    addresses = tuple(f"{server}{archive.name}" for server in SERVERS)
+    download(PublishedFile(addresses, "md5", ARCHIVE_MD5[subject]), archive)
+    unpacked = staging / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir()
+    unpack(archive, f"subj{subject}", unpacked)
+    home = unpacked / f"subj{subject}"
+    missing = [name for name in _expected_files(subject) if not (home / name).is_file()]
+    damage = f"{missing[0]} is missing" if missing else find_damage(home)
+    if damage is None and subject in PUBLISHED:
+        _, differ = _compare_with_published(home, subject)
+        damage = "; ".join(differ) or None
+    if damage:
+        raise DataError(f"what was downloaded of subject {subject} is not whole: {damage}. Try again")
+    home.rename(staging / home.name)
+
+
+def _expected_files(subject: int) -> list[str]:
+    """Return the names of a subject's files; subject 6 has no anatomy."""
+    return [*NEEDED, *MASK_FILES.values(), *(["anat.nii.gz"] if subject != 6 else [])]
+
+
+def _compare_with_published(home: Path, subject: int) -> tuple[list[str], list[str]]:
+    """Return which of a subject's files are the published ones, and how the others differ."""
+    same, differ = [], []
+    for name, (n_bytes, digest) in PUBLISHED[subject].items():
+        file = home.parent / name
+        if not file.is_file():
+            continue
+        size = file.stat().st_size
+        if n_bytes is not None and size != n_bytes:
+            differ.append(f"{file} has {size} bytes instead of {n_bytes}")
+        elif (found := _digest(file)) != digest:
+            differ.append(f"{file} has SHA-256 {found} instead of {digest}")
+        else:
+            same.append(file.name)
+    return same, differ
 
 
 def _check_subject(subject: int) -> None:
@@ -403,14 +449,6 @@ def read_labels(file: Path) -> pd.DataFrame:
     )
     check_runs(labels["run"].to_numpy(), str(file))
     return labels
-
-
-def _why(error: BaseException) -> str:
-    from requests.exceptions import ConnectionError as NoConnection
-
-    if isinstance(error, NoConnection):
-        return "there is no connection to its server"
-    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
