@@ -44,13 +44,14 @@ class Comparison:
         Returns
         -------
         same : dict of str to str
-            Parameters of one value.
+            Parameters of one value; without those that no run has.
         varying : list of str
             Names of the others.
         """
         params = [name for name in COMPARED_PARAMS if name in self.runs]
-        same = {name: str(self.runs[name].iloc[0]) for name in params if self.runs[name].nunique() == 1}
-        return same, [name for name in params if name not in same]
+        varying = [name for name in params if self.runs[name].nunique() > 1]
+        values = {name: str(self.runs[name].iloc[0]) for name in params if name not in varying}
+        return {name: value for name, value in values.items() if value}, varying
 
     def view_columns(self) -> list[str]:
         """Return what a table of these runs needs to show: what varies, and the mean scores.

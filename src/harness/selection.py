@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What tells runs apart, in the order in which people ask.
-COMPARED_PARAMS = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine")
+COMPARED_PARAMS = (
+    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine"),
+    "seed",
+)
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 LATEST = "latest"
 SWEEPS_NAMED = 5  # in a message
