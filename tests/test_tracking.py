@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.comparison import compare_runs, open_local_store
 from harness.errors import DataError, TrackingError
+from harness.selection import Selection
 from harness.stores import local_uri, open_store
 from harness.tracking import MAX_TAG, TrackedRun, track_run
 
@@ -140,7 +141,7 @@ def test_comparison_of_an_empty_folder_says_how_to_start(tmp_path):
 
 def test_comparison_refuses_an_unknown_experiment(store):
     with pytest.raises(TrackingError, match=r"there are: .*tests"):
-        compare_runs(store.uri, "tset")
+        compare_runs(store.uri, Selection("tset"))
 
 
 @pytest.mark.parametrize("name", ["p%41?q#r", "spaces and é"])
