@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -67,9 +68,9 @@ OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_c
 
 
 class _OwnFolders(SearchPathPlugin):
-    """Lets studies and options be named that lie in ``experiments`` and ``conf`` of the current folder."""
+    """Finds studies and options in the user's own directories, and then the studies of the package."""
 
-    # What --config-dir names, while `composing` composes in Hydra's place.
+    # What --config-dir names. Hydra itself would search it last, and `compose` takes none.
     named: Path | None = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -77,9 +78,20 @@ class _OwnFolders(SearchPathPlugin):
         for folder in (*own, Path("experiments"), Path("conf")):
             if folder.is_dir():
                 search_path.append(provider="harness", path=f"file://{folder.absolute()}")
+        search_path.append(provider="harness", path="pkg://harness.experiments")
 
 
 Plugins.instance().register(_OwnFolders)
+
+
+@contextmanager
+def searching(config_dir: Path | None) -> Iterator[None]:
+    """Search a directory of the user's own options and studies before the others, inside of this context."""
+    before, _OwnFolders.named = _OwnFolders.named, config_dir
+    try:
+        yield
+    finally:
+        _OwnFolders.named = before
 
 
 @contextmanager
@@ -100,12 +112,32 @@ def composing(config_dir: Path | None = None) -> Iterator[None]:
         raise UsageError(
             f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
         )
-    _OwnFolders.named = config_dir
-    try:
-        with initialize_config_module("harness.conf", version_base="1.3"):
-            yield
-    finally:
-        _OwnFolders.named = None
+    with searching(config_dir), initialize_config_module("harness.conf", version_base="1.3"):
+        yield
+
+
+def check_study(name: str, config_dir: Path | None = None) -> None:
+    """Refuse a study that does not exist.
+
+    Parameters
+    ----------
+    name : str
+        What ``--config-name`` is followed by.
+    config_dir : Path, optional
+        Directory of the user's own studies.
+
+    Raises
+    ------
+    UsageError
+        If there is none of this name; the message lists those that there are.
+    """
+    with composing(config_dir):
+        sources = GlobalHydra.instance().config_loader().get_sources()
+    if any(source.is_config(name) for source in sources):
+        return
+    own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
+    studies = {study for source in own for study in source.list("", ObjectType.CONFIG)} - {"config"}
+    raise UsageError(describe_unknown(name, name, sorted(studies), "study"))
 
 
 @dataclass(frozen=True)
