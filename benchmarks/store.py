@@ -129,6 +129,7 @@ def report_read(folder: Path, count: int) -> None:
     from mlflow.tracking import MlflowClient
 
     from harness.comparison import compare_runs
+    from harness.selection import Selection
     from harness.stores import local_uri
 
     uri = local_uri(folder / "mlruns")
@@ -143,8 +144,8 @@ def report_read(folder: Path, count: int) -> None:
 
     everything = min(count, 50_000)  # more at once MLflow does not give
     questions: list[tuple[str, Callable[[], int]]] = [
-        ("the newest 100, as `harness compare`", lambda: len(compare_runs(uri, EXPERIMENT).runs)),
-        ("all, as `harness compare`", lambda: len(compare_runs(uri, EXPERIMENT, everything).runs)),
+        ("the newest 100, as `harness compare`", lambda: len(compare_runs(uri, Selection(EXPERIMENT)).runs)),
+        ("all, as `harness compare`", lambda: len(compare_runs(uri, Selection(EXPERIMENT), everything).runs)),
         ("by a tag", lambda: search(tagged)),
         ("by a tag and a score", lambda: search(scored)),
     ]

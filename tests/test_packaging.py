@@ -20,21 +20,10 @@ def wheel(tmp_path_factory):
     return built
 
 
-@pytest.mark.slow
-def test_wheel_holds_every_option(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if name.startswith("harness/conf/")}
-    options = {
-        f"harness/conf/{file.relative_to(ROOT / 'conf').as_posix()}"
-        for file in (ROOT / "conf").rglob("*.yaml")
-    }
-    assert options
-    assert options <= packed
-
-
-@pytest.mark.slow
-def test_installed_wheel_runs_from_another_folder(wheel, tmp_path, tiny_subject):
-    site = tmp_path / "site"
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Return a function that runs the command line of the installed wheel from a folder."""
+    site = tmp_path_factory.mktemp("site")
     install = [
         sys.executable,
         "-m",
@@ -47,21 +36,64 @@ def test_installed_wheel_runs_from_another_folder(wheel, tmp_path, tiny_subject)
         str(wheel),
     ]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
-    elsewhere = tmp_path / "else where"
-    elsewhere.mkdir()
     code = (
         "import sys, harness; from pathlib import Path\n"
         f"assert Path(harness.__file__).is_relative_to({str(site)!r}), harness.__file__\n"
         "from harness.__main__ import main; main()"
     )
+
+    def run(folder, *arguments):
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    folder = tmp_path / "else where"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conf", "experiments"])
+def test_wheel_holds_every_option_and_study(wheel, name):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    files = {
+        f"harness/{name}/{file.relative_to(ROOT / name).as_posix()}" for file in (ROOT / name).rglob("*.yaml")
+    }
+    assert files
+    assert files <= packed
+
+
+@pytest.mark.slow
+def test_installed_wheel_runs_from_another_folder(installed, elsewhere, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
-    process = subprocess.run(
-        [sys.executable, "-c", code, *asked],
-        cwd=elsewhere,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    process = installed(elsewhere, *asked)
     assert process.returncode == 0, process.stderr
     assert len(list(elsewhere.glob("mlruns/artifacts/*/artifacts/weights_face_vs_cat.nii.gz"))) == 1
+
+
+@pytest.mark.slow
+def test_installed_wheel_finds_every_study(installed, elsewhere, tiny_subject):
+    studies = sorted(file.stem for file in (ROOT / "experiments").glob("*.yaml"))
+    for study in studies:
+        process = installed(elsewhere, "-cn", study, "--cfg", "job")
+        assert process.returncode == 0, process.stderr
+    unknown = installed(elsewhere, "-cn", "no_such_study")
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith(
+        f"error: unknown study 'no_such_study'; expected one of: {', '.join(studies)}."
+    )
+    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
+    process = installed(elsewhere, "-cn", "subjects_grid", *asked, "estimator=dummy,ridge", "figures=off")
+    assert process.returncode == 0, process.stderr
+    assert "2 done, 0 failed, 0 skipped, 0 remaining" in process.stderr

@@ -147,6 +147,13 @@ def test_deleted_runs_are_neither_listed_nor_counted(make_store, tmp_path):
         (["subject=2", "estimator=svc,logistic"], {"subject": ("2",), "estimator": ("svc", "logistic")}),
         (["cv=kfold5[n_splits=10,shuffle=true],logo"], {"cv": ("kfold5[n_splits=10,shuffle=true]", "logo")}),
         (["subject=2, 3,2"], {"subject": ("2", "3")}),
+        (
+            ["estimator=svc[dual=true,grid.C=[1,2],tol=2],lda", "contrast=a[x=[b,c],y=[d,e]],a_vs_b"],
+            {
+                "estimator": ("svc[dual=true,grid.C=[1,2],tol=2]", "lda"),
+                "contrast": ("a[x=[b,c],y=[d,e]]", "a_vs_b"),
+            },
+        ),
     ],
 )
 def test_conditions_are_read_as_a_run_writes_them(words, params):
@@ -161,6 +168,10 @@ def test_conditions_are_read_as_a_run_writes_them(words, params):
         (["subject="], "expected NAME=VALUE"),
         (["subject=1,,2"], "expected NAME=VALUE"),
         (["subject=1", "subject=2"], "subject is given twice.*subject=VALUE,VALUE"),
+        (["status=KILLED"], "status=KILLED.*: --status KILLED"),
+        (["Status=failed,killed"], ": --status failed,killed"),
+        (["sweep=latest"], ": --sweep latest"),
+        (["experiment=haxby decoding"], ": --experiment 'haxby decoding'"),
     ],
 )
 def test_conditions_that_select_nothing_are_refused(words, message):
@@ -218,11 +229,11 @@ def test_what_the_store_does_not_have_is_one_message(uri, asked, error, message)
 def test_a_sweep_is_asked_for_where_there_is_none_yet(uri, monkeypatch):
     monkeypatch.setattr(selection, "_read_sweeps", lambda experiments: [])
     with pytest.raises(UsageError, match=r"no sweeps .* yet; start one with python -m harness -m"):
-        compare_runs(uri, sweep="latest")
+        compare_runs(uri, Selection(sweep="latest"))
 
 
 def test_comparison_of_a_sweep_has_its_runs_alone_the_best_first(uri):
-    comparison = compare_runs(uri, sweep="latest")
+    comparison = compare_runs(uri, Selection(sweep="latest"))
     assert comparison.sweep == NEW
     assert comparison.runs["name"].tolist() == ["a", "e", "g"]
     same, varying = comparison.split_params()
@@ -275,10 +286,59 @@ def test_runs_says_once_what_is_the_same(verb):
 def test_runs_names_the_run_so_that_it_can_be_found(verb, uri):
     (run,) = select_runs(uri, Selection(params={"estimator": ("lda",)}), 5).runs
     _, out, _ = verb("runs", "--failed")
-    assert rows(out)[0][-1] == run.info.run_id[:8]
+    assert run.info.run_id[:8] in [row[-1] for row in rows(out)]
     assert "labels.txt: 'shoe' has no volumes" in out
     _, out, _ = verb("runs", "--status", "FAILED")
     assert "shoe" not in out
+
+
+@pytest.mark.parametrize("verb_name", ["runs", "compare"])
+def test_failed_means_every_run_that_did_not_finish_and_has_ended(verb, uri, verb_name):
+    ended = select_runs(uri, Selection(statuses=("FAILED", "KILLED")), 5).runs
+    assert {run.info.status for run in ended} == {"FAILED", "KILLED"}
+    status, out, _ = verb(verb_name, "--failed")
+    assert status == 0
+    assert len(rows(out)) == len(ended)
+    assert {cell for row in rows(out) for cell in row} >= {"FAILED", "KILLED", "lda", "O'Hara"}
+
+
+def test_runs_failed_has_a_reason_for_every_run(verb, uri):
+    _, out, _ = verb("runs", "--failed")
+    for run in select_runs(uri, Selection(statuses=("FAILED", "KILLED")), 5).runs:
+        reason = out.partition(f"\n{run.info.run_id[:8]} ")[2].splitlines()[1]
+        expected = run.data.tags.get("harness.error", "no reason was stored")
+        assert expected in reason
+
+
+FILTERS = [
+    [],
+    ["subject=1"],
+    ["estimator=svc,lda", "dataset=haxby"],
+    ["--status", "FINISHED"],
+    ["--status", "killed,failed", "subject=1,2"],
+    ["--failed"],
+    ["--sweep", "latest", "dataset=simulated"],
+    ["--experiment", "haxby decoding", "cv=logo"],
+    ["--most", "2", "subject=1"],
+    ["estimator=svm"],
+    ["subjct=1"],
+    ["status=KILLED"],
+    ["--status", "DONE"],
+    ["--sweep", "20200101-000000-00000000"],
+    ["--experiment", "haxby"],
+]
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=" ".join)
+def test_compare_and_runs_select_the_same_runs(verb, tmp_path, filters):
+    found = {}
+    for name in ("runs", "compare"):
+        file = tmp_path / f"{name}.csv"
+        status, out, err = verb(name, *filters, "--csv", str(file))
+        table = pd.read_csv(file)["run_id"].tolist() if status == 0 and "no such runs" not in out else []
+        hints = [line for line in out.splitlines() if "of the newest runs:" in line]
+        found[name] = (status, err, sorted(table), hints)
+    assert found["compare"] == found["runs"]
 
 
 def test_runs_says_how_many_more_there_are(verb):

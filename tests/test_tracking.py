@@ -24,6 +24,7 @@ from harness.decoder import Estimator
 from harness.decoding import decode
 from harness.errors import DataError, TrackingError
 from harness.evaluation import Scheme, Scoring
+from harness.selection import Selection
 from harness.stores import local_uri, open_store
 from harness.tracking import MAX_TAG, TrackedRun, describe_decoding, track_run
 
@@ -151,7 +152,7 @@ def test_comparison_of_an_empty_folder_says_how_to_start(tmp_path):
 
 def test_comparison_refuses_an_unknown_experiment(store):
     with pytest.raises(TrackingError, match=r"there are: .*tests"):
-        compare_runs(store.uri, "tset")
+        compare_runs(store.uri, Selection("tset"))
 
 
 @pytest.mark.parametrize("name", ["p%41?q#r", "spaces and é"])

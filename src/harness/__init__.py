@@ -1,7 +1,97 @@
-"""An experiment-tracking research harness for fMRI decoding."""
+"""An experiment-tracking research harness for fMRI decoding.
+
+What a notebook needs is here. It is imported at its first use: ``--help`` and completion need none of it.
+"""
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.contrasts import make_contrast
+    from harness.datasets.bids import Bids
+    from harness.datasets.haxby import Haxby
+    from harness.datasets.nifti import Nifti
+    from harness.datasets.recording import Recording
+    from harness.datasets.simulated import Simulated
+    from harness.decoder import Estimator
+    from harness.decoding import Decoding, decode
+    from harness.errors import HarnessError
+    from harness.evaluation import Scheme, Scoring
+    from harness.requests import Request, compose_request, compose_requests, decode_request
+    from harness.samples import Roi
+    from harness.signals import Signal
+    from harness.solvers.estimators import (
+        ExactLDA,
+        ExactLinearSVC,
+        ExactLogisticRegressionCV,
+        ExactRidgeClassifierCV,
+    )
+    from harness.splitters import HoldOutLast
 
 # MLflow reports its use over the network unless told not to, and reads this when it is imported. A harness
 # for people's data sends nothing anywhere.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+_MODULES = {
+    "Bids": "harness.datasets.bids",
+    "Decoding": "harness.decoding",
+    "Estimator": "harness.decoder",
+    "ExactLDA": "harness.solvers.estimators",
+    "ExactLinearSVC": "harness.solvers.estimators",
+    "ExactLogisticRegressionCV": "harness.solvers.estimators",
+    "ExactRidgeClassifierCV": "harness.solvers.estimators",
+    "HarnessError": "harness.errors",
+    "Haxby": "harness.datasets.haxby",
+    "HoldOutLast": "harness.splitters",
+    "Nifti": "harness.datasets.nifti",
+    "Recording": "harness.datasets.recording",
+    "Request": "harness.requests",
+    "Roi": "harness.samples",
+    "Scheme": "harness.evaluation",
+    "Scoring": "harness.evaluation",
+    "Signal": "harness.signals",
+    "Simulated": "harness.datasets.simulated",
+    "compose_request": "harness.requests",
+    "compose_requests": "harness.requests",
+    "decode": "harness.decoding",
+    "decode_request": "harness.requests",
+    "make_contrast": "harness.contrasts",
+}
+
+__all__ = [
+    "Bids",
+    "Decoding",
+    "Estimator",
+    "ExactLDA",
+    "ExactLinearSVC",
+    "ExactLogisticRegressionCV",
+    "ExactRidgeClassifierCV",
+    "HarnessError",
+    "Haxby",
+    "HoldOutLast",
+    "Nifti",
+    "Recording",
+    "Request",
+    "Roi",
+    "Scheme",
+    "Scoring",
+    "Signal",
+    "Simulated",
+    "compose_request",
+    "compose_requests",
+    "decode",
+    "decode_request",
+    "make_contrast",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -34,7 +34,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from harness.arguments import say_to_hydra, sort_arguments
 from harness.errors import HarnessError, UsageError, describe_error, escape_controls
-from harness.requests import Request, build_request, composing, decode_request, expand_grid, explain_error
+from harness.requests import (
+    Request,
+    build_request,
+    check_study,
+    composing,
+    decode_request,
+    expand_grid,
+    explain_error,
+    searching,
+)
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
 from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs, warm_workers
 
@@ -80,7 +89,11 @@ def run(arguments: list[str]) -> int:
     before = {name: os.environ.get(name) for name in ("HYDRA_FULL_ERROR", SWEEP_VARIABLE)}
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with _terminable():
+        asked = get_args_parser().parse_args(words)
+        config_dir = None if asked.config_dir is None else Path(asked.config_dir)
+        with _terminable(), searching(config_dir):
+            if asked.config_name is not None and asked.config_path is None:
+                check_study(asked.config_name, config_dir)
             plan = _plan_multirun(words)
             if plan is not None:
                 sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")

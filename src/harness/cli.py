@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from harness.datasets.recording import Recording
     from harness.requests import Request
+    from harness.selection import Selection
 
 MAX_NAME = 120  # letters of a directory's name; file systems take 255 bytes
 
@@ -76,14 +77,18 @@ def compare(arguments: list[str]) -> int:
     """
     parser = _parser("compare", "Lay the newest runs side by side, the best first.")
     _add_store_arguments(parser)
+    _add_filter_arguments(parser)
     _add_listing_arguments(parser, most=100)
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
 
     from harness.comparison import compare_runs
     from harness.display import show_comparison
 
-    comparison = compare_runs(_store_uri(options), options.experiment, options.most, options.sweep)
+    selection, uri = _read_selection(options), _store_uri(options)
+    comparison = compare_runs(uri, selection, options.most)
     show_comparison(comparison)
+    if comparison.runs.empty:
+        _print_seen_values(uri, selection)
     _write_table(options.csv, comparison.runs)
     return 0
 
@@ -99,24 +104,15 @@ def runs(arguments: list[str]) -> int:
     -------
     status : int
     """
-    parser = _parser("runs", "List the newest runs, or sweeps, and what became of them.")
-    parser.add_argument(
-        "conditions",
-        nargs="*",
-        metavar="NAME=VALUE",
-        help="only runs with this parameter, such as subject=2 estimator=svc,lda (a comma: any of these)",
-    )
+    parser = _parser("runs", "List the newest runs, or sweeps, and their status.")
     _add_store_arguments(parser)
+    _add_filter_arguments(parser, with_sweeps=True)
     _add_listing_arguments(parser, most=50)
-    kinds = parser.add_mutually_exclusive_group()
-    kinds.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
-    kinds.add_argument("--failed", action="store_true", help="only runs that failed, and why")
-    kinds.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
     options = parser.parse_intermixed_args(arguments)
 
-    from harness.comparison import list_runs
+    from harness.comparison import list_runs, tabulate_sweeps
     from harness.display import show_runs, show_sweeps
-    from harness.selection import Selection, list_sweeps, parse_conditions, parse_statuses, seen_values
+    from harness.selection import list_sweeps
 
     if options.sweeps:
         if options.conditions or options.sweep:
@@ -126,22 +122,13 @@ def runs(arguments: list[str]) -> int:
             )
         sweeps = list_sweeps(_store_uri(options), options.experiment)
         show_sweeps(sweeps[: options.most], len(sweeps))
-        if options.csv is not None:
-            from harness.comparison import tabulate_sweeps
-
-            _write_table(options.csv, tabulate_sweeps(sweeps))
+        _write_table(options.csv, tabulate_sweeps(sweeps))
         return 0
-    statuses = ("FAILED",) if options.failed else parse_statuses(options.status) if options.status else ()
-    params = parse_conditions(options.conditions)
-    selection = Selection(options.experiment, options.sweep, statuses, params)
-    uri = _store_uri(options)
+    selection, uri = _read_selection(options), _store_uri(options)
     listed = list_runs(uri, selection, options.most)
     show_runs(listed, reasons=options.failed)
     if listed.runs.empty:
-        for name, values in seen_values(uri, selection).items():
-            near = get_close_matches(params[name][0], values, n=1)
-            hint = f" Did you mean {name}={near[0]}?" if near else ""
-            print(escape_controls(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"))
+        _print_seen_values(uri, selection)
     _write_table(options.csv, listed.runs)
     return 0
 
@@ -451,6 +438,40 @@ def _add_listing_arguments(parser: argparse.ArgumentParser, most: int) -> None:
         "--most", type=_run_count, default=most, metavar="N", help=f"at most N (default: {most})"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+
+
+def _add_filter_arguments(parser: argparse.ArgumentParser, with_sweeps: bool = False) -> None:
+    """Add what runs are selected by; --sweeps excludes the other options of its group."""
+    parser.add_argument(
+        "conditions",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="only runs with this parameter, such as subject=2 estimator=svc,lda (a comma: any of these)",
+    )
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
+    kinds.add_argument(
+        "--failed", action="store_true", help="only runs that failed or were killed; `runs` gives the reasons"
+    )
+    if with_sweeps:
+        kinds.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
+
+
+def _read_selection(options: argparse.Namespace) -> "Selection":
+    from harness.selection import UNSUCCESSFUL, Selection, parse_conditions, parse_statuses
+
+    statuses = UNSUCCESSFUL if options.failed else parse_statuses(options.status) if options.status else ()
+    return Selection(options.experiment, options.sweep, statuses, parse_conditions(options.conditions))
+
+
+def _print_seen_values(uri: str, selection: "Selection") -> None:
+    """Print which values the newest runs have of the parameters that no run was found by."""
+    from harness.selection import seen_values
+
+    for name, values in seen_values(uri, selection).items():
+        near = get_close_matches(selection.params[name][0], values, n=1)
+        hint = f" Did you mean {name}={near[0]}?" if near else ""
+        print(escape_controls(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"))
 
 
 def _run_count(text: str) -> int:

@@ -44,13 +44,14 @@ class Comparison:
         Returns
         -------
         same : dict of str to str
-            Parameters of one value.
+            Parameters of one value; without those that no run has.
         varying : list of str
             Names of the others.
         """
         params = [name for name in COMPARED_PARAMS if name in self.runs]
-        same = {name: str(self.runs[name].iloc[0]) for name in params if self.runs[name].nunique() == 1}
-        return same, [name for name in params if name not in same]
+        varying = [name for name in params if self.runs[name].nunique() > 1]
+        values = {name: str(self.runs[name].iloc[0]) for name in params if name not in varying}
+        return {name: value for name, value in values.items() if value}, varying
 
     def view_columns(self) -> list[str]:
         """Return what a table of these runs needs to show: what varies, and the mean scores.
@@ -88,21 +89,17 @@ def open_local_store(folder: Path) -> str:
     return local_uri(folder)
 
 
-def compare_runs(
-    uri: str, experiment: str | None = None, most: int = 100, sweep: str | None = None
-) -> Comparison:
-    """Read the newest runs of a store, or of one sweep, and put the best first.
+def compare_runs(uri: str, selection: Selection | None = None, most: int = 100) -> Comparison:
+    """Read the newest of the selected runs and put the best first.
 
     Parameters
     ----------
     uri : str
         Tracking URI.
-    experiment : str, optional
-        Name of the experiment; by default all of them.
+    selection : Selection, optional
+        By default all runs.
     most : int
         How many runs at the most.
-    sweep : str, optional
-        Identifier of a sweep, or ``latest``; by default the runs of all, and of none.
 
     Returns
     -------
@@ -111,11 +108,11 @@ def compare_runs(
     Raises
     ------
     UsageError
-        If there is no such sweep.
+        If there is no such sweep, or a value cannot be searched for.
     TrackingError
         If the store cannot be read, or has no such experiment.
     """
-    selected = select_runs(uri, Selection(experiment, sweep), most)
+    selected = select_runs(uri, selection or Selection(), most)
     table = _best_first([_row(run) for run in selected.runs])
     return Comparison(table, selected.experiment_ids, selected.n_more, selected.sweep)
 

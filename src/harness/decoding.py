@@ -156,13 +156,11 @@ def decode(
     Examples
     --------
     >>> from sklearn.model_selection import LeaveOneGroupOut
-    >>> from sklearn.svm import LinearSVC
-    >>> from harness.contrasts import make_contrast
-    >>> from harness.datasets.simulated import Simulated
+    >>> from harness import ExactLinearSVC, Simulated, make_contrast
     >>> decoding = decode(
     ...     lambda: Simulated().load(2),
     ...     make_contrast(["face", "cat"]),
-    ...     Estimator("svc", LinearSVC(), {"C": [1, 10, 100]}),
+    ...     Estimator("svc", ExactLinearSVC(), {"C": [1, 10, 100]}),
     ...     Scheme("logo", LeaveOneGroupOut()),
     ... )  # doctest: +SKIP
     """

@@ -340,7 +340,7 @@ def show_comparison(comparison: Comparison) -> None:
     runs = comparison.runs
     _show_sweep(console, comparison)
     if runs.empty:
-        console.print("no runs")
+        console.print("no such runs")
         return
     scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
     same, varying = comparison.split_params()

@@ -12,6 +12,7 @@ from harness.cache import SampleCache
 from harness.datasets.recording import Recording
 from harness.provenance import digest_code
 from harness.samples import Roi, digest_sources
+from harness.settings import normalise
 from harness.signals import Signal
 from harness.targets import locate_class
 
@@ -46,7 +47,8 @@ def identify(
     Returns
     -------
     identity : str
-        SHA-256 (hexadecimal). It does not depend on folders, file names, the order of keys, or the run store.
+        SHA-256 (hexadecimal). It does not depend on folders, file names, the order of keys, how a value is
+        written, or the run store.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def identify(
         asked[group] = {key: value for key, value in asked.get(group, {}).items() if key not in keys}
     shown = recording.labels.to_csv(index=False).encode()
     parts = {
-        "asked": asked,
+        "asked": normalise(asked),
         "dataset": recording.dataset,
         "t_r": recording.t_r,
         "shown": hashlib.sha256(shown).hexdigest(),

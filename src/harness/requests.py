@@ -5,10 +5,12 @@ that ``--help`` and completion answer at once.
 """
 
 import inspect
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +21,32 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from harness.arguments import say_to_hydra
 from harness.errors import UsageError
 from harness.schema import RunSchema
+from harness.settings import (
+    NOT_NAMED,
+    find_locations,
+    is_path,
+    label_location,
+    list_changes,
+    name_option,
+    shorten,
+)
+from harness.sweeps import VARIABLE as SWEEP_VARIABLE
 from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
 
 if TYPE_CHECKING:
@@ -43,15 +61,16 @@ if TYPE_CHECKING:
 
 # Keys that say nothing about a result, and so are none of its parameters.
 NOT_LOGGED = ("tracking", "figures", "cache", "resume")
+MAX_NAME = 250  # characters of a run's name that MLflow's databases hold
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
 
 
 class _OwnFolders(SearchPathPlugin):
-    """Lets studies and options be named that lie in ``experiments`` and ``conf`` of the current folder."""
+    """Finds studies and options in the user's own directories, and then the studies of the package."""
 
-    # What --config-dir names, while `composing` composes in Hydra's place.
+    # What --config-dir names. Hydra itself would search it last, and `compose` takes none.
     named: Path | None = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -59,9 +78,20 @@ class _OwnFolders(SearchPathPlugin):
         for folder in (*own, Path("experiments"), Path("conf")):
             if folder.is_dir():
                 search_path.append(provider="harness", path=f"file://{folder.absolute()}")
+        search_path.append(provider="harness", path="pkg://harness.experiments")
 
 
 Plugins.instance().register(_OwnFolders)
+
+
+@contextmanager
+def searching(config_dir: Path | None) -> Iterator[None]:
+    """Search a directory of the user's own options and studies before the others, inside of this context."""
+    before, _OwnFolders.named = _OwnFolders.named, config_dir
+    try:
+        yield
+    finally:
+        _OwnFolders.named = before
 
 
 @contextmanager
@@ -82,12 +112,32 @@ def composing(config_dir: Path | None = None) -> Iterator[None]:
         raise UsageError(
             f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
         )
-    _OwnFolders.named = config_dir
-    try:
-        with initialize_config_module("harness.conf", version_base="1.3"):
-            yield
-    finally:
-        _OwnFolders.named = None
+    with searching(config_dir), initialize_config_module("harness.conf", version_base="1.3"):
+        yield
+
+
+def check_study(name: str, config_dir: Path | None = None) -> None:
+    """Refuse a study that does not exist.
+
+    Parameters
+    ----------
+    name : str
+        What ``--config-name`` is followed by.
+    config_dir : Path, optional
+        Directory of the user's own studies.
+
+    Raises
+    ------
+    UsageError
+        If there is none of this name; the message lists those that there are.
+    """
+    with composing(config_dir):
+        sources = GlobalHydra.instance().config_loader().get_sources()
+    if any(source.is_config(name) for source in sources):
+        return
+    own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
+    studies = {study for source in own for study in source.list("", ObjectType.CONFIG)} - {"config"}
+    raise UsageError(describe_unknown(name, name, sorted(studies), "study"))
 
 
 @dataclass(frozen=True)
@@ -194,12 +244,12 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
         words = [say_to_hydra(word) for word in overrides]
         with composing(config_dir):
             configs = [(compose("config", one, return_hydra_config=True), one) for one in expand_grid(words)]
-        requests = []
-        for config, one in configs:
-            choices = config.hydra.runtime.choices
-            with open_dict(config):
-                del config["hydra"]
-            requests.append(build_request(config, choices, one))
+            requests = []
+            for config, one in configs:
+                choices = config.hydra.runtime.choices
+                with open_dict(config):
+                    del config["hydra"]
+                requests.append(build_request(config, choices, one))
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(explain_error(error)) from error
     return requests
@@ -239,7 +289,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     choices : mapping of str to str
         The option that was chosen of every group.
     overrides : sequence of str
-        What the user typed; an option of which a value was changed is not called by its bare name.
+        What the user typed.
 
     Returns
     -------
@@ -257,15 +307,15 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.signals import Signal
 
     asked = _check_config(config)
-    asked["cv"] = {"incomplete": Scheme.incomplete} | asked["cv"]
-    words = {group: _name_option(group, choices[group], overrides) for group in _groups()}
-    unchanged = words["contrast"] == choices["contrast"]
+    usual = _compose_usual(config, choices)
+    for settings in (asked, usual):
+        settings["cv"] = {"incomplete": Scheme.incomplete} | settings["cv"]
+    unchanged = not list_changes(asked["contrast"], usual["contrast"])
     contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
     roi = Roi(**asked["roi"])
     grid = check_grid(asked["estimator"])
     model = _instantiate("estimator", asked["estimator"], apart=("grid",))
-    words |= {"contrast": contrast.name, "roi": roi.name}
-    words |= {"subject": str(asked["subject"]), "engine": asked["engine"]}
+    words = _choose_words(asked, usual, choices) | {"contrast": _name_contrast(contrast)}
     return Request(
         subject=asked["subject"],
         dataset_option=choices["dataset"],
@@ -283,11 +333,9 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         cache=asked["cache"],
         resume=asked["resume"],
         tracking=asked["tracking"],
-        name=_run_name(words),
+        name=_run_name(words, choices),
         words=words,
-        params=words
-        | {"seed": str(asked["seed"])}
-        | _flatten({key: value for key, value in asked.items() if key not in NOT_LOGGED}),
+        params=words | _flatten({key: value for key, value in asked.items() if key not in NOT_LOGGED}),
         asked=asked,
         config=OmegaConf.to_yaml(config, resolve=True),
         overrides=tuple(word.removeprefix("++") for word in overrides),
@@ -325,18 +373,65 @@ def decode_request(
     )
 
 
-def _name_option(group: str, option: str, overrides: Sequence[str]) -> str:
-    """Name an option with the values of it that were changed: ``kfold5[n_splits=10]``."""
-    pattern = re.compile(rf"^[+~]*{group}\.(?!data_dir|cache_dir|folder|uri|experiment)(.+)$")
-    changed = [match.group(1) for match in map(pattern.match, overrides) if match]
-    return f"{option}[{','.join(changed)}]" if changed else option
+def _compose_usual(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Compose the chosen options as they are, without any change of a value but subject, seed and engine."""
+    words = tuple(f"{group}={choices[group]}" for group in _groups() if choices.get(group))
+    # In a sweep the options stay the same, also for workers, to which every job brings another loader.
+    during = os.environ.get(SWEEP_VARIABLE) or GlobalHydra.instance().config_loader()
+    usual = deepcopy(_compose_once(words, during))
+    for key in ("subject", "seed", "engine"):
+        usual[key] = config[key]
+    plain = {}
+    for group in _groups():
+        try:
+            plain[group] = OmegaConf.to_container(usual[group], resolve=True, enum_to_str=True)
+        except InterpolationResolutionError:  # it stands for something that is only on the command line
+            plain[group] = OmegaConf.to_container(usual[group], resolve=False, enum_to_str=True)
+    return plain
 
 
-def _run_name(words: Mapping[str, str]) -> str:
+@lru_cache(maxsize=64)
+def _compose_once(words: tuple[str, ...], during: object) -> DictConfig:
+    return compose("config", list(words))
+
+
+def _choose_words(
+    asked: Mapping[str, Any], usual: Mapping[str, Any], choices: Mapping[str, str]
+) -> dict[str, str]:
+    """Name what was chosen of every group, and what else tells runs apart."""
+    words = {
+        group: name_option(choices[group], list_changes(asked[group], usual[group])) for group in _groups()
+    }
+    words["tracking"] = choices["tracking"]
+    locations = find_locations(asked["dataset"], usual["dataset"])
+    apart = (*locations, *NOT_NAMED)
+    words["dataset"] = name_option(
+        choices["dataset"], list_changes(asked["dataset"], usual["dataset"], apart)
+    )
+    mask = asked["roi"]["mask"]
+    if mask != usual["roi"]["mask"]:
+        changes = list_changes(asked["roi"], usual["roi"], ("mask",))
+        words["roi"] = name_option(label_location(mask) if is_path(mask) else mask, changes)
+    words |= {"subject": str(asked["subject"]), "engine": asked["engine"], "seed": str(asked["seed"])}
+    return words | ({"location": label_location(locations)} if locations else {})
+
+
+def _name_contrast(contrast: "Contrast") -> str:
+    """Name a contrast by its classes; with their conditions where these do not follow from the names."""
+    grouped = {name: members for name, members in contrast.members.items() if members != (name,)}
+    if not grouped:
+        return contrast.name
+    return contrast.option or name_option(contrast.name, list_changes(grouped, {}))
+
+
+def _run_name(words: Mapping[str, str], choices: Mapping[str, str]) -> str:
     """Name a run by what is asked most often: ``sub-2 face_vs_cat vt svc logo``, and by what is unusual."""
     parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
-    usual = {"signal": "tutorial", "scoring": "roc_auc"}
-    return " ".join(parts + [words[group] for group, option in usual.items() if words[group] != option])
+    usual = {"signal": "tutorial", "scoring": "roc_auc", "dataset": choices["dataset"]}
+    parts += [words[group] for group, option in usual.items() if words[group] != option]
+    plain = {"engine": "harness", "seed": "0", "location": None}
+    parts += [f"{key}={words[key]}" for key, value in plain.items() if words.get(key) != value]
+    return shorten(" ".join(parts), MAX_NAME)
 
 
 def _groups() -> list[str]:

@@ -1,7 +1,7 @@
 """Which runs of a store are asked for: of which sweep, with which status and parameters, and how many."""
 
 import json
-import re
+import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What tells runs apart, in the order in which people ask.
-COMPARED_PARAMS = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine")
+COMPARED_PARAMS = (
+    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine"),
+    "seed",
+)
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+# What has ended without a result.
+UNSUCCESSFUL = ("FAILED", "KILLED")
+# What runs are selected by with an option of its own.
+OPTIONS = ("status", "sweep", "experiment")
 LATEST = "latest"
 SWEEPS_NAMED = RUNS_NAMED = 5  # in a message
 MAX_QUESTIONS = 200  # to the store for one listing, of some 20 ms each
@@ -119,10 +126,15 @@ def parse_conditions(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
     params: dict[str, tuple[str, ...]] = {}
     for word in words:
         name, equals, text = word.partition("=")
-        values = tuple(value.strip() for value in re.split(r",(?![^\[]*\])", text))
+        values = tuple(value.strip() for value in _split_values(text))
         if not equals or not all(values):
             raise UsageError(
                 f"{word!r} selects no runs; expected NAME=VALUE or NAME=VALUE,VALUE, such as estimator=svc"
+            )
+        if name.lower() in OPTIONS:
+            raise UsageError(
+                f"{word!r}: {name.lower()} is an option, not a parameter of a run; write: "
+                f"--{name.lower()} {shlex.quote(text)}"
             )
         if name not in COMPARED_PARAMS:
             raise UsageError(describe_unknown(word, name, COMPARED_PARAMS, "parameter"))
@@ -130,6 +142,18 @@ def parse_conditions(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
             raise UsageError(f"{name} is given twice; ask for any of several values with {name}=VALUE,VALUE")
         params[name] = tuple(dict.fromkeys(values))
     return params
+
+
+def _split_values(text: str) -> list[str]:
+    """Split at the commas outside of brackets, however deep these are."""
+    depth, values = 0, [""]
+    for letter in text:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth <= 0:
+            values.append("")
+        else:
+            values[-1] += letter
+    return values
 
 
 def parse_statuses(text: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str
         names = [name for name, experiment_id in experiments.items() if experiment_id in used]
     links = {}
     for name in names:
-        columns = compare_runs(uri, name, sweep=identifier).view_columns()
+        columns = compare_runs(uri, Selection(name, identifier)).view_columns()
         key = ensure_view(client, experiments[name], identifier, columns)
         title = f"sweep {identifier}, {name}" if identifier else f"all runs, {name}"
         links[title] = experiment_link(address, experiments[name], key)

@@ -1,0 +1,1 @@
+"""Studies, as package data for Hydra (``pkg://harness.experiments``)."""
