@@ -261,7 +261,7 @@ def test_an_entry_of_another_format_is_rebuilt(cache, bold, mask):
     content = json.loads(sidecar.read_text())["content"]
     sidecar.unlink()
     cache_module._write_json(sidecar, content | {"format": 0})
-    with pytest.warns(UserWarning, match="written in format 0, and this is 1"):
+    with pytest.warns(UserWarning, match="written in format 0, and this is 2"):
         assert_same(cache.fetch(bold, mask, AFFINE), cold)
 
 

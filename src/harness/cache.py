@@ -31,7 +31,7 @@ except ImportError:
 
 # Part of every key: a change of the layout, or of what is stored, makes old entries unreachable, and trimming
 # removes them as the least recently used.
-_FORMAT = 1
+_FORMAT = 2
 
 _SAMPLES = "samples.npy"
 _MEAN_VOLUME = "mean_volume.npy"
@@ -465,7 +465,7 @@ def _write_array(path: Path, array: np.ndarray) -> dict[str, Any]:
         np.save(summed, array)
         size = file.tell()
         _sync(file)
-    return {"size": size, "crc32": summed.crc32, "shape": array.shape}
+    return {"size": size, "crc32": summed.crc32, "shape": array.shape, "dtype": array.dtype.str}
 
 
 def _map_array(path: Path, expected: Mapping[str, Any], *, thorough: bool) -> np.ndarray:
@@ -475,7 +475,7 @@ def _map_array(path: Path, expected: Mapping[str, Any], *, thorough: bool) -> np
     if (thorough or size <= _SUMMED_AT_EVERY_USE) and crc32(np.memmap(path, mode="r")) != expected["crc32"]:
         raise _DamagedError(f"the bytes of {path.name} have changed")
     array = np.load(path, mmap_mode="r")
-    if array.dtype != np.float32 or list(array.shape) != expected["shape"]:
+    if array.dtype.str != expected["dtype"] or list(array.shape) != expected["shape"]:
         raise _DamagedError(f"{path.name} holds {array.dtype} of shape {array.shape}")
     return np.asarray(array)
 

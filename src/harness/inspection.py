@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
@@ -22,6 +21,7 @@ from harness.cache import SampleCache
 from harness.contrasts import Contrast
 from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, HarnessError
+from harness.headers import read_nifti_header
 from harness.samples import Roi, find_mask, load_samples
 from harness.signals import Signal
 from harness.volumes import digest_files, list_files, read_mask, stream_volumes
@@ -134,8 +134,8 @@ def inspect_recording(
     first = next(volumes, None)
     if first is None:
         raise DataError(f"{describe_files(recording.bold)}: holds no volume")
-    image = nib.load(list_files(recording.bold)[0])  # the header alone; the stream said what is wrong with it
-    affine = image.affine
+    header = read_nifti_header(list_files(recording.bold)[0])
+    affine = header.affine
 
     roi_mask = None
     try:
@@ -179,7 +179,7 @@ def inspect_recording(
         contrast=contrast,
         roi=roi,
         files=_describe_recording(recording, roi),
-        header_t_r=_header_t_r(image),
+        header_t_r=header.t_r,
         conditions=conditions,
         selected=selected,
         shapes=shapes,
@@ -400,13 +400,6 @@ def _gaps(conditions: pd.DataFrame, contrast: Contrast) -> list[str]:
     return gaps
 
 
-def _header_t_r(image: nib.Nifti1Image) -> float | None:
-    zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[1]
-    factor = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(unit)
-    return float(zooms[3]) * factor if factor and len(zooms) > 3 and zooms[3] > 0 else None
-
-
 def _describe_recording(recording: Recording, roi: Roi) -> pd.DataFrame:
     files = [("image", file) for file in list_files(recording.bold)]
     files += [("labels", file) for file in list_files(recording.labels_file)]
@@ -420,12 +413,12 @@ def _describe_recording(recording: Recording, roi: Roi) -> pd.DataFrame:
         row = {"what": what, "file": str(file), "shape": "", "voxel_mm": "", "dtype": ""}
         if file.name.endswith((".nii", ".nii.gz")):
             try:
-                image = nib.load(file)
-            except Exception as error:  # nibabel lets through whatever a damaged file raises
+                header = read_nifti_header(file)
+            except DataError as error:
                 row["shape"] = f"cannot be read: {error}"
             else:
-                row["shape"] = str(image.shape)
-                row["voxel_mm"] = " x ".join(f"{size:g}" for size in image.header.get_zooms()[:3])
-                row["dtype"] = str(image.get_data_dtype())
+                row["shape"] = str(header.shape)
+                row["voxel_mm"] = " x ".join(f"{size:g}" for size in header.voxel_mm)
+                row["dtype"] = str(header.dtype)
         rows.append({**row, "bytes": file.stat().st_size, "sha256": digest_files(file)})
     return pd.DataFrame(rows)

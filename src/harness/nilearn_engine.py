@@ -60,7 +60,7 @@ class NilearnDecoder(FittedDecoder):
 
     def _image(self, X: np.ndarray) -> nib.Nifti1Image:
         assert self.samples is not None
-        return unmask(X, self.samples)
+        return unmask(X, self.samples, dtype=X.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class NilearnEngine:
                 "screening_percentile set to",
             ):
                 warnings.filterwarnings("ignore", message=expected)
-            decoder.fit(unmask(X, self.samples), y)
+            decoder.fit(unmask(X, self.samples, dtype=X.dtype), y)
         classes = decoder.classes_
         problems = list(classes if len(classes) > 2 else classes[1:])
         has_weights = decoder.coef_ is not None
