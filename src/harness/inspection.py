@@ -11,7 +11,7 @@ References
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from harness.errors import DataError, HarnessError
 from harness.headers import read_nifti_header
 from harness.samples import Roi, find_mask, load_samples
 from harness.signals import Signal
-from harness.volumes import digest_files, list_files, read_mask, stream_volumes
+from harness.volumes import digest_files, list_files, read_mask, read_volume, stream_volumes
 
 OUTLIER_Z = 3.5  # Iglewicz and Hoaglin's threshold of a modified z-score
 REFUSED = "a run would fail: "
@@ -40,6 +40,7 @@ class Inspection:
     Attributes
     ----------
     recording : Recording
+        Without the anatomical image where that cannot be read.
     contrast : Contrast
     roi : Roi
     files : DataFrame, one row per file of the recording
@@ -173,9 +174,16 @@ def inspect_recording(
     selected, shapes, more = _select(recording, contrast, roi, signal, cache, first.shape, roi_mask)
     # What a run would say of the mask is the same message.
     notices = [notice for notice in notices if f"{REFUSED}{notice}" not in more]
+    anat = recording.anat
+    try:
+        if anat is not None:
+            read_volume(anat)
+    except DataError as error:
+        notices.append(f"the anatomical image is not shown: {error}")
+        anat = None
     conditions = pd.crosstab(recording.labels["run"], recording.labels["condition"])
     return Inspection(
-        recording=recording,
+        recording=replace(recording, anat=anat),
         contrast=contrast,
         roi=roi,
         files=_describe_recording(recording, roi),

@@ -66,18 +66,40 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     DataError
         If the file is missing, unreadable, damaged, holds several volumes, or no voxel is inside.
     """
-    path = Path(path)
-    part = read_nifti_header(path)
-    if part.n_volumes != 1:
-        raise DataError(
-            f"{path}: has shape {part.shape}, but a mask is one 3D volume. Give a 3D image, for instance one "
-            "volume of this one (nilearn.image.index_img)."
-        )
-    (values,) = stream_volumes([path])
+    values, affine = read_volume(path)
     mask = np.ascontiguousarray(np.isfinite(values) & (values != 0))
     if not mask.any():
         raise DataError(f"{path}: every voxel of this mask is zero, so it selects nothing. Choose another.")
-    return mask, part.affine
+    return mask, affine
+
+
+def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image of one volume to its end, so that gzip's checksum and length are verified.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, 3D, or 4D with a single volume.
+
+    Returns
+    -------
+    values : ndarray of shape (x, y, z)
+        With the header's slope and intercept.
+    affine : ndarray of shape (4, 4)
+
+    Raises
+    ------
+    DataError
+        If the file is missing, unreadable or damaged, or holds several volumes.
+    """
+    header = read_nifti_header(Path(path))
+    if header.n_volumes != 1:
+        raise DataError(
+            f"{path}: has shape {header.shape}, but expected one 3D volume. Give a 3D image, for instance "
+            "one volume of this one (nilearn.image.index_img)."
+        )
+    (values,) = stream_volumes([path])
+    return values, header.affine
 
 
 def read_masked(
