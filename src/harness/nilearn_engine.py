@@ -1,8 +1,8 @@
 """The same decoding through nilearn's own `Decoder`, as a cross-check that anyone can ask for.
 
 nilearn is handed images and standardises, screens, fits and predicts by itself; nothing of the arithmetic of
-`harness.decoder` is shared. The images have the precision that nilearn's masker gives, float64 for some files; see
-`harness.samples.load_samples`.
+`harness.decoder` is shared. The images have the precision that nilearn's masker gives, float64 for some
+files; see `harness.samples.load_samples`.
 """
 
 import warnings
