@@ -113,10 +113,11 @@ def read_masked(
 ) -> MaskedVolumes:
     """Stream an image and keep a mask's voxels of every volume.
 
-    Equals `nilearn.masking.apply_mask(bold, mask, dtype=dtype)` bit for bit, with one difference: nilearn
-    replaces values that are not finite by zero, here they stay, so that the caller can drop and count their
-    voxels. The memory taken is that of the result and of a few volumes, however many there are. The whole
-    file is read, so that gzip's checksum and length are always verified.
+    Equals `nilearn.masking.apply_mask(bold, mask, dtype=numpy.float32)` bit for bit, and with `dtype` None
+    what `nilearn.maskers.NiftiMasker` gives without cleaning. There is one difference: nilearn replaces
+    values that are not finite by zero, here they stay, so that the caller can drop and count their voxels.
+    The memory taken is that of the result and of a few volumes, however many there are. The whole file is
+    read, so that gzip's checksum and length are always verified.
 
     Parameters
     ----------
