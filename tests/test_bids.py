@@ -472,7 +472,8 @@ def test_brain_masks_that_do_not_fit_each_other(root, damage):
         shape = (6, 5, 5) if damage == "shape" else (6, 5, 4)
         affine = nib.load(file).affine + np.diag([0.5 * (damage == "affine"), 0, 0, 0])
         nib.save(nib.Nifti1Image(np.ones(shape, dtype=np.uint8), affine), file)
-    refused(Bids(root), file, "cannot be intersected", "dataset.space=")
+    words = ["are damaged"] if damage == "bytes" else ["cannot be intersected", "dataset.space="]
+    refused(Bids(root), file, *words)
 
 
 def test_a_cache_folder_that_cannot_be_written(root, tmp_path):

@@ -19,7 +19,7 @@ import pytest
 from harness import cache as cache_module
 from harness.cache import SampleCache
 from harness.errors import DataError
-from harness.volumes import digest_files, read_masked
+from harness.volumes import MaskedVolumes, digest_files, read_masked
 
 AFFINE = np.diag([3.5, 3.75, 3.75, 1.0])
 
@@ -241,8 +241,23 @@ def test_a_damaged_record_of_an_image_costs_a_digest_only(cache, bold, mask):
     assert compute.n_calls == 1
 
 
-def test_check_reads_every_byte_and_removes_what_is_damaged(cache, bold, mask, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "_SUMMED_AT_EVERY_USE", 0)
+def test_damage_of_a_large_entry_is_found_at_its_next_use(cache, bold, mask):
+    """A whole brain's samples are some hundred megabytes."""
+
+    def compute():
+        data = np.ones((1000, 17_000), dtype=np.float32)
+        return MaskedVolumes(data, np.ones(mask.shape, np.float32), digest_files(bold), AFFINE)
+
+    cache.fetch(bold, mask, AFFINE, {}, compute)
+    file = entry_folder(cache) / "samples.npy"
+    assert file.stat().st_size > 64 * 2**20
+    flip(file, 0.7)
+    with pytest.warns(UserWarning, match=r"bytes of samples\.npy have changed"):
+        again = cache.fetch(bold, mask, AFFINE, {}, compute)
+    assert (again.data == 1).all()
+
+
+def test_check_reads_every_byte_and_removes_what_is_damaged(cache, bold, mask, tmp_path):
     cache.fetch(bold, mask, AFFINE)
     flip(entry_folder(cache) / "samples.npy", 0.7)
     whole = write_bold(tmp_path / "whole.nii.gz", seed=5)
@@ -261,7 +276,7 @@ def test_an_entry_of_another_format_is_rebuilt(cache, bold, mask):
     content = json.loads(sidecar.read_text())["content"]
     sidecar.unlink()
     cache_module._write_json(sidecar, content | {"format": 0})
-    with pytest.warns(UserWarning, match="written in format 0, and this is 1"):
+    with pytest.warns(UserWarning, match="written in format 0, and this is 2"):
         assert_same(cache.fetch(bold, mask, AFFINE), cold)
 
 

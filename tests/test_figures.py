@@ -214,6 +214,22 @@ def test_nothing_is_left_open_and_no_window_is_needed(decode_tiny, tmp_path):
     assert matplotlib.get_backend().lower() == "agg"
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_damaged_anatomy_costs_a_warning_and_not_the_scores(decode_tiny, tmp_path, suffix):
+    decoding = decode_tiny()
+    anat = tmp_path / f"anat{suffix}"
+    values = np.random.default_rng(3).normal(100, 20, (20, 20, 20)).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), anat)
+    anat.write_bytes(anat.read_bytes()[:-8])
+    decoding = replace(decoding, recording=replace(decoding.recording, anat=anat))
+    name = decoding.weights[0].name
+    written = write_artifacts(decoding, tmp_path, "seed: 0", "full")
+    for picture in (f"weights_{name}.png", f"weights_{name}.html"):
+        found = [text for text in written.warnings if text.startswith(f"{picture} could not be drawn")]
+        assert len(found) == 1
+        assert str(anat) in found[0]
+
+
 def test_a_picture_that_cannot_be_drawn_costs_a_warning_and_not_the_scores(
     decode_tiny, tmp_path, monkeypatch
 ):

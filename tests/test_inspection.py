@@ -193,6 +193,24 @@ def test_masks_of_another_shape_are_said_and_not_used(tiny, tmp_path):
     write_page(inspection, tmp_path, "")
 
 
+@pytest.mark.parametrize("damage", ["cut short", "without checksum", "4D"])
+def test_anatomy_that_cannot_be_read_is_a_notice(tiny, tmp_path, damage):
+    recording = tiny[0]
+    anat = tmp_path / "anat.nii.gz"
+    shape = nib.load(recording.bold).shape[:3] + ((2,) if damage == "4D" else ())
+    values = np.random.default_rng(0).normal(500, 100, shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, nib.load(recording.bold).affine), anat)
+    content = anat.read_bytes()
+    if damage == "cut short":
+        anat.write_bytes(content[: len(content) // 2])
+    elif damage == "without checksum":
+        anat.write_bytes(content[:-8])
+    inspection = look(replace(recording, anat=anat))
+    assert sum(f"not shown: {anat}: " in notice for notice in inspection.notices) == 1
+    files = write_page(inspection, tmp_path / "page", "")
+    assert "anatomy.png" not in {file.name for file in files}
+
+
 def test_a_recording_of_which_nobody_knows_the_tr(tiny, tmp_path):
     page, *_ = write_page(look(replace(tiny[0], t_r=None)), tmp_path, "")
     assert "not known" in page.read_text()

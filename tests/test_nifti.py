@@ -429,10 +429,17 @@ def test_a_file_that_is_named_twice(home):
     refused(Nifti(f"{home}/run-?.nii.gz", home / "labels.tsv"), "run-3.nii.gz is there twice")
 
 
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x1f\x8b\x08\x00\x00"])
-def test_an_image_that_is_none(home, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not an image that can be read"),
+        (b"not an image", "the compressed data are damaged"),
+        (b"\x1f\x8b\x08\x00\x00", "the compressed data are damaged"),
+    ],
+)
+def test_an_image_that_is_none(home, content, words):
     (home / "all.nii.gz").write_bytes(content)
-    refused(one_image(home), home / "all.nii.gz", "cannot be read as an image")
+    refused(one_image(home), home / "all.nii.gz", words)
 
 
 def test_an_image_of_five_dimensions(home):

@@ -6,16 +6,23 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
+from nilearn.decoding import Decoder
 from nilearn.decoding._utils import adjust_screening_percentile
 from nilearn.exceptions import MaskWarning
 from nilearn.image import index_img
 from nilearn.maskers import NiftiMasker
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
+from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.svm import LinearSVC
 
+from harness.cache import SampleCache
 from harness.contrasts import make_contrast
 from harness.datasets.haxby import read_subject
+from harness.decoder import Estimator
+from harness.decoding import decode
 from harness.errors import DataError, DesignError, UsageError
+from harness.evaluation import Scheme
 from harness.samples import Preparation, Roi, find_mask, load_samples, screening_of_mask
 from harness.signals import Signal, zscore
 
@@ -68,6 +75,84 @@ def test_zscored_samples_equal_niftimaskers_bit_for_bit(real):
     assert samples.X.dtype == np.float32
     assert samples.preparation.zscore == "own"
     np.testing.assert_array_equal(zscore(samples.X), expected)
+
+
+@pytest.mark.parametrize("kind", ["float64", "int16 with a slope"])
+@pytest.mark.parametrize("caching", [False, True], ids=["without cache", "with cache"])
+@pytest.mark.parametrize("fwhm", [None, 8.0], ids=["unsmoothed", "smoothed"])
+def test_engine_nilearn_receives_what_nilearn_reads_from_the_files(
+    recording, rng, tmp_path, kind, caching, fwhm
+):
+    """Scores and weights are those of a live Decoder on the files, to the last bit, also in float64."""
+    image = nib.load(recording.bold)
+    if kind == "float64":
+        values = image.get_fdata() + rng.normal(size=image.shape)
+        nib.save(nib.Nifti1Image(values, image.affine), recording.bold)
+    else:
+        header = image.header.copy()
+        header.set_slope_inter(1 / 3, 0.1)
+        scaled = nib.Nifti1Image(np.asanyarray(image.dataobj) / 3 + 0.1, image.affine, header)
+        nib.save(scaled, recording.bold)
+    cache = SampleCache(tmp_path) if caching else None
+
+    def run():
+        return decode(
+            lambda: recording,
+            FACE_CAT,
+            Estimator("svc", LinearSVC(random_state=0), {"C": [1, 10]}),
+            Scheme("logo", LeaveOneGroupOut()),
+            Roi("vt", 100),
+            Signal(smoothing_fwhm=fwhm),
+            engine="nilearn",
+            cache=cache,
+        )
+
+    ours = [run() for _ in range(2 if caching else 1)][-1]
+    samples = ours.samples
+    assert samples.X.dtype == np.float64
+    theirs = Decoder(
+        estimator=LinearSVC(random_state=0),
+        mask=nib.load(recording.masks["vt"]),
+        cv=list(LeaveOneGroupOut().split(samples.X, samples.y, samples.runs)),
+        param_grid={"C": [1, 10]},
+        scoring="roc_auc",
+        screening_percentile=100,
+        standardize="zscore_sample",
+        smoothing_fwhm=fwhm,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs.fit(index_img(recording.bold, samples.volumes), samples.y)
+    np.testing.assert_array_equal(ours.decoder.scores[:, 0], theirs.cv_scores_["face"])
+    np.testing.assert_array_equal(ours.decoder.coef, theirs.coef_)
+    np.testing.assert_array_equal(ours.decoder.intercept, np.atleast_1d(theirs.intercept_))
+
+
+def test_samples_are_float32_whatever_the_image_holds(recording):
+    """Rounded once, from what nilearn's masker gives."""
+    image = nib.load(recording.bold)
+    nib.save(nib.Nifti1Image(image.get_fdata() / 3, image.affine), recording.bold)
+    double = load_samples(recording, FACE_CAT, Roi(), Signal("none"), single_precision=False)
+    single = load_samples(recording, FACE_CAT, Roi(), Signal("none"))
+    masker = NiftiMasker(recording.masks["vt"], standardize=None)
+    expected = masker.fit_transform(recording.bold)[single.volumes]
+    assert (single.X.dtype, double.X.dtype, expected.dtype) == (np.float32, np.float64, np.float64)
+    np.testing.assert_array_equal(double.X, expected)
+    np.testing.assert_array_equal(single.X, expected.astype(np.float32))
+
+
+def test_cleaning_keeps_the_precision_of_nilearns_masker(recording):
+    image = nib.load(recording.bold)
+    nib.save(nib.Nifti1Image(image.get_fdata() / 3, image.affine), recording.bold)
+    signal = Signal("run", detrend=True)
+    samples = load_samples(recording, FACE_CAT, Roi(), signal, single_precision=False)
+    masker = NiftiMasker(
+        recording.masks["vt"],
+        standardize="zscore_sample",
+        detrend=True,
+        runs=recording.labels["run"].to_numpy(),
+    )
+    np.testing.assert_array_equal(samples.X, masker.fit_transform(recording.bold)[samples.volumes])
 
 
 @pytest.mark.parametrize("detrend", [True, False])

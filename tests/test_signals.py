@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nilearn.image import smooth_img
+from nilearn.image import get_data, smooth_img
+from nilearn.maskers import NiftiMasker
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
@@ -18,6 +19,7 @@ from harness.datasets.haxby import Haxby
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples import Roi, load_samples
 from harness.signals import Signal, clean_runs, degrees_of_freedom, mask_smoothed
+from harness.volumes import read_mask
 
 FACE_CAT = make_contrast(["face", "cat"])
 
@@ -309,10 +311,54 @@ def test_a_data_set_without_confounds_says_so(recording):
 
 def test_smoothing_is_nilearns(recording):
     samples = load(recording, smoothing_fwhm=6.0)
-    smoothed = smooth_img(recording.bold, 6.0)
-    expected = apply_mask(smoothed, recording.masks["vt"], dtype=np.float32)
-    np.testing.assert_allclose(samples.X, expected[samples.volumes], rtol=1e-5)
+    masker = NiftiMasker(recording.masks["vt"], smoothing_fwhm=6.0, standardize=None)
+    expected = masker.fit_transform(recording.bold)
+    np.testing.assert_array_equal(samples.X, expected[samples.volumes])
     assert not np.allclose(samples.X, load(recording).X)
+
+
+@pytest.mark.slow
+def test_smoothing_of_real_data_is_nilearns(shared_data):
+    folder = shared_data / "haxby2001-slice" / "haxby2001" / "subj1"
+    mask_file = folder / "mask4_vt.nii.gz"
+    masked = mask_smoothed(folder / "bold.nii.gz", *read_mask(mask_file), 4.0)
+    masker = NiftiMasker(mask_file, smoothing_fwhm=4.0, standardize=None)
+    np.testing.assert_array_equal(masked.data, masker.fit_transform(folder / "bold.nii.gz"))
+
+
+@pytest.mark.parametrize("sizes", [(3.5, 3.75, 3.75), (1.0, 1.0, 6.0)])
+def test_smoothing_width_is_bounded_by_twice_the_field_of_view(tmp_path, sizes):
+    """At the bound, no more than 3 % is left of the slowest change across the field of view."""
+    affine = np.diag([*sizes, 1])
+    x = np.arange(16)
+    slowest = np.cos(np.pi * (x + 0.5) / 16)  # half a period from one side to the other
+    volumes = np.broadcast_to(slowest[:, np.newaxis, np.newaxis, np.newaxis], (16, 4, 3, 2))
+    file, mask = tmp_path / "bold.nii.gz", np.ones((16, 4, 3), dtype=bool)
+    nib.save(nib.Nifti1Image(volumes.astype(np.float32), affine), file)
+    widest = 2 * 16 * sizes[0]
+    left = mask_smoothed(file, mask, affine, widest).data[0].reshape(mask.shape)[:, 0, 0]
+    assert 0.02 < np.abs(left).max() < 0.035
+    with pytest.raises(DesignError, match=rf"signal\.smoothing_fwhm=.* at most {widest:g} mm"):
+        mask_smoothed(file, mask, affine, widest * 1.001)
+
+
+def test_smoothing_width_that_changes_nothing_is_refused(tmp_path, rng):
+    affine, file = np.diag([3.0, 3, 3, 1]), tmp_path / "bold.nii.gz"
+    volumes = rng.normal(0, 100, (6, 5, 4, 2))
+    nib.save(nib.Nifti1Image(volumes, affine), file)
+    mask = np.ones((6, 5, 4), dtype=bool)
+    with pytest.raises(DesignError, match=r"signal\.smoothing_fwhm=0\.88 mm changes nothing.*null"):
+        mask_smoothed(file, mask, affine, 0.88)
+    assert np.abs(mask_smoothed(file, mask, affine, 0.89, dtype=None).data - volumes[mask].T).max() > 0
+    np.testing.assert_array_equal(get_data(smooth_img(str(file), 0.88)), volumes)
+
+
+def test_smoothing_without_a_size_of_voxels_is_refused(tmp_path):
+    affine = np.diag([0.0, 3, 3, 1])
+    with pytest.raises(
+        DataError, match=r"vt: signal\.smoothing_fwhm=4 mm needs the size of a voxel.*0 x 3 x 3"
+    ):
+        mask_smoothed(tmp_path / "bold.nii.gz", np.ones((2, 2, 2), bool), affine, 4, mask_name="vt")
 
 
 def test_smoothing_several_images_equals_smoothing_their_concatenation(recording, tmp_path):

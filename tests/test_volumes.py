@@ -3,16 +3,19 @@
 import gzip
 import hashlib
 import tracemalloc
+from functools import partial
 
 import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nilearn.maskers import NiftiMasker
 from nilearn.masking import apply_mask
 
 from harness import volumes
 from harness.errors import DataError
+from harness.signals import mask_smoothed
 from harness.volumes import read_mask, read_masked, stream_volumes
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
@@ -80,9 +83,10 @@ def masked_by_nilearn(path, mask):
         return apply_mask(nib.load(path), mask_image, dtype=np.float32)
 
 
-def assert_same_bits(actual, expected):
-    assert actual.dtype == expected.dtype == np.float32
-    np.testing.assert_array_equal(actual.view(np.uint32), np.ascontiguousarray(expected).view(np.uint32))
+def assert_same_bits(actual, expected, dtype=np.float32):
+    assert actual.dtype == expected.dtype == dtype
+    bits = np.dtype(f"u{actual.dtype.itemsize}")
+    np.testing.assert_array_equal(actual.view(bits), np.ascontiguousarray(expected).view(bits))
 
 
 stored_dtypes = st.sampled_from("u1 i1 i2 u2 i4 u4 i8 u8 f4 f8".split()).map(np.dtype)
@@ -129,6 +133,46 @@ def test_equals_nilearn_bit_for_bit(
     np.testing.assert_allclose(masked.mean_volume, seen_by_nibabel.mean(axis=-1), rtol=1e-5, atol=tolerance)
     assert masked.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     np.testing.assert_array_equal(masked.affine, nib.load(path).affine)
+
+
+DTYPES = "u1 i1 i2 u2 i4 u4 i8 u8 f4 f8".split()
+
+
+@pytest.mark.parametrize("fwhm", [None, 6.0], ids=["unsmoothed", "smoothed"])
+@pytest.mark.parametrize("scaling", [None, (0.5, 3.0), (1 / 3, -0.1)], ids=["unscaled", "by 1/2", "by 1/3"])
+@pytest.mark.parametrize("endianness", "<>")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_samples_of_every_type_are_those_of_nilearns_masker(
+    tmp_path, rng, mask, dtype, endianness, scaling, fwhm
+):
+    """With dtype=None to the last bit and in nilearn's type; by default rounded to float32."""
+    values = rng.normal(100, 10, (*mask.shape, 4)).astype(dtype)
+    slope, inter = scaling or (None, 0.0)
+    path = write_image(tmp_path / "bold.nii", values, endianness=endianness, slope=slope, inter=inter)
+    mask_image = nib.Nifti1Image(mask.astype(np.uint8), AFFINE)
+    expected = NiftiMasker(mask_image, standardize=None, smoothing_fwhm=fwhm).fit().transform(nib.load(path))
+    is_double = scaling is not None or dtype == "f8" or (fwhm and dtype in ("i8", "u8") and endianness == "<")
+    expected_dtype = np.float64 if is_double else np.float32
+    assert expected.dtype.newbyteorder("=") == expected_dtype
+    expected = expected.astype(expected_dtype)  # in the machine's byte order
+
+    def read(**options):
+        if fwhm is None:
+            return read_masked(path, mask, AFFINE, **options).data
+        return mask_smoothed(path, mask, AFFINE, fwhm, **options).data
+
+    assert_same_bits(read(dtype=None), expected, expected_dtype)
+    assert_same_bits(read(), expected.astype(np.float32))
+
+
+def test_files_of_several_types_are_read_in_the_widest(tmp_path, rng, mask):
+    paths = [
+        write_image(tmp_path / f"{dtype}.nii", rng.normal(100, 10, (*mask.shape, 2)).astype(dtype))
+        for dtype in ("i2", "f4", "f8")
+    ]
+    masked = read_masked(paths, mask, AFFINE, dtype=None)
+    expected = [np.asanyarray(nib.load(path).dataobj)[mask].T.astype(np.float64) for path in paths]
+    assert_same_bits(masked.data, np.concatenate(expected), np.float64)
 
 
 def test_equals_nilearn_with_either_inflater(bold, mask, inflater):
@@ -209,14 +253,21 @@ def test_real_data_equal_nilearn(shared_data, folder, mask_name, n_voxels):
     assert_same_bits(masked.data, apply_mask(str(path), str(mask_path), dtype="f"))
 
 
-def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path):
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(read_masked, id="unsmoothed"),
+        pytest.param(partial(mask_smoothed, smoothing_fwhm=4.0), id="smoothed", marks=pytest.mark.slow),
+    ],
+)
+def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path, read):
     mask = np.zeros((64, 64, 32), dtype=bool)
     mask[32, 32, 16] = True
     peaks = []
     for n_volumes in (40, 240):
         path = write_image(tmp_path / f"bold{n_volumes}.nii.gz", np.zeros((*mask.shape, n_volumes), np.int16))
         tracemalloc.start()
-        read_masked(path, mask, AFFINE)
+        read(path, mask, AFFINE)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     # 200 volumes more are 52 MB. A few megabytes come and go with the pace of the threads.
@@ -336,7 +387,9 @@ def test_five_dimensions_are_said(tmp_path, rng, mask):
 def test_other_formats_and_kinds_of_values_are_said(tmp_path, rng, mask):
     values = rng.normal(size=(*mask.shape, 2)).astype(np.float32)
     nib.save(nib.MGHImage(values, AFFINE), tmp_path / "bold.mgz")
-    with pytest.raises(DataError, match=r"bold\.mgz: is a MGHImage, but expected a NIfTI"):
+    with pytest.raises(
+        DataError, match=r"bold\.mgz: not an image in a format that is read.*NIfTI-1 and NIfTI-2"
+    ):
         read_masked(tmp_path / "bold.mgz", mask, AFFINE)
     path = write_image(tmp_path / "phase.nii", values.astype(np.complex64))
     with pytest.raises(DataError, match=r"phase\.nii: holds complex64 values"):
@@ -418,7 +471,7 @@ def test_masks_that_select_nothing_or_several_volumes_are_said(tmp_path, bold, m
     with pytest.raises(DataError, match=r"empty\.nii\.gz: every voxel of this mask is zero"):
         read_mask(path)
     with pytest.raises(
-        DataError, match=r"bold\.nii\.gz: has shape \(5, 6, 4, 12\), but a mask is one 3D volume"
+        DataError, match=r"bold\.nii\.gz: has shape \(5, 6, 4, 12\), but expected one 3D volume"
     ):
         read_mask(bold)
 

@@ -138,7 +138,8 @@ def decode(
     scoring : Scoring, optional
         By default roc_auc selects, and accuracy, balanced accuracy and roc_auc are reported.
     engine : {"harness", "nilearn"}
-        Whose Decoder fits and predicts.
+        Whose Decoder fits and predicts. nilearn's receives the samples of nilearn's masker, which are
+        float64 for some images; see `load_samples`.
     progress : callable, optional
         Called with the stage's name, the steps done and the steps in all.
     cache : SampleCache, optional
@@ -171,7 +172,9 @@ def decode(
     with _collect_warnings() as caught:
         with _timed(seconds, "data"):
             recording = load()
-            samples = load_samples(recording, contrast, roi, signal, cache)
+            samples = load_samples(
+                recording, contrast, roi, signal, cache, single_precision=engine != "nilearn"
+            )
         with _timed(seconds, "decoding"):
             fit = NilearnEngine(samples, roi) if engine == "nilearn" else fit_decoder
             evaluation = evaluate(samples, estimator, scheme, scoring, fit, progress)

@@ -16,6 +16,7 @@ from nibabel.affines import apply_affine
 
 from harness.decoding import Decoding
 from harness.errors import escape_controls
+from harness.volumes import read_volume
 from harness.weights import WeightMap
 
 if TYPE_CHECKING:
@@ -243,7 +244,27 @@ def _legend(weights: WeightMap) -> str:
 
 def _background(decoding: Decoding) -> nib.Nifti1Image:
     anat = decoding.recording.anat
-    return nib.load(anat) if anat is not None else _mean_volume(decoding)
+    return _mean_volume(decoding) if anat is None else read_anatomy(anat)
+
+
+def read_anatomy(file: Path) -> nib.Nifti1Image:
+    """Read an anatomical image, verified to its end.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    image : Nifti1Image, float32
+
+    Raises
+    ------
+    DataError
+        See `harness.volumes.read_volume`.
+    """
+    values, affine = read_volume(file)
+    return nib.Nifti1Image(values.astype(np.float32), affine)
 
 
 def _mean_volume(decoding: Decoding) -> nib.Nifti1Image:

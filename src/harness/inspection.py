@@ -11,10 +11,9 @@ References
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 
@@ -22,9 +21,10 @@ from harness.cache import SampleCache
 from harness.contrasts import Contrast
 from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, HarnessError
+from harness.headers import read_nifti_header
 from harness.samples import Roi, find_mask, load_samples
 from harness.signals import Signal
-from harness.volumes import digest_files, list_files, read_mask, stream_volumes
+from harness.volumes import digest_files, list_files, read_mask, read_volume, stream_volumes
 
 OUTLIER_Z = 3.5  # Iglewicz and Hoaglin's threshold of a modified z-score
 REFUSED = "a run would fail: "
@@ -40,6 +40,7 @@ class Inspection:
     Attributes
     ----------
     recording : Recording
+        Without the anatomical image where that cannot be read.
     contrast : Contrast
     roi : Roi
     files : DataFrame, one row per file of the recording
@@ -134,8 +135,8 @@ def inspect_recording(
     first = next(volumes, None)
     if first is None:
         raise DataError(f"{describe_files(recording.bold)}: holds no volume")
-    image = nib.load(list_files(recording.bold)[0])  # the header alone; the stream said what is wrong with it
-    affine = image.affine
+    header = read_nifti_header(list_files(recording.bold)[0])
+    affine = header.affine
 
     roi_mask = None
     try:
@@ -173,13 +174,20 @@ def inspect_recording(
     selected, shapes, more = _select(recording, contrast, roi, signal, cache, first.shape, roi_mask)
     # What a run would say of the mask is the same message.
     notices = [notice for notice in notices if f"{REFUSED}{notice}" not in more]
+    anat = recording.anat
+    try:
+        if anat is not None:
+            read_volume(anat)
+    except DataError as error:
+        notices.append(f"the anatomical image is not shown: {error}")
+        anat = None
     conditions = pd.crosstab(recording.labels["run"], recording.labels["condition"])
     return Inspection(
-        recording=recording,
+        recording=replace(recording, anat=anat),
         contrast=contrast,
         roi=roi,
         files=_describe_recording(recording, roi),
-        header_t_r=_header_t_r(image),
+        header_t_r=header.t_r,
         conditions=conditions,
         selected=selected,
         shapes=shapes,
@@ -400,13 +408,6 @@ def _gaps(conditions: pd.DataFrame, contrast: Contrast) -> list[str]:
     return gaps
 
 
-def _header_t_r(image: nib.Nifti1Image) -> float | None:
-    zooms = image.header.get_zooms()
-    unit = image.header.get_xyzt_units()[1]
-    factor = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(unit)
-    return float(zooms[3]) * factor if factor and len(zooms) > 3 and zooms[3] > 0 else None
-
-
 def _describe_recording(recording: Recording, roi: Roi) -> pd.DataFrame:
     files = [("image", file) for file in list_files(recording.bold)]
     files += [("labels", file) for file in list_files(recording.labels_file)]
@@ -420,12 +421,12 @@ def _describe_recording(recording: Recording, roi: Roi) -> pd.DataFrame:
         row = {"what": what, "file": str(file), "shape": "", "voxel_mm": "", "dtype": ""}
         if file.name.endswith((".nii", ".nii.gz")):
             try:
-                image = nib.load(file)
-            except Exception as error:  # nibabel lets through whatever a damaged file raises
+                header = read_nifti_header(file)
+            except DataError as error:
                 row["shape"] = f"cannot be read: {error}"
             else:
-                row["shape"] = str(image.shape)
-                row["voxel_mm"] = " x ".join(f"{size:g}" for size in image.header.get_zooms()[:3])
-                row["dtype"] = str(image.get_data_dtype())
+                row["shape"] = str(header.shape)
+                row["voxel_mm"] = " x ".join(f"{size:g}" for size in header.voxel_mm)
+                row["dtype"] = str(header.dtype)
         rows.append({**row, "bytes": file.stat().st_size, "sha256": digest_files(file)})
     return pd.DataFrame(rows)

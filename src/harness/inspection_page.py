@@ -14,7 +14,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from harness.datasets.recording import describe_files
-from harness.figures import literal, new_figure, quiet, standalone_page
+from harness.figures import literal, new_figure, quiet, read_anatomy, standalone_page
 from harness.inspection import Inspection
 
 SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by this much
@@ -198,7 +198,7 @@ def draw_anatomy(inspection: Inspection, file: Path) -> Path | None:
     anat = inspection.recording.anat
     if anat is None:
         return None
-    _draw_image(nib.load(anat), file, _centre(inspection))
+    _draw_image(read_anatomy(anat), file, _centre(inspection))
     return file
 
 
@@ -224,7 +224,7 @@ def draw_roi(inspection: Inspection, file: Path) -> Path | None:
         figure.text(0.01, 0.94, name, fontsize=10)
         plot_roi(
             mask,
-            bg_img=_mean_image(inspection) if anat is None else nib.load(anat),
+            bg_img=_mean_image(inspection) if anat is None else read_anatomy(anat),
             display_mode=mode,
             cut_coords=cuts,
             figure=figure,

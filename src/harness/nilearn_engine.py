@@ -1,7 +1,8 @@
 """The same decoding through nilearn's own `Decoder`, as a cross-check that anyone can ask for.
 
 nilearn is handed images and standardises, screens, fits and predicts by itself; nothing of the arithmetic of
-`harness.decoder` is shared.
+`harness.decoder` is shared. The images have the precision that nilearn's masker gives, float64 for some
+files; see `harness.samples.load_samples`.
 """
 
 import warnings
@@ -60,7 +61,7 @@ class NilearnDecoder(FittedDecoder):
 
     def _image(self, X: np.ndarray) -> nib.Nifti1Image:
         assert self.samples is not None
-        return unmask(X, self.samples)
+        return unmask(X, self.samples, dtype=X.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ class NilearnEngine:
                 "screening_percentile set to",
             ):
                 warnings.filterwarnings("ignore", message=expected)
-            decoder.fit(unmask(X, self.samples), y)
+            decoder.fit(unmask(X, self.samples, dtype=X.dtype), y)
         classes = decoder.classes_
         problems = list(classes if len(classes) > 2 else classes[1:])
         has_weights = decoder.coef_ is not None

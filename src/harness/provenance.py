@@ -38,6 +38,7 @@ COMPUTING_ROOMS = (
     "contrasts.py",
     "splitters.py",
     "volumes.py",
+    "headers.py",
     "solvers",
     "datasets",
 )

@@ -72,7 +72,7 @@ class Samples:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_voxels), float32
+    X : ndarray of shape (n_samples, n_voxels), float32 or float64
         Masked volumes, standardised but for what `preparation` leaves to the decoder.
     y : ndarray of shape (n_samples,), str
         Class of every sample.
@@ -138,7 +138,13 @@ def find_mask(recording: Recording, roi: str) -> Path:
 
 
 def load_samples(
-    recording: Recording, contrast: Contrast, roi: Roi, signal: Signal, cache: SampleCache | None = None
+    recording: Recording,
+    contrast: Contrast,
+    roi: Roi,
+    signal: Signal,
+    cache: SampleCache | None = None,
+    *,
+    single_precision: bool = True,
 ) -> Samples:
     """Mask a recording, select the volumes of a contrast and prepare their signal.
 
@@ -150,6 +156,9 @@ def load_samples(
     signal : Signal
     cache : SampleCache, optional
         Where masked volumes are kept from one run to the next; by default nothing is kept.
+    single_precision : bool, default=True
+        Whether samples are float32 whatever the image holds. False gives those of nilearn's masker: float64
+        where the image holds float64, or integers with a slope or an intercept.
 
     Returns
     -------
@@ -179,12 +188,14 @@ def load_samples(
         )
     mask_file = find_mask(recording, roi.mask)
     mask, affine = read_mask(mask_file)
-    masked = _read_volumes(recording, mask, affine, mask_file, signal, cache)
+    masked = _read_volumes(recording, mask, affine, mask_file, signal, cache, single_precision)
     if len(masked.data) != len(conditions):
         raise DataError(
             f"{describe_files(recording.labels_file)} has {len(conditions)} rows, but "
             f"{describe_files(recording.bold)} has {len(masked.data)} volumes; expected one row per volume"
         )
+    if signal.smoothing_fwhm is not None:
+        _warn_of_gaps(masked.mean_volume)
     usable = _usable_voxels(masked.data, volumes, mask_file)
     mask = mask.copy()
     mask[mask] = usable
@@ -269,17 +280,34 @@ def _read_volumes(
     mask_file: Path,
     signal: Signal,
     cache: SampleCache | None,
+    single_precision: bool,
 ) -> MaskedVolumes:
     """Read the mask's voxels of every volume, or find them in the cache."""
+    bold, name = recording.bold, str(mask_file)
+    dtype = np.float32 if single_precision else None
 
     def read() -> MaskedVolumes:
         if signal.smoothing_fwhm is not None:
-            return mask_smoothed(recording.bold, mask, affine, signal.smoothing_fwhm)
-        return read_masked(recording.bold, mask, affine, mask_name=str(mask_file))
+            return mask_smoothed(bold, mask, affine, signal.smoothing_fwhm, mask_name=name, dtype=dtype)
+        return read_masked(bold, mask, affine, mask_name=name, dtype=dtype)
 
     if cache is None:
         return read()
-    return cache.fetch(recording.bold, mask, affine, signal.before_masking, read)
+    precision = {} if single_precision else {"dtype": "as nilearn's masker"}
+    return cache.fetch(bold, mask, affine, {**signal.before_masking, **precision}, read)
+
+
+def _warn_of_gaps(mean_volume: np.ndarray) -> None:
+    """Warn of voxels that smoothing has taken for 0, those outside of the mask included."""
+    n_bad = int(
+        (~np.isfinite(mean_volume)).sum()
+    )  # the mean over volumes is not finite where one of them is not
+    if n_bad:
+        warnings.warn(
+            f"{n_bad} of {mean_volume.size} voxels of the image hold NaN or infinite values; smoothing "
+            "counted these values as 0, as nilearn does, which changes the voxels around them",
+            stacklevel=3,
+        )
 
 
 def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -> int:

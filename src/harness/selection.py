@@ -1,6 +1,7 @@
 """Which runs of a store are asked for: of which sweep, with which status and parameters, and how many."""
 
 import json
+import re
 import shlex
 import sqlite3
 from collections.abc import Mapping, Sequence

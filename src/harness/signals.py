@@ -6,6 +6,7 @@ References
    regressors remove as much of the signal as nuisance regressors do.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,11 @@ from scipy.linalg import qr
 from harness.datasets.recording import Recording
 from harness.datasets.tables import as_numbers, read_table
 from harness.errors import DataError, DesignError, UsageError
-from harness.volumes import MaskedVolumes, digest_files, list_files
+from harness.volumes import MaskedVolumes, read_masked
+
+# A Gaussian of this many times the field of view (FWHM) leaves exp(-(pi * 2 / 2.355)^2 / 2), 3 %, of the
+# slowest change from one side of the image to the other: beyond, every voxel is the mean of the image.
+MAX_FIELDS_OF_VIEW = 2
 
 ZScore = Literal["own", "run", "train", "none"]
 DEPENDENT = 1e-8  # share of a confound's norm below which what others leave of it is rounding error
@@ -83,8 +88,8 @@ class Signal:
             )
         for name in ("smoothing_fwhm", "high_pass", "low_pass"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"signal.{name}={value} must be more than 0, or null for none")
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"signal.{name}={value} must be a finite number above 0, or null for none")
         if self.high_pass and self.low_pass and self.high_pass >= self.low_pass:
             raise UsageError(
                 f"signal.high_pass={self.high_pass} must be below signal.low_pass={self.low_pass}, "
@@ -140,9 +145,19 @@ def zscore(X: np.ndarray) -> np.ndarray:
 
 
 def mask_smoothed(
-    bold: Path | Sequence[Path], mask: np.ndarray, affine: np.ndarray, smoothing_fwhm: float
+    bold: Path | Sequence[Path],
+    mask: np.ndarray,
+    affine: np.ndarray,
+    smoothing_fwhm: float,
+    *,
+    mask_name: str = "the mask",
+    dtype: type[np.floating] | None = np.float32,
 ) -> MaskedVolumes:
-    """Smooth whole volumes and mask them, with nilearn's own masker.
+    """Smooth whole volumes with `nilearn.image.smooth_img`, one by one as they are read, and mask them.
+
+    Equals `nilearn.maskers.NiftiMasker(mask, smoothing_fwhm=...)` bit for bit, but for voxels that are not
+    finite in a volume. There they count as 0 while the volume is smoothed, as in nilearn, and stay NaN
+    themselves, so that the caller can drop and count them as without smoothing.
 
     Parameters
     ----------
@@ -153,28 +168,61 @@ def mask_smoothed(
         The mask's, which is the images', too.
     smoothing_fwhm : float
         Full width at half maximum, in mm.
+    mask_name : str, default="the mask"
+        What messages call the mask, for instance its file.
+    dtype : type, default=numpy.float32
+        See `harness.volumes.read_masked`.
 
     Returns
     -------
     MaskedVolumes
-        Its mean volume is not smoothed. Values that are not finite count as 0, as nilearn smooths them.
+        Its mean volume is not smoothed.
+
+    Raises
+    ------
+    DataError
+        See `harness.volumes.read_masked`.
+    DesignError
+        If the width is too large or too small for the image.
     """
     # Half a second to import, and few runs smooth.
-    from nilearn.image import mean_img
-    from nilearn.maskers import NiftiMasker
+    from nilearn.image import get_data, smooth_img
 
-    files = list_files(bold)
-    masker = NiftiMasker(
-        nib.Nifti1Image(mask.astype(np.uint8), affine), smoothing_fwhm=smoothing_fwhm, standardize=None
-    ).fit()
-    parts = [masker.transform(nib.load(file)) for file in files]
-    means = [np.asarray(mean_img(nib.load(file), copy_header=True).dataobj) for file in files]
-    return MaskedVolumes(
-        data=np.ascontiguousarray(np.concatenate(parts), dtype=np.float32),
-        mean_volume=np.average(means, axis=0, weights=[len(part) for part in parts]).astype(np.float32),
-        digest=digest_files(bold),
-        affine=affine,
-    )
+    _check_width(smoothing_fwhm, mask.shape, affine, mask_name)
+
+    def smooth(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        image = nib.Nifti1Image(volume, affine, dtype=volume.dtype)  # nibabel asks for it where it is int64
+        smoothed = get_data(smooth_img(image, smoothing_fwhm))
+        smoothed[~np.isfinite(volume)] = np.nan
+        return smoothed
+
+    return read_masked(bold, mask, affine, mask_name=mask_name, transform=smooth, dtype=dtype)
+
+
+def _check_width(fwhm: float, shape: Sequence[int], affine: np.ndarray, mask_name: str) -> None:
+    """Refuse a Gaussian that makes all voxels the same, and may take all memory, or that changes nothing."""
+    sizes = nib.affines.voxel_sizes(affine)
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise DataError(
+            f"{mask_name}: signal.smoothing_fwhm={fwhm} mm needs the size of a voxel, but the affine gives "
+            f"{' x '.join(f'{size:g}' for size in sizes)} mm; correct the affine, or set "
+            "signal.smoothing_fwhm=null"
+        )
+    # In voxels of the smallest side: what the length of the kernel depends on.
+    largest = MAX_FIELDS_OF_VIEW * max(shape) * float(sizes.min())
+    if fwhm > largest:
+        raise DesignError(
+            f"signal.smoothing_fwhm={fwhm} mm is more than {MAX_FIELDS_OF_VIEW} times the field of view of "
+            f"{mask_name}; expected at most {largest:g} mm, and usually 2 to 3 voxels "
+            f"({2 * sizes.max():g} to {3 * sizes.max():g} mm)"
+        )
+    # SciPy cuts the kernel at 4 standard deviations, rounded to whole voxels.
+    smallest = 0.5 / 4 * math.sqrt(8 * math.log(2)) * float(sizes.min())
+    if fwhm < smallest:
+        raise DesignError(
+            f"signal.smoothing_fwhm={fwhm} mm changes nothing in voxels of {sizes.min():g} mm; expected at "
+            f"least {smallest:.2g} mm, or null for no smoothing"
+        )
 
 
 def clean_runs(
@@ -198,7 +246,7 @@ def clean_runs(
 
     Returns
     -------
-    cleaned : ndarray of shape (n_volumes, n_voxels), float32
+    cleaned : ndarray of shape (n_volumes, n_voxels), of the dtype of `data`
 
     Raises
     ------
@@ -229,7 +277,7 @@ def clean_runs(
     table = None if confounds is None else confounds.to_numpy(dtype=float)
     # Run by run: with `runs`, nilearn returns them in the order of their numbers, not in that of `data`.
     places = {run: runs == run for run in ids.tolist()}
-    cleaned = np.empty(data.shape, dtype=np.float32)
+    cleaned = np.empty_like(data)
     try:
         regressors = {
             run: None if table is None else _independent(table[place], steps) for run, place in places.items()

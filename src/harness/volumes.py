@@ -1,36 +1,29 @@
 """Masked volumes: one pass over an image's compressed bytes, keeping the mask's voxels only."""
 
-import gzip
 import hashlib
 import io
-import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import apply_read_scaling
 
 from harness.errors import DataError
+from harness.headers import NiftiHeader, explain_damage, is_compressed, read_nifti_header
 
 try:  # about three times the standard library's speed; it has no wheel for some machines
-    from isal import isal_zlib
     from isal.igzip import GzipFile
-
-    InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's stub says an instance
 except ImportError:
     from gzip import GzipFile
 
-    InflateError = zlib.error
-
 # Large enough that waiting for a thread vanishes beside inflating, small enough not to count as memory.
 _CHUNK = 4 << 20
+
+# From a volume of shape (x, y, z) and its affine to the volume that is masked.
+VolumeTransform = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +32,7 @@ class MaskedVolumes:
 
     Attributes
     ----------
-    data : ndarray of shape (n_volumes, n_voxels), float32
+    data : ndarray of shape (n_volumes, n_voxels), float32 or float64
         Voxels in C order of the mask, as `volumes[mask].T` gives them; NaN and infinities are kept.
     mean_volume : ndarray of shape (x, y, z), float32
         Mean over all volumes, of the whole field of view: the background of pictures.
@@ -73,31 +66,58 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     DataError
         If the file is missing, unreadable, damaged, holds several volumes, or no voxel is inside.
     """
-    part = _describe(Path(path))
-    if part.n_volumes != 1:
-        raise DataError(
-            f"{path}: has shape {part.shape}, but a mask is one 3D volume. Give a 3D image, for instance one "
-            "volume of this one (nilearn.image.index_img)."
-        )
-    shape = part.shape[:3]
-    # Streamed as well, as nibabel does not verify gzip's checksum; the sum over one volume is that volume.
-    volume, _ = _read_part(part, np.empty(0, dtype=np.intp), np.empty((1, 0), dtype=np.float32))
-    values = part.scaled(volume)
-    mask = np.ascontiguousarray((np.isfinite(values) & (values != 0)).reshape(shape, order="F"))
+    values, affine = read_volume(path)
+    mask = np.ascontiguousarray(np.isfinite(values) & (values != 0))
     if not mask.any():
         raise DataError(f"{path}: every voxel of this mask is zero, so it selects nothing. Choose another.")
-    return mask, part.affine
+    return mask, affine
+
+
+def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read an image of one volume to its end, so that gzip's checksum and length are verified.
+
+    Parameters
+    ----------
+    path : Path
+        NIfTI, 3D, or 4D with a single volume.
+
+    Returns
+    -------
+    values : ndarray of shape (x, y, z)
+        With the header's slope and intercept.
+    affine : ndarray of shape (4, 4)
+
+    Raises
+    ------
+    DataError
+        If the file is missing, unreadable or damaged, or holds several volumes.
+    """
+    header = read_nifti_header(Path(path))
+    if header.n_volumes != 1:
+        raise DataError(
+            f"{path}: has shape {header.shape}, but expected one 3D volume. Give a 3D image, for instance "
+            "one volume of this one (nilearn.image.index_img)."
+        )
+    (values,) = stream_volumes([path])
+    return values, header.affine
 
 
 def read_masked(
-    bold: Path | Sequence[Path], mask: np.ndarray, mask_affine: np.ndarray, *, mask_name: str = "the mask"
+    bold: Path | Sequence[Path],
+    mask: np.ndarray,
+    mask_affine: np.ndarray,
+    *,
+    mask_name: str = "the mask",
+    transform: VolumeTransform | None = None,
+    dtype: type[np.floating] | None = np.float32,
 ) -> MaskedVolumes:
     """Stream an image and keep a mask's voxels of every volume.
 
-    Equals `nilearn.masking.apply_mask(bold, mask, dtype=numpy.float32)` bit for bit, with one difference:
-    nilearn replaces values that are not finite by zero, here they stay, so that the caller can drop and count
-    their voxels. The memory taken is that of the result and of a few volumes, however many there are. The
-    whole file is read, so that gzip's checksum and length are always verified.
+    Equals `nilearn.masking.apply_mask(bold, mask, dtype=numpy.float32)` bit for bit, and with `dtype` None
+    what `nilearn.maskers.NiftiMasker` gives without cleaning. There is one difference: nilearn replaces
+    values that are not finite by zero, here they stay, so that the caller can drop and count their voxels.
+    The memory taken is that of the result and of a few volumes, however many there are. The whole file is
+    read, so that gzip's checksum and length are always verified.
 
     Parameters
     ----------
@@ -109,6 +129,13 @@ def read_masked(
         The mask's affine, which must be the image's.
     mask_name : str, default="the mask"
         What messages call the mask, for instance its file.
+    transform : callable, optional
+        Takes a whole volume, as nibabel's `dataobj` gives it, and the image's affine, and returns the volume
+        that is masked.
+    dtype : type, default=numpy.float32
+        Type of the samples. None keeps the floating-point type that the values have after scaling and
+        `transform`, as `nilearn.maskers.NiftiMasker` does: float64 for float64 images and for every image
+        with a slope or an intercept, else float32.
 
     Returns
     -------
@@ -132,7 +159,7 @@ def read_masked(
         raise DataError(
             "No image was given: the list of images is empty, but expected at least one 4D or 3D image."
         )
-    parts = [_describe(path) for path in paths]
+    parts = [read_nifti_header(path) for path in paths]
     if alone and len(parts[0].shape) == 3:
         raise DataError(
             f"{paths[0]}: is 3D, of shape {parts[0].shape}, but expected 4D, with volumes along the last "
@@ -142,16 +169,17 @@ def read_masked(
         _check_same_space(part, mask.shape, np.asarray(mask_affine), mask_name)
 
     n_volumes = sum(part.n_volumes for part in parts)
-    data = np.empty((n_volumes, np.count_nonzero(mask)), dtype=np.float32)
-    # The file runs with x fastest (Fortran order); the samples run in C order of the mask.
-    voxels = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
-    mean = np.zeros(mask.size)
+    with explain_damage(paths[0]):
+        sample_dtype = _sample_dtype(parts, transform) if dtype is None else np.dtype(dtype)
+        data = np.empty((n_volumes, np.count_nonzero(mask)), dtype=sample_dtype)
+        mean = np.zeros(mask.size)
+    extract = _voxels_of(mask) if transform is None else _transformed(mask, transform)
     digests = []
     first = 0
     # Values that are not finite, or overflow float32, are the caller's to count, not a warning's.
     with np.errstate(over="ignore", invalid="ignore"):
         for part in parts:
-            total, digest = _read_part(part, voxels, data[first : first + part.n_volumes])
+            total, digest = _read_part(part, extract, data[first : first + part.n_volumes])
             mean += part.scaled(total / part.n_volumes) * (part.n_volumes / n_volumes)
             digests.append(digest)
             first += part.n_volumes
@@ -182,11 +210,11 @@ def stream_volumes(bold: Path | Sequence[Path]) -> Iterator[np.ndarray]:
     DataError
         If an image is missing, unreadable, truncated or damaged, or the images differ in shape or affine.
     """
-    parts = [_describe(path) for path in list_files(bold)]
+    parts = [read_nifti_header(path) for path in list_files(bold)]
     for part in parts[1:]:
         _check_same_space(part, parts[0].shape[:3], parts[0].affine, str(parts[0].path))
     for part in parts:
-        with _explained(part.path), _HashedFile(part.path) as raw:
+        with explain_damage(part.path), _HashedFile(part.path) as raw:
             for volumes in _stored_volumes(part, raw):
                 for volume in part.scaled(volumes):
                     yield volume.reshape(part.shape[:3], order="F")
@@ -210,7 +238,7 @@ def digest_files(bold: Path | Sequence[Path]) -> str:
     """
     digests = []
     for path in list_files(bold):
-        with _explained(path), _HashedFile(path) as raw:
+        with explain_damage(path), _HashedFile(path) as raw:
             while raw.read(_CHUNK):
                 pass
             digests.append(raw.hexdigest())
@@ -224,28 +252,6 @@ def list_files(bold: Path | Sequence[Path]) -> list[Path]:
 
 def _digest_of_list(digests: list[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One file's header, as nibabel understands it."""
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    offset: int
-    slope: float
-    inter: float
-    affine: np.ndarray
-
-    @property
-    def n_volumes(self) -> int:
-        return self.shape[3] if len(self.shape) == 4 else 1
-
-    def scaled(self, values: np.ndarray) -> np.ndarray:
-        """Apply the header's slope and intercept with nibabel's own choice of precision."""
-        # Zero-dimensional arrays, as in nibabel's ArrayProxy: plain floats would be promoted differently.
-        return apply_read_scaling(values, np.asanyarray(self.slope), np.asanyarray(self.inter))
 
 
 def _ahead(produce: Callable[[], bytes]) -> Generator[bytes, None, None]:
@@ -298,77 +304,8 @@ class _HashedFile(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _is_compressed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
-def _load(path: Path) -> nib.Nifti1Image:
-    """Read an image's header and nothing else."""
-    if not path.exists():
-        raise DataError(f"{path}: no such file. Check the path, or fetch the data set again.")
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image) or not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise DataError(
-            f"{path}: is a {type(image).__name__}, but expected a NIfTI image, .nii or .nii.gz. Convert it, "
-            "for instance with nibabel.save."
-        )
-    return image
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn what can go wrong while reading a file into one message about that file."""
-    try:
-        yield
-    except (gzip.BadGzipFile, InflateError, zlib.error, EOFError) as error:
-        raise DataError(
-            f"{path}: the compressed data are damaged or cut short ({error}). Copy or download it again."
-        ) from error
-    except ImageFileError as error:
-        raise DataError(
-            f"{path}: not an image that can be read ({error}). Expected NIfTI, .nii or .nii.gz, and where "
-            "the name ends in .gz, compressed. Copy or download it again."
-        ) from error
-    except (HeaderDataError, ValueError) as error:
-        raise DataError(
-            f"{path}: the image's header makes no sense ({error}). Copy or download the file again."
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}). Check the path and its permissions.") from error
-
-
-def _describe(path: Path) -> _Part:
-    with _explained(path):
-        image = _load(path)
-        proxy = image.dataobj
-        part = _Part(
-            path=path,
-            shape=tuple(int(n) for n in proxy.shape),
-            dtype=proxy.dtype,
-            offset=int(proxy.offset),
-            slope=proxy.slope,
-            inter=proxy.inter,
-            affine=image.affine,
-        )
-    if len(part.shape) not in (3, 4):
-        raise DataError(
-            f"{path}: has {len(part.shape)} dimensions, shape {part.shape}, but expected 3D or 4D, with "
-            "volumes along the last. Choose another image, or rearrange this one (numpy.squeeze)."
-        )
-    if min(part.shape) < 1:
-        raise DataError(
-            f"{path}: has shape {part.shape}, so it holds no volume. Give an image with at least one."
-        )
-    if part.dtype.kind not in "iuf":
-        raise DataError(
-            f"{path}: holds {part.dtype} values, but expected one real number per voxel. Convert complex or "
-            "colour images to real numbers first."
-        )
-    return part
-
-
 def _check_same_space(
-    part: _Part, mask_shape: tuple[int, ...], mask_affine: np.ndarray, mask_name: str
+    part: NiftiHeader, mask_shape: tuple[int, ...], mask_affine: np.ndarray, mask_name: str
 ) -> None:
     if part.shape[:3] != mask_shape:
         raise DataError(
@@ -384,15 +321,47 @@ def _check_same_space(
         )
 
 
-def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, str]:
+def _sample_dtype(parts: Sequence[NiftiHeader], transform: VolumeTransform | None) -> np.dtype:
+    """Return the floating-point type of an image's values after scaling and transform."""
+    dtypes = []
+    for part in parts:
+        volume = part.scaled(np.zeros((1, 1, 1), part.dtype))
+        if transform is not None:
+            volume = transform(volume, part.affine)
+        dtypes.append(volume.dtype if volume.dtype.kind == "f" else np.dtype(np.float32))
+    return np.result_type(*dtypes)  # in the machine's byte order
+
+
+def _voxels_of(mask: np.ndarray) -> Callable[[NiftiHeader, np.ndarray], np.ndarray]:
+    """Return what takes the mask's voxels out of volumes as they are stored."""
+    # The file runs with x fastest (Fortran order); the samples run in C order of the mask.
+    voxels = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+    return lambda part, volumes: part.scaled(volumes[:, voxels])
+
+
+def _transformed(
+    mask: np.ndarray, transform: VolumeTransform
+) -> Callable[[NiftiHeader, np.ndarray], np.ndarray]:
+    """Return what transforms volumes as they are stored, one by one, and takes the mask's voxels out."""
+
+    def extract(part: NiftiHeader, volumes: np.ndarray) -> np.ndarray:
+        whole = (volume.reshape(mask.shape, order="F") for volume in volumes)
+        return np.stack([transform(part.scaled(volume), part.affine)[mask] for volume in whole])
+
+    return extract
+
+
+def _read_part(
+    part: NiftiHeader, extract: Callable[[NiftiHeader, np.ndarray], np.ndarray], out: np.ndarray
+) -> tuple[np.ndarray, str]:
     """Fill `out` with a file's masked volumes.
 
     Parameters
     ----------
-    part : _Part
-    voxels : ndarray of shape (n_voxels,), int
-        The mask's voxels as positions in a volume as stored.
-    out : ndarray of shape (n_volumes, n_voxels), float32
+    part : NiftiHeader
+    extract : callable
+        Takes volumes as stored, of shape (n, x * y * z), and returns their samples, of shape (n, n_voxels).
+    out : ndarray of shape (n_volumes, n_voxels), float
 
     Returns
     -------
@@ -401,43 +370,39 @@ def _read_part(part: _Part, voxels: np.ndarray, out: np.ndarray) -> tuple[np.nda
     digest : str
         SHA-256 of the file.
     """
-    size = int(np.prod(part.shape[:3]))
     # Integers of 16 bits cannot overflow this sum, and it takes half the time.
     small = part.dtype.kind in "iu" and part.dtype.itemsize <= 2 and part.n_volumes < 2**15
-    total = np.zeros(size, dtype=np.int32 if small else np.float64)
+    total = np.zeros(part.volume_size, dtype=np.int32 if small else np.float64)
     n_read = 0
-    with _explained(part.path), _HashedFile(part.path) as raw:
+    with explain_damage(part.path), _HashedFile(part.path) as raw:
         for volumes in _stored_volumes(part, raw):
-            out[n_read : n_read + len(volumes)] = part.scaled(volumes[:, voxels])
+            out[n_read : n_read + len(volumes)] = extract(part, volumes)
             for volume in volumes:
                 np.add(total, volume, out=total)
             n_read += len(volumes)
         return total, raw.hexdigest()
 
 
-def _stored_volumes(part: _Part, raw: _HashedFile) -> Iterator[np.ndarray]:
+def _stored_volumes(part: NiftiHeader, raw: _HashedFile) -> Iterator[np.ndarray]:
     """Yield a file's volumes as stored, a few at a time, each of shape (n, x * y * z)."""
-    size = int(np.prod(part.shape[:3]))
-    n_bytes = size * part.dtype.itemsize
-    at_once = max(1, _CHUNK // n_bytes)
+    at_once = max(1, _CHUNK // part.volume_bytes)
     n_read = 0
     # Both are files opened for reading; the inflater's own type is not declared.
     stream = cast(
         BinaryIO,
-        GzipFile(fileobj=raw, mode="rb") if _is_compressed(part.path) else io.BufferedReader(raw, _CHUNK),
+        GzipFile(fileobj=raw, mode="rb") if is_compressed(part.path) else io.BufferedReader(raw, _CHUNK),
     )
     _skip(stream, part.offset)
     # To the very end: gzip's checksum and length stand there, and the digest is one of all bytes.
-    with closing(_ahead(lambda: stream.read(at_once * n_bytes))) as contents:
+    with closing(_ahead(lambda: stream.read(at_once * part.volume_bytes))) as contents:
         for content in contents:
-            n_whole = min(len(content) // n_bytes, part.n_volumes - n_read)
-            yield np.frombuffer(content, part.dtype, count=n_whole * size).reshape(n_whole, size)
+            n_whole = min(len(content) // part.volume_bytes, part.n_volumes - n_read)
+            n_values = n_whole * part.volume_size
+            if n_whole:
+                yield np.frombuffer(content, part.dtype, count=n_values).reshape(n_whole, part.volume_size)
             n_read += n_whole
     if n_read < part.n_volumes:
-        raise DataError(
-            f"{part.path}: ends within volume {n_read + 1} of the {part.n_volumes} that its header "
-            "announces. The file is cut short: copy or download it again."
-        )
+        raise part.cut_short(n_read)
 
 
 def _skip(stream: BinaryIO, n_bytes: int) -> None:

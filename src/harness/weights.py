@@ -83,7 +83,12 @@ def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
     ]
 
 
-def unmask(values: np.ndarray, samples: Samples, description: str = "") -> nib.Nifti1Image:
+def unmask(
+    values: np.ndarray,
+    samples: Samples,
+    description: str = "",
+    dtype: np.dtype | type[np.floating] = np.float32,
+) -> nib.Nifti1Image:
     """Put one value per voxel, or several, back into the mask's space.
 
     Parameters
@@ -93,12 +98,13 @@ def unmask(values: np.ndarray, samples: Samples, description: str = "") -> nib.N
         Whose mask and affine are used.
     description : str
         Written into the header; NIfTI keeps 79 characters.
+    dtype : dtype, default=numpy.float32
 
     Returns
     -------
-    image : Nifti1Image of shape (x, y, z) or (x, y, z, n_volumes), float32, 0 outside the mask
+    image : Nifti1Image of shape (x, y, z) or (x, y, z, n_volumes), 0 outside the mask
     """
-    volume = np.zeros((*samples.mask.shape, *values.shape[:-1]), dtype=np.float32)
+    volume = np.zeros((*samples.mask.shape, *values.shape[:-1]), dtype=dtype)
     volume[samples.mask] = values.T
     image = nib.Nifti1Image(volume, samples.affine)
     image.header["descrip"] = description[:79].encode()

@@ -22,8 +22,8 @@ from datetime import datetime
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 from nilearn.interfaces.bids import get_bids_files, parse_bids_filename
-from nilearn.masking import intersect_masks
 
 from harness.datasets.acquisition import are_comparable, read_times
 from harness.datasets.events import label_runs
@@ -33,6 +33,7 @@ from harness.datasets.recording import Recording
 from harness.datasets.tables import read_confounds
 from harness.errors import DataError, UsageError
 from harness.locations import cache_folder
+from harness.volumes import read_mask
 
 Labels = str | int | Sequence[str | int]
 INDICES = ("run", "echo", "flip", "inv", "split", "chunk")  # `format: index` in BIDS's schema
@@ -299,22 +300,23 @@ def intersect_brains(masks: Sequence[Path], folder: Path) -> Path:
         raise DataError(f"{masks[0]} or another brain mask cannot be read: {error}") from error
     if len(contents) == 1:
         return masks[0]
+    intersection, affine = read_mask(masks[0])
+    for mask in masks[1:]:
+        brain, brain_affine = read_mask(mask)
+        if brain.shape != intersection.shape or not np.allclose(brain_affine, affine):
+            raise DataError(
+                f"the brain masks of the runs, {masks[0]} and {mask}, cannot be intersected: their shapes, "
+                f"{intersection.shape} and {brain.shape}, or their affines differ. Expected one grid: choose "
+                "dataset.space=, dataset.session= or dataset.run=[...]"
+            )
+        intersection &= brain
     target = folder / f"{hashlib.sha256(chr(10).join(sorted(contents)).encode()).hexdigest()[:32]}.nii.gz"
     if target.is_file():
         return target
     try:
-        # `connected` would throw away all but the largest piece.
-        image = intersect_masks([str(mask) for mask in masks], threshold=1, connected=False)
-    except Exception as error:  # nilearn lets through whatever nibabel and zlib raise
-        raise DataError(
-            f"the brain masks of the runs, such as {masks[0]} and {masks[1]}, cannot be intersected: "
-            f"{str(error).splitlines()[0]}. Expected one grid: choose dataset.space=, dataset.session= or "
-            "dataset.run=[...]"
-        ) from error
-    try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as unfinished:
-            nib.save(image, Path(unfinished) / target.name)
+            nib.save(nib.Nifti1Image(intersection.astype(np.uint8), affine), Path(unfinished) / target.name)
             (Path(unfinished) / target.name).replace(target)
     except OSError as error:
         raise DataError(

@@ -30,7 +30,7 @@ class Recording:
     masks : mapping of str to Path
         The ROI masks that come with the data set, by the name that `roi.mask` takes.
     anat : Path or None
-        Anatomical image, where the data set has one.
+        Anatomical image, 3D and NIfTI, where the data set has one.
     t_r : float or None
         Repetition time in seconds; None where neither the files nor the user say it.
     confounds : DataFrame or None, one row per volume
