@@ -12,16 +12,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import LinAlgWarning
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold
 
-from harness.solvers.estimators import ExactLinearSVC, ExactLogisticRegression, ExactLogisticRegressionCV
+from harness.solvers.estimators import (
+    ExactLDA,
+    ExactLinearSVC,
+    ExactLogisticRegression,
+    ExactLogisticRegressionCV,
+    ExactRidgeClassifierCV,
+)
 from harness.solvers.logistic import (
     solve_logistic,
     solve_logistic_cv,
     solve_logistic_cv_gram,
     solve_logistic_gram,
 )
+from harness.solvers.ridge import solve_ridge_cv, solve_ridge_cv_gram, solve_ridge_gram
 from harness.solvers.solutions import solve_in_batches
 from harness.solvers.spaces import compute_gram
 from harness.solvers.squared_hinge import solve_squared_hinge, solve_squared_hinge_gram
@@ -333,3 +342,100 @@ def test_low_rank_gram_matrices_are_solved_to_what_they_claim(loss):
     solutions, warned = recorded(lambda: GRAM_SOLVERS[loss](compute_gram(X), y, [np.arange(60)], Cs))
     assert not warned
     check_claims(solutions, warned, X, [extended_optimum(X, y, C, loss) for C in Cs])
+
+
+@cache
+def ridge_optimum(name, alpha):
+    """Coefficients and intercept of the ridge classifier, with an intercept that is not penalised."""
+    X, y = samples(**(DATA | SLOW_DATA)[name])
+    X, y, alpha = to_decimal(X), to_decimal(y), Decimal(alpha)
+    with localcontext() as context:
+        context.prec = 50
+        mean = X.sum(axis=0) / len(X)
+        X_c, y_c = X - mean, y - y.sum() / len(y)
+        A = X_c.astype(np.longdouble) / np.sqrt(np.longdouble(alpha))
+        w = to_decimal(np.zeros(X.shape[1]))
+        for _ in range(100):
+            gradient = w + X_c.T @ (X_c @ w - y_c) / alpha
+            d = to_decimal(-solve_normal_equations(A, gradient.astype(np.longdouble)))
+            w = w + d
+            if d @ d <= Decimal("1e-36") * (w @ w):
+                return np.append(w.astype(float), float(y.sum() / len(y) - mean @ w))
+    raise AssertionError("the reference itself did not converge")
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("name", NAMES)
+def test_ridge_keeps_its_digits(name, alpha):
+    X, y = samples(**(DATA | SLOW_DATA)[name])
+    expected = ridge_optimum(name, alpha)
+    model = ExactRidgeClassifierCV([alpha]).fit(X, y)
+    decoders = ExactRidgeClassifierCV([alpha]).solve_folds(X, y[:, None], [np.arange(len(y))], {}).decoders
+    f = X @ expected[:-1] + expected[-1]
+    # Decision values are sums of terms of this size.
+    scale = np.abs(f).max() + np.linalg.norm(X, axis=1).max() * np.linalg.norm(expected[:-1])
+    for coef in (model.coef_[0], decoders.coef(X)[0, 0, 0]):
+        assert relative_error(coef, expected[:-1]) < 2e-8
+    np.testing.assert_allclose(model.decision_function(X), f, rtol=0, atol=2e-8 * scale)
+    np.testing.assert_allclose(decoders.decisions[0, 0, 0], f, rtol=0, atol=2e-8 * scale)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_ridge_chooses_alpha_by_the_errors_of_leaving_each_sample_out(name):
+    X, y = samples(**DATA[name])
+    alphas = [1e-3, 1.0, 1e3]
+    errors = []
+    for alpha in alphas:
+        # scikit-learn's solver keeps the digits: it decomposes the samples, not their products.
+        model = RidgeClassifier(alpha=alpha, solver="svd")
+        left_out = [
+            model.fit(np.delete(X, i, axis=0), np.delete(y, i)).decision_function(X[[i]])[0]
+            for i in range(len(y))
+        ]
+        errors.append(((y - left_out) ** 2).mean())
+    decoders, chosen = solve_ridge_cv(X, y, [np.arange(len(y))], alphas)
+    # Near ties may go either way.
+    assert errors[alphas.index(chosen[0, 0])] <= min(errors) * (1 + 1e-4)
+    assert relative_error(decoders.coef(X)[0, 0, 0], ridge_optimum(name, chosen[0, 0])[:-1]) < 2e-8
+    assert ExactRidgeClassifierCV(alphas).fit(X, y).alpha_ == chosen[0, 0]
+
+
+def test_ridge_from_a_gram_matrix_without_digits_warns():
+    X, y = samples(30, 45, mean=1e6)
+    with pytest.warns(LinAlgWarning, match="1 of 1 ridge decoders"):
+        solve_ridge_gram(compute_gram(X), y, [np.arange(30)], [1.0])
+    with pytest.warns(LinAlgWarning, match="1 of 1 ridge decoders"):
+        solve_ridge_cv_gram(compute_gram(X), y, [np.arange(30)], [1.0, 10.0])
+
+
+def extended_discriminant(X, y):
+    """Weights of LDA with Ledoit-Wolf shrinkage for two classes, from its definition."""
+    X = X.astype(np.longdouble)
+    rows, diagonal, means = [], np.zeros(X.shape[1], dtype=np.longdouble), []
+    for label in (-1, 1):
+        members = X[y == label]
+        n, p = members.shape
+        means.append(members.mean(axis=0))
+        centred = members - means[-1]
+        scales = np.sqrt((centred**2).mean(axis=0))
+        Z = centred / scales
+        S = Z.T @ Z / n
+        mu = np.trace(S) / p
+        delta = ((S - mu * np.eye(p)) ** 2).sum() / p
+        beta = sum(((np.outer(z, z) - S) ** 2).sum() for z in Z) / (n**2 * p)
+        shrinkage = min(beta, delta) / delta
+        rows.append(centred * np.sqrt((1 - shrinkage) / len(X)))
+        diagonal += np.longdouble(n) / len(X) * shrinkage * mu * scales**2
+    A, root = np.vstack(rows), np.sqrt(diagonal)
+    w = solve_normal_equations(A / root, (means[1] - means[0]) / root) / root
+    return w.astype(float)
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_lda_keeps_its_digits(name):
+    X, y = samples(**DATA[name])
+    expected = extended_discriminant(X, y)
+    model = ExactLDA().fit(X, y)
+    assert relative_error(model.coef_[0], expected) < 1e-8
+    decoders = ExactLDA().solve_folds(X, y[:, None], [np.arange(len(y))], {}).decoders
+    assert relative_error(decoders.coef(X)[0, 0, 0], expected) < 1e-8
