@@ -12,11 +12,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from harness.solvers.discriminant import fit_discriminant, solve_discriminant
 from harness.solvers.logistic import solve_logistic, solve_logistic_cv
-from harness.solvers.ridge import RidgeFactor, factorise_ridge, leave_one_out_errors, solve_ridge_cv_gram
+from harness.solvers.ridge import fit_ridge, solve_ridge_cv
 from harness.solvers.solutions import MAX_ITER, TOL, Candidates, Solutions, check_strengths
-from harness.solvers.spaces import Array, compute_gram
+from harness.solvers.spaces import Array
 from harness.solvers.squared_hinge import solve_squared_hinge
-from harness.solvers.threads import one_blas_thread
 
 DECADES = tuple(float(f"1e{exponent}") for exponent in range(-3, 5))
 """nilearn's values of C for "logistic" and of alpha for "ridge_classifier": 1e-3, 1e-2, ..., 1e4."""
@@ -331,24 +330,15 @@ class ExactRidgeClassifierCV(LinearClassifier):
         self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
     ) -> Candidates:
         """Train with the alpha chosen inside every training set; see `LinearClassifier.solve_folds`."""
-        K = compute_gram(np.asarray(X, dtype=np.float64))
-        decoders, chosen = solve_ridge_cv_gram(K, Y, train_sets, self.alphas)
+        decoders, chosen = solve_ridge_cv(X, Y, train_sets, self.alphas)
         return Candidates(decoders, "alpha", chosen[:, None])
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
         samples, codes = self._validate(X, y)
-        Y = self._one_against_rest(codes)
-        alphas = check_strengths(self.alphas, "alpha")
-        with one_blas_thread():
-            factor: RidgeFactor = factorise_ridge(samples)
-            best = 0
-            if len(alphas) > 1:
-                best = int(np.argmin(leave_one_out_errors(factor, Y, alphas).mean(axis=1)))
-            self.alpha_ = float(alphas[best])
-            duals = np.stack([factor.duals(self.alpha_, factor.U.T @ y) for y in Y.T])
-            self.coef_ = duals @ samples
-        self.intercept_ = Y.mean(axis=0) - self.coef_ @ samples.mean(axis=0)
+        self.coef_, self.intercept_, self.alpha_ = fit_ridge(
+            samples, self._one_against_rest(codes), self.alphas
+        )
         return self
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.solvers.newton import ROUNDING, SHORTEST, Loss, shorten
+from harness.solvers.newton import ROUNDING, SHORTEST, Loss, settle, shorten
 from harness.solvers.spaces import Array, Space, Systems
 
 KEEP_BELOW = 0.1
@@ -43,19 +43,22 @@ class Minima:
         Weights, in the space that the problems were solved in.
     F : ndarray of shape (n_problems, n_samples)
         Decision values of all samples.
+    S : ndarray of shape (n_problems, n_samples)
+        -d loss / d f_i, at the point that the last step was computed at.
     gradient, step : ndarray of shape (n_problems,)
-        As in `newton.Minimum`, for the point that the last step was computed at. Where a problem converged
-        that step is taken, too, because it is known anyway: V and F are nearer to the optimum than `step`.
+        As in `newton.Minimum`, for that point. Where a problem converged the last step is taken, too, because
+        it is known anyway: V and F are nearer to the optimum than `step`.
     n_iter : ndarray of int of shape (n_problems,)
         Steps taken before that one.
     factors : list of ndarray
         The last Newton system of every problem, factorised.
     converged : ndarray of bool of shape (n_problems,)
-        Whether `step` is below the tolerance, or below what rounding lets one see.
+        As in `newton.Minimum`.
     """
 
     V: Array
     F: Array
+    S: Array
     gradient: Array
     step: Array
     n_iter: NDArray[np.intp]
@@ -109,6 +112,7 @@ def minimise_together(
     ended = Minima(
         V=np.empty_like(V),
         F=np.empty_like(F),
+        S=np.empty_like(F),
         gradient=np.empty(n_problems),
         step=np.empty(n_problems),
         n_iter=np.empty(n_problems, dtype=np.intp),
@@ -130,7 +134,7 @@ def minimise_together(
         D = space.solve(systems, factors, G, F_G)
         F_D = space.decide(D)
         length, size = space.measure(D, F_D), space.measure(V, F)
-        converged = (length <= tol * size) | (norm <= ROUNDING * (np.abs(S) @ space.row_lengths))
+        converged = (length <= tol * size) | (norm <= ROUNDING * space.eps * (np.abs(S) @ space.row_lengths))
         V_new, F_new = V + D, F + F_D
 
         ends = converged | stuck | (n_iter == max_iter)
@@ -139,8 +143,10 @@ def minimise_together(
             ended.V[at] = np.where(converged[ends, None], V_new[ends], V[ends])
             ended.F[at] = np.where(converged[ends, None], F_new[ends], F[ends])
             ended.gradient[at] = norm[ends] / longest[at]
-            ended.step[at] = np.divide(length, size, out=np.zeros(len(size)), where=size > 0)[ends]
-            ended.n_iter[at], ended.converged[at] = n_iter[ends], converged[ends]
+            ended.S[at], ended.n_iter[at] = S[ends], n_iter[ends]
+            rounding = space.rounding(V[ends], S[ends], H[ends], size[ends])
+            ended.step[at], settled = settle(space, length[ends], rounding, size[ends], tol)
+            ended.converged[at] = (converged | stuck)[ends] & settled
             for b in np.flatnonzero(ends).tolist():
                 ended.factors[problems[b]] = factors[b]
             if ends.all():

@@ -10,6 +10,7 @@ from scipy.special import expit, log_expit
 
 from harness.solvers.folds import stratify
 from harness.solvers.lockstep import Minima, minimise_together
+from harness.solvers.refinement import Refiner
 from harness.solvers.solutions import (
     MAX_ITER,
     TOL,
@@ -31,6 +32,7 @@ from harness.solvers.spaces import (
     Space,
     Systems,
     VoxelSpace,
+    append_ones,
     compute_gram,
     is_well_conditioned,
 )
@@ -64,6 +66,10 @@ class Logistic:
     def take(self, problems: NDArray[np.intp] | int) -> Self:
         """Return the losses of some of the problems."""
         return type(self)(self.C[problems])
+
+    def scale(self, share: float) -> Self:
+        """Return the losses for C times a share."""
+        return type(self)(self.C * share)
 
     def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
         """Return s = C y q and the curvatures h = C q (1 - q), q = 1 / (1 + exp(y f)), of the shape of f."""
@@ -288,8 +294,10 @@ def solve_logistic(
     """
     X, Cs = np.asarray(X, dtype=np.float64), check_strengths(Cs, "C")
     if choose_space(space, X.shape[1], train_sets) == "samples":
-        return solve_logistic_gram(compute_gram(X), Y, train_sets, Cs, tol=tol, max_iter=max_iter)
-    return _solve(Job("voxels", X, Y, train_sets, len(Cs)), Cs, tol, max_iter)
+        job = Job("samples", compute_gram(X), Y, train_sets, len(Cs), Refiner(X, max_iter), space != "auto")
+    else:
+        job = Job("voxels", X, Y, train_sets, len(Cs), Refiner(X, max_iter))
+    return _solve(job, Cs, tol, max_iter)
 
 
 def solve_logistic_gram(
@@ -363,10 +371,10 @@ def solve_logistic_cv(
     """
     X = np.asarray(X, dtype=np.float64)
     if choose_space(space, X.shape[1], train_sets) == "samples":
-        return solve_logistic_cv_gram(
-            compute_gram(X), Y, train_sets, Cs, n_folds=n_folds, tol=tol, max_iter=max_iter
-        )
-    return _choose(Job("voxels", X, Y, train_sets, 1), check_strengths(Cs, "C"), n_folds, tol, max_iter)
+        job = Job("samples", compute_gram(X), Y, train_sets, 1, Refiner(X, max_iter), space != "auto")
+    else:
+        job = Job("voxels", X, Y, train_sets, 1, Refiner(X, max_iter))
+    return _choose(job, check_strengths(Cs, "C"), n_folds, tol, max_iter)
 
 
 def solve_logistic_cv_gram(
@@ -429,6 +437,9 @@ class Job:
         As in `solve_logistic`.
     n_Cs : int
         Decoders per training set and label vector.
+    refiner : Refiner, optional
+    keeps_space : bool
+        As in `Assembly`.
     """
 
     def __init__(
@@ -438,19 +449,22 @@ class Job:
         Y: ArrayLike,
         train_sets: Sequence[ArrayLike],
         n_Cs: int,
+        refiner: Refiner | None = None,
+        keeps_space: bool = True,
     ) -> None:
-        self.name = name
+        self.name, self.refiner = name, refiner
         if name == "samples":
             # The column of ones in X~ adds 1 to every inner product.
             self.A_tilde = check_gram(A) + 1.0
         else:
             A = check_matrix(A, "X")
-            self.A_tilde = np.column_stack([A, np.ones(len(A))])
+            self.A_tilde = append_ones(A)
         n_samples = len(self.A_tilde)
         self.Y = check_labels(Y, n_samples)
         self.sets = check_train_sets(train_sets, self.Y)
         n_weights = self.A_tilde.shape[1] - (name == "voxels")
-        self.assembly = Assembly(name, (len(self.sets), n_Cs, self.Y.shape[1]), n_weights, n_samples)
+        shape = (len(self.sets), n_Cs, self.Y.shape[1])
+        self.assembly = Assembly(name, shape, n_weights, n_samples, refiner, keeps_space)
 
     def group(self) -> Iterator[Group]:
         """Yield the training sets, those together that can share a space.
@@ -475,13 +489,59 @@ class Job:
     def _gram(self, train: NDArray[np.intp]) -> Array:
         return self.A_tilde[train].take(train, axis=1)
 
-    def put(self, group: Group, part: slice, k: int, j: int, minima: Minima) -> None:
-        """Enter the minima of some training sets of a group, for the k-th C and the j-th label vector."""
+    def put(
+        self, group: Group, part: slice, k: int, j: int, minima: Minima, Cs: ArrayLike, tol: float
+    ) -> None:
+        """Enter the minima of some training sets of a group, for the k-th C and the j-th label vector.
+
+        Those that lost too many digits are solved again. Cs has one value of C per minimum, or one for all.
+        """
+        self.assembly.put((group.sets[part], k, j), self.export(group, minima.V, minima.S), minima)
+        if self.refiner is None:
+            return
+        sets, Cs = group.sets[part], np.broadcast_to(Cs, len(minima.V))
+        for b in np.flatnonzero(self.refiner.needs(minima)).tolist():
+            train = self.sets[sets[b]]
+            loss = Logistic(np.full(len(train), Cs[b]))
+            self.assembly.refine((int(sets[b]), k, j), loss, self.Y[train, j], train, tol)
+
+    def export(self, group: Group, V: Array, S: Array) -> tuple[Array, Array, Array]:
+        """Return weights, intercepts and decision values, as `Decoders` has them."""
         if isinstance(group.space, SampleSpace | FactorSpace):
-            decoders = export_duals(self.A_tilde, group.samples, group.space.duals(minima.V))
-        else:
-            decoders = export_voxels(self.A_tilde, minima.V)
-        self.assembly.put((group.sets[part], k, j), decoders, minima)
+            return export_duals(self.A_tilde, group.samples, group.space.duals(V, S))
+        return export_voxels(self.A_tilde, V)
+
+    def refine_inner(
+        self, group: Group, y: Array, train_sets: Sequence[NDArray[np.intp]], C: float, minima: Minima
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the decision values of inner decoders, and whether they converged.
+
+        Those that lost too many digits are solved again.
+
+        Parameters
+        ----------
+        group : Group
+        y : ndarray of shape (n_rows,)
+            Labels of the rows of the group's space.
+        train_sets : sequence of ndarray of int
+            Rows that the decoders are trained on.
+        C : float
+        minima : Minima
+        """
+        F, converged = minima.F, minima.converged
+        if self.refiner is None or not self.refiner.needs(minima).any():
+            return F, converged
+        F, converged = F.copy(), converged.copy()
+        for b in np.flatnonzero(self.refiner.needs(minima)).tolist():
+            rows = train_sets[b]
+            weights, intercept, _ = self.export(group, minima.V[b], minima.S[b])
+            start = np.append(weights, intercept)
+            if self.name == "samples":
+                start = weights @ self.refiner.X_tilde
+            loss = Logistic(np.full(len(rows), C))
+            refined = self.refiner.refine(loss, y[rows], group.samples[rows], start, INNER_TOL)
+            F[b], converged[b] = refined.decisions[group.samples], refined.minimum.converged
+        return F, converged
 
 
 def _solve(job: Job, Cs: Array, tol: float, max_iter: int) -> Solutions:
@@ -492,7 +552,7 @@ def _solve(job: Job, Cs: Array, tol: float, max_iter: int) -> Solutions:
                 # decides on its last bits.
                 for j, y in enumerate(np.ascontiguousarray(job.Y[group.samples].T)):
                     for k, minima in problems.follow(Cs, y, tol, max_iter):
-                        job.put(group, part, k, j, minima)
+                        job.put(group, part, k, j, minima, Cs[k], tol)
     return job.assembly.finish()
 
 
@@ -515,7 +575,7 @@ class Inner:
     converged: NDArray[np.bool_]
 
 
-def _cross_validate(group: Group, y: Array, Cs: Array, n_folds: int, max_iter: int) -> Inner:
+def _cross_validate(job: Job, group: Group, y: Array, Cs: Array, n_folds: int, max_iter: int) -> Inner:
     """Cross-validate every C inside every training set; y has shape (n_samples,)."""
     train_sets: list[NDArray[np.intp]] = []
     held_out = np.zeros((len(group.rows) * n_folds, len(y)), dtype=bool)
@@ -532,8 +592,8 @@ def _cross_validate(group: Group, y: Array, Cs: Array, n_folds: int, max_iter: i
     converged = np.empty((len(train_sets), len(Cs)), dtype=bool)
     for chunk, problems in chunk_problems(group.space, train_sets):
         for k, minima in problems.follow(Cs, y, INNER_TOL, max_iter):
-            V[k, chunk], converged[chunk, k] = minima.V, minima.converged
-            scores[chunk, k] = mean_log_likelihoods(y, minima.F, held_out[chunk])
+            F, converged[chunk, k] = job.refine_inner(group, y, train_sets[chunk], Cs[k], minima)
+            V[k, chunk], scores[chunk, k] = minima.V, mean_log_likelihoods(y, F, held_out[chunk])
     n_sets = len(group.rows)
     return Inner(
         scores.reshape(n_sets, n_folds, len(Cs)),
@@ -549,7 +609,7 @@ def _choose(job: Job, Cs: Array, n_folds: int, tol: float, max_iter: int) -> Cho
     with one_blas_thread():
         for group in job.group():
             for j, y in enumerate(np.ascontiguousarray(job.Y[group.samples].T)):
-                inner = _cross_validate(group, y, Cs, n_folds, max_iter)
+                inner = _cross_validate(job, group, y, Cs, n_folds, max_iter)
                 scores[group.sets, j] = inner.scores
                 # The first of equal sums.
                 best[group.sets, j] = chosen = inner.scores.sum(axis=1).argmax(axis=1)
@@ -559,6 +619,6 @@ def _choose(job: Job, Cs: Array, n_folds: int, tol: float, max_iter: int) -> Cho
                     minima = problems.minimise(
                         Cs[chosen[part]], y, V[part], group.space.decide(V[part]), tol, max_iter
                     )
-                    minima.converged[:] &= inner.converged[part]
-                    job.put(group, part, 0, j, minima)
+                    job.put(group, part, 0, j, minima, Cs[chosen[part]], tol)
+                job.assembly.solutions.converged[group.sets, 0, j] &= inner.converged
     return Chosen(job.assembly.finish(), Cs=Cs[best], scores=scores)

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from harness.solvers.spaces import Array, Space
+from harness.solvers.spaces import ACCURACY, Array, Space
 
 Step = Callable[[Array, Array], Array]
 """Maps a gradient, as `Space.gradient` returns it, to the Newton step away from it."""
@@ -17,14 +17,18 @@ ARMIJO = 1e-4
 SHORTEST = 2.0**-40
 """The smallest share of a step that is tried."""
 
-ROUNDING = 2 * np.finfo(float).eps
+ROUNDING = 2
+"""Relative error of a sum, in machine epsilons, that is not seen as a gradient or an increase."""
 
 
 class Loss(Protocol):
     """A convex loss of y_i f_i, with its factor C."""
 
     slope_at_zero: Any
-    """|s_i| where f_i = 0."""
+    """|s_i| where f_i = 0, the same for all samples of one problem."""
+
+    def scale(self, share: float) -> Self:
+        """Return the loss for C times a share."""
 
     def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
         """Return s = -d loss / d f and the curvatures h = d^2 loss / d f^2, both of shape (n_samples,)."""
@@ -43,20 +47,24 @@ class Minimum:
         Weights, in the space that the problem was solved in.
     f : ndarray of shape (n_samples,)
         Decision values of the training samples.
+    s : ndarray of shape (n_samples,)
+        -d loss / d f_i.
     gradient : float
         ||w~ - X~^T s|| / (|s(0)| sum_i ||x~_i||): norm of the gradient, relative to the longest that the
-        gradient at w~ = 0 can be for any label vector.
+        gradient at w~ = 0 can be for any label vector. It is computed from K~ or from X~, whichever the space
+        has, and does not show their rounding.
     step : float
-        Length of Newton's step from here to the optimum of the local quadratic model, relative to ||w~||: the
-        relative error of the coefficients that is left.
+        Bound of the relative error of w~ = (w, b): the length of Newton's step from here to the optimum of
+        the local quadratic model, plus `Space.rounding`, which that step does not show, relative to ||w~||.
     n_iter : int
         Steps taken.
     converged : bool
-        Whether `step` is below the tolerance, or below what rounding lets one see.
+        Whether the iteration ended by its tolerance, or could not go on, and `step` is small (`settle`).
     """
 
     v: Array
     f: Array
+    s: Array
     gradient: float
     step: float
     n_iter: int
@@ -119,6 +127,7 @@ def minimise(
     h_factorised = h
     smallest = np.inf
     n_iter = 0
+    stuck = False
     while True:
         fresh = step is None or not np.array_equal(h, h_factorised)
         if step is None or fresh:
@@ -126,7 +135,8 @@ def minimise(
         d = step(g, f_g)
         f_d = space.decide(d)
         length, size = space.measure(d, f_d), space.measure(v, f)
-        converged = length <= tol * size or norm <= ROUNDING * float(np.abs(s) @ space.row_lengths)
+        invisible = ROUNDING * space.eps * float(np.abs(s) @ space.row_lengths)
+        converged = length <= tol * size or norm <= invisible
         if converged or n_iter == max_iter:
             break
 
@@ -138,6 +148,7 @@ def minimise(
             slope = space.multiply(g, d, f_d)
             share = shorten(space, loss, y, v, f, d, f_d, slope, SHORTEST if fresh else 1.0)
             if share == 0.0 and fresh:
+                stuck = True
                 break
             if share == 0.0:
                 step = None  # an old factor led uphill: renew it
@@ -148,8 +159,40 @@ def minimise(
         v, f = v + share * d, f + share * f_d
         s, h, g, f_g, norm = s_new, h_new, g_new, f_g_new, norm_new
         n_iter += 1
-    gradient = norm / (loss.slope_at_zero * float(space.row_lengths.sum()))
-    return Minimum(v, f, gradient, length / size if size else 0.0, n_iter, bool(converged))
+    error, settled = settle(space, length, space.rounding(v, s, h, size), size, tol)
+    gradient = norm / (np.max(loss.slope_at_zero) * float(space.row_lengths.sum()))
+    return Minimum(v, f, s, float(gradient), float(error), n_iter, bool((converged or stuck) and settled))
+
+
+def settle(space: Space, length: Any, rounding: Any, size: Any, tol: float) -> tuple[Any, Any]:
+    """Return the bound of the relative error of w~, and whether it is small enough.
+
+    Each of its two parts may be `ACCURACY`. If the tolerance is larger, Newton's step may be as long as that,
+    and rounding a tenth of it. A w~ so short that no decision value reaches the margin, 1, is measured
+    against the one that would.
+
+    Parameters
+    ----------
+    space : SampleSpace or VoxelSpace
+    length : float or ndarray of shape (n_problems,)
+        Of Newton's step.
+    rounding : float or ndarray of shape (n_problems,)
+        From `Space.rounding`.
+    size : float or ndarray of shape (n_problems,)
+        ||w~||.
+    tol : float
+
+    Returns
+    -------
+    error : ndarray of shape () or (n_problems,)
+        (length + rounding) / size; infinite where only the size is 0.
+    settled : ndarray of bool of shape () or (n_problems,)
+    """
+    total = np.asarray(length + rounding)
+    error = np.divide(total, size, out=np.where(total > 0, np.inf, 0.0), where=np.asarray(size) > 0)
+    scale = np.maximum(size, 1.0 / space.row_lengths.max())
+    share = max(ACCURACY, tol / 10)
+    return error, (rounding <= share * scale) & (length <= max(share, tol) * scale)
 
 
 def shorten(
@@ -189,7 +232,7 @@ def shorten(
     share = 1.0
     while share >= shortest:
         J_new = (v_v + 2 * share * v_d + share**2 * d_d) / 2 + loss.value(y, f + share * f_d)
-        if J_new <= J + ARMIJO * share * slope + ROUNDING * J:
+        if J_new <= J + ARMIJO * share * slope + ROUNDING * space.eps * J:
             return share
         share /= 2
     return 0.0

@@ -5,12 +5,13 @@
 on labels of -1 and +1, with an intercept that is NOT penalised, as in `sklearn.linear_model.RidgeClassifier`.
 """
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigh
+from scipy.linalg import LinAlgWarning, eigh, svd
 
 from harness.solvers.solutions import (
     Decoders,
@@ -20,8 +21,19 @@ from harness.solvers.solutions import (
     check_strengths,
     check_train_sets,
 )
-from harness.solvers.spaces import Array, factorise_cholesky, solve_cholesky
+from harness.solvers.spaces import (
+    ACCURACY,
+    EPS,
+    ERROR_FACTOR,
+    Array,
+    compute_gram,
+    factorise_cholesky,
+    solve_cholesky,
+)
 from harness.solvers.threads import one_blas_thread
+
+COARSE_ACCURACY = 1e-5
+"""Relative error of the coefficients up to which left-out errors choose alpha, and a Gram matrix suffices."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,28 @@ class RidgeFactor:
             Its sum is 0, so that X^T a = X_c^T a.
         """
         return self.U @ (projections / (self.eigenvalues + alpha))
+
+    def rounding(self, alpha: float, projections: Array, row_lengths: Array) -> float:
+        """Return a bound of what rounding of the Gram matrix makes of w, relative to ||w||.
+
+        A change E of K_c changes w = X_c^T a by X_c^T (K_c + alpha I)^-1 E a, E_ij <= e ||x_i|| ||x_j|| with
+        e = ERROR_FACTOR eps. Eigenvalues that count as 0 are taken to be 0: whether they are cannot be seen
+        from a Gram matrix (`expected_rank`).
+
+        Parameters
+        ----------
+        alpha : float
+        projections : ndarray of shape (rank,)
+            U^T y.
+        row_lengths : ndarray of shape (n_samples,)
+            ||x_i|| of the samples that the Gram matrix was computed from.
+        """
+        root = np.sqrt(self.eigenvalues)
+        size = float(np.linalg.norm(root * projections / (self.eigenvalues + alpha)))
+        sums = float(np.linalg.norm(self.duals(alpha, projections) * row_lengths))
+        response = float((root / (self.eigenvalues + alpha)).max(initial=0.0))
+        error = ERROR_FACTOR * EPS * sums * (1.0 + response * float(np.linalg.norm(row_lengths)))
+        return error / size if size else 0.0
 
     def residual_maker(self, alpha: float) -> Array:
         """Return I - H(alpha), of shape (n_samples, n_samples)."""
@@ -120,6 +154,40 @@ def factorise_ridge(X: ArrayLike) -> RidgeFactor:
         return RidgeFactor((X_c @ V[:, kept]) / np.sqrt(eigenvalues[kept]), eigenvalues[kept])
 
 
+@dataclass(frozen=True)
+class RidgeDecomposition(RidgeFactor):
+    """Singular value decomposition of the centred samples of one training set.
+
+    Attributes
+    ----------
+    V_T : ndarray of shape (rank, n_voxels)
+        Right singular vectors.
+    """
+
+    V_T: Array
+
+    def coef(self, alpha: float, y: Array) -> Array:
+        """Return w = V diag(l^1/2 / (l + alpha)) U^T y."""
+        return ((self.U.T @ y) * np.sqrt(self.eigenvalues) / (self.eigenvalues + alpha)) @ self.V_T
+
+
+def decompose_ridge(X: ArrayLike) -> RidgeDecomposition:
+    """Decompose the centred samples of one training set themselves: no product of them loses any digits.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+
+    Returns
+    -------
+    decomposition : RidgeDecomposition
+    """
+    X = check_matrix(X, "X")
+    U, lengths, V_T = svd(X - X.mean(axis=0), full_matrices=False)
+    kept = lengths > max(X.shape) * EPS * lengths[0]
+    return RidgeDecomposition(U[:, kept] - U[:, kept].mean(axis=0), lengths[kept] ** 2, V_T[kept])
+
+
 def solve_ridge_gram(
     K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
 ) -> Decoders:
@@ -127,7 +195,9 @@ def solve_ridge_gram(
 
     w = X^T a,    a = (K_c + alpha I)^-1 (y - mean(y)),    b = mean(y) - mean(K a)
 
-    One eigendecomposition per training set.
+    One eigendecomposition per training set. Where the Gram matrix has lost so many digits that the
+    coefficients may be off by more than `COARSE_ACCURACY`, there is a LinAlgWarning. A scale of the data that
+    was lost altogether, with eigenvalues below the rounding of the largest one, cannot be detected from K.
 
     Parameters
     ----------
@@ -149,6 +219,8 @@ def solve_ridge_gram(
     Y = check_labels(Y, len(K))
     sets = check_train_sets(train_sets, Y)
     decoders = _empty_decoders(len(sets), len(alphas), Y.shape[1], len(K))
+    row_lengths = np.sqrt(K.diagonal())
+    doubtful = np.zeros((len(sets), len(alphas), Y.shape[1]), dtype=bool)
     with one_blas_thread():
         for i, train in enumerate(sets):
             factor = factorise_ridge_gram(K[np.ix_(train, train)])
@@ -157,6 +229,9 @@ def solve_ridge_gram(
                 projections = factor.U.T @ y
                 for k, alpha in enumerate(alphas):
                     _store(decoders, (i, k, j), train, K_rows, factor.duals(alpha, projections), y)
+                    rounding = factor.rounding(alpha, projections, row_lengths[train])
+                    doubtful[i, k, j] = rounding > COARSE_ACCURACY
+    _warn_doubtful(doubtful)
     return decoders
 
 
@@ -182,20 +257,160 @@ def solve_ridge_cv_gram(
     chosen : ndarray of shape (n_sets, n_labels)
         The chosen alphas.
     """
-    K, alphas = check_gram(K), check_strengths(alphas, "alpha")
+    decoders, chosen, rounding, _ = _choose_from_gram(check_gram(K), Y, train_sets, alphas)
+    _warn_doubtful(rounding > COARSE_ACCURACY)
+    return decoders, chosen
+
+
+def solve_ridge_cv(
+    X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
+) -> tuple[Decoders, Array]:
+    """Train the ridge classifiers of `solve_ridge_cv_gram` from the samples.
+
+    They are solved from the Gram matrix. A training set for which that has lost too many digits is solved
+    again by a singular value decomposition of its samples, and then all decoders are returned in voxel space.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+    Y, train_sets, alphas
+        As in `solve_ridge_gram`.
+
+    Returns
+    -------
+    decoders : Decoders
+        Their axis of C has length 1.
+    chosen : ndarray of shape (n_sets, n_labels)
+        The chosen alphas.
+    """
+    X = np.asarray(X, dtype=np.float64)
+    K = check_gram(compute_gram(X))
+    decoders, chosen, rounding, ranks = _choose_from_gram(K, Y, train_sets, alphas)
+    Y, alphas = check_labels(Y, len(X)), check_strengths(alphas, "alpha")
+    sets = check_train_sets(train_sets, Y)
+    lost = [
+        i
+        for i, train in enumerate(sets)
+        if (rounding[i] > ACCURACY).any() or ranks[i] < expected_rank(X, train, ranks[i])
+    ]
+    if not lost:
+        return decoders, chosen
+    decoders = replace(decoders, space="voxels", weights=decoders.coef(X))
+    with one_blas_thread():
+        for i in lost:
+            X_train, Y_train = X[sets[i]], Y[sets[i]]
+            factor = decompose_ridge(X_train)
+            chosen[i] = alphas[np.argmin(leave_one_out_errors(factor, Y_train, alphas), axis=0)]
+            coef = np.stack([factor.coef(chosen[i, j], y) for j, y in enumerate(Y_train.T)])
+            intercepts = Y_train.mean(axis=0) - coef @ X_train.mean(axis=0)
+            decoders.weights[i, 0], decoders.intercepts[i, 0] = coef, intercepts
+            decoders.decisions[i, 0] = coef @ X.T + intercepts[:, None]
+    return decoders, chosen
+
+
+def fit_ridge(X: Array, Y: Array, alphas: ArrayLike) -> tuple[Array, Array, float]:
+    """Train one ridge classifier per label vector on all samples, with the same alpha for all.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels)
+    Y : ndarray of shape (n_samples, n_labels)
+        Label vectors of -1 and +1.
+    alphas : ndarray of shape (n_alphas,)
+        The one with the smallest mean error of leaving each sample out is chosen.
+
+    Returns
+    -------
+    coef : ndarray of shape (n_labels, n_voxels)
+    intercept : ndarray of shape (n_labels,)
+    alpha : float
+    """
+    alphas = check_strengths(alphas, "alpha")
+
+    def choose(factor: RidgeFactor) -> float:
+        if len(alphas) == 1:
+            return float(alphas[0])
+        return float(alphas[np.argmin(leave_one_out_errors(factor, Y, alphas).mean(axis=1))])
+
+    with one_blas_thread():
+        factor = factorise_ridge(X)
+        alpha = choose(factor)
+        if _keeps_digits(factor, X, Y, alpha, float(alphas.min())):
+            coef = np.stack([factor.duals(alpha, factor.U.T @ y) for y in Y.T]) @ X
+        else:
+            exact = decompose_ridge(X)
+            alpha = choose(exact)
+            coef = np.stack([exact.coef(alpha, y) for y in Y.T])
+    return coef, Y.mean(axis=0) - coef @ X.mean(axis=0), alpha
+
+
+def _keeps_digits(factor: RidgeFactor, X: Array, Y: Array, alpha: float, smallest: float) -> bool:
+    """Return whether a factor from `factorise_ridge` gives w to `ACCURACY`, and alpha was well chosen."""
+    n, p = X.shape
+    rank = len(factor.eigenvalues)
+    if rank < expected_rank(X, np.arange(n), rank):
+        return False
+    # With the mean: it cancels in w = X^T a, as far as the sum of a is 0.
+    row_lengths = np.linalg.norm(X, axis=1)
+
+    def rounding(strength: float) -> float:
+        if n > p:
+            least = strength + float(factor.eigenvalues.min(initial=np.inf))
+            return ERROR_FACTOR * EPS * float(row_lengths @ row_lengths) / least
+        return max(factor.rounding(strength, factor.U.T @ y, row_lengths) for y in Y.T)
+
+    return rounding(alpha) <= ACCURACY and rounding(smallest) <= COARSE_ACCURACY
+
+
+def expected_rank(X: Array, train: NDArray[np.intp], rank: int) -> int:
+    """Return the rank that centred training samples have when none depends on others, given the one found.
+
+    Voxels that are constant do not count.
+    """
+    full = min(len(train) - 1, X.shape[1])
+    return full if rank >= full else min(full, int(np.count_nonzero(np.ptp(X[train], axis=0))))
+
+
+def _choose_from_gram(
+    K: Array, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
+) -> tuple[Decoders, Array, Array, NDArray[np.intp]]:
+    """Return decoders, alphas, the relative error that rounding may leave, and the rank of each training set.
+
+    An error that is too large for the choice of alpha counts as one that is too large for the decoder.
+    """
+    alphas = check_strengths(alphas, "alpha")
     Y = check_labels(Y, len(K))
     sets = check_train_sets(train_sets, Y)
     decoders = _empty_decoders(len(sets), 1, Y.shape[1], len(K))
     chosen = np.empty((len(sets), Y.shape[1]))
+    rounding, ranks = np.empty_like(chosen), np.empty(len(sets), dtype=np.intp)
+    row_lengths = np.sqrt(K.diagonal())
     with one_blas_thread():
         for i, train in enumerate(sets):
             factor = factorise_ridge_gram(K[np.ix_(train, train)])
             K_rows = np.ascontiguousarray(K[:, train])
+            ranks[i] = len(factor.eigenvalues)
             errors = leave_one_out_errors(factor, Y[train], alphas)
             chosen[i] = alphas[np.argmin(errors, axis=0)]
             for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                _store(decoders, (i, 0, j), train, K_rows, factor.duals(chosen[i, j], factor.U.T @ y), y)
-    return decoders, chosen
+                projections = factor.U.T @ y
+                _store(decoders, (i, 0, j), train, K_rows, factor.duals(chosen[i, j], projections), y)
+                final, coarse = (
+                    factor.rounding(alpha, projections, row_lengths[train])
+                    for alpha in (chosen[i, j], alphas.min())
+                )
+                rounding[i, j] = max(final, coarse * ACCURACY / COARSE_ACCURACY)
+    return decoders, chosen, rounding, ranks
+
+
+def _warn_doubtful(doubtful: NDArray[np.bool_]) -> None:
+    if doubtful.any():
+        warnings.warn(
+            f"{doubtful.sum()} of {doubtful.size} ridge decoders may have lost most of their digits in the "
+            "Gram matrix. Standardise the voxels, or solve from the samples (solve_ridge_cv).",
+            LinAlgWarning,
+            stacklevel=3,
+        )
 
 
 def leave_one_out_errors(factor: RidgeFactor, Y: Array, alphas: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from harness.solvers.lockstep import Minima
-from harness.solvers.newton import Minimum
-from harness.solvers.spaces import Array
+from harness.solvers.newton import Loss, Minimum
+from harness.solvers.refinement import Refined, Refiner
+from harness.solvers.spaces import ACCURACY, Array
 from harness.solvers.threads import one_blas_thread
 
 TOL = 1e-11
@@ -69,7 +70,7 @@ class Solutions(Decoders):
     gradients : ndarray of shape (n_sets, n_Cs, n_labels)
         Norm of the gradient, relative to its bound at w = 0 (`Minimum.gradient`).
     steps : ndarray of shape (n_sets, n_Cs, n_labels)
-        Relative error of the coefficients that is left (`Minimum.step`), or a bound of it (`Minima.step`).
+        Bound of the relative error of (w, b), what rounding makes of them included (`Minimum.step`).
     n_iter : ndarray of int of shape (n_sets, n_Cs, n_labels)
         Newton steps.
     converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
@@ -152,11 +153,24 @@ class Assembly:
     n_weights : int
         Samples, or voxels without the intercept.
     n_samples : int
+    refiner : Refiner, optional
+        Solves decoders again that rounding keeps from their optimum. It needs the samples.
+    keeps_space : bool
+        Whether the solutions must be in this space. If not, all of them are returned in voxel space when one
+        was solved again: there it keeps its digits.
     """
 
     def __init__(
-        self, space: Literal["samples", "voxels"], shape: tuple[int, ...], n_weights: int, n_samples: int
+        self,
+        space: Literal["samples", "voxels"],
+        shape: tuple[int, ...],
+        n_weights: int,
+        n_samples: int,
+        refiner: Refiner | None = None,
+        keeps_space: bool = True,
     ) -> None:
+        self.refiner, self.keeps_space = refiner, keeps_space
+        self.refined: dict[tuple[int, int, int], tuple[Refined, NDArray[np.intp]]] = {}
         self.solutions = Solutions(
             space,
             weights=np.empty((*shape, n_weights)),
@@ -175,11 +189,46 @@ class Assembly:
         into.gradients[where], into.steps[where] = minimum.gradient, minimum.step
         into.n_iter[where], into.converged[where] = minimum.n_iter, minimum.converged
 
+    def refine(
+        self, where: tuple[int, int, int], loss: Loss, y: Array, train: NDArray[np.intp], tol: float
+    ) -> None:
+        """Solve the decoder at an index again; y has shape (n_train,)."""
+        assert self.refiner is not None
+        into = self.solutions
+        start = np.append(into.weights[where], into.intercepts[where])
+        if into.space == "samples":
+            start = into.weights[where] @ self.refiner.X_tilde
+        refined = self.refiner.refine(loss, y, train, start, tol)
+        self.refined[where] = refined, train
+        minimum = refined.minimum
+        into.decisions[where], into.intercepts[where] = refined.decisions, refined.w[-1]
+        into.gradients[where], into.steps[where] = minimum.gradient, minimum.step
+        into.n_iter[where] += minimum.n_iter
+        into.converged[where] = minimum.converged
+
     def finish(self) -> Solutions:
         """Return the solutions, with a warning if some did not converge."""
+        if self.refined:
+            self._store_refined()
         if not self.solutions.converged.all():
             warn_unconverged(self.solutions.steps, self.solutions.converged)
         return self.solutions
+
+    def _store_refined(self) -> None:
+        assert self.refiner is not None
+        if self.solutions.space == "samples" and self.keeps_space:
+            for where, (refined, train) in self.refined.items():
+                duals, error = self.refiner.duals(refined, train)
+                size = float(np.linalg.norm(refined.w))
+                scale = max(size, 1.0 / float(np.linalg.norm(self.refiner.X_tilde[train], axis=1).max()))
+                self.solutions.weights[where][train] = duals
+                self.solutions.steps[where] += error / size if size else 0.0
+                self.solutions.converged[where] &= error <= ACCURACY * scale
+            return
+        voxels = self.solutions.coef(self.refiner.X)
+        for where, (refined, _) in self.refined.items():
+            voxels[where] = refined.w[:-1]
+        self.solutions = replace(self.solutions, space="voxels", weights=voxels)
 
 
 def warn_unconverged(steps: Array, converged: NDArray[np.bool_]) -> None:
@@ -194,8 +243,8 @@ def warn_unconverged(steps: Array, converged: NDArray[np.bool_]) -> None:
     i, k, j = np.unravel_index(np.argmax(np.where(converged, -np.inf, steps)), steps.shape)
     warnings.warn(
         f"{(~converged).sum()} of {converged.size} decoders did not converge; in the worst one (training set "
-        f"{i}, value of C number {k}, label vector {j}) the coefficients are still {steps[i, k, j]:.1e} "
-        "(relative) from the optimum.",
+        f"{i}, value of C number {k}, label vector {j}) the coefficients may be {steps[i, k, j]:.1e} "
+        "(relative) from the optimum. Standardise the voxels, choose a smaller C or raise max_iter.",
         ConvergenceWarning,
         stacklevel=5,
     )

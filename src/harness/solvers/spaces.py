@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, eigh
+from scipy.linalg import LinAlgError, eigh, eigvalsh
 from scipy.linalg.blas import dtrsv, strsv
 from scipy.linalg.lapack import dpocon, dpotrf, dpotri, dpotrs, spotrf
 
@@ -34,6 +34,17 @@ SINGLE_PRECISION_SUFFICES = 1e5
 
 SMALLEST_CURVATURE = 1e-30
 """Curvatures below this one, whose inverse single precision can hold, count as much."""
+
+DOUBLE_PRECISION_SUFFICES = 1e13
+"""The same ratio up to which the Cholesky factor of a product in double precision steers well enough."""
+
+EPS = float(np.finfo(float).eps)
+
+ERROR_FACTOR = 8
+"""Error that is assumed for a sum of products, in machine epsilons of the lengths of its two factors."""
+
+ACCURACY = 1e-8
+"""Largest relative error of the coefficients that rounding may leave where an iteration converged."""
 
 WORST_CONDITION = 1e-7
 """Reciprocal condition of K~ below which dual coefficients lose too many digits."""
@@ -58,6 +69,11 @@ def compute_gram(X: Array) -> Array:
     X = np.asarray(X, dtype=np.float64)
     with one_blas_thread():
         return X @ X.T
+
+
+def append_ones(X: Array) -> Array:
+    """Return X~, of shape (n_samples, n_voxels + 1): the samples with a column of ones appended."""
+    return np.column_stack([X, np.ones(len(X))])
 
 
 def factorise_cholesky(A: NDArray[Any]) -> NDArray[Any]:
@@ -126,6 +142,50 @@ def invert_cholesky(L: Array) -> Array:
     return P + np.tril(P, -1).T
 
 
+def factorise_system(product: Array, X: Array, root: Array) -> Array:
+    """Factorise the Newton system I + X^T H X = L L^T in double precision.
+
+    The Cholesky factor of the product where its condition allows. Otherwise an orthogonal factorisation of
+    (H^1/2 X, I), whose condition is the square root of the product's: about twice the operations.
+
+    Parameters
+    ----------
+    product : ndarray of shape (m, m)
+        X^T H X; it is overwritten.
+    X : ndarray of shape (n_rows, m)
+    root : ndarray of shape (n_rows,)
+        Square roots of the curvatures.
+
+    Returns
+    -------
+    L : ndarray of shape (m, m)
+        Lower factor in Fortran order; above the diagonal there is rubbish, and the diagonal may be negative.
+    """
+    trace = float(product.trace())
+    product.flat[:: len(product) + 1] += 1.0
+    with suppress(LinAlgError):
+        L = factorise_cholesky(product)
+        if steers(L, trace, DOUBLE_PRECISION_SUFFICES):
+            return L
+    R = np.asarray(np.linalg.qr(np.vstack([X * root[:, None], np.eye(X.shape[1])]), mode="r"))
+    return R.T
+
+
+def steers(L: NDArray[Any], trace: float, suffices: float) -> bool:
+    """Return whether the smallest pivot of a Cholesky factor is far enough above the rounding of its matrix.
+
+    Parameters
+    ----------
+    L : ndarray of shape (m, m)
+        Factor of I + A.
+    trace : float
+        Trace of A.
+    suffices : float
+        The largest ratio of the trace to the squared pivot.
+    """
+    return trace <= suffices * float(L.diagonal().min()) ** 2
+
+
 class Systems(Protocol):
     """The Newton systems of one training set, for any smooth curvatures."""
 
@@ -144,6 +204,8 @@ class Space(Protocol):
 
     n_weights: int
     row_lengths: Array
+    eps: float
+    """Machine epsilon of decision values and gradients."""
 
     def decide(self, v: Array) -> Array:
         """Return f = X~ w~."""
@@ -156,6 +218,13 @@ class Space(Protocol):
 
     def gradient(self, v: Array, s: Array) -> tuple[Array, Array, Any]:
         """Return the gradient w~ - X~^T s, its decision values where they are needed, and its norm."""
+
+    def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
+        """Return a bound of what rounding makes of w~ when all equations are solved; size is ||w~||.
+
+        Decision values that are off by e move the optimum by (I + X~^T H X~)^-1 X~^T H e, whose length is at
+        most ||H^1/2 e|| / 2.
+        """
 
     def restrict(self, rows: NDArray[np.intp]) -> Systems:
         """Return the Newton systems of a problem that is trained on these samples alone."""
@@ -172,6 +241,8 @@ class SampleSpace:
     K : ndarray of shape (n_samples, n_samples)
         K~ = X X^T + 1.
     """
+
+    eps = EPS
 
     def __init__(self, K: Array) -> None:
         self.K = K
@@ -202,7 +273,16 @@ class SampleSpace:
         K_r = self.decide(r)
         return r, K_r, self.measure(r, K_r)
 
-    def duals(self, v: Array) -> Array:
+    def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
+        """Return a bound of what rounding makes of w~; see `Space.rounding`.
+
+        With e = ERROR_FACTOR eps: an entry of K~ is off by e ||x~_i|| ||x~_j||, independently of the others,
+        and so the sum w~ = X~^T v is off by e (sum_i v_i^2 ||x~_i||^2)^1/2, and f_i by ||x~_i|| times that.
+        """
+        squares = self.row_lengths**2
+        return ERROR_FACTOR * self.eps * np.sqrt(v**2 @ squares) * (1.0 + np.sqrt(h @ squares) / 2)
+
+    def duals(self, v: Array, s: Array) -> Array:
         """Return v."""
         return v
 
@@ -280,6 +360,8 @@ class VoxelSpace:
         X~, the samples with a column of ones appended.
     """
 
+    eps = EPS
+
     def __init__(self, X: Array) -> None:
         self.X = X
         self.n_weights = X.shape[1]
@@ -301,6 +383,15 @@ class VoxelSpace:
         """Return the gradient w~ - X~^T s twice (its decision values are not needed here), and its norm."""
         g = v - s @ self.X
         return g, g, self.measure(g, g)
+
+    def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
+        """Return a bound of what rounding makes of w~; see `Space.rounding`.
+
+        With e = ERROR_FACTOR eps: the decision value x~_i^T w~ is off by e ||x~_i|| ||w~||, the sum X~^T s by
+        e (sum_i s_i^2 ||x~_i||^2)^1/2.
+        """
+        squares = self.row_lengths**2
+        return ERROR_FACTOR * self.eps * (np.sqrt(s**2 @ squares) + np.sqrt(h @ squares) / 2 * size)
 
     def restrict(self, rows: NDArray[np.intp]) -> "VoxelSystems":
         """Return the Newton systems of a problem that is trained on these samples alone."""
@@ -340,7 +431,7 @@ class VoxelSystems:
         return self.X.astype(np.float32)
 
     def factorise(self, h: Array) -> NDArray[Any]:
-        """Return the Cholesky factor of I + X~^T H X~, in single precision where that suffices.
+        """Return the lower factor of I + X~^T H X~, in single precision where that suffices.
 
         Parameters
         ----------
@@ -361,9 +452,10 @@ class VoxelSystems:
             # As in `SampleSystems`; the smallest pivot stands for the smallest eigenvalue.
             with suppress(LinAlgError):
                 L = factorise(self.X_single)
-                if trace <= SINGLE_PRECISION_SUFFICES * float(L.diagonal().min()) ** 2:
+                if steers(L, trace, SINGLE_PRECISION_SUFFICES):
                     return L
-        return factorise(self.X)
+        root_X = self.X * root[:, None]
+        return factorise_system(root_X.T @ root_X, self.X, root)
 
 
 class FactorSpace(VoxelSpace):
@@ -381,14 +473,45 @@ class FactorSpace(VoxelSpace):
 
     def __init__(self, K: Array) -> None:
         eigenvalues, U = eigh(K)
-        kept = eigenvalues > len(K) * np.finfo(float).eps * eigenvalues[-1]
+        kept = eigenvalues > len(K) * EPS * eigenvalues[-1]
+        self.cut = float(np.abs(eigenvalues[~kept]).max(initial=0.0))
         lengths = np.sqrt(eigenvalues[kept])
         super().__init__(U[:, kept] * lengths)
-        self.to_duals = U[:, kept] / lengths
+        self.U, self.to_duals = U[:, kept], U[:, kept] / lengths
 
-    def duals(self, v: Array) -> Array:
-        """Return the shortest a with X~^T a = w~."""
-        return v @ self.to_duals.T
+    def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
+        """Return a bound of what rounding makes of w~: that of `SampleSpace`, and what is left out of K~.
+
+        Where it is large, the factor 1/2 of `Space.rounding` is replaced by the norm of
+        (I + X~^T H X~)^-1 X~^T H^1/2, which is smaller where the loss determines all of w~.
+        """
+        squares = self.row_lengths**2
+        sums = ERROR_FACTOR * self.eps * np.sqrt(s**2 @ squares)
+        left_out = self.cut * np.sqrt(h.max(axis=-1)) * np.linalg.norm(self._left_out(s), axis=-1)
+        decisions = sums * np.sqrt(h @ squares) + left_out
+        shares = np.full(np.shape(size), 0.5)
+        for b in np.ndindex(shares.shape):
+            if decisions[b] / 2 > ACCURACY * size[b]:
+                shares[b] = self._respond(h[b])
+        return sums + shares * decisions
+
+    def _respond(self, h: Array) -> float:
+        """Return ||(I + X~^T H X~)^-1 X~^T H^1/2||."""
+        root_X = self.X * np.sqrt(h)[:, None]
+        eigenvalues = eigvalsh(root_X.T @ root_X)
+        smallest = float(eigenvalues[0]) - len(h) * EPS * float(eigenvalues[-1])
+        return 0.5 if smallest < 1 else np.sqrt(smallest) / (1 + smallest)
+
+    def duals(self, v: Array, s: Array) -> Array:
+        """Return a with X~^T a = w~.
+
+        w~ = X~^T s at the optimum. The part of s that belongs to the eigenvalues left out makes next to no
+        difference to the decision values of these samples, but to w~ it can.
+        """
+        return v @ self.to_duals.T + self._left_out(s)
+
+    def _left_out(self, s: Array) -> Array:
+        return s - (s @ self.U) @ self.U.T
 
 
 def make_sample_space(K: Array) -> SampleSpace | FactorSpace:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.solvers.newton import Minimum, Step, minimise
+from harness.solvers.refinement import Refiner
 from harness.solvers.solutions import (
     MAX_ITER,
     TOL,
@@ -26,8 +27,10 @@ from harness.solvers.spaces import (
     Array,
     SampleSpace,
     VoxelSpace,
+    append_ones,
     compute_gram,
     factorise_cholesky,
+    factorise_system,
     invert_cholesky,
     is_well_conditioned,
     make_sample_space,
@@ -48,6 +51,10 @@ class SquaredHinge:
     def __init__(self, C: float) -> None:
         self.C = C
         self.slope_at_zero = 2 * C
+
+    def scale(self, share: float) -> "SquaredHinge":
+        """Return the loss for C times a share."""
+        return SquaredHinge(self.C * share)
 
     def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
         """Return s = 2 C y max(0, 1 - y f) and the curvatures h, 2 C where that is above 0."""
@@ -168,9 +175,7 @@ class ActiveVoxels:
         else:
             self.product = self.X[active].T @ self.X[active]
         self.active = active
-        A = two_C * self.product
-        A.flat[:: len(A) + 1] += 1.0
-        L = factorise_cholesky(A)
+        L = factorise_system(two_C * self.product, self.X, np.sqrt(h))
 
         def step(g: Array, _: Array) -> Array:
             return -solve_cholesky(L, g)
@@ -265,21 +270,21 @@ def solve_squared_hinge(
     solutions : Solutions
     """
     X, Cs = np.asarray(X, dtype=np.float64), check_strengths(Cs, "C")
-    if choose_space(space, X.shape[1], train_sets) == "samples":
-        return solve_squared_hinge_gram(
-            compute_gram(X), Y, train_sets, Cs, tol=tol, max_iter=max_iter, inverts=inverts
-        )
-    X = check_matrix(X, "X")
-    X_tilde = np.column_stack([X, np.ones(len(X))])
+    chosen = choose_space(space, X.shape[1], train_sets)
+    K_tilde = None
+    if chosen == "samples":
+        # The column of ones in X~ adds 1 to every inner product.
+        K_tilde = check_gram(compute_gram(X)) + 1.0
+    else:
+        X = check_matrix(X, "X")
     Y = check_labels(Y, len(X))
     sets = check_train_sets(train_sets, Y)
-    assembly = Assembly("voxels", (len(sets), len(Cs), Y.shape[1]), X.shape[1], len(X))
-    with one_blas_thread():
-        for i, train in enumerate(sets):
-            paths = SquaredHingePaths(VoxelSpace(X_tilde[train]), Cs, tol, max_iter)
-            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                for k, minimum in enumerate(paths.solve(y)):
-                    assembly.put((i, k, j), export_voxels(X_tilde, minimum.v), minimum)
+    shape, n_weights = (len(sets), len(Cs), Y.shape[1]), len(X) if chosen == "samples" else X.shape[1]
+    assembly = Assembly(chosen, shape, n_weights, len(X), Refiner(X, max_iter), keeps_space=space != "auto")
+    if K_tilde is not None:
+        _solve_samples(assembly, K_tilde, Y, sets, Cs, tol, max_iter, inverts)
+    else:
+        _solve_voxels(assembly, append_ones(X), Y, sets, Cs, tol, max_iter)
     return assembly.finish()
 
 
@@ -318,6 +323,39 @@ def solve_squared_hinge_gram(
     Y = check_labels(Y, len(K_tilde))
     sets = check_train_sets(train_sets, Y)
     assembly = Assembly("samples", (len(sets), len(Cs), Y.shape[1]), len(K_tilde), len(K_tilde))
+    _solve_samples(assembly, K_tilde, Y, sets, Cs, tol, max_iter, inverts)
+    return assembly.finish()
+
+
+def _solve_voxels(
+    assembly: Assembly,
+    X_tilde: Array,
+    Y: Array,
+    sets: Sequence[NDArray[np.intp]],
+    Cs: Array,
+    tol: float,
+    max_iter: int,
+) -> None:
+    with one_blas_thread():
+        for i, train in enumerate(sets):
+            paths = SquaredHingePaths(VoxelSpace(X_tilde[train]), Cs, tol, max_iter)
+            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
+                minima = paths.solve(y)
+                for k, minimum in enumerate(minima):
+                    assembly.put((i, k, j), export_voxels(X_tilde, minimum.v), minimum)
+                _refine(assembly, i, j, minima, Cs, y, train, tol)
+
+
+def _solve_samples(
+    assembly: Assembly,
+    K_tilde: Array,
+    Y: Array,
+    sets: Sequence[NDArray[np.intp]],
+    Cs: Array,
+    tol: float,
+    max_iter: int,
+    inverts: bool,
+) -> None:
     with one_blas_thread():
         # No part of a well-conditioned Gram matrix is worse conditioned than the whole.
         make_space = SampleSpace if is_well_conditioned(K_tilde) else make_sample_space
@@ -325,7 +363,26 @@ def solve_squared_hinge_gram(
             space = make_space(K_tilde[train].take(train, axis=1))
             paths = SquaredHingePaths(space, Cs, tol, max_iter, inverts)
             for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                for k, minimum in enumerate(paths.solve(y)):
-                    decoders = export_duals(K_tilde, train, space.duals(minimum.v))
+                minima = paths.solve(y)
+                for k, minimum in enumerate(minima):
+                    decoders = export_duals(K_tilde, train, space.duals(minimum.v, minimum.s))
                     assembly.put((i, k, j), decoders, minimum)
-    return assembly.finish()
+                _refine(assembly, i, j, minima, Cs, y, train, tol)
+
+
+def _refine(
+    assembly: Assembly,
+    i: int,
+    j: int,
+    minima: list[Minimum],
+    Cs: Array,
+    y: Array,
+    train: NDArray[np.intp],
+    tol: float,
+) -> None:
+    """Solve those values of C again whose decoders lost too many digits."""
+    if assembly.refiner is None:
+        return
+    for k, minimum in enumerate(minima):
+        if assembly.refiner.needs(minimum):
+            assembly.refine((i, k, j), SquaredHinge(Cs[k]), y, train, tol)
