@@ -9,12 +9,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
-from harness import stores
+from harness import databases, stores
 from harness.cli import run_verb
 from harness.errors import TrackingError, UsageError
 from harness.stores import local_uri, open_store, relocate_store
+
+# Linux tells who holds a lock.
+HOLDER = f"process {os.getpid()}" if sys.platform.startswith("linux") else "another process"
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +173,15 @@ def test_store_that_another_program_holds_is_one_message(before, tmp_path, monke
     before.parent.rename(tmp_path / "after")
     folder = tmp_path / "after" / "mlruns"
     monkeypatch.setattr(stores, "LOCK_SECONDS", 0.1)
-    connect = sqlite3.connect
-    monkeypatch.setattr(stores.sqlite3, "connect", lambda file: connect(file, timeout=0.1))
-    with closing(connect(folder / "mlflow.db")) as other:
+    monkeypatch.setattr(databases, "NOTICE_SECONDS", 0.1)
+    monkeypatch.setattr(databases, "LOCKED_SECONDS", 0.2)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(TrackingError, match="locked"):
+        with pytest.raises(TrackingError, match=rf"mlflow\.db has been locked .* by {HOLDER}"):
             relocate_store(folder)
         other.rollback()
-    with stores.FileLock(folder / "store.lock"), pytest.raises(TrackingError, match="by another process"):
-        relocate_store(folder)
+    with FileLock(folder / "store.lock"):
+        with pytest.raises(TrackingError, match=rf"store\.lock has been locked .* by {HOLDER}"):
+            relocate_store(folder)
+        with pytest.raises(TrackingError, match=rf"store\.lock has been locked .* by {HOLDER}"):
+            open_store(None, folder, "tests")

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from harness.errors import TrackingError
 from harness.selection import COMPARED_PARAMS, Selection, SweepRecord, select_runs
-from harness.stores import ERROR_TAG, local_uri
+from harness.stores import ERROR_TAG, local_uri, migrate_store
 from harness.sweeps import Outcome
 
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
@@ -81,11 +81,12 @@ def open_local_store(folder: Path) -> str:
     TrackingError
         If there is no store.
     """
-    if not (folder / "mlflow.db").is_file():
+    if not (folder / "mlflow.db").exists():
         raise TrackingError(
             f"no runs yet in {folder.resolve()}: it has no mlflow.db. Start one with `python -m harness`, "
             "or name another folder with --folder"
         )
+    migrate_store(folder)
     return local_uri(folder)
 
 

@@ -6,12 +6,12 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname, urlopen
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,18 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from harness.databases import (
+    DATABASE,
+    LOCKED_SECONDS,
+    connect,
+    database_uri,
+    driver_error,
+    explain_lock,
+    is_current,
+    is_locked,
+    prepare_database,
+    retry_while_locked,
+)
 from harness.errors import TrackingError, UsageError
 
 # Making a store would otherwise announce its migrations among the run's own output.
@@ -97,10 +109,7 @@ def local_uri(folder: Path) -> str:
     uri : str
         Absolute, so that it means the same from everywhere.
     """
-    # SQLAlchemy would read '%41' as 'A', and take what follows a '?' for an option. Nothing else is quoted:
-    # MLflow makes the folder by the name that it reads here, and a second one would appear beside it.
-    path = (folder.resolve() / "mlflow.db").as_posix()
-    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
+    return database_uri(folder / DATABASE)
 
 
 def ui_address(uri: str) -> str:
@@ -162,12 +171,14 @@ def open_store(uri: str | None, folder: Path, experiment: str, patience: float =
     try:
         if local:
             folder.mkdir(parents=True, exist_ok=True)
-            # Making a store takes 68 migrations; two processes that make the same one at once both die.
-            with FileLock(folder / "store.lock", timeout=LOCK_SECONDS):
+            with _locked(folder):
+                prepare_database(folder / DATABASE)
                 mend_moved_store(folder)
                 client = MlflowClient(tracking_uri=local_uri(folder))
                 artifacts = (folder.resolve() / "artifacts").as_uri()
-                experiment_id = _find_or_make_experiment(client, experiment, artifacts)
+                experiment_id = retry_while_locked(
+                    lambda: _find_or_make_experiment(client, experiment, artifacts)
+                )
                 running = folder.resolve() / "running"
                 _end_abandoned_runs(client, running)
             return Store(client, local_uri(folder), experiment_id, folder.resolve(), running)
@@ -178,15 +189,47 @@ def open_store(uri: str | None, folder: Path, experiment: str, patience: float =
         running = folder.resolve() / "running" / re.sub(r"\W+", "_", uri)
         _end_abandoned_runs(client, running)
         return Store(client, uri, _find_or_make_experiment(client, experiment, None), None, running)
-    except Timeout as error:
-        raise TrackingError(
-            f"the run store {where} has been locked by another process for {LOCK_SECONDS} s; "
-            "wait for it, or end it"
-        ) from error
     except TrackingError:
         raise
     except Exception as error:  # the disk, SQLAlchemy, alembic and requests all raise types of their own
         raise TrackingError(explain_store_error(where, error)) from error
+
+
+def migrate_store(folder: Path) -> None:
+    """Let the installed MLflow read a local store, which its older versions may have written.
+
+    Parameters
+    ----------
+    folder : Path
+        Has a database.
+
+    Raises
+    ------
+    TrackingError
+        If it cannot be read; see `harness.databases.prepare_database`.
+    """
+    try:
+        if not is_current(folder / DATABASE):
+            with _locked(folder):
+                prepare_database(folder / DATABASE)
+    except TrackingError:
+        raise
+    except (OSError, sqlite3.Error, MlflowException) as error:
+        raise TrackingError(explain_store_error(str(folder.resolve()), error)) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from creating, migrating or relocating the store of a folder."""
+    lock = FileLock(folder / "store.lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout as error:
+        raise TrackingError(explain_lock(folder.resolve() / "store.lock", LOCK_SECONDS)) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -235,7 +278,8 @@ def _mend(folder: Path) -> Relocation:
         return Relocation(mended, elsewhere)
     artifacts = folder.resolve() / "artifacts"
     here = artifacts.as_uri()
-    with closing(sqlite3.connect(database)) as connection, connection:
+    with closing(connect(database)) as connection, connection:
+        connection.isolation_level = "DEFERRED"  # all updates or none
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         if not {"experiments", "runs"} <= tables:
             return Relocation(mended, elsewhere)
@@ -305,8 +349,8 @@ def relocate_store(folder: Path) -> Relocation:
             f"expected the folder that a run store lies in now, such as mlruns{hint}"
         )
     try:
-        with FileLock(folder / "store.lock", timeout=LOCK_SECONDS):
-            with closing(sqlite3.connect(database)) as connection:
+        with _locked(folder):
+            with closing(connect(database)) as connection:
                 (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if verdict != "ok":
@@ -317,15 +361,11 @@ def relocate_store(folder: Path) -> Relocation:
                     "expected the mlflow.db that runs were written to"
                 )
             return _mend(folder)
-    except Timeout as error:
-        raise TrackingError(
-            f"the run store {folder.resolve()} has been locked by another process for {LOCK_SECONDS} s; "
-            "wait for it, or end it"
-        ) from error
     except sqlite3.OperationalError as error:
+        if is_locked(error):
+            raise TrackingError(explain_store_error(str(folder.resolve()), error)) from error
         raise TrackingError(
-            f"{database.resolve()} cannot be written: {error}; check that this folder can be written, and "
-            "that no other program holds the database"
+            f"{database.resolve()} cannot be written: {error}; check that this folder can be written"
         ) from error
     except sqlite3.DatabaseError as error:
         raise TrackingError(_damaged(database, str(error))) from error
@@ -344,7 +384,8 @@ def _end_abandoned_runs(client: MlflowClient, running: Path) -> None:
         lock = FileLock(file, timeout=0)
         # A lock that is held is of a run that lives; what cannot be asked now is asked the next time.
         with suppress(Timeout, MlflowException, OSError):
-            if time.time() - file.stat().st_mtime < SECONDS_TO_LOCK:
+            # A file dated far ahead is not a new one: a clock was wrong.
+            if abs(time.time() - file.stat().st_mtime) < SECONDS_TO_LOCK:
                 continue
             with lock:
                 end_killed_run(client, file.stem, "its process ended without a word: killed, or no memory")
@@ -455,11 +496,11 @@ def explain_store_error(where: str, error: BaseException) -> str:
     -------
     message : str
     """
-    # What the database said is in `orig`, behind what SQLAlchemy and MLflow say around it.
-    said: BaseException = error
-    cause: BaseException | None = error
-    while cause is not None:
-        said, cause = getattr(cause, "orig", None) or said, cause.__cause__ or cause.__context__
+    if is_locked(error):
+        is_folder = not where.startswith("sqlite:")
+        database = Path(where) / DATABASE if is_folder else Path(unquote(where.removeprefix("sqlite:///")))
+        return f"the run store cannot be used: {explain_lock(database, LOCKED_SECONDS)}"
+    said = driver_error(error)
     first = (str(said).strip() or type(said).__name__).splitlines()[0]
     return (
         f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server "

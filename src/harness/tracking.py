@@ -20,6 +20,7 @@ from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from harness.databases import retry_while_locked
 from harness.errors import HarnessError, TrackingError, escape_controls
 from harness.provenance import git_commit, package_versions
 from harness.stores import (
@@ -85,10 +86,9 @@ class TrackedRun:
     def __init__(self, store: Store, name: str, params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         self.store = store
         every_tag = _system_tags() | dict(tags)
-        run = store.client.create_run(
-            store.experiment_id,
-            run_name=name,
-            tags={key: _cut(value, MAX_TAG) for key, value in every_tag.items()},
+        cut_tags = {key: _cut(value, MAX_TAG) for key, value in every_tag.items()}
+        run = retry_while_locked(
+            lambda: store.client.create_run(store.experiment_id, run_name=name, tags=cut_tags)
         )
         self.run_id = str(run.info.run_id)
         self.artifact_uri = str(run.info.artifact_uri)
@@ -97,7 +97,7 @@ class TrackedRun:
             store.running.mkdir(parents=True, exist_ok=True)
             self._alive.acquire()
             # At once, so that a run that is killed still says what it was.
-            self._log([], params, {})
+            retry_while_locked(lambda: self._log([], params, {}))
         except BaseException as error:
             # Nobody has the run yet who could end it.
             self.stop("FAILED" if isinstance(error, Exception) else "KILLED", error)
@@ -128,9 +128,6 @@ class TrackedRun:
         seconds : mapping of str to float
             Wall time of the stages, those after the decoding included.
         """
-        client = self.store.client
-        client.log_artifacts(self.run_id, str(artifacts))
-        self._log_input(_dataset_input(decoding))
         facts = {
             "n_samples": len(decoding.samples.y),
             "n_voxels": decoding.samples.n_voxels,
@@ -138,8 +135,13 @@ class TrackedRun:
             "n_folds_skipped": len(decoding.skipped),
         }
         params = {name: str(value) for name, value in facts.items()}
-        self._log(fold_metrics(decoding) + summary_metrics(decoding, seconds), params, result_tags(decoding))
-        client.set_terminated(self.run_id, "FINISHED")
+        metrics = fold_metrics(decoding) + summary_metrics(decoding, seconds)
+        client = self.store.client
+        # Each of them can be repeated: what the store has already is the same.
+        retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
+        retry_while_locked(lambda: self._log_input(_dataset_input(decoding)))
+        retry_while_locked(lambda: self._log(metrics, params, result_tags(decoding)))
+        retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
         self._release()
 
     def stop(self, status: str, error: BaseException) -> None:
@@ -157,8 +159,10 @@ class TrackedRun:
             self._log([], {}, {ERROR_TAG: reason})
         finally:
             # Whatever else is lost, a run that failed must not go on looking as if it ran.
-            client.set_terminated(self.run_id, status)
-            self._release()
+            try:
+                client.set_terminated(self.run_id, status)
+            finally:
+                self._release()
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Say which data the run read.
@@ -249,7 +253,9 @@ def find_finished(store: Store, identity: str) -> FinishedRun | None:
     """
     asked = f"attributes.status = 'FINISHED' AND tags.`{IDENTITY_TAG}` = '{identity}'"
     try:
-        found = store.client.search_runs([store.experiment_id], asked, max_results=1)
+        found = retry_while_locked(
+            lambda: store.client.search_runs([store.experiment_id], asked, max_results=1)
+        )
     except Exception as error:
         raise TrackingError(explain_store_error(store.uri, error)) from error
     if not found:
@@ -329,7 +335,9 @@ def _write_sweep(store: Store, sweep: str, note: Mapping[str, object]) -> None:
     if len(content) > MAX_TAG:
         content = json.dumps({**note, "command": "(too long to be kept)"})
     try:
-        store.client.set_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep}", content)
+        retry_while_locked(
+            lambda: store.client.set_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep}", content)
+        )
     except Exception as error:  # whatever the store's driver raises
         raise TrackingError(explain_store_error(store.uri, error)) from error
 
