@@ -5,8 +5,8 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from harness.decoding import Decoding
 
 MAX_SWEEPS = 150  # of which a run remembers that they asked for it
+SECONDS_BETWEEN_CLAIMS = 0.5
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 
 
@@ -251,6 +252,39 @@ def find_finished(store: Store, identity: str) -> FinishedRun | None:
         return None
     run = found[0]
     return FinishedRun(str(run.info.run_id), str(run.info.run_name), run.data.metrics, run.data.tags)
+
+
+@contextmanager
+def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> Iterator[None]:
+    """Claim what a run computes, so that no other process computes the same; wait while another one has it.
+
+    The claim is a lock in the store's folder, which the system returns when its process dies. It holds among
+    the processes that share ``tracking.folder``. Machines that share nothing but a server do not see each
+    other's claims: they may compute the same run twice, and the server keeps both results.
+
+    Parameters
+    ----------
+    store : Store
+    identity : str
+        See `harness.identity.identify`.
+    report_wait : callable
+        Called once if another process has the claim.
+    """
+    file = store.running / "claims" / f"{store.experiment_id}-{identity}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report_wait()
+        lock.acquire(timeout=-1, poll_interval=SECONDS_BETWEEN_CLAIMS)
+    try:
+        yield
+    finally:
+        # While it is held: who waits looks for the file by its name. Windows keeps a file that is open.
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
 
 
 def join_sweep(store: Store, run: FinishedRun, sweep: str) -> None:
