@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from front_door import harness, is_running, read_runs
+from harness import app
 
 
 @pytest.fixture(scope="module")
@@ -415,3 +416,48 @@ def test_a_sweep_whose_messages_nobody_reads_is_computed(start_command, tiny_sub
     os.close(writer)
     assert process.returncode == 1
     assert count_finished(folder) == before + 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, as root")
+@pytest.mark.parametrize("free", [4, 12])  # KiB: for the directory and little else, for half of the files
+@pytest.mark.parametrize("multirun", [False, True])
+def test_a_full_temporary_directory_is_one_message_and_the_run_is_failed(
+    tmp_path, tiny_subject, free, multirun
+):
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
+    words += ["cv=logo", "figures=light", *(["-m"] if multirun else [])]
+    try:
+        (small / "rest").write_bytes(bytes((64 - free) * 1024))
+        process = harness(tmp_path, *words, check=False, TMPDIR=str(small))
+        assert process.returncode == 1
+        assert "Traceback" not in process.stderr
+        assert "No space left on device" in process.stderr
+        assert "TMPDIR" in process.stderr
+        _, (run,) = read_runs(tmp_path)
+        assert run.info.status == "FAILED"
+        assert "No space left on device" in run.data.tags["harness.error"]
+        (small / "rest").unlink()
+        harness(tmp_path, *words, TMPDIR=str(small))
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_without_a_temporary_directory_the_files_of_a_run_are_refused_in_one_message(
+    tmp_path, tiny_subject, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "removed"))
+    words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
+    assert app.run([*words, "cv=logo", "figures=off", "estimator=dummy"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: the files of this run cannot be written to a temporary directory")
+    assert "TMPDIR" in errors
+    assert "Traceback" not in errors
+    _, (run,) = read_runs(tmp_path)
+    assert run.info.status == "FAILED"

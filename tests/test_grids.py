@@ -366,7 +366,7 @@ def test_a_parent_killed_at_ten_moments_loses_nothing(tmp_path, undisturbed):
         process.kill()
         process.wait()
         groups.append(process.pid)
-        if trial % 4 == 1:  # else its workers go on with what they have in hand
+        if trial % 4 == 1:  # else its workers end what they have in hand
             kill_group(process.pid)
     for group in groups:
         kill_group(group)
@@ -461,7 +461,9 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, undisturbed):
         subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
         harness(tmp_path, "-m", *asked)
         assert results(tmp_path) == expected
-        assert "RUNNING" not in statuses(tmp_path)
+        assert set(statuses(tmp_path)) <= {"FINISHED", "FAILED"}
+        reasons = [run.data.tags.get("harness.error", "") for run in read_runs(tmp_path)[1]]
+        assert all("full" in reason or "No space left" in reason for reason in reasons if reason)
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 

@@ -496,11 +496,12 @@ def _compute(
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None) as folder:
             begin = time.perf_counter()
-            with _explaining_write_errors(str(folder), keep=tracked is None):
+            with _explaining_write_errors(str(folder)):
                 decoding = write_artifacts(decoding, folder, request.config, figures)
             seconds = {"startup": startup, **decoding.seconds, "figures": time.perf_counter() - begin}
             if tracked is not None:
-                tracked.finish(decoding, folder, seconds)
+                with _explaining_write_errors(tracked.where):
+                    tracked.finish(decoding, folder, seconds)
             where = str(folder) if tracked is None else tracked.where
     if sweep is None:
         show_decoding(decoding, request.name, where, tracked)
@@ -583,7 +584,7 @@ def _open_run(
 def _artifact_folder(keep: bool) -> Iterator[Path]:
     """Yield Hydra's own folder to keep, or a temporary one that lasts until its files are in the store."""
     folder = Path(HydraConfig.get().runtime.output_dir) / "artifacts"
-    with _explaining_write_errors(str(folder) if keep else "a temporary directory", keep):
+    with _explaining_write_errors(str(folder) if keep else "a temporary directory"):
         if keep:
             folder.mkdir(parents=True, exist_ok=True)
         made: Any = nullcontext(folder) if keep else tempfile.TemporaryDirectory(prefix="harness-")
@@ -592,15 +593,15 @@ def _artifact_folder(keep: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def _explaining_write_errors(where: str, keep: bool) -> Iterator[None]:
+def _explaining_write_errors(where: str) -> Iterator[None]:
     """Turn what the operating system raises, such as for a full disk, into one message."""
     try:
         yield
     except OSError as error:
-        other = "tracking.folder=DIRECTORY" if keep else "the environment variable TMPDIR"
         raise HarnessError(
-            f"the files of this run cannot be written to {where}: {error}; check that there is room and that "
-            f"it can be written, or choose another directory with {other}"
+            f"the files of this run cannot be written to {where}: {error}. Check that there is room and that "
+            "it can be written, or choose another directory: with tracking.folder=... for the store, with "
+            "the environment variable TMPDIR for temporary files"
         ) from error
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from harness.endings import Ending, EndingNote
 from harness.errors import HarnessError, TrackingError
 from harness.provenance import git_commit, package_versions
 from harness.stores import (
@@ -26,7 +27,7 @@ from harness.stores import (
     LOCK_SECONDS,
     SWEEP_TAG,
     Store,
-    end_killed_run,
+    end_dead_run,
     explain_store_error,
     is_alive,
     ui_address,
@@ -91,9 +92,11 @@ class TrackedRun:
         self.run_id = str(run.info.run_id)
         self.artifact_uri = str(run.info.artifact_uri)
         self._alive = FileLock(store.running / f"{self.run_id}.lock")
+        self._note = EndingNote(store.running / f"{self.run_id}.end")
         try:
             store.running.mkdir(parents=True, exist_ok=True)
             self._alive.acquire()
+            self._note.reserve()
             # At once, so that a run that is killed still says what it was.
             self._log([], params, {})
         except BaseException as error:
@@ -138,8 +141,10 @@ class TrackedRun:
         client.set_terminated(self.run_id, "FINISHED")
         self._release()
 
-    def stop(self, status: str, error: BaseException) -> None:
-        """End a run that did not come to its end, with the reason as an artifact.
+    def stop(self, status: Literal["FAILED", "KILLED"], error: BaseException) -> None:
+        """End a run that did not come to its end, with the reason as a tag and the traceback as an artifact.
+
+        Where the store cannot be written, the end is noted beside it, and entered when it is opened next.
 
         Parameters
         ----------
@@ -148,13 +153,20 @@ class TrackedRun:
         """
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         client = self.store.client
+        with suppress(OSError):  # without a note, the next opening calls the run killed
+            self._note.write(Ending(status, reason))
         try:
-            client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
             self._log([], {}, {ERROR_TAG: reason})
+            with suppress(OSError):  # the disk has no room for the traceback; the reason is in the tag
+                client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
         finally:
-            # Whatever else is lost, a run that failed must not go on looking as if it ran.
-            client.set_terminated(self.run_id, status)
-            self._release()
+            try:
+                # Whatever else is lost, a run that failed must not go on looking as if it ran.
+                client.set_terminated(self.run_id, status)
+            finally:
+                # The files of lock and note stay unless the store has the end: the next opening needs them.
+                self._alive.release()
+        self._release()
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Say which data the run read.
@@ -171,6 +183,7 @@ class TrackedRun:
                     raise
 
     def _release(self) -> None:
+        self._note.remove()
         self._alive.release()
         Path(self._alive.lock_file).unlink(missing_ok=True)
 
@@ -338,7 +351,7 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
         left = f"tags.`{SWEEP_TAG}` LIKE '%{sweep.id}%' AND attributes.status = 'RUNNING'"
         for run in store.client.search_runs([store.experiment_id], left):
             if not is_alive(store, run.info.run_id):
-                end_killed_run(store.client, run.info.run_id, "its process was killed")
+                end_dead_run(store.client, store.running, run.info.run_id, "its process was killed")
         if not sweep.taken() and not sweep.count():  # a request that made no sense is no sweep
             store.client.delete_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep.id}")
             return
