@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.endings import Ending, EndingNote
 from harness.errors import DataError, TrackingError
 from harness.stores import SWEEP_TAG, local_uri, open_store
 from harness.sweeps import Sweep
-from harness.tracking import MAX_TAG, TrackedRun, close_sweep, track_run
+from harness.tracking import MAX_TAG, TrackedRun, claim_run, close_sweep, track_run
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +321,33 @@ def test_room_for_the_end_is_taken_before_the_run_and_returned_after_it(tmp_path
     assert EndingNote(note).read().status == "FAILED"
     run.stop("FAILED", DataError("a file is broken"))
     assert not list(store.running.iterdir())
+
+
+def test_claim_is_held_by_one_at_a_time_and_per_identity(tmp_path, make_store):
+    store = make_store(tmp_path)
+    order = []
+
+    def claim_second():
+        with claim_run(store, "identity", lambda: order.append("second waits")):
+            order.append("second")
+
+    second = threading.Thread(target=claim_second)
+    with pytest.raises(DataError), claim_run(store, "identity", lambda: order.append("first waits")):
+        second.start()
+        while not order:
+            time.sleep(0.05)
+        with claim_run(store, "another", lambda: order.append("another waits")):
+            pass
+        order.append("first")
+        raise DataError("a run that fails gives its claim back")
+    second.join(60)
+    assert order == ["second waits", "first", "second"]
+    assert not list((store.running / "claims").iterdir())
+
+
+def test_claim_that_cannot_be_written_is_one_message(tmp_path, make_store):
+    store = make_store(tmp_path)
+    store.running.mkdir(exist_ok=True)
+    (store.running / "claims").write_text("in the way")
+    with pytest.raises(TrackingError, match="claims"), claim_run(store, "identity", print):
+        pass

@@ -282,15 +282,23 @@ def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> I
         See `harness.identity.identify`.
     report_wait : callable
         Called once if another process has the claim.
+
+    Raises
+    ------
+    TrackingError
+        If the folder cannot be written.
     """
     file = store.running / "claims" / f"{store.experiment_id}-{identity}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        report_wait()
-        lock.acquire(timeout=-1, poll_interval=SECONDS_BETWEEN_CLAIMS)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report_wait()
+            lock.acquire(timeout=-1, poll_interval=SECONDS_BETWEEN_CLAIMS)
+    except OSError as error:
+        raise TrackingError(explain_store_error(store.uri, error)) from error
     try:
         yield
     finally:
