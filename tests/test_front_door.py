@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from front_door import harness, is_running, read_runs
+from harness import app
 
 
 @pytest.fixture(scope="module")
@@ -322,3 +323,168 @@ def test_inspect_writes_a_page_for_the_run_that_comes_next(tmp_path, tiny_subjec
     assert process.stderr == ""
     assert "python -m harness" in page.read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["look"]
+
+
+# What can be started in a folder with one run, and how many runs it adds.
+COMMANDS = {
+    "runs": (["runs"], 0),
+    "sweeps": (["runs", "--sweeps"], 0),
+    "compare": (["compare"], 0),
+    "cache": (["cache"], 0),
+    "relocate": (["relocate"], 0),
+    "help of a verb": (["runs", "--help"], 0),
+    "inspect": (["inspect", "ASKED", "--out", "page"], 0),
+    "fetch": (["fetch", "ASKED"], 0),
+    "version": (["--version"], 0),
+    "help": (["--help"], 0),
+    "configuration": (["--cfg", "job", "ASKED"], 0),
+    "run": (["ASKED", "estimator=dummy"], 1),
+    "sweep": (["-m", "ASKED", "estimator=dummy,ridge", "resume=false"], 2),
+    "joblib": (["-m", "ASKED", "estimator=dummy,ridge", "resume=false", "hydra/launcher=joblib"], 2),
+}
+EVERY_COMMAND = [
+    pytest.param(
+        *command,
+        id=name,
+        marks=[] if name == "runs" else pytest.mark.slow,
+    )
+    for name, command in COMMANDS.items()
+]
+
+
+@pytest.fixture(scope="module")
+def start_command(tmp_path_factory, tiny_subject):
+    """Return a folder, whose name is not ASCII, and a function that starts a command in it.
+
+    The folder has one finished run. The function returns exit status, output (None where it is given a file
+    to write to), and standard error.
+    """
+    folder = tmp_path_factory.mktemp("Übung")
+    asked = [f"dataset.data_dir={tiny_subject()}", "dataset=haxby", "subject=1", "figures=off"]
+    asked += ["cv=logo", "scoring.inner_folds=2"]
+    harness(folder, *asked, "estimator=dummy")
+
+    def start(arguments, stdout=subprocess.PIPE, **environment):
+        words = [word for name in arguments for word in (asked if name == "ASKED" else [name])]
+        # Buffered, as outside of tests: then some errors come as late as when Python ends.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        process = subprocess.run(
+            [sys.executable, "-m", "harness", *words],
+            cwd=folder,
+            env=inherited | {"OMP_NUM_THREADS": "1"} | environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=300,
+        )
+        return process.returncode, process.stdout, process.stderr.decode()
+
+    return folder, start
+
+
+def count_finished(folder):
+    return sum(run.info.status == "FINISHED" for run in read_runs(folder)[1])
+
+
+@pytest.mark.parametrize(("arguments", "_"), EVERY_COMMAND)
+def test_output_is_degraded_where_the_encoding_is_ascii(start_command, arguments, _):
+    _, start = start_command
+    status, output, errors = start(arguments, LC_ALL="C", PYTHONIOENCODING="ascii:strict")
+    assert "Error" not in errors
+    assert status == 0, errors
+    output.decode("ascii")
+    if arguments in (["runs"], ["compare"]):
+        assert b" +/- " in output
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("arguments", "n_runs"), EVERY_COMMAND)
+def test_output_to_a_full_device_is_one_message_and_the_runs_are_stored(start_command, arguments, n_runs):
+    folder, start = start_command
+    before = count_finished(folder)
+    with Path("/dev/full").open("wb") as full:
+        status, _, errors = start(arguments, stdout=full)
+    assert status == 1
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+    (message,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert "standard output cannot be written: No space left on device" in message
+    assert count_finished(folder) == before + n_runs
+
+
+@pytest.mark.parametrize(("arguments", "n_runs"), EVERY_COMMAND)
+def test_output_to_a_closed_pipe_is_dropped_silently_and_the_runs_are_stored(
+    start_command, arguments, n_runs
+):
+    folder, start = start_command
+    before = count_finished(folder)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        status, _, errors = start(arguments, stdout=writer)
+    finally:
+        os.close(writer)
+    assert status == 1
+    assert "error" not in errors.lower()
+    assert "Exception ignored" not in errors
+    assert count_finished(folder) == before + n_runs
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_messages_nobody_reads_is_computed(start_command, tiny_subject):
+    folder, _ = start_command
+    before = count_finished(folder)
+    words = ["-m", "dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "figures=off"]
+    words += ["scoring.inner_folds=2", "cv=logo", "estimator=dummy,ridge", "resume=false"]
+    command = [sys.executable, "-m", "harness", *words]
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(command, cwd=folder, stdout=writer, stderr=writer, check=False, timeout=300)
+    os.close(writer)
+    assert process.returncode == 1
+    assert count_finished(folder) == before + 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, as root")
+@pytest.mark.parametrize("free", [4, 12])  # KiB: for the directory and little else, for half of the files
+@pytest.mark.parametrize("multirun", [False, True])
+def test_a_full_temporary_directory_is_one_message_and_the_run_is_failed(
+    tmp_path, tiny_subject, free, multirun
+):
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
+    words += ["cv=logo", "figures=light", *(["-m"] if multirun else [])]
+    try:
+        (small / "rest").write_bytes(bytes((64 - free) * 1024))
+        process = harness(tmp_path, *words, check=False, TMPDIR=str(small))
+        assert process.returncode == 1
+        assert "Traceback" not in process.stderr
+        assert "No space left on device" in process.stderr
+        assert "TMPDIR" in process.stderr
+        _, (run,) = read_runs(tmp_path)
+        assert run.info.status == "FAILED"
+        assert "No space left on device" in run.data.tags["harness.error"]
+        (small / "rest").unlink()
+        harness(tmp_path, *words, TMPDIR=str(small))
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_without_a_temporary_directory_the_files_of_a_run_are_refused_in_one_message(
+    tmp_path, tiny_subject, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "removed"))
+    words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
+    assert app.run([*words, "cv=logo", "figures=off", "estimator=dummy"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: the files of this run cannot be written to a temporary directory")
+    assert "TMPDIR" in errors
+    assert "Traceback" not in errors
+    _, (run,) = read_runs(tmp_path)
+    assert run.info.status == "FAILED"

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -28,24 +29,24 @@ def asked(tiny_subject):
     return ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK]
 
 
-def start(folder, *arguments):
+def start(folder, *arguments, name="", **environment):
     """Start a multirun, in a process group of its own, and return it at once."""
     # Files, not pipes: whoever reads a pipe to its end waits for the orphans of a killed process, too.
-    with (folder / "out.txt").open("a") as out, (folder / "errors.txt").open("w") as errors:
+    with (folder / "out.txt").open("a") as out, (folder / f"errors{name}.txt").open("w") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "harness", "-m", *arguments],
             cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             stdout=out,
             stderr=errors,
             start_new_session=True,
         )
 
 
-def end(folder, process, seconds=240):
-    """Wait for a multirun, and return what it said on standard error."""
+def end(folder, process, seconds=240, name=""):
+    """Wait for a multirun, and return what it wrote to standard error."""
     process.wait(timeout=seconds)
-    return (folder / "errors.txt").read_text()
+    return (folder / f"errors{name}.txt").read_text()
 
 
 def results(folder):
@@ -365,7 +366,7 @@ def test_a_parent_killed_at_ten_moments_loses_nothing(tmp_path, undisturbed):
         process.kill()
         process.wait()
         groups.append(process.pid)
-        if trial % 4 == 1:  # else its workers go on with what they have in hand
+        if trial % 4 == 1:  # else its workers end what they have in hand
             kill_group(process.pid)
     for group in groups:
         kill_group(group)
@@ -460,6 +461,148 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, undisturbed):
         subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
         harness(tmp_path, "-m", *asked)
         assert results(tmp_path) == expected
-        assert "RUNNING" not in statuses(tmp_path)
+        assert set(statuses(tmp_path)) <= {"FINISHED", "FAILED"}
+        reasons = [run.data.tags.get("harness.error", "") for run in read_runs(tmp_path)[1]]
+        assert all("full" in reason or "No space left" in reason for reason in reasons if reason)
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+PATIENT = """
+import os
+import time
+from pathlib import Path
+
+from sklearn.svm import LinearSVC
+
+
+class Patient(LinearSVC):
+    def fit(self, X, y):
+        while not Path(os.environ["GO"]).exists():
+            time.sleep(0.05)
+        return super().fit(X, y)
+
+
+class Stubborn(Patient):
+    def fit(self, X, y):
+        try:
+            return super().fit(X, y)
+        except SystemExit:
+            time.sleep(300)
+"""
+
+
+@pytest.fixture
+def patient(tmp_path, asked):
+    """Arguments of runs that wait for the file ``go``, and the environment that they need."""
+    (tmp_path / "own" / "estimator").mkdir(parents=True)
+    (tmp_path / "patience.py").write_text(PATIENT)
+    for name in ("Patient", "Stubborn"):
+        option = f"# Waits for a file.\n_target_: patience.{name}\ngrid: {{C: [1]}}\n"
+        (tmp_path / "own" / "estimator" / f"{name.lower()}.yaml").write_text(option)
+    environment = {"HARNESS_TARGETS": "patience", "PYTHONPATH": str(tmp_path), "GO": str(tmp_path / "go")}
+    yield [*asked, "-cd", "own", "estimator=patient"], environment
+    for name in ("go", "later", "never"):  # what a failed test has left
+        (tmp_path / name).touch()
+
+
+def n_running(folder):
+    database = folder / "mlruns" / "mlflow.db"
+    return statuses(folder)["RUNNING"] if is_running(database) else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_identical_sweeps_at_the_same_time_compute_every_run_once(tmp_path, patient, launcher):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    arguments, environment = patient
+    grid = [*arguments, "contrast=face_vs_cat,cat_vs_house,face_vs_house", f"hydra/launcher={launcher}"]
+    processes = [start(tmp_path, *grid, name=str(number), **environment) for number in range(2)]
+    wait_for(lambda: len(list(tmp_path.glob("mlruns/sweeps/*/jobs/*.taken"))) >= 2)
+    wait_for(lambda: n_running(tmp_path) >= 1)
+    (tmp_path / "go").touch()
+    said = [end(tmp_path, process, name=str(number)) for number, process in enumerate(processes)]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert statuses(tmp_path) == {"FINISHED": 3}
+    counted = [re.search(r"(\d) done, 0 failed, (\d) skipped, 0 remaining", text) for text in said]
+    done, skipped = zip(*((int(found[1]), int(found[2])) for found in counted), strict=True)
+    assert sum(done) == sum(skipped) == 3
+    sweeps = {sweep for run in read_runs(tmp_path)[1] for sweep in run.data.tags["harness.sweep"].split()}
+    assert len(sweeps) == 2
+    assert not list((tmp_path / "mlruns" / "running").glob("claims/*"))
+
+
+@pytest.mark.slow
+@POSIX
+def test_a_run_whose_process_is_killed_is_computed_by_the_sweep_that_waits_for_it(tmp_path, patient):
+    arguments, environment = patient
+    first = start(tmp_path, *arguments, name="first", **environment | {"GO": str(tmp_path / "never")})
+    wait_for(lambda: n_running(tmp_path) == 1)
+    (tmp_path / "go").touch()
+    second = start(tmp_path, *arguments, name="second", **environment)
+    wait_for(lambda: len(list(tmp_path.glob("mlruns/sweeps/*/jobs/*.taken"))) == 2)
+    # A run of its own does not resume, and so does not wait.
+    harness(tmp_path, *arguments, "tracking.experiment=another", **environment)
+    assert statuses(tmp_path) == {"RUNNING": 1, "FINISHED": 1}
+    first.kill()
+    first.wait()
+    errors = end(tmp_path, second, name="second")
+    assert "1 done, 0 failed, 0 skipped" in errors
+    harness(tmp_path, "-m", *arguments, **environment)  # a store calls runs killed when it is opened
+    assert statuses(tmp_path) == {"KILLED": 1, "FINISHED": 2}
+
+
+@pytest.mark.slow
+def test_a_single_run_computes_what_another_process_is_computing(tmp_path, patient):
+    arguments, environment = patient
+    sweep = start(tmp_path, *arguments, **environment | {"GO": str(tmp_path / "later")})
+    wait_for(lambda: n_running(tmp_path) == 1)
+    (tmp_path / "go").touch()
+    harness(tmp_path, *arguments, **environment)
+    assert statuses(tmp_path) == {"RUNNING": 1, "FINISHED": 1}
+    (tmp_path / "later").touch()
+    end(tmp_path, sweep)
+    assert statuses(tmp_path) == {"FINISHED": 2}
+    assert len(results(tmp_path)) == 1
+
+
+def find_group(group):
+    """Return the living processes of a group; orphans that nobody has waited for are dead."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
+    lines = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return [words for number, state, *words in lines if int(number) == group and state[0] != "Z"]
+
+
+@pytest.mark.slow
+@POSIX
+@pytest.mark.parametrize("estimator", ["patient", "stubborn"])
+def test_joblibs_processes_end_when_the_front_door_is_killed(tmp_path, patient, estimator):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    arguments, environment = patient
+    grid = [*arguments, "contrast=face_vs_cat,cat_vs_house,face_vs_house", "hydra/launcher=joblib"]
+    grid += ["hydra.launcher.n_jobs=2", f"estimator={estimator}"]
+    process = start(tmp_path, *grid, **environment)
+    wait_for(lambda: n_running(tmp_path) == 2)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not find_group(process.pid), seconds=30)
+    if estimator == "patient":
+        assert statuses(tmp_path) == {"KILLED": 2}
+    (tmp_path / "go").touch()
+    harness(tmp_path, "-m", *grid, **environment)
+    assert statuses(tmp_path) == {"KILLED": 2, "FINISHED": 3}
+
+
+@pytest.mark.slow
+@POSIX
+def test_a_process_of_joblib_that_has_no_job_ends_when_the_front_door_is_killed(tmp_path, patient):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    arguments, environment = patient
+    grid = [*arguments, "estimator=dummy,patient", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    process = start(tmp_path, *grid, **environment)
+    wait_for(lambda: len(list(ledger(tmp_path).glob("*.finished"))) == 1 and n_running(tmp_path) == 1)
+    assert len(find_workers(process.pid)) == 2
+    process.kill()
+    process.wait()
+    wait_for(lambda: not find_group(process.pid), seconds=30)
+    assert statuses(tmp_path) == {"FINISHED": 1, "KILLED": 1}

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 
@@ -323,3 +325,26 @@ def test_other_launchers_and_wrong_options_warm_nothing():
     with pytest.raises(UsageError, match=r"n_jobs=0: expected"), warm_workers(none, 5):
         pass
     assert joblib.externals.loky.reusable_executor._executor is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process of Windows does not notice its parent's end")
+def test_a_worker_with_a_process_in_between_ends_when_the_front_door_does_and_not_before(sweep):
+    front_door = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    code = (
+        "import time; from harness.sweeps import end_with_front_door; "
+        f"end_with_front_door({front_door.pid}); print('watching', flush=True); time.sleep(300)"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {VARIABLE: str(sweep.folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout.readline() == "watching\n"
+    time.sleep(1)
+    assert worker.poll() is None
+    front_door.kill()
+    front_door.wait()
+    assert worker.communicate(timeout=60) == ("", None)
+    assert worker.returncode == 1
+    assert not sweep.folder.exists(), "a sweep without jobs has nothing to stop"

@@ -4,7 +4,12 @@ import html
 import multiprocessing
 import os
 import re
+import sqlite3
+import subprocess
+import sys
+import threading
 import time
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +26,13 @@ from harness.contrasts import make_contrast
 from harness.datasets.haxby import read_subject
 from harness.decoder import Estimator
 from harness.decoding import decode
+from harness.endings import Ending, EndingNote
 from harness.errors import DataError, TrackingError
 from harness.evaluation import Scheme, Scoring
 from harness.selection import Selection
-from harness.stores import local_uri, open_store
-from harness.tracking import MAX_TAG, TrackedRun, describe_decoding, track_run
+from harness.stores import SWEEP_TAG, local_uri, open_store
+from harness.sweeps import Sweep
+from harness.tracking import MAX_TAG, TrackedRun, claim_run, close_sweep, describe_decoding, track_run
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +244,148 @@ def test_the_note_shows_names_as_they_are(tiny_subject, name):
         f"warning: few volumes of {name}",
     ):
         assert words in text, text
+
+
+REFUSALS = [
+    f"CREATE TRIGGER full_{table}_{verb} BEFORE {verb} ON {table} "
+    "BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+    for table in ("runs", "tags", "params", "latest_metrics")
+    for verb in ("INSERT", "UPDATE")
+]
+
+
+@contextmanager
+def refusing(store):
+    """Let a store's database refuse what is written, in the words of SQLite on a full disk."""
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as connection:
+        for statement in REFUSALS:
+            connection.execute(statement)
+        try:
+            yield
+        finally:
+            for statement in REFUSALS:
+                connection.execute(f"DROP TRIGGER {statement.split()[2]}")
+
+
+def read_end(store, run_id):
+    """Open the store, as the next command does, and return status and reason of a run."""
+    for lock in store.running.glob("*.lock"):
+        os.utime(lock, (time.time() - 60,) * 2)  # one that is new may be about to be held
+    open_store(None, store.folder, "tests")
+    found = store.client.get_run(run_id)
+    return found.info.status, found.data.tags.get("harness.error", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (DataError("a file is broken " + 4000 * "ß"), "FAILED", "a file is broken"),
+        (KeyboardInterrupt(), "KILLED", "KeyboardInterrupt"),
+    ],
+)
+def test_end_that_the_store_refuses_is_entered_when_it_is_opened_next(
+    tmp_path, make_store, error, status, reason
+):
+    store = make_store(tmp_path)
+    with pytest.raises(TrackingError, match="disk is full"), ExitStack() as stack:
+        with track_run(store, "unlucky", {}, {}) as run:
+            stack.enter_context(refusing(store))
+            raise error
+    assert store.client.get_run(run.run_id).info.status == "RUNNING"
+    ended, said = read_end(store, run.run_id)
+    assert ended == status
+    assert reason in said
+    assert not list(store.running.iterdir())
+
+
+@pytest.mark.slow
+def test_finish_that_the_store_refuses_makes_the_run_failed_with_the_reason(tmp_path, make_store):
+    store = make_store(tmp_path)
+    with pytest.raises(TrackingError, match="disk is full"), ExitStack() as stack:
+        with track_run(store, "unlucky", {}, {}) as run:
+            stack.enter_context(refusing(store))
+            run._log([Metric("test_accuracy_mean", 0.5, 0, 0)], {}, {})
+    ended, said = read_end(store, run.run_id)
+    assert (ended, "disk is full" in said) == ("FAILED", True)
+
+
+def close_refused(store, sweep):
+    with pytest.raises(TrackingError, match="disk is full"):
+        close_sweep(store, sweep)
+
+
+@pytest.mark.slow
+def test_sweep_that_ends_on_a_full_disk_leaves_its_runs_to_the_next_opening(tmp_path, make_store):
+    store = make_store(tmp_path)
+    sweep = Sweep.begin(tmp_path / "sweeps")
+    with pytest.raises(TrackingError), ExitStack() as stack:
+        with track_run(store, "unlucky", {}, {SWEEP_TAG: sweep.id}) as run:
+            stack.enter_context(refusing(store))
+            stack.callback(close_refused, store, sweep)
+            raise DataError("a file is broken")
+    assert read_end(store, run.run_id) == ("FAILED", "a file is broken")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, as root")
+def test_run_on_a_disk_that_fills_is_failed_with_the_reason(tmp_path, make_store):
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(small)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    try:
+        store = make_store(small)
+        with pytest.raises(TrackingError, match="disk is full"), track_run(store, "unlucky", {}, {}) as run:
+            with (small / "rest").open("wb", buffering=0) as rest:
+                while True:
+                    rest.write(bytes(1024))
+        assert store.client.get_run(run.run_id).info.status == "RUNNING"
+        (small / "rest").unlink()
+        status, reason = read_end(store, run.run_id)
+        assert status == "FAILED"
+        assert "No space left on device" in reason
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
+
+
+def test_room_for_the_end_is_taken_before_the_run_and_returned_after_it(tmp_path, make_store):
+    store = make_store(tmp_path)
+    run = TrackedRun(store, "a run", {}, {})
+    (note,) = store.running.glob("*.end")
+    size = note.stat().st_size
+    EndingNote(note).write(Ending("FAILED", 10_000 * "\x00"))  # what takes most bytes of all characters
+    assert note.stat().st_size == size
+    assert EndingNote(note).read().status == "FAILED"
+    run.stop("FAILED", DataError("a file is broken"))
+    assert not list(store.running.iterdir())
+
+
+def test_claim_is_held_by_one_at_a_time_and_per_identity(tmp_path, make_store):
+    store = make_store(tmp_path)
+    order = []
+
+    def claim_second():
+        with claim_run(store, "identity", lambda: order.append("second waits")):
+            order.append("second")
+
+    second = threading.Thread(target=claim_second)
+    with pytest.raises(DataError), claim_run(store, "identity", lambda: order.append("first waits")):
+        second.start()
+        while not order:
+            time.sleep(0.05)
+        with claim_run(store, "another", lambda: order.append("another waits")):
+            pass
+        order.append("first")
+        raise DataError("a run that fails gives its claim back")
+    second.join(60)
+    assert order == ["second waits", "first", "second"]
+    assert not list((store.running / "claims").iterdir())
+
+
+def test_claim_that_cannot_be_written_is_one_message(tmp_path, make_store):
+    store = make_store(tmp_path)
+    store.running.mkdir(exist_ok=True)
+    (store.running / "claims").write_text("in the way")
+    with pytest.raises(TrackingError, match="claims"), claim_run(store, "identity", print):
+        pass

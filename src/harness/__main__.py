@@ -1,27 +1,42 @@
 """The front door: ``python -m harness`` and the console script ``harness``."""
 
+import errno
 import gc
 import sys
 
+from harness.streams import flush_streams, protect_streams
+
 
 def main() -> None:
-    """Hand a bare verb to `harness.cli`, and everything else, overrides and flags, to the run."""
-    arguments = sys.argv[1:]
+    """Run a verb or a run, and exit with its status; at least 1 if its output could not be written."""
+    files = protect_streams()
+    try:
+        status = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # while packages are imported
+        status = 130
+    except SystemExit as error:  # raised by argparse and Hydra
+        status = error.code
+    finally:
+        # Else Python, as it ends, looks for more than a second at half a million objects of packages.
+        gc.freeze()
+    lost = flush_streams(files)
+    # A reader that leaves early, such as `head`, is no reason for a message.
+    if lost and not all(error.errno == errno.EPIPE for error in lost):
+        print(
+            f"error: standard output cannot be written: {lost[0].strerror}; choose another device. "
+            "Results of runs are in the store all the same",
+            file=sys.stderr,
+        )
+    sys.exit(status or (1 if lost else 0))
+
+
+def _run(arguments: list[str]) -> int | str | None:
+    """Hand a bare verb to `harness.cli`, and everything else, overrides and flags, to `harness.app`."""
     if arguments == ["--version"]:
         from importlib.metadata import version
 
         print(f"harness {version('harness')}")
-        return
-    try:
-        sys.exit(_run(arguments))
-    except KeyboardInterrupt:  # while packages are imported
-        sys.exit(130)
-    finally:
-        # Else Python, as it ends, looks for more than a second at half a million objects of packages.
-        gc.freeze()
-
-
-def _run(arguments: list[str]) -> int:
+        return 0
     first = arguments[0] if arguments else ""
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         from harness.cli import run_verb

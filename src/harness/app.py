@@ -44,8 +44,18 @@ from harness.requests import (
     explain_error,
     searching,
 )
+from harness.sweeps import (
+    FRONT_DOOR_VARIABLE,
+    Outcome,
+    Sweep,
+    current_sweep,
+    end_sweep,
+    end_with_front_door,
+    interrupt,
+    launch_jobs,
+    warm_workers,
+)
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
-from harness.sweeps import Outcome, Sweep, current_sweep, end_sweep, interrupt, launch_jobs, warm_workers
 
 if TYPE_CHECKING:
     from harness.cache import SampleCache
@@ -86,7 +96,8 @@ def run(arguments: list[str]) -> int:
     sys.argv = ["harness", *words]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # With the first, Hydra lets its errors through, to be said better below, where it would print and exit.
-    before = {name: os.environ.get(name) for name in ("HYDRA_FULL_ERROR", SWEEP_VARIABLE)}
+    variables = ("HYDRA_FULL_ERROR", SWEEP_VARIABLE, FRONT_DOOR_VARIABLE)
+    before = {name: os.environ.get(name) for name in variables}
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         asked = get_args_parser().parse_args(words)
@@ -97,7 +108,7 @@ def run(arguments: list[str]) -> int:
             plan = _plan_multirun(words)
             if plan is not None:
                 sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
-                os.environ[SWEEP_VARIABLE] = str(sweep.folder)
+                os.environ |= {SWEEP_VARIABLE: str(sweep.folder), FRONT_DOOR_VARIABLE: str(_front_door)}
                 with warm_workers(plan.launcher, plan.total) as wait_for_workers:
                     return _run_multirun(plan, sweep, arguments, wait_for_workers)
             if any(word.startswith("hydra/launcher=") for word in words):
@@ -390,6 +401,9 @@ def _ending_with(sweep: Sweep) -> Iterator[None]:
     if os.getpid() == _front_door:
         yield
         return
+    # Processes of other launchers, such as SLURM's, finish their jobs without the front door.
+    if str(HydraConfig.get().launcher._target_).endswith(".JoblibLauncher"):
+        end_with_front_door(int(os.environ[FRONT_DOOR_VARIABLE]))
     done = threading.Event()
 
     def watch() -> None:
@@ -431,11 +445,9 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     number = 0 if sweep is None else job.job.num
     outcome = Outcome(number, "finished", request.overrides, request.name, words=request.words)
 
-    from harness.artifacts import write_artifacts
     from harness.cache import SampleCache
-    from harness.display import ProgressBar, show_decoding, show_finished
     from harness.stores import IDENTITY_TAG, SWEEP_TAG
-    from harness.tracking import find_finished, join_sweep
+    from harness.tracking import claim_run
 
     cache = SampleCache(enabled=None if request.cache else False)
     store = _open_store(request.tracking, _experiment_name(request.tracking, request.dataset_option))
@@ -443,30 +455,66 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     tags = {"harness.overrides": " ".join(request.overrides)}
     tags |= {} if identity is None else {IDENTITY_TAG: identity}
     tags |= {} if sweep is None else {SWEEP_TAG: sweep.id}
+    startup = time.perf_counter() - start
     resume = sweep is not None if request.resume is None else request.resume
-    if resume and store is not None and identity is not None:
-        found = find_finished(store, identity)
-        if found is not None:
-            if sweep is None:
-                show_finished(request.name, found, store)
-            else:
-                join_sweep(store, found, sweep.id)
-            known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
-            return replace(outcome, status="skipped", notices=tuple(found.notices), **known)
+    if not resume or store is None or identity is None:
+        return _compute(request, store, tags, cache, sweep, outcome, startup)
+    with claim_run(store, identity, partial(_report_wait, request.name, sweep)):
+        finished = _find_finished(request.name, store, identity, sweep, outcome)
+        return finished or _compute(request, store, tags, cache, sweep, outcome, startup)
+
+
+def _report_wait(name: str, sweep: Sweep | None) -> None:
+    """Print why a single run does not begin; a sweep's line of progress shows what remains."""
+    if sweep is None:
+        print(f"{name} is being computed by another process; waiting for its result", file=sys.stderr)
+
+
+def _find_finished(
+    name: str, store: "Store", identity: str, sweep: Sweep | None, outcome: Outcome
+) -> Outcome | None:
+    """Return the outcome of a run that need not be computed again; None if it has to be computed."""
+    from harness.display import show_finished
+    from harness.tracking import find_finished, join_sweep
+
+    found = find_finished(store, identity)
+    if found is None:
+        return None
+    if sweep is None:
+        show_finished(name, found, store)
+    else:
+        join_sweep(store, found, sweep.id)
+    known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
+    return replace(outcome, status="skipped", notices=tuple(found.notices), **known)
+
+
+def _compute(
+    request: Request,
+    store: "Store | None",
+    tags: Mapping[str, str],
+    cache: "SampleCache",
+    sweep: Sweep | None,
+    outcome: Outcome,
+    startup: float,
+) -> Outcome:
+    """Decode, write the files, track, and show a single run; return the outcome with its results."""
+    from harness.artifacts import write_artifacts
+    from harness.display import ProgressBar, show_decoding
 
     figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
-    seconds = {"startup": time.perf_counter() - start}
     with _open_run(store, request, tags) as tracked, ProgressBar(request.name, sweep is None) as progress:
         if sweep is not None:
-            sweep.name_run(number, request.name, None if tracked is None else tracked.run_id)
+            sweep.name_run(outcome.job, request.name, None if tracked is None else tracked.run_id)
         decoding = decode_request(request, progress, cache)
         progress("figures", 1, 1)
-        with _artifact_folder(tracked is None, Path(job.runtime.output_dir)) as folder:
+        with _artifact_folder(tracked is None) as folder:
             begin = time.perf_counter()
-            decoding = write_artifacts(decoding, folder, request.config, figures)
-            seconds |= {**decoding.seconds, "figures": time.perf_counter() - begin}
+            with _explaining_write_errors(str(folder)):
+                decoding = write_artifacts(decoding, folder, request.config, figures)
+            seconds = {"startup": startup, **decoding.seconds, "figures": time.perf_counter() - begin}
             if tracked is not None:
-                tracked.finish(decoding, folder, seconds)
+                with _explaining_write_errors(tracked.where):
+                    tracked.finish(decoding, folder, seconds)
             where = str(folder) if tracked is None else tracked.where
     if sweep is None:
         show_decoding(decoding, request.name, where, tracked)
@@ -545,19 +593,29 @@ def _open_run(
         yield tracked
 
 
-def _artifact_folder(keep: bool, output: Path) -> Any:
-    """Return a context manager whose folder is Hydra's own to keep, or one that lasts until it is logged."""
-    if keep:
-        folder = output / "artifacts"
-        folder.mkdir(parents=True, exist_ok=True)
-        return nullcontext(folder)
-    return _temporary_folder()
+@contextmanager
+def _artifact_folder(keep: bool) -> Iterator[Path]:
+    """Yield Hydra's own folder to keep, or a temporary one that lasts until its files are in the store."""
+    folder = Path(HydraConfig.get().runtime.output_dir) / "artifacts"
+    with _explaining_write_errors(str(folder) if keep else "a temporary directory"):
+        if keep:
+            folder.mkdir(parents=True, exist_ok=True)
+        made: Any = nullcontext(folder) if keep else tempfile.TemporaryDirectory(prefix="harness-")
+    with made as name:
+        yield Path(name)
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-        yield Path(folder)
+def _explaining_write_errors(where: str) -> Iterator[None]:
+    """Turn what the operating system raises, such as for a full disk, into one message."""
+    try:
+        yield
+    except OSError as error:
+        raise HarnessError(
+            f"the files of this run cannot be written to {where}: {error}. Check that there is room and that "
+            "it can be written, or choose another directory: with tracking.folder=... for the store, with "
+            "the environment variable TMPDIR for temporary files"
+        ) from error
 
 
 def _explain_launcher(error: RuntimeError) -> HarnessError:

@@ -326,7 +326,18 @@ def _cell(column: str, value: object) -> str:
 
 
 def _mean_sd(row: pd.Series) -> str:
-    return f"{row['mean']:.3f}" if pd.isna(row["sd"]) else f"{row['mean']:.3f} ± {row['sd']:.3f}"
+    return (
+        f"{row['mean']:.3f}" if pd.isna(row["sd"]) else f"{row['mean']:.3f} {_plus_minus()} {row['sd']:.3f}"
+    )
+
+
+def _plus_minus() -> str:
+    """Return the sign between a mean and its SD in letters that standard output has."""
+    try:
+        "±".encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return "+/-"
+    return "±"
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -357,7 +368,9 @@ def show_comparison(comparison: Comparison) -> None:
         cells = [str(run[name]) for name in varying] + ([run["status"]] if unfinished else [])
         table.add_row(*cells, *(_score_cell(run, score) for score in scores))
     console.print(table)
-    console.print("mean ± SD over folds. selected: chosen on the fold that is scored; test: not.")
+    console.print(
+        f"mean {_plus_minus()} SD over folds. selected: chosen on the fold that is scored; test: not."
+    )
     _show_more(console, comparison)
 
 

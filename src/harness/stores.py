@@ -31,6 +31,7 @@ from harness.databases import (
     prepare_database,
     retry_while_locked,
 )
+from harness.endings import Ending, EndingNote
 from harness.errors import TrackingError, UsageError
 
 # Making a store would otherwise announce its migrations among the run's own output.
@@ -388,8 +389,8 @@ def _end_abandoned_runs(client: MlflowClient, running: Path) -> None:
             if abs(time.time() - file.stat().st_mtime) < SECONDS_TO_LOCK:
                 continue
             with lock:
-                end_killed_run(client, file.stem, "its process ended without a word: killed, or no memory")
-                file.unlink(missing_ok=True)
+                reason = "its process ended without a word: killed, or no memory"
+                end_dead_run(client, running, file.stem, reason)
 
 
 def is_alive(store: Store, run_id: str) -> bool:
@@ -407,30 +408,36 @@ def is_alive(store: Store, run_id: str) -> bool:
     file = store.running / f"{run_id}.lock"
     try:
         with FileLock(file, timeout=0):
-            file.unlink(missing_ok=True)
             return False
     except Timeout:
         return True
 
 
-def end_killed_run(client: MlflowClient, run_id: str, reason: str) -> None:
-    """Call a run killed in place of its process, unless it came to an end of its own.
+def end_dead_run(client: MlflowClient, running: Path, run_id: str, reason: str) -> None:
+    """End a run in place of its process, unless the process did so itself, and remove the run's lock.
 
     Parameters
     ----------
     client : MlflowClient
+    running : Path
+        See `Store`.
     run_id : str
     reason : str
+        Why it is KILLED, where its process left no note of how it ended.
     """
+    note = EndingNote(running / f"{run_id}.end")
     try:
         status = client.get_run(run_id).info.status
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return
+        status = "deleted"
     if status == "RUNNING":
-        client.set_tag(run_id, ERROR_TAG, reason)
-        client.set_terminated(run_id, "KILLED")
+        ending = note.read() or Ending("KILLED", reason)
+        client.set_tag(run_id, ERROR_TAG, ending.reason)
+        client.set_terminated(run_id, ending.status)
+    note.remove()
+    (running / f"{run_id}.lock").unlink(missing_ok=True)
 
 
 def check_server(uri: str) -> None:

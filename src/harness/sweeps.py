@@ -30,7 +30,9 @@ from harness.errors import UsageError
 
 # Names the folder of the sweep; every launcher hands its environment on to its workers.
 VARIABLE = "HARNESS_SWEEP"
+FRONT_DOOR_VARIABLE = "HARNESS_FRONT_DOOR"  # its process id
 POLL_SECONDS = 0.2
+WATCH_THREAD = "watch for the front door's end"
 # A job that looks dead this often in a row is dead: its process may be about to take it, or to note its end.
 LOOKS_AT_LOSS, SECONDS_BETWEEN_LOOKS = 3, 5.0
 # For how long jobs that other processes still work on are waited for, once the sweep is stopped.
@@ -346,7 +348,8 @@ def warm_workers(launcher: Mapping[str, Any], total: int | None) -> Iterator[Cal
         raise UsageError(
             f"hydra.launcher.n_jobs={options['n_jobs']}: expected a number of processes; -1: one per core"
         ) from error
-    tasks = (delayed(_import_modules)() for _ in range(n_workers if total is None else min(n_workers, total)))
+    n_tasks = n_workers if total is None else min(n_workers, total)
+    tasks = (delayed(_import_modules)(os.getpid()) for _ in range(n_tasks))
     # A Ctrl-C that met a process as it starts would have it print a traceback; it ends with this one anyway.
     # A mask of signals, which would lose none here meanwhile, is lifted by loky as it starts its own helper.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -367,11 +370,50 @@ def warm_workers(launcher: Mapping[str, Any], total: int | None) -> Iterator[Cal
             warming.close()
 
 
-def _import_modules() -> None:
+def _import_modules(front_door: int) -> None:
+    end_with_front_door(front_door)
     for name in MODULES_OF_A_JOB:
         import_module(name)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.freeze()  # these objects stay to the end, which then comes sooner
+
+
+def end_with_front_door(front_door: int) -> None:
+    """End this process, a worker, soon after the process of the front door is gone, however it was killed.
+
+    The sweep is stopped first, so that a job that is worked on ends as after Ctrl-C: its run is KILLED, and
+    the next sweep that includes it computes it. A job that does not end within `STOP_SECONDS` is cut off.
+
+    Parameters
+    ----------
+    front_door : int
+        Its process id; on Windows, where a process does not notice its parent's end, nothing is done.
+    """
+    if sys.platform == "win32" or any(thread.name == WATCH_THREAD for thread in threading.enumerate()):
+        return
+    threading.Thread(target=_watch_front_door, args=(front_door,), name=WATCH_THREAD, daemon=True).start()
+
+
+def _watch_front_door(front_door: int) -> None:
+    is_child = os.getppid() == front_door
+    # Another parent means that the front door is gone, or that there is a process in between.
+    while os.getppid() == front_door or (not is_child and _is_process(front_door)):
+        time.sleep(POLL_SECONDS)
+    try:
+        sweep = current_sweep()
+        if sweep.unfinished():
+            sweep.stop()
+            _wait(sweep, STOP_SECONDS)
+    finally:
+        os._exit(1)
+
+
+def _is_process(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 # See `launch_jobs`.

@@ -7,20 +7,21 @@ import math
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from harness.databases import retry_while_locked
+from harness.endings import Ending, EndingNote
 from harness.errors import HarnessError, TrackingError, escape_controls
 from harness.provenance import git_commit, package_versions
 from harness.stores import (
@@ -29,7 +30,7 @@ from harness.stores import (
     LOCK_SECONDS,
     SWEEP_TAG,
     Store,
-    end_killed_run,
+    end_dead_run,
     explain_store_error,
     is_alive,
     run_link,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from harness.decoding import Decoding
 
 MAX_SWEEPS = 150  # of which a run remembers that they asked for it
+SECONDS_BETWEEN_CLAIMS = 0.5
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 
 
@@ -93,9 +95,11 @@ class TrackedRun:
         self.run_id = str(run.info.run_id)
         self.artifact_uri = str(run.info.artifact_uri)
         self._alive = FileLock(store.running / f"{self.run_id}.lock")
+        self._note = EndingNote(store.running / f"{self.run_id}.end")
         try:
             store.running.mkdir(parents=True, exist_ok=True)
             self._alive.acquire()
+            self._note.reserve()
             # At once, so that a run that is killed still says what it was.
             retry_while_locked(lambda: self._log([], params, {}))
         except BaseException as error:
@@ -144,8 +148,10 @@ class TrackedRun:
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
         self._release()
 
-    def stop(self, status: str, error: BaseException) -> None:
-        """End a run that did not come to its end, with the reason as an artifact.
+    def stop(self, status: Literal["FAILED", "KILLED"], error: BaseException) -> None:
+        """End a run that did not come to its end, with the reason as a tag and the traceback as an artifact.
+
+        Where the store cannot be written, the end is noted beside it, and entered when it is opened next.
 
         Parameters
         ----------
@@ -154,15 +160,20 @@ class TrackedRun:
         """
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         client = self.store.client
+        with suppress(OSError):  # without a note, the next opening calls the run killed
+            self._note.write(Ending(status, reason))
         try:
-            client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
             self._log([], {}, {ERROR_TAG: reason})
+            with suppress(OSError):  # the disk has no room for the traceback; the reason is in the tag
+                client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
         finally:
-            # Whatever else is lost, a run that failed must not go on looking as if it ran.
             try:
+                # Whatever else is lost, a run that failed must not go on looking as if it ran.
                 client.set_terminated(self.run_id, status)
             finally:
-                self._release()
+                # The files of lock and note stay unless the store has the end: the next opening needs them.
+                self._alive.release()
+        self._release()
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Say which data the run read.
@@ -179,6 +190,7 @@ class TrackedRun:
                     raise
 
     def _release(self) -> None:
+        self._note.remove()
         self._alive.release()
         Path(self._alive.lock_file).unlink(missing_ok=True)
 
@@ -264,6 +276,47 @@ def find_finished(store: Store, identity: str) -> FinishedRun | None:
     return FinishedRun(str(run.info.run_id), str(run.info.run_name), run.data.metrics, run.data.tags)
 
 
+@contextmanager
+def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> Iterator[None]:
+    """Claim what a run computes, so that no other process computes the same; wait while another one has it.
+
+    The claim is a lock in the store's folder, which the system returns when its process dies. It holds among
+    the processes that share ``tracking.folder``. Machines that share nothing but a server do not see each
+    other's claims: they may compute the same run twice, and the server keeps both results.
+
+    Parameters
+    ----------
+    store : Store
+    identity : str
+        See `harness.identity.identify`.
+    report_wait : callable
+        Called once if another process has the claim.
+
+    Raises
+    ------
+    TrackingError
+        If the folder cannot be written.
+    """
+    file = store.running / "claims" / f"{store.experiment_id}-{identity}.lock"
+    lock = FileLock(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report_wait()
+            lock.acquire(timeout=-1, poll_interval=SECONDS_BETWEEN_CLAIMS)
+    except OSError as error:
+        raise TrackingError(explain_store_error(store.uri, error)) from error
+    try:
+        yield
+    finally:
+        # While it is held: who waits looks for the file by its name. Windows keeps a file that is open.
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
 def join_sweep(store: Store, run: FinishedRun, sweep: str) -> None:
     """Let a run that had finished before belong to a sweep that would have computed it again.
 
@@ -315,7 +368,7 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
         left = f"tags.`{SWEEP_TAG}` LIKE '%{sweep.id}%' AND attributes.status = 'RUNNING'"
         for run in store.client.search_runs([store.experiment_id], left):
             if not is_alive(store, run.info.run_id):
-                end_killed_run(store.client, run.info.run_id, "its process was killed")
+                end_dead_run(store.client, store.running, run.info.run_id, "its process was killed")
         if not sweep.taken() and not sweep.count():  # a request that made no sense is no sweep
             store.client.delete_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep.id}")
             return
