@@ -12,6 +12,7 @@ from nilearn.signal import clean
 
 from harness.datasets.recording import Recording
 from harness.errors import DataError, DesignError, UsageError
+from harness.locations import expand_path
 from harness.volumes import MaskedVolumes, digest_files, list_files
 
 ZScore = Literal["own", "run", "train", "none"]
@@ -248,7 +249,7 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
     if signal.confounds_file is not None:
         source = signal.confounds_file.replace("{subject}", str(recording.subject))
         try:
-            table = pd.read_csv(Path(source).expanduser(), sep="\t", na_values=["n/a"])
+            table = pd.read_csv(expand_path("signal.confounds_file", source), sep="\t", na_values=["n/a"])
         except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
             raise DataError(f"signal.confounds_file: {source} cannot be read as a table: {error}") from error
     elif recording.confounds is not None:

@@ -27,7 +27,7 @@ _TOLERANCE = 1e-6  # seconds, for times that are not exact as binary numbers
 
 
 def read_events(
-    file: Path, column: str = "trial_type", trial_types: Sequence[str] | None = None
+    file: Path, column: str = "trial_type", trial_types: Sequence[str | int] | None = None
 ) -> pd.DataFrame:
     """Read the events of a run.
 
@@ -37,7 +37,7 @@ def read_events(
         Table with the columns ``onset`` and ``duration``, in seconds, and `column`.
     column : str
         What names the condition. Rows with ``n/a`` there are no condition's, and left out.
-    trial_types : sequence of str, optional
+    trial_types : sequence of str or int, optional
         The conditions that count; events of others are left out. By default all count.
 
     Returns
@@ -124,7 +124,7 @@ def label_runs(
     n_volumes: Sequence[int],
     t_r: float,
     column: str = "trial_type",
-    trial_types: Sequence[str] | None = None,
+    trial_types: Sequence[str | int] | None = None,
 ) -> pd.DataFrame:
     """Say what was shown in every volume of several runs.
 
