@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.arguments import say_to_hydra, sort_arguments
+from harness.conflicts import check_launching, check_tracking
 from harness.errors import HarnessError, UsageError, describe_error, escape_controls
 from harness.requests import (
     Request,
@@ -42,6 +43,7 @@ from harness.requests import (
     decode_request,
     expand_grid,
     explain_error,
+    explaining,
     searching,
 )
 from harness.sweeps import (
@@ -103,23 +105,25 @@ def run(arguments: list[str]) -> int:
         asked = get_args_parser().parse_args(words)
         config_dir = None if asked.config_dir is None else Path(asked.config_dir)
         with _terminable(), searching(config_dir):
-            if asked.config_name is not None and asked.config_path is None:
-                check_study(asked.config_name, config_dir)
-            plan = _plan_multirun(words)
+            with explaining(words):
+                if asked.config_name is not None and asked.config_path is None:
+                    check_study(asked.config_name, config_dir)
+                plan = _plan_multirun(words)
             if plan is not None:
                 sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
                 os.environ |= {SWEEP_VARIABLE: str(sweep.folder), FRONT_DOOR_VARIABLE: str(_front_door)}
                 with warm_workers(plan.launcher, plan.total) as wait_for_workers:
                     return _run_multirun(plan, sweep, arguments, wait_for_workers)
-            if any(word.startswith("hydra/launcher=") for word in words):
-                print("hydra/launcher=... does nothing for one run; -m launches several", file=sys.stderr)
-            _main()
+            with explaining(words, passing=OSError):
+                _main()
     except (HydraException, OmegaConfBaseException) as error:
         if with_traceback:
             raise
         print(f"error: {escape_controls(explain_error(error))}", file=sys.stderr)
         return UsageError.exit_status
     except HarnessError as error:
+        if with_traceback and error.__cause__ is not None:
+            raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
@@ -239,6 +243,7 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
         return None
     name, overrides = asked.config_name or "config", list(asked.overrides)
     if not asked.multirun and name == "config" and not any("hydra.mode" in word for word in overrides):
+        check_launching(overrides, multirun=False)
         return None
     with composing(None if asked.config_dir is None else Path(asked.config_dir)):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -246,7 +251,9 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
         fixed = [word for word, many in zip(overrides, swept, strict=True) if not many]
         config = compose(name, fixed, return_hydra_config=True)
         if not asked.multirun and config.hydra.mode != RunMode.MULTIRUN:
+            check_launching(overrides, multirun=False)
             return None
+        check_launching(overrides, multirun=True)
         params = config.hydra.sweeper.get("params") or {}
         listed = str(config.hydra.sweeper._target_).endswith((".GridSweeper", ".BasicSweeper"))
         jobs = expand_grid([*(f"{key}={value}" for key, value in params.items()), *overrides])
@@ -254,6 +261,7 @@ def _plan_multirun(words: list[str]) -> _Plan | None:
             common = [word for word in jobs[0] if all(word in job for job in jobs)]
             config = compose(name, common, return_hydra_config=True)
         tracking, launcher = _plain(config.tracking), _plain(config.hydra.launcher)
+        check_tracking(tracking)
         chosen = str(config.hydra.runtime.choices["dataset"])
     for word in {word for job in jobs for word in job if word.lstrip("+").startswith("tracking")}:
         if not all(word in job for job in jobs):

@@ -9,6 +9,13 @@ FLAGS_WITH_VALUE = (
     *("-c", "--cfg", "-p", "--package"),
 )
 
+# Groups of options: their values are names of options, whatever else Hydra would read in them.
+GROUPS = ("dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "tracking")
+NOT_A_NAME = re.compile(
+    r"[+-]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|nan)|true|false|null",
+    flags=re.IGNORECASE,
+)
+
 
 def sort_arguments(arguments: list[str]) -> list[str]:
     """Put Hydra's flags before the overrides: its parser does not take them in between.
@@ -55,6 +62,32 @@ def say_to_hydra(word: str) -> str:
     key, value = match.groups()
     if value.startswith("~/"):
         value = str(Path(value).expanduser())
-    if re.search(r"[^\x00-\x7f]|[~\\]", value) and not re.search(r"['\"\[\]{}(),$]", value):
+    name = key.lstrip("+~")
+    if name in GROUPS or name.startswith("hydra/"):
+        value = quote_options(value)
+    elif re.search(r"[^\x00-\x7f]|[~\\]", value) and not re.search(r"['\"\[\]{}(),$]", value):
         value = f"'{value}'"
-    return re.sub(r"^(?=(dataset|estimator|cv)\.)", "++", f"{key}={value}")
+    return re.sub(r"^\+*(?=(dataset|estimator|cv)\.)", "++", f"{key}={value}")
+
+
+def quote_options(value: str) -> str:
+    """Put into quotes what cannot be the name of an option, so that Hydra looks for it and lists the names.
+
+    Hydra itself ends in a traceback where a group is given a number, ``true``, ``null``, a list or a mapping.
+
+    Parameters
+    ----------
+    value : str
+        What is typed after ``GROUP=``: a name, several with commas, or one of Hydra's functions.
+
+    Returns
+    -------
+    value : str
+    """
+    if value.startswith(("[", "{")):
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{quoted}'"
+    if re.search(r"['\"(\[{]", value):
+        return value
+    names = value.split(",")
+    return ",".join(f"'{name}'" if NOT_A_NAME.fullmatch(name.strip()) else name for name in names)

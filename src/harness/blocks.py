@@ -63,6 +63,10 @@ def trim_blocks(conditions: np.ndarray, runs: np.ndarray, first: int, last: int)
     """
     blocks = find_blocks(conditions, runs)
     sizes = np.bincount(blocks)
+    first, last = (
+        min(first, len(blocks)),
+        min(last, len(blocks)),
+    )  # larger numbers may exceed NumPy's integers
     position = np.arange(len(blocks)) - (np.cumsum(sizes) - sizes)[blocks]
     return (position >= first) & (position < sizes[blocks] - last)
 

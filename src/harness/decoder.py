@@ -8,6 +8,7 @@ References
 nilearn 0.14.1, `nilearn.decoding.Decoder`: https://nilearn.github.io/stable/modules/decoding.html
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -68,11 +69,30 @@ class Estimator:
                     f"estimator.grid.{name}={dict(values)}: expected a list of values, or, for a LinearSVC "
                     "or LogisticRegression, {times_l1_min_c: [2, 20, 200]}"
                 )
+            if isinstance(values, Mapping):
+                _check_multiples(name, values["times_l1_min_c"])
+        self._check_arguments()
         if self.is_dummy and self.model.strategy not in DUMMY_STRATEGIES:
             raise UsageError(
                 f"estimator={self.name}: a DummyClassifier with strategy={self.model.strategy!r} is none "
                 f"that nilearn's Decoder knows; expected one of {', '.join(DUMMY_STRATEGIES)}"
             )
+
+    def _check_arguments(self) -> None:
+        """Refuse arguments and values of the grid that the classifier refuses, before any data are read."""
+        values = {key: tried for key, tried in self.grid.items() if not isinstance(tried, Mapping)}
+        try:
+            if isinstance(self.model, LinearClassifier):
+                self.model.check_arguments(values)
+                return
+            if not type(self.model).__module__.startswith("sklearn."):
+                return  # what another class does without samples is not known
+            _check_by_fitting(self.model)
+            for key, tried in values.items():
+                for value in tried:
+                    _check_by_fitting(clone(self.model).set_params(**{key: value}))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"estimator={self.name}: {error}") from error
 
     @property
     def is_dummy(self) -> bool:
@@ -83,6 +103,30 @@ class Estimator:
     def is_solved_together(self) -> bool:
         """Whether all folds, values of the grid and problems can be solved at once."""
         return isinstance(self.model, LinearClassifier) and self.model.takes_grid(self.grid)
+
+
+def _check_multiples(name: str, multiples: Any) -> None:
+    if not isinstance(multiples, list | tuple) or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+        for value in multiples
+    ):
+        raise UsageError(
+            f"estimator.grid.{name}.times_l1_min_c={multiples!r} cannot be used; expected numbers above 0, "
+            "such as [2,20,200]"
+        )
+
+
+def _check_by_fitting(model: ClassifierMixin) -> None:
+    """Raise what scikit-learn raises at arguments of a wrong type, and nothing else.
+
+    It checks arguments when it fits, and before it looks at the samples: there are none here, which ends
+    every other fit. Its error for arguments is both a ValueError and a TypeError; that for samples is not.
+    """
+    try:
+        clone(model).fit(np.empty((0, 1)), np.empty(0))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, TypeError) and isinstance(error, ValueError):
+            raise
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ from harness.contrasts import Contrast
 from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, HarnessError
 from harness.headers import read_nifti_header
+from harness.locations import expand_path
 from harness.samples import Roi, find_mask, load_samples
 from harness.signals import Signal
 from harness.volumes import digest_files, list_files, read_mask, read_volume, stream_volumes
@@ -414,8 +415,8 @@ def _describe_recording(recording: Recording, roi: Roi) -> pd.DataFrame:
     if recording.anat is not None:
         files.append(("anatomy", recording.anat))
     files += [(f"mask {name}", file) for name, file in recording.masks.items()]
-    if roi.mask not in recording.masks and Path(roi.mask).expanduser().is_file():
-        files.append((f"mask {roi.name}", Path(roi.mask).expanduser()))
+    if roi.mask not in recording.masks and expand_path("roi.mask", roi.mask).is_file():
+        files.append((f"mask {roi.name}", expand_path("roi.mask", roi.mask)))
     rows = []
     for what, file in files:
         row = {"what": what, "file": str(file), "shape": "", "voxel_mm": "", "dtype": ""}

@@ -4,19 +4,22 @@ Beside `harness.app` the only room that knows Hydra. What computes is imported w
 that ``--help`` and completion answer at once.
 """
 
-import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum, EnumType
 from functools import lru_cache
-from itertools import product
+from importlib.resources import files
+from itertools import islice, product
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
-import hydra
 from hydra import compose, initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -31,11 +34,13 @@ from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
     InterpolationResolutionError,
+    MissingMandatoryValue,
     OmegaConfBaseException,
 )
 
 from harness.arguments import say_to_hydra
-from harness.errors import UsageError
+from harness.conflicts import check_launching, check_tracking
+from harness.errors import HarnessError, UsageError
 from harness.schema import RunSchema
 from harness.settings import (
     NOT_NAMED,
@@ -47,7 +52,16 @@ from harness.settings import (
     shorten,
 )
 from harness.sweeps import VARIABLE as SWEEP_VARIABLE
-from harness.targets import check_grid, check_keys, check_targets, describe_unknown, locate_class
+from harness.targets import (
+    TARGET,
+    build_object,
+    check_grid,
+    check_keys,
+    check_targets,
+    describe_unknown,
+    list_arguments,
+    locate_class,
+)
 
 if TYPE_CHECKING:
     from harness.cache import SampleCache
@@ -62,6 +76,7 @@ if TYPE_CHECKING:
 # Keys that say nothing about a result, and so are none of its parameters.
 NOT_LOGGED = ("tracking", "figures", "cache", "resume")
 MAX_NAME = 250  # characters of a run's name that MLflow's databases hold
+MAX_JOBS = 100_000  # of a sweep; every one is composed before the first one starts
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
@@ -213,15 +228,13 @@ def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Re
     UsageError
         If they make no sense, in the words of a run, or ask for several values of one key.
     """
-    requests = compose_requests(overrides, config_dir)
-    if len(requests) > 1:
-        raise UsageError(
-            f"{' '.join(overrides)!r} asks for {len(requests)} at once; give one value of each key"
-        )
-    return requests[0]
+    (request,) = compose_requests(overrides, config_dir, limit=1)
+    return request
 
 
-def compose_requests(overrides: list[str], config_dir: Path | None = None) -> list["Request"]:
+def compose_requests(
+    overrides: list[str], config_dir: Path | None = None, limit: int = MAX_JOBS
+) -> list["Request"]:
     """Compose the requests that a multirun with these overrides would be: one per combination of values.
 
     Parameters
@@ -230,6 +243,8 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
         As `compose_request` takes them, and several values of a key: ``subject=1,2``, ``subject=range(1,7)``.
     config_dir : Path, optional
         Folder of the user's own options.
+    limit : int
+        The most requests that may be asked for.
 
     Returns
     -------
@@ -238,21 +253,50 @@ def compose_requests(overrides: list[str], config_dir: Path | None = None) -> li
     Raises
     ------
     UsageError
-        If they make no sense, in the words of a run.
+        If they make no sense, in the words of a run, or are too many.
+    """
+    words = [say_to_hydra(word) for word in overrides]
+    check_launching(words, multirun=False)
+    with explaining(words), composing(config_dir):
+        jobs = expand_grid(words)
+        if len(jobs) > limit:
+            raise UsageError(
+                f"{' '.join(overrides)!r} has {len(jobs)} combinations of values; give one value of each key"
+            )
+        requests = []
+        for one in jobs:
+            config = compose("config", one, return_hydra_config=True)
+            choices = config.hydra.runtime.choices
+            with open_dict(config):
+                del config["hydra"]
+            requests.append(build_request(config, choices, one))
+    return requests
+
+
+@contextmanager
+def explaining(words: Sequence[str] = (), passing: type[Exception] = HarnessError) -> Iterator[None]:
+    """Turn whatever is raised while a configuration is composed and its objects are built into a UsageError.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The overrides, for the message.
+    passing : type, optional
+        Exceptions that are raised as they are, beside a `HarnessError`.
+
+    Raises
+    ------
+    UsageError
+        In place of every other exception.
     """
     try:
-        words = [say_to_hydra(word) for word in overrides]
-        with composing(config_dir):
-            configs = [(compose("config", one, return_hydra_config=True), one) for one in expand_grid(words)]
-            requests = []
-            for config, one in configs:
-                choices = config.hydra.runtime.choices
-                with open_dict(config):
-                    del config["hydra"]
-                requests.append(build_request(config, choices, one))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(explain_error(error)) from error
-    return requests
+        yield
+    except (HarnessError, passing):
+        raise
+    except (
+        Exception
+    ) as error:  # Hydra and OmegaConf also raise AssertionError, TypeError and others at bad input
+        raise UsageError(explain_error(error, words)) from error
 
 
 def expand_grid(words: Sequence[str]) -> list[list[str]]:
@@ -266,19 +310,36 @@ def expand_grid(words: Sequence[str]) -> list[list[str]]:
     Returns
     -------
     jobs : list of list of str
+
+    Raises
+    ------
+    UsageError
+        If a key has no value, or there are too many combinations.
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    values = {
-        override.get_key_element(): [
-            f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()
-        ]
-        if override.is_sweep_override()
-        else [word]
-        for word, override in zip(words, parser.parse_overrides(list(words)), strict=True)
-    }
+    values: dict[str, list[str]] = {}
+    for word, override in zip(words, parser.parse_overrides(list(words)), strict=True):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            # One more than is allowed tells that there are too many, whatever their number.
+            found = islice(override.sweep_string_iterator(), MAX_JOBS + 1)
+            values[key] = [f"{key}={value}" for value in found]
+        else:
+            values[key] = [word]
+        if not values[key]:
+            raise UsageError(
+                f"{word.removeprefix('++')!r} has no value at all; glob(...) finds options of a group"
+            )
+    n_jobs = prod(map(len, values.values()))
+    if n_jobs > MAX_JOBS:
+        many = max(values, key=lambda key: len(values[key]))
+        raise UsageError(
+            f"{many.removeprefix('++')} has too many values: a sweep has at most {MAX_JOBS} runs; give fewer"
+        )
     return [list(job) for job in product(*values.values())]
 
 
+@explaining()
 def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Request:
     """Check a composed configuration and build the objects that it names.
 
@@ -306,7 +367,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.samples import Roi
     from harness.signals import Signal
 
-    asked = _check_config(config)
+    asked = _check_config(config, choices)
     usual = _compose_usual(config, choices)
     for settings in (asked, usual):
         settings["cv"] = {"incomplete": Scheme.incomplete} | settings["cv"]
@@ -314,18 +375,20 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
     roi = Roi(**asked["roi"])
     grid = check_grid(asked["estimator"])
-    model = _instantiate("estimator", asked["estimator"], apart=("grid",))
+    model = _instantiate("estimator", choices["estimator"], asked["estimator"], apart=("grid",))
     words = _choose_words(asked, usual, choices) | {"contrast": _name_contrast(contrast)}
     return Request(
         subject=asked["subject"],
         dataset_option=choices["dataset"],
-        dataset=_instantiate("dataset", asked["dataset"]),
+        dataset=_instantiate("dataset", choices["dataset"], asked["dataset"]),
         contrast=contrast,
         roi=roi,
         signal=Signal(**asked["signal"]),
         estimator=Estimator(words["estimator"], model, grid),
         scheme=Scheme(
-            words["cv"], _instantiate("cv", asked["cv"], apart=("incomplete",)), asked["cv"]["incomplete"]
+            words["cv"],
+            _instantiate("cv", choices["cv"], asked["cv"], apart=("incomplete",)),
+            asked["cv"]["incomplete"],
         ),
         scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
         engine=asked["engine"],
@@ -443,39 +506,48 @@ def _groups() -> list[str]:
     ]
 
 
-def _check_config(config: DictConfig) -> dict[str, Any]:
-    """Resolve a configuration into plain objects, and refuse keys that were smuggled in with ``+``."""
+def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Resolve a configuration into plain objects; refuse keys that are unknown, and keys that are missing."""
     asked = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
     assert isinstance(asked, dict)
     check_keys("", asked, [item.name for item in fields(RunSchema)])
+    absent = [item.name for item in fields(RunSchema) if item.name not in asked]
+    absent += [group for group in _groups() if group not in choices]
+    if absent:
+        raise UsageError(f"every run needs {absent[0]!r}, which ~{absent[0]} removes; leave that out")
     for item in fields(RunSchema):
         if is_dataclass(item.default_factory):
             check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
+    check_tracking(asked["tracking"], asked["resume"])
     return {str(key): value for key, value in asked.items()}
 
 
-def _instantiate(group: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
+def _instantiate(group: str, option: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
     """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist.
 
     The keys `apart` are none of its arguments.
     """
-    needed = {"dataset": "load", "estimator": "fit", "cv": "split"}[group]
-    check_targets(group, node)
-    built = locate_class(group, str(node.get("_target_", "")))
-    if not hasattr(built, needed):
-        raise UsageError(
-            f"{group}._target_={node['_target_']!r} has no method {needed!r}, so it is no {group}"
-        )
-    arguments = [name for name in inspect.signature(built).parameters if name not in ("args", "kwargs")]
-    given = {key: value for key, value in node.items() if key != "_target_"}
-    check_keys(group, given, [*arguments, *apart])
-    try:
-        return hydra.utils.instantiate(
-            {key: value for key, value in node.items() if key not in apart}, _convert_="all"
-        )
-    except HydraException as error:
-        cause = error.__cause__ or error
-        raise UsageError(f"{group}: {node['_target_']} cannot be built: {cause}") from error
+    check_targets(group, node, group)
+    built = locate_class(group, str(node[TARGET]))
+    arguments = list_arguments(built)
+    for key in node:
+        if key not in (TARGET, *arguments, *apart):
+            message = describe_unknown(f"{group}.{key}", key, [*arguments, *apart])
+            raise UsageError(f"{message} {group}={option} is {built.__name__}. {_suggest_option(group, key)}")
+    return build_object(group, {key: value for key, value in node.items() if key not in apart})
+
+
+def _suggest_option(group: str, key: str) -> str:
+    """Name the options of a group that take an argument, and what to type."""
+    having = []
+    for file in sorted(Path(str(files("harness.conf"))).joinpath(group).glob("*.yaml")):
+        option = OmegaConf.load(file)
+        assert isinstance(option, DictConfig)
+        if key in list_arguments(locate_class(group, str(option[TARGET]))):
+            having.append(file.stem)
+    if not having:
+        return f"No option of {group} takes {key!r}."
+    return f"Options that take {key!r}: {', '.join(having)}; type {group}={having[0]} {group}.{key}=VALUE."
 
 
 def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
@@ -489,12 +561,14 @@ def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
     return {prefix: str(node)}
 
 
-def explain_error(error: BaseException) -> str:
+def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
     """Say a Hydra or OmegaConf error in one message that names the key and what is allowed.
 
     Parameters
     ----------
     error : BaseException
+    words : sequence of str
+        The overrides, where they are known.
 
     Returns
     -------
@@ -502,23 +576,91 @@ def explain_error(error: BaseException) -> str:
     """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option")
+        own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
+        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
     if isinstance(error, OverrideParseException):
         asked = str(error.override).removeprefix("++")
         return (
-            f"{asked!r} cannot be read: {str(error).splitlines()[0]}. A value with special characters is "
+            f"{asked!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
             "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
         )
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     for cause in causes:
-        parent = getattr(cause, "parent_node", None)
-        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-            key = str(getattr(cause, "full_key", None) or cause.key)
-            allowed = sorted({str(name) for name in parent} - {"hydra"})
-            return describe_unknown(key, key.rpartition(".")[2], allowed)
-    details = ("full_key:", "object_type=", "reference_type=")
-    lines = [line.strip() for cause in causes for line in str(cause).splitlines()]
-    # OmegaConf repeats the message of the cause, and adds types that say nothing to a user.
-    return ": ".join(dict.fromkeys(line for line in lines if line and not line.startswith(details)))
+        if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
+            return _explain_key(cause, str(error).splitlines()[0])
+    if isinstance(error, HydraException):
+        return _explain_composition(str(error))
+    typed = " ".join(word.removeprefix("++") for word in words)
+    return (
+        f"{typed or 'the configuration'!r} cannot be composed; check that its keys exist and that their "
+        "values are of the right type (HYDRA_FULL_ERROR=1 shows where this was found)"
+    )
+
+
+def _explain_key(error: OmegaConfBaseException, first: str) -> str:
+    """Explain why a key cannot have its value; `first` is the first line of Hydra's own message."""
+    key, parent = str(error.full_key), error.parent_node
+    if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
+        return describe_unknown(
+            key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
+        )
+    expected = _describe_type(key) or "a value of another type"
+    typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} has no value; give one, such as {key}=VALUE"
+    if isinstance(error, InterpolationResolutionError):
+        reason = re.sub(r"(While dereferencing interpolation .*?\}'): .*", r"\1", str(error).splitlines()[0])
+        return f"{key}: {reason}; expected ${{KEY}}, with another key whose value is {expected}"
+    if typed.startswith("~"):
+        return f"{typed!r} cannot be used: {key} cannot be removed; give it another value"
+    return f"{typed!r} cannot be used; {key} takes {expected}"
+
+
+def _explain_composition(text: str) -> str:
+    """Say what Hydra could not compose in the words of a run."""
+    for pattern, message in (
+        (r"Could not override '(.*)'", "{0!r} is not a key or a group; see python -m harness --help"),
+        (
+            r"Could not delete '?(.*?)'?\.? (No match|from config)",
+            "~{0} removes nothing: there is no such option",
+        ),
+        (r"Could not delete from config. (.*) does not exist", "~{0} removes nothing: there is no such key"),
+        (r"Could not append to config. An item is already at '(.*)'", "{0!r} exists; leave out the +"),
+        (r"(.*) appears more than once in the final", "{0!r} is chosen twice; leave out the +"),
+        (r"Error merging override (?:\+\+)?(.*)", "{0!r} cannot be used; that key takes another value"),
+        (
+            r"Ambiguous value for argument '(\+\+)?(.*)'",
+            "{1!r} has several values: -m makes a run of each; KEY=[A,B] is a list, \"KEY='A,B'\" a text",
+        ),
+    ):
+        found = re.match(pattern, text)
+        if found is not None:
+            return message.format(*found.groups())
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _describe_type(key: str) -> str | None:
+    """Say what a key of the schema takes; None for keys of the open groups and of Hydra."""
+    hint: Any = RunSchema
+    for part in re.sub(r"\[.*", "", key).split("."):
+        hints = get_type_hints(hint) if is_dataclass(hint) else {}
+        if part not in hints:
+            return None
+        hint = hints[part]
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return " or ".join(_describe_kind(kind) for kind in kinds)
+
+
+def _describe_kind(kind: Any) -> str:
+    if get_origin(kind) is list:
+        (item,) = get_args(kind)
+        return "a list" if item is Any else f"a list of {_describe_kind(item)}"
+    if isinstance(kind, EnumType):
+        members: list[Enum] = list(kind)
+        return f"one of {', '.join(str(member.value) for member in members)}"
+    if is_dataclass(kind) or get_origin(kind) is dict:
+        return "the name of an option"
+    named = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    return named[kind]

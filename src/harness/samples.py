@@ -15,6 +15,7 @@ from harness.cache import SampleCache
 from harness.contrasts import Contrast, select_volumes
 from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, DesignError, UsageError
+from harness.locations import expand_path
 from harness.signals import Signal, clean_runs, mask_smoothed, select_confounds
 from harness.volumes import MaskedVolumes, digest_files, read_mask, read_masked
 
@@ -128,7 +129,7 @@ def find_mask(recording: Recording, roi: str) -> Path:
     """
     if roi in recording.masks:
         return recording.masks[roi]
-    path = Path(roi).expanduser()
+    path = expand_path("roi.mask", roi)
     if path.is_file():
         return path
     raise DataError(
@@ -176,7 +177,14 @@ def load_samples(
     # The question is checked before the image is read: a misspelt condition must not cost a minute.
     shown = recording.labels["condition"].to_numpy(dtype=str)
     runs = recording.labels["run"].to_numpy()
+    select_volumes(contrast, shown, describe_files(recording.labels_file))
     conditions = shift_conditions(shown, runs, signal.lag)
+    shifted_out = set(contrast.conditions) - set(conditions.tolist())
+    if shifted_out:
+        raise DesignError(
+            f"signal.lag={signal.lag} moves every volume of {sorted(shifted_out)[0]!r} beyond the end of its "
+            f"run; the shortest run has {np.unique(runs, return_counts=True)[1].min()} volumes: choose less"
+        )
     volumes, y = select_volumes(contrast, conditions, describe_files(recording.labels_file))
     kept = trim_blocks(conditions, runs, signal.trim_first, signal.trim_last)[volumes]
     volumes, y = volumes[kept], y[kept]

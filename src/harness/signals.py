@@ -22,6 +22,7 @@ from scipy.linalg import qr
 from harness.datasets.recording import Recording
 from harness.datasets.tables import as_numbers, read_table
 from harness.errors import DataError, DesignError, UsageError
+from harness.locations import expand_path
 from harness.volumes import MaskedVolumes, read_masked
 
 # A Gaussian of this many times the field of view (FWHM) leaves exp(-(pi * 2 / 2.355)^2 / 2), 3 %, of the
@@ -449,7 +450,8 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
 def _find_confounds(signal: Signal, recording: Recording) -> tuple[str, pd.DataFrame]:
     """Return the table that confounds are chosen from, and what to call it in messages."""
     if signal.confounds_file is not None:
-        file = Path(signal.confounds_file.replace("{subject}", str(recording.subject))).expanduser()
+        given = signal.confounds_file.replace("{subject}", str(recording.subject))
+        file = expand_path("signal.confounds_file", given)
         return str(file), as_numbers(read_table(file))
     if recording.confounds is None:
         raise DataError(

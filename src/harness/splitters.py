@@ -1,6 +1,7 @@
 """The cross-validation schemes that scikit-learn lacks."""
 
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
@@ -17,7 +18,11 @@ class HoldOutLast(BaseCrossValidator):
         How many volumes are held out, counted among the selected volumes in their recorded order.
     """
 
+    n_volumes: int
+
     def __init__(self, n_volumes: int = 30) -> None:
+        if isinstance(n_volumes, bool) or not isinstance(n_volumes, Integral):
+            raise ValueError(f"n_volumes={n_volumes!r} is not a whole number; expected such as 30")
         self.n_volumes = n_volumes
 
     def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:

@@ -3,15 +3,29 @@
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from inspect import Parameter
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError, describe_error
 
 # Hydra's `_target_` calls anything that can be imported: a configuration from elsewhere is code. Only classes
 # of these packages are built, and of those that the user names in HARNESS_TARGETS ("mylab. otherlab.").
 ALLOWED_TARGETS = ("sklearn.", "nilearn.", "harness.")
+TRUSTED_PACKAGES = tuple(prefix.rstrip(".") for prefix in ALLOWED_TARGETS)
+TARGET = "_target_"
+# What makes an object one of a group.
+METHODS = {"dataset": "load", "estimator": "fit", "cv": "split"}
+# Arguments of scikit-learn's and nilearn's classes by which a configuration could run code.
+_PICKLES = "joblib's cache loads pickles, which can run any code, from the directory that it names"
+REFUSED_ARGUMENTS = {
+    "memory": _PICKLES,
+    "memory_level": _PICKLES,
+    "cachedir": _PICKLES,
+    "cache_dir": _PICKLES,
+}
 
 
 def check_keys(where: str, node: Mapping[Any, Any], allowed: Sequence[str]) -> None:
@@ -52,7 +66,9 @@ def describe_unknown(full: str, key: str, allowed: Sequence[str], what: str = "k
     -------
     message : str
     """
-    near = get_close_matches(key, allowed, n=1)
+    # First the same parts in another order: cat_vs_face is face_vs_cat.
+    near = [name for name in allowed if sorted(name.split("_")) == sorted(key.split("_"))]
+    near = near or get_close_matches(key, allowed, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     if not allowed:
         return f"unknown {what} {full!r}: this option takes none"
@@ -81,7 +97,7 @@ def check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"estimator.grid={grid!r} is not a mapping; expected such as estimator.grid.C=[1,10]"
         )
-    known = sorted(inspect.signature(locate_class("estimator", str(node.get("_target_", "")))).parameters)
+    known = sorted(list_arguments(locate_class("estimator", str(node.get(TARGET, "")))))
     for parameter, values in grid.items():
         if parameter not in known:
             raise UsageError(describe_unknown(f"estimator.grid.{parameter}", parameter, known))
@@ -98,28 +114,105 @@ def check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
     return dict(grid)
 
 
-def check_targets(where: str, node: Any) -> None:
-    """Refuse every ``_target_``, however deep, that is not a class of an allowed package.
+def list_arguments(kind: type) -> list[str]:
+    """Return the arguments that a class takes by name."""
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return [name for name, parameter in inspect.signature(kind).parameters.items() if parameter.kind in named]
+
+
+def check_targets(where: str, node: Any, group: str | None = None) -> None:
+    """Refuse whatever a node names, however deep, that must not be built.
 
     Parameters
     ----------
     where : str
         Dotted place of the node.
     node : mapping, list or value
+    group : str, optional
+        The group whose object the node describes; left out inside of it.
 
     Raises
     ------
     UsageError
-        See `locate_class`.
+        If a ``_target_`` may not be built (`locate_class`), is not of the kind that is needed there, or is
+        given one of `REFUSED_ARGUMENTS`; or if another of Hydra's keys (``_partial_``, ``_args_``) is there.
     """
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            locate_class(where, str(node["_target_"]))
-        for key, value in node.items():
-            check_targets(f"{where}.{key}", value)
-    elif isinstance(node, list):
+    if group is not None and TARGET not in node:
+        raise UsageError(f"{where}._target_ is missing; expected the class of the {group}, or {group}=OPTION")
+    _check_node(where, node, () if group is None else (METHODS[group],), "")
+
+
+def _check_node(where: str, node: Any, methods: tuple[str, ...], package: str) -> None:
+    """Check a node and all inside it; `package` is that of the class which it is an argument of."""
+    if isinstance(node, list):
         for value in node:
-            check_targets(where, value)
+            _check_node(where, value, (), package)
+    if not isinstance(node, Mapping):
+        return
+    if TARGET in node:
+        found = locate_class(where, str(node[TARGET]))
+        owner, package = package, found.__module__.partition(".")[0]
+        if not methods and {owner, package} <= set(TRUSTED_PACKAGES):
+            # Inside of scikit-learn's objects are estimators and schemes; other classes have no use there.
+            methods = ("fit", "split")
+        if methods and not any(hasattr(found, method) for method in methods):
+            needed = " or ".join(map(repr, methods))
+            raise UsageError(
+                f"{where}._target_={str(node[TARGET])!r} has no method {needed}, so it cannot be used there"
+            )
+    for key, value in node.items():
+        if re.fullmatch("_.*_", str(key)) and key != TARGET:
+            raise UsageError(
+                f"{where}.{key} is not an argument; of keys like this only _target_ is understood"
+            )
+        # scikit-learn addresses the arguments of an object inside another as OBJECT__ARGUMENT.
+        reason = REFUSED_ARGUMENTS.get(str(key).rpartition("__")[2])
+        if reason is not None and package in ("sklearn", "nilearn"):
+            raise UsageError(f"{where}.{key}={value!r} is refused: {reason}; leave it out")
+        _check_node(f"{where}.{key}", value, (), package)
+
+
+def build_object(where: str, node: Any) -> Any:
+    """Build what a node describes: every mapping with a ``_target_`` becomes an object of that class.
+
+    Values are taken as they stand. Hydra's `instantiate` would resolve interpolations in them once more, and
+    so build what `check_targets` has not seen.
+
+    Parameters
+    ----------
+    where : str
+        Dotted place of the node.
+    node : mapping, list or value
+        Checked by `check_targets`.
+
+    Returns
+    -------
+    built : object
+
+    Raises
+    ------
+    UsageError
+        If a class does not take an argument, or refuses its value.
+    """
+    if isinstance(node, list):
+        return [build_object(where, value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    arguments = {key: build_object(f"{where}.{key}", value) for key, value in node.items() if key != TARGET}
+    if TARGET not in node:
+        return arguments
+    kind = locate_class(where, str(node[TARGET]))
+    check_keys(where, arguments, list_arguments(kind))
+    try:
+        return kind(**arguments)
+    except HarnessError:
+        raise
+    except Exception as error:  # whatever the constructor of a class raises at its arguments
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        reason = str(error).strip() or type(error).__name__
+        raise UsageError(
+            f"{where}: {node[TARGET]} cannot be built with {given or 'no arguments'}: {reason}"
+        ) from error
 
 
 def locate_class(where: str, target: str) -> type:
@@ -151,9 +244,13 @@ def locate_class(where: str, target: str) -> type:
         )
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{where}._target_={target!r} cannot be imported: {error}") from error
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # importing runs the module, which can raise anything
+        raise UsageError(
+            f"{where}._target_={target!r} cannot be imported: {describe_error(error)}"
+        ) from error
+    if found is None:
+        raise UsageError(f"{where}._target_={target!r} cannot be imported: {module} defines no {name!r}")
     # Through an allowed module any other can be reached (sklearn.os.system): the home of the class counts.
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
         raise UsageError(f"{where}._target_={target!r} is not a class of an allowed package")

@@ -28,11 +28,12 @@ from nilearn.interfaces.bids import get_bids_files, parse_bids_filename
 from harness.datasets.acquisition import are_comparable, read_times
 from harness.datasets.events import label_runs
 from harness.datasets.images import read_header
+from harness.datasets.options import check_options
 from harness.datasets.paths import fill_subject, find_masks, in_natural_order, natural_key
 from harness.datasets.recording import Recording
 from harness.datasets.tables import read_confounds
 from harness.errors import DataError, UsageError
-from harness.locations import cache_folder
+from harness.locations import cache_folder, expand_path
 from harness.volumes import read_mask
 
 Labels = str | int | Sequence[str | int]
@@ -73,7 +74,7 @@ class Bids:
         Repetition time in seconds; by default what the JSON files say, or else the images' headers.
     events_column : str
         Column of the events that names the condition.
-    trial_types : sequence of str, optional
+    trial_types : sequence of str or int, optional
         The only conditions whose events count, where there are others that overlap with them.
     cache_dir : str or Path, optional
         Where the intersection of the runs' brain masks is written; by default
@@ -82,7 +83,7 @@ class Bids:
 
     root: str | Path | None = None
     derivatives: str | Path | None = None
-    task: str | None = None
+    task: str | int | None = None
     session: Labels | None = None
     run: Labels | None = None
     space: str | None = None
@@ -91,10 +92,11 @@ class Bids:
     masks: Mapping[str, str | Path] = field(default_factory=dict)
     t_r: float | None = None
     events_column: str = "trial_type"
-    trial_types: Sequence[str] | None = None
+    trial_types: Sequence[str | int] | None = None
     cache_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.root is None:
             raise UsageError("dataset.root is not given; expected the folder of a BIDS data set")
         if self.t_r is not None and not self.t_r > 0:
@@ -119,7 +121,7 @@ class Bids:
         DataError
             If something is missing, ambiguous or unreadable.
         """
-        root = Path(str(self.root)).expanduser()
+        root = expand_path("dataset.root", str(self.root))
         if not root.is_dir():
             raise DataError(f"dataset.root={root} is no folder; expected that of a BIDS data set")
         derivatives = self._find_derivatives(root)
@@ -151,7 +153,7 @@ class Bids:
     def _find_derivatives(self, root: Path) -> Path:
         home = root / "derivatives"
         if self.derivatives is not None:
-            chosen = root / Path(self.derivatives).expanduser()
+            chosen = root / expand_path("dataset.derivatives", self.derivatives)
             if not chosen.is_dir():
                 raise DataError(
                     f"dataset.derivatives={str(self.derivatives)!r}: {chosen} is no folder; "
@@ -269,7 +271,9 @@ class Bids:
                 raise DataError(f"{expected} is missing, the brain mask of a run, while other runs have one")
             if mask.path not in paths:
                 paths.append(mask.path)
-        folder = cache_folder() if self.cache_dir is None else Path(self.cache_dir).expanduser()
+        folder = (
+            cache_folder() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
+        )
         return intersect_brains(paths, folder / "brain-masks")
 
 

@@ -30,7 +30,7 @@ _NUMBER = re.compile(
 
 
 def read_events(
-    file: Path, column: str = "trial_type", trial_types: Sequence[str] | None = None
+    file: Path, column: str = "trial_type", trial_types: Sequence[str | int] | None = None
 ) -> pd.DataFrame:
     """Read the events of a run.
 
@@ -40,7 +40,7 @@ def read_events(
         Table with the columns ``onset`` and ``duration``, in seconds, and `column`.
     column : str
         What names the condition. Rows without one, which is written ``n/a``, are left out.
-    trial_types : sequence of str, optional
+    trial_types : sequence of str or int, optional
         The conditions that count; events of others are left out. By default all count.
 
     Returns
@@ -137,7 +137,7 @@ def label_runs(
     n_volumes: Sequence[int],
     t_r: float,
     column: str = "trial_type",
-    trial_types: Sequence[str] | None = None,
+    trial_types: Sequence[str | int] | None = None,
 ) -> pd.DataFrame:
     """Say what was shown in every volume of several runs.
 

@@ -22,9 +22,11 @@ import pandas as pd
 from filelock import FileLock
 
 from harness.datasets.archives import PublishedFile, describe_network_error, download, unpack
+from harness.datasets.options import check_options
 from harness.datasets.recording import Recording, check_runs
 from harness.datasets.tables import is_missing
 from harness.errors import DataError
+from harness.locations import expand_path
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
 T_R = 2.5  # seconds; the image headers do not say it
@@ -74,6 +76,9 @@ class Haxby:
     """
 
     data_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
     def load(self, subject: int) -> Recording:
         """Return the recording of one subject.
@@ -161,7 +166,7 @@ class Haxby:
 
     def _roots(self) -> list[Path]:
         if self.data_dir is not None:
-            return [Path(self.data_dir).expanduser()]
+            return [expand_path("dataset.data_dir", self.data_dir)]
         from nilearn.datasets import get_data_dirs
 
         return [Path(root) for root in get_data_dirs()]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.datasets.events import label_runs
 from harness.datasets.images import ImageHeader, read_header
+from harness.datasets.options import check_options
 from harness.datasets.paths import Paths, find_file, find_files, find_masks
 from harness.datasets.recording import Recording, check_runs, describe_files
 from harness.datasets.tables import is_missing, read_confounds, read_table
@@ -46,7 +47,7 @@ class Nifti:
         One TSV per run, one row per volume; ``signal.confounds`` chooses columns.
     events_column : str
         Column of the events that names the condition.
-    trial_types : sequence of str, optional
+    trial_types : sequence of str or int, optional
         The only conditions whose events count, where there are others that overlap with them.
     """
 
@@ -58,15 +59,21 @@ class Nifti:
     anat: str | Path | None = None
     confounds: Paths | None = None
     events_column: str = "trial_type"
-    trial_types: Sequence[str] | None = None
+    trial_types: Sequence[str | int] | None = None
 
     def __post_init__(self) -> None:
+        check_options(self)
         if self.bold is None:
             raise UsageError("dataset.bold is not given; expected a 4D image, or one per run")
         if (self.labels is None) == (self.events is None):
             raise UsageError(
                 f"dataset.labels={self.labels}, dataset.events={self.events}: expected one of the two, a "
                 "table with a row per volume, or events.tsv with onset, duration and trial_type"
+            )
+        if self.events is None and (self.events_column != "trial_type" or self.trial_types is not None):
+            raise UsageError(
+                f"dataset.events_column={self.events_column!r}, dataset.trial_types={self.trial_types} "
+                "choose events, and have no effect on dataset.labels; leave them out, or give dataset.events"
             )
         if self.t_r is not None and not self.t_r > 0:
             raise UsageError(f"dataset.t_r={self.t_r} must be more than 0 seconds, or null for the header's")

@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from string import Formatter
 
 from harness.errors import DataError, UsageError
+from harness.locations import expand_path
 
 Paths = str | Path | Sequence[str | Path]
+_WIDTH = re.compile("(0?[0-9]d)?")  # of a number: 02d, two digits
 
 
 def fill_subject(template: str | Path, subject: object, key: str) -> str:
@@ -31,8 +34,12 @@ def fill_subject(template: str | Path, subject: object, key: str) -> str:
         If there is something else in braces.
     """
     try:
+        parts = list(Formatter().parse(str(template)))
+        for _, field, width, conversion in parts:
+            if field is not None and (field != "subject" or conversion or not _WIDTH.fullmatch(width or "")):
+                raise ValueError(f"{{{field}{f':{width}' if width else ''}}}")
         return str(template).format(subject=subject)
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{key}={str(template)!r} cannot be filled in ({error}); the braces that are understood are "
             "{subject} and, with leading zeros, {subject:02d}; write {{ and }} for braces of the path itself"
@@ -66,7 +73,7 @@ def find_files(key: str, given: Paths, subject: int) -> tuple[Path, ...]:
     files: list[Path] = []
     for template in templates:
         filled = fill_subject(template, subject, key)
-        found = _glob(filled)
+        found = _glob(filled, key)
         if not found:
             raise DataError(
                 f"{key}: subject {subject} has no file {filled}; {_say_subjects(template, key)}"
@@ -122,13 +129,13 @@ def find_masks(given: Mapping[str, str | Path], subject: int) -> dict[str, Path]
 
 def list_subjects(template: str | Path) -> list[int]:
     """Return the subjects for whom a path with ``{subject}`` exists, in order."""
-    anybody = _glob(fill_subject(template, _Anybody(), "path"))
+    anybody = _glob(fill_subject(template, _Anybody(), "path"), "path")
     return sorted(
         {
             int(digits)
             for path in anybody
             for digits in re.findall(r"[0-9]{1,9}", str(path))
-            if fnmatchcase(str(path), str(_expanded(fill_subject(template, int(digits), "path"))))
+            if fnmatchcase(str(path), str(expand_path("path", fill_subject(template, int(digits), "path"))))
         }
     )
 
@@ -151,19 +158,18 @@ class _Anybody:
         return "*"
 
 
-def _expanded(path: str) -> Path:
-    return Path(path).expanduser()
-
-
-def _glob(text: str) -> list[Path]:
+def _glob(text: str, key: str) -> list[Path]:
     """Return the file of this name, else the files that a wildcard finds."""
-    path = _expanded(text)
+    path = expand_path(key, text)
     if path.is_file():
         return [path]
     if not re.search(r"[*?\[]", text):
         return []
     start = Path(path.anchor or ".")
-    found = [file for file in start.glob(str(path.relative_to(path.anchor))) if file.is_file()]
+    try:
+        found = [file for file in start.glob(str(path.relative_to(path.anchor))) if file.is_file()]
+    except (ValueError, NotImplementedError, re.error) as error:
+        raise UsageError(f"{key}={text!r} is not a wildcard that is understood: {error}") from error
     return sorted(found, key=lambda file: natural_key(str(file)))
 
 

@@ -23,9 +23,10 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.special import gammainc
 
 from harness.datasets.haxby import read_subject
+from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
 from harness.errors import DataError, UsageError
-from harness.locations import cache_folder
+from harness.locations import cache_folder, expand_path
 
 # Part of the cache folder's name: raise it when the bytes change.
 VERSION = 1
@@ -101,6 +102,9 @@ class Simulated:
     seed: int = 0
     cache_dir: str | Path | None = None
 
+    def __post_init__(self) -> None:
+        check_options(self)
+
     def load(self, subject: int) -> Recording:
         """Return the recording of one subject, which is made when it is not there yet.
 
@@ -121,7 +125,7 @@ class Simulated:
         UsageError
             When the seed is negative.
         """
-        cache = cache_folder() if self.cache_dir is None else Path(self.cache_dir).expanduser()
+        cache = cache_folder() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
         folder = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
         return read_subject(folder.parent, subject, dataset="simulated", notice=NOTICE)
 

@@ -1,6 +1,8 @@
 """scikit-learn classifiers around the exact solvers: they validate, call a function and store its result."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -32,8 +34,26 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
     coef_: Array
     intercept_: Array
 
+    def check_arguments(self, grid: Mapping[str, Any] | None = None) -> None:
+        """Raise ValueError unless every argument, and every value of a grid, can be used."""
+        for name, value in {**self.get_params(deep=False), **(grid or {})}.items():
+            if name in ("max_iter", "cv"):
+                least = 2 if name == "cv" else 1
+                if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                    raise ValueError(
+                        f"{name}={value!r} cannot be used; expected a whole number, from {least}"
+                    )
+            elif name == "tol":
+                if not _is_finite(value) or value < 0:
+                    raise ValueError(f"{name}={value!r} cannot be used; expected a number, from 0")
+            else:
+                values = value if isinstance(value, Sequence | np.ndarray) else [value]
+                if len(values) == 0 or not all(_is_finite(each) and each > 0 for each in values):
+                    raise ValueError(f"{name}={value!r} cannot be used; expected numbers above 0")
+
     def _validate(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
         """Return X in float64 and the code of each sample's class; store the classes."""
+        self.check_arguments()
         samples, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
@@ -398,6 +418,10 @@ class ExactLDA(LinearClassifier):
     def predict_proba(self, X: ArrayLike) -> Array:
         """Compute the probability of each class, of shape (n_samples, n_classes)."""
         return np.exp(self.predict_log_proba(X))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _store_solutions(classifier: Any, solutions: Solutions, X: Array) -> None:
