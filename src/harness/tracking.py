@@ -158,7 +158,10 @@ class TrackedRun:
         status : {"FAILED", "KILLED"}
         error : BaseException
         """
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        text = str(error).strip() or type(error).__name__
+        if isinstance(error, MlflowException):  # whose first line may be SQLAlchemy's advice
+            text = explain_store_error(self.store.uri, error)
+        reason = text.splitlines()[0]
         client = self.store.client
         with suppress(OSError):  # without a note, the next opening calls the run killed
             self._note.write(Ending(status, reason))
