@@ -520,7 +520,11 @@ def test_an_archive_with_a_flipped_bit_is_refused(serve, data_dir, original, sur
     assert_refused(data_dir, "subj1")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>", gzip.compress(b"no tar"), gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>404</html>", gzip.compress(b"no tar"), gzip.compress(b"")],
+    ids=["nothing", "a page", "gzip without tar", "empty gzip"],
+)
 def test_what_is_no_archive_is_refused(serve, data_dir, surroundings, content):
     serve(content)
     assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
