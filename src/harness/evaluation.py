@@ -10,6 +10,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from harness.solvers.folds import stratify
 
 # The scorers that mean the same for two classes and for more.
 SCORERS = ("accuracy", "balanced_accuracy", "roc_auc")
+MAX_FOLDS = 10_000  # leaving 5 of 200 volumes out would make 2.5e9
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""
@@ -137,12 +139,15 @@ def make_folds(samples: Samples, scheme: Scheme) -> list[tuple[np.ndarray, np.nd
         with warnings.catch_warnings():
             # Schemes that do not look at runs say so at every call; which ones do is the user's choice.
             warnings.filterwarnings("ignore", message="The groups parameter is ignored")
-            folds = list(scheme.splitter.split(samples.X, samples.y, groups=samples.runs))
-    except ValueError as error:
+            found = scheme.splitter.split(samples.X, samples.y, groups=samples.runs)
+            folds = list(islice(found, MAX_FOLDS + 1))
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         raise DesignError(
             f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): "
             f"{error}"
         ) from error
+    if len(folds) > MAX_FOLDS:
+        raise DesignError(f"cv={scheme.name} makes more than {MAX_FOLDS} folds; choose a scheme with fewer")
     classes = set(samples.contrast.classes)
     for number, (train, test) in enumerate(folds, start=1):
         for part, rows, needed in (("training", train, len(classes)), ("held-out", test, 2)):

@@ -318,6 +318,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.contrasts import make_contrast
     from harness.decoder import Estimator
     from harness.evaluation import Scheme, Scoring
+    from harness.nilearn_engine import check_nilearn
     from harness.samples import Roi
     from harness.signals import Signal
 
@@ -330,7 +331,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     model = _instantiate("estimator", choices["estimator"], asked["estimator"], apart=("grid",))
     words |= {"contrast": contrast.name, "roi": roi.name}
     words |= {"subject": str(asked["subject"]), "engine": asked["engine"]}
-    return Request(
+    request = Request(
         subject=asked["subject"],
         dataset_option=choices["dataset"],
         dataset=_instantiate("dataset", choices["dataset"], asked["dataset"]),
@@ -354,6 +355,9 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         config=OmegaConf.to_yaml(config, resolve=True),
         overrides=tuple(word.removeprefix("++") for word in overrides),
     )
+    if request.engine == "nilearn":
+        check_nilearn(request.estimator, request.signal.zscore)
+    return request
 
 
 def decode_request(

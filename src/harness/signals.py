@@ -75,6 +75,13 @@ class Signal:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"signal.{name}={value} must be more than 0, or null for none")
+        if self.confounds_file is not None:
+            expand_path("signal.confounds_file", self.confounds_file)
+        if self.confounds_file is not None and self.confounds is not None and not self.confounds:
+            raise UsageError(
+                f"signal.confounds_file={self.confounds_file} has no effect with signal.confounds=[], which "
+                "names no column; name columns, or leave signal.confounds out for all of them"
+            )
         if self.high_pass and self.low_pass and self.high_pass >= self.low_pass:
             raise UsageError(
                 f"signal.high_pass={self.high_pass} must be below signal.low_pass={self.low_pass}, "
