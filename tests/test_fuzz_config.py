@@ -217,9 +217,20 @@ def find_faults(cases, bases, monkeypatch, tmp_path):
     [
         *(["estimator=5"], ["cv=true"], ["tracking=null"], ["roi=5"], ["hydra=1"], ["hydra/launcher=7"]),
         *(["dataset=[null]"], ["scoring=[inf]"], ["contrast=[[null]]"], ["contrast=[{a:[face]},{b:[cat]}]"]),
-        *(["estimator=5,svc"], ["estimator=null"], ["-m", "estimator=5,svc"], ["estimator=[svc,lda]"]),
+        *(
+            ["estimator=5,svc"],
+            ["estimator=null"],
+            ["-m", "estimator=5,svc"],
+            ["-m", "estimator=choice(5,svc)"],
+            ["estimator=[svc,lda]"],
+        ),
         *(["~estimator"], ["~subject"], ["~roi.mask"], ["estimator@foo=svc"], [f"estimator={LONG}"]),
-        *(["signal.confounds._target_=lda"], ["signal.confounds.0=a"], ["contrast.conditions.a=b"]),
+        *(
+            ["signal.confounds._target_=lda"],
+            ["signal.confounds.0=a"],
+            ["-m", "signal.confounds.a=b,c"],
+            ["contrast.conditions.a=b"],
+        ),
         *(["dataset=haxby", f"dataset.data_dir={value}"] for value in ("5", "[1]", "false", "{a:1}")),
         *(
             ["roi.mask=~nouser"],

@@ -228,14 +228,14 @@ def compose_requests(
 
 
 @contextmanager
-def explaining(words: Sequence[str] = (), passing: type[Exception] = HarnessError) -> Iterator[None]:
+def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn whatever is raised while a configuration is composed and its objects are built into a UsageError.
 
     Parameters
     ----------
     words : sequence of str
         The overrides, for the message.
-    passing : type, optional
+    passing : tuple of types
         Exceptions that are raised as they are, beside a `HarnessError`.
 
     Raises
@@ -245,7 +245,9 @@ def explaining(words: Sequence[str] = (), passing: type[Exception] = HarnessErro
     """
     try:
         yield
-    except (HarnessError, passing):
+    except HarnessError:
+        raise
+    except passing:
         raise
     except (
         Exception
