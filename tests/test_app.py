@@ -1,6 +1,7 @@
 """The vocabulary: every option composes and runs; everything outside of it is refused in one message."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,7 @@ from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
+from harness.arguments import GROUPS as TYPED_GROUPS
 from harness.arguments import say_to_hydra, sort_arguments
 from harness.artifacts import Figures
 from harness.decoding import ENGINES
@@ -272,6 +274,88 @@ def test_composing_says_what_a_run_would_say():
         compose_request(["estimator"])
     with pytest.raises(UsageError, match="'subject=two' cannot be used; subject takes a whole number"):
         compose_request(["subject=two"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("cat_vs_face", "face_vs_cat"),
+        ("chair_vs_house", "house_vs_chair"),
+        ("inanimate_vs_animate", "animate_vs_"),
+    ],
+)
+def test_a_contrast_in_the_other_order_is_suggested(typed, meant):
+    with pytest.raises(UsageError, match=rf"Did you mean '{meant}"):
+        compose_request([f"contrast={typed}"])
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("subject=two", "a whole number"),
+        ("seed=1.5", "a whole number"),
+        ("cache=maybe", "true or false"),
+        ("resume=2.5", "true or false or null"),
+        ("engine=fsl", "one of harness, nilearn"),
+        ("signal.zscore=5", "one of own, run, train, none"),
+        ("signal.high_pass=fast", "a number or null"),
+        ("signal.confounds=5", "a list of text or null"),
+        ("scoring.report=[loss]", "a list of one of accuracy, balanced_accuracy, roc_auc"),
+        ("contrast.conditions=face", "a list"),
+        ("roi.mask=[a]", "text"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_what_the_key_takes(word, expected):
+    key = word.partition("=")[0]
+    with pytest.raises(UsageError, match=re.escape(f"'{word}' cannot be used; {key}")) as error:
+        compose_request([word])
+    assert str(error.value).endswith(f"takes {expected}")
+
+
+def test_an_argument_of_another_scheme_names_the_scheme_and_those_that_have_it():
+    with pytest.raises(UsageError) as error:
+        compose_request(["cv.n_splits=3"])
+    for part in ("cv=logo is LeaveOneGroupOut", "kfold5, stratified5", "cv=kfold5 cv.n_splits=VALUE"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "key", "value", "expected"),
+    [
+        ("haxby", "data_dir", "5", "a path or null"),
+        ("haxby", "data_dir", "[1]", "a path or null"),
+        ("simulated", "seed", "1.5", "a whole number"),
+        ("simulated", "seed", "true", "a whole number"),
+        ("nifti", "bold", "{a:1}", "a path or a list of a path or null"),
+        ("nifti", "t_r", "two", "a number or null"),
+        ("nifti", "t_r", "inf", "a number or null"),
+        ("nifti", "masks", "{vt:5}", "a mapping of names to a path"),
+        ("bids", "run", "[[1]]", "text or a whole number or a list of text or a whole number or null"),
+        ("bids", "root", "5", "a path or null"),
+    ],
+)
+def test_an_option_of_a_data_set_has_the_type_that_its_class_declares(option, key, value, expected):
+    with pytest.raises(UsageError, match=rf"dataset\.{key}=.* cannot be used; expected {expected}$"):
+        compose_request(
+            [f"dataset={option}", *NEEDED.get(("dataset", option), []), f"++dataset.{key}={value}"]
+        )
+
+
+def test_every_spelling_of_the_readme_composes():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    table = readme.partition("| group | options |")[2].partition("Bold is the default")[0]
+    spellings = [
+        spelling for line in table.splitlines() for spelling in re.findall(r"`([^`]*\.[^`]*=[^`]*)`", line)
+    ]
+    assert len(spellings) > 12
+    for spelling in spellings:
+        words = shlex.split(spelling)
+        if "-m" not in words:  # launchers belong to no run
+            compose_request(words)
+
+
+def test_groups_of_the_command_line_and_of_the_schema_agree():
+    assert set(TYPED_GROUPS) == set(GROUPS)
 
 
 def test_several_values_are_several_requests_in_the_order_of_a_multirun():

@@ -18,6 +18,7 @@ import pytest
 
 from harness import cache as cache_module
 from harness.cache import SampleCache
+from harness.cli import run_verb
 from harness.errors import DataError
 from harness.volumes import MaskedVolumes, digest_files, read_masked
 
@@ -545,3 +546,9 @@ def test_who_waits_for_a_killed_process_computes_itself(workers, cache, bold, ma
     assert workers.run(1, "writing samples") == [-signal.SIGKILL]
     assert workers.run(2) == [0, 0]
     assert workers.lines().count("computed") == 1
+
+
+@pytest.mark.parametrize("size", ["nan", "inf", "-1"])
+def test_a_size_to_trim_to_is_a_finite_number(size, capsys):
+    assert run_verb(["cache", "trim", f"--to={size}"]) == 2
+    assert f"--to {float(size)} is not a size" in capsys.readouterr().err

@@ -46,6 +46,15 @@ def test_name(conditions, name):
         ([{"animate": ["face"], "inanimate": []}], ["'inanimate' has no conditions"]),
         ([{"animate": ["face", "cat"], "pets": ["cat"]}], ["'cat'", "more than one class"]),
         ([{"animate": ["face", "face"], "pets": ["cat"]}], ["'face'", "twice"]),
+        ([None, "cat"], ["None", "not the name of a condition"]),
+        ([["face"], ["cat"]], ["['face']", "not the name of a condition"]),
+        ([True, "cat"], ["True", "not the name of a condition"]),
+        (["", "cat"], ["''", "not the name of a condition"]),
+        ([{"": ["face"]}, "cat"], ["''", "not the name of a condition"]),
+        ([{"animate": {"a": "face"}}, "cat"], ["{'a': 'face'}", "not the name of a condition"]),
+        ([{"animate": [["face"]]}, "cat"], ["['face']", "not the name of a condition"]),
+        (["x" * 300, "cat"], ["300 characters", "shorter one"]),
+        (["a b", "a-b", "c"], ["'a b' and 'a-b'", "'a-b' in files", "another name"]),
     ],
 )
 def test_contrasts_that_make_no_sense(conditions, words):
@@ -53,6 +62,16 @@ def test_contrasts_that_make_no_sense(conditions, words):
         make_contrast(conditions)
     for word in ["contrast.conditions", *words]:
         assert word in str(raised.value)
+
+
+def test_the_name_of_a_contrast_of_long_names_leaves_room_in_a_files_name():
+    letters = "abcdefgh"
+    long, other = (
+        make_contrast([letter * 90 for letter in chosen]).name for chosen in (letters, letters[:7])
+    )
+    assert len(long) <= 100
+    assert long.startswith("a" * 90)
+    assert long != other, "two contrasts that begin alike have different files"
 
 
 def test_volumes_and_classes_in_recorded_order():

@@ -15,12 +15,15 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from sklearn import model_selection
+from sklearn.utils.discovery import all_estimators
 
 from harness import requests
+from harness.app import run
 from harness.errors import HarnessError
 from harness.requests import compose_requests, decode_request
 from harness.schema import RunSchema
-from harness.targets import locate_class
+from harness.targets import list_arguments, locate_class
 from hydra_plugins.harness_sweeper import RememberingLoader
 
 SEED = 20011009
@@ -209,6 +212,67 @@ def find_faults(cases, bases, monkeypatch, tmp_path):
     return {" ".join(case): fault for case in cases if (fault := answer(complete(case, bases)))}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["estimator=5"], ["cv=true"], ["tracking=null"], ["roi=5"], ["hydra=1"], ["hydra/launcher=7"]),
+        *(["dataset=[null]"], ["scoring=[inf]"], ["contrast=[[null]]"], ["contrast=[{a:[face]},{b:[cat]}]"]),
+        *(
+            ["estimator=5,svc"],
+            ["estimator=null"],
+            ["-m", "estimator=5,svc"],
+            ["-m", "estimator=choice(5,svc)"],
+            ["estimator=[svc,lda]"],
+        ),
+        *(["~estimator"], ["~subject"], ["~roi.mask"], ["estimator@foo=svc"], [f"estimator={LONG}"]),
+        *(
+            ["signal.confounds._target_=lda"],
+            ["signal.confounds.0=a"],
+            ["-m", "signal.confounds.a=b,c"],
+            ["contrast.conditions.a=b"],
+        ),
+        *(["dataset=haxby", f"dataset.data_dir={value}"] for value in ("5", "[1]", "false", "{a:1}")),
+        *(
+            ["roi.mask=~nouser"],
+            [f"roi.mask={LONG}"],
+            ["roi.mask='\x00'"],
+            [f"contrast.conditions=[{LONG},cat]"],
+        ),
+        *(["cv.random_state=glob(*)"], ["-m", "cv.random_state=glob(*)"], ["-m", "subject=range(0,1e12)"]),
+        *(
+            ["subject=two"],
+            ["subject=1,2"],
+            ["subject=1,two"],
+            ["subject="],
+            ["subject"],
+            ["=5"],
+            ["subject=${a"],
+        ),
+        *(["subject=${nowhere}"], ["subject=${cv}"], ["roi.mask=${roi.mask}"], ["subject=???"]),
+        *(["subject=a=b"], ["subject='"], ["+subject=3"], ["+estimator=svc"], ["nothing=1"], ["+nothing=1"]),
+        *(
+            ["estimator.tol=a"],
+            ["estimator.grid.C=[a]"],
+            ["estimator.grid.C=[true]"],
+            ["estimator.max_iter=1.5"],
+        ),
+        *(
+            ["estimator=svc_liblinear", "estimator.tol=a"],
+            ["estimator=svc_liblinear", "estimator.grid.C=[a]"],
+        ),
+        *(["cv=holdout30", "cv.n_volumes=a"], ["cv=kfold5", "cv.n_splits=a"]),
+    ],
+    ids=lambda words: " ".join(words)[:40].replace("\x00", "NUL"),
+)
+def test_the_command_answers_a_wrong_value_in_one_message(words, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run([*words, "tracking.folder=here"]) in (1, 2)
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
+    assert not LEAKS.search(message)
+
+
 def test_no_value_ends_in_a_traceback(bases, monkeypatch, tmp_path):
     assert find_faults(draw_cases(100), bases, monkeypatch, tmp_path) == {}
 
@@ -216,3 +280,22 @@ def test_no_value_ends_in_a_traceback(bases, monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_no_value_of_any_key_ends_in_a_traceback(bases, monkeypatch, tmp_path):
     assert find_faults(draw_cases(N_CASES), bases, monkeypatch, tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_every_class_of_scikit_learn_ends_in_a_result_or_a_message(bases, monkeypatch, tmp_path):
+    """As an estimator with another inside of it where it takes one, and as a scheme."""
+    cases = []
+    for _, kind in all_estimators():
+        target = f"estimator._target_={kind.__module__}.{kind.__qualname__}"
+        inner = "{_target_:sklearn.svm.LinearSVC}" if "estimator" in list_arguments(kind) else None
+        nested = [] if inner is None else [f"estimator.estimator={inner}"]
+        cases.append(["cv=holdout30", "cv.n_volumes=10", "estimator=lda", *nested, target])
+    for name in model_selection.__all__:
+        kind = getattr(model_selection, name, None) if "Halving" not in name else None
+        if hasattr(kind, "split"):
+            cases.append(["cv=logo", f"cv._target_=sklearn.model_selection.{name}"])
+    assert len(cases) > 200
+    faults = find_faults(cases, bases, monkeypatch, tmp_path)
+    # What scikit-learn itself answers may be in words of Python.
+    assert {case: fault for case, fault in faults.items() if not fault.startswith("leaks")} == {}

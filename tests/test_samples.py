@@ -407,3 +407,20 @@ def test_zscore_is_zero_where_a_voxel_is_constant(rng):
     np.testing.assert_allclose(Z[:, [0, 2]].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(Z[:, [0, 2]].std(axis=0, ddof=1), 1, rtol=1e-5)
     assert not Z[:, 1].any()
+
+
+@pytest.mark.parametrize("lag", [15, 200, 10**30])
+def test_a_lag_beyond_the_end_of_the_runs_is_named_as_the_cause(compose, tiny_subject, lag):
+    """Every run has three blocks of four volumes with one volume of rest before each: 15 volumes."""
+    words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", f"signal.lag={lag}"]
+    request = compose(*words)
+    with pytest.raises(DesignError, match=rf"signal\.lag={lag} moves .* the shortest run has 15 volumes"):
+        load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+
+
+@pytest.mark.parametrize("trim", ["trim_first", "trim_last"])
+def test_trimming_more_than_a_block_has_is_named_as_the_cause(compose, tiny_subject, trim):
+    words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", f"signal.{trim}={10**30}"]
+    request = compose(*words)
+    with pytest.raises(DesignError, match="trim less"):
+        load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)

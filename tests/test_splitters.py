@@ -29,6 +29,12 @@ def test_what_cannot_be_held_out(n_volumes):
         list(HoldOutLast(n_volumes).split(np.zeros(10)))
 
 
+@pytest.mark.parametrize("n_volumes", [None, True, 1.5, "30", [30], {}])
+def test_the_number_of_volumes_is_a_whole_number(n_volumes):
+    with pytest.raises(ValueError, match="is not a whole number"):
+        HoldOutLast(n_volumes)
+
+
 def test_scikit_learn_takes_it(rng):
     X, y = rng.normal(size=(40, 5)), np.tile([0, 1], 20)
     scores = cross_val_score(LinearSVC(), X, y, cv=HoldOutLast(8))

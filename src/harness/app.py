@@ -114,7 +114,7 @@ def run(arguments: list[str]) -> int:
                 os.environ |= {SWEEP_VARIABLE: str(sweep.folder), FRONT_DOOR_VARIABLE: str(_front_door)}
                 with warm_workers(plan.launcher, plan.total) as wait_for_workers:
                     return _run_multirun(plan, sweep, arguments, wait_for_workers)
-            with explaining(words, passing=OSError):
+            with explaining(words, passing=(OSError,)):
                 _main()
     except (HydraException, OmegaConfBaseException) as error:
         if with_traceback:
@@ -281,16 +281,17 @@ def _plain(node: DictConfig) -> dict[str, Any]:
 
 def _find_unsound(plan: _Plan, error: BaseException, numbers: Sequence[int]) -> Iterator[Outcome]:
     """Find the jobs that cannot be composed: such a job ends Hydra's launcher before it is a job at all."""
-    if not isinstance(error, HydraException | OmegaConfBaseException):
+    if not isinstance(error, UsageError):
         return
     with composing(None if plan.config_dir is None else Path(plan.config_dir)):
         for number in numbers:
             try:
-                compose(plan.name, plan.jobs[number], return_hydra_config=True)
-            except (HydraException, OmegaConfBaseException) as error:
+                with explaining(plan.jobs[number]):
+                    compose(plan.name, plan.jobs[number], return_hydra_config=True)
+            except UsageError as error:
                 overrides = tuple(word.removeprefix("++") for word in plan.jobs[number])
                 status = UsageError.exit_status
-                yield Outcome(number, "failed", overrides, error=explain_error(error), exit_status=status)
+                yield Outcome(number, "failed", overrides, error=str(error), exit_status=status)
 
 
 def _run_multirun(
@@ -312,7 +313,8 @@ def _run_multirun(
         with _stopping(sweep), SweepProgress(sweep.count, plan.total):
             try:
                 wait_for_workers()
-                launch_jobs(sweep, plan.total, _main, check)
+                launch = explaining(arguments, passing=(OSError, RuntimeError))(_main)
+                launch_jobs(sweep, plan.total, launch, check)
                 # Python loses an interruption that comes while it cleans up; the sweep was told all the same.
                 stopped = KeyboardInterrupt() if sweep.stopping else None
             except (KeyboardInterrupt, SystemExit) as error:

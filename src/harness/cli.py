@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -275,6 +276,8 @@ def cache(arguments: list[str]) -> int:
     from harness.cache import SampleCache
     from harness.display import show_cache
 
+    if not 0 <= options.to < math.inf:
+        raise UsageError(f"--to {options.to} is not a size; expected GB, from 0, such as --to 5")
     kept = SampleCache(enabled=True)
     if options.action == "list":
         show_cache(kept)

@@ -1,5 +1,6 @@
 """Which volumes are decoded, which class each belongs to, and which class is the positive one."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,8 @@ from difflib import get_close_matches
 import numpy as np
 
 from harness.errors import DesignError, UsageError
+
+MAX_NAME = 100  # bytes; names of classes and contrasts become parts of names of files, which hold 255
 
 
 def file_word(name: str) -> str:
@@ -23,6 +26,15 @@ def file_word(name: str) -> str:
     word : str
     """
     return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _shorten(name: str) -> str:
+    """Return a name that leaves room for the rest of a file's name; of a long one its start and a digest."""
+    if len(name.encode(errors="replace")) <= MAX_NAME:
+        return name
+    encoded = name.encode(errors="replace")
+    start = encoded[: MAX_NAME - 9].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,8 @@ class Contrast:
     def name(self) -> str:
         """Short name for files and run names: ``face_vs_cat``; of many classes, what the user types."""
         if self.option is not None and len(self.classes) > 3:
-            return file_word(self.option)
-        return "_vs_".join(file_word(name) for name in self.classes)
+            return _shorten(file_word(self.option))
+        return _shorten("_vs_".join(file_word(name) for name in self.classes))
 
 
 def make_contrast(
@@ -88,10 +100,10 @@ def make_contrast(
         )
     named: list[tuple[str, tuple[str, ...]]] = []
     for item in conditions:
-        groups = item if isinstance(item, Mapping) else {item: [item]}
+        groups = item if isinstance(item, Mapping) else {_check_name(item): [item]}
         for name, group in groups.items():
-            members_of = [group] if isinstance(group, str) else group or []
-            named.append((str(name), tuple(str(member) for member in members_of)))
+            members_of = group if isinstance(group, list | tuple) else [] if group is None else [group]
+            named.append((_check_name(name), tuple(_check_name(member) for member in members_of)))
     members = dict(named)
     twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
     if twice:
@@ -103,6 +115,7 @@ def make_contrast(
             f"contrast.conditions={list(members)} has {len(members)} class(es); at least two are needed, "
             f"such as {example}"
         )
+    _check_classes(members)
     empty = [name for name, group in members.items() if not group]
     if empty:
         raise UsageError(f"contrast.conditions: class {empty[0]!r} has no conditions; name at least one")
@@ -119,6 +132,34 @@ def make_contrast(
             f"contrast.conditions: {shared[0]!r} is in more than one class; a volume can belong to only one"
         )
     return contrast
+
+
+def _check_name(given: object) -> str:
+    """Return the name of a condition or a class; numbers are names, too."""
+    if isinstance(given, bool) or not isinstance(given, str | int | float) or not str(given).strip():
+        raise UsageError(
+            f"contrast.conditions: {given!r} is not the name of a condition; expected such as "
+            "[face,house] or [{animate:[face,cat]},{inanimate:[house,chair]}]"
+        )
+    return str(given)
+
+
+def _check_classes(members: Mapping[str, Sequence[str]]) -> None:
+    """Refuse names of classes that cannot be part of names of files and of columns."""
+    seen: dict[str, str] = {}
+    for name in members:
+        if len(name.encode(errors="replace")) > MAX_NAME:
+            raise UsageError(
+                f"contrast.conditions: the class {name[:20]!r}... has a name of {len(name)} characters; give "
+                f"it a shorter one, such as [{{short:[{name[:20]}...]}},...]"
+            )
+        other = seen.setdefault(file_word(name), name)
+        if other != name:
+            raise UsageError(
+                f"contrast.conditions: the classes {other!r} and {name!r} would both be called "
+                f"{file_word(name)!r} in files and tables; give one another name, such as "
+                "[{NAME:[CONDITION]},...]"
+            )
 
 
 def select_volumes(contrast: Contrast, conditions: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:

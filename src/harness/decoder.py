@@ -33,6 +33,8 @@ Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
 DUMMY_STRATEGIES = ("most_frequent", "prior", "stratified")
 L1_LOSSES = {LinearSVC: "squared_hinge", LogisticRegression: "log", LogisticRegressionCV: "log"}
+# What classifiers raise at arguments that they do not take, or that do not fit the samples.
+REFUSALS = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 MIN_VOXELS_FOR_SCREENING = 100  # nilearn screens only above this
 
 
@@ -124,7 +126,7 @@ def _check_by_fitting(model: ClassifierMixin) -> None:
     """
     try:
         clone(model).fit(np.empty((0, 1)), np.empty(0))
-    except (TypeError, ValueError) as error:
+    except REFUSALS as error:
         if isinstance(error, TypeError) and isinstance(error, ValueError):
             raise
 
@@ -492,12 +494,12 @@ def _fit_best(
     for params in _grid_values(estimator, X_train, y_train):
         try:
             model = clone(estimator.model).set_params(**params).fit(X_train, y_train)
-        except (TypeError, ValueError) as error:  # scikit-learn checks arguments when it fits
-            reason = str(error).strip().splitlines()[0]
+            score = float(score_model(model, X_test, y_test))
+        except REFUSALS as error:  # scikit-learn checks arguments when it fits
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
             ) from error
-        score = float(score_model(model, X_test, y_test))
         if best is None or score >= best.score:
             has_weights = hasattr(model, "coef_")
             if not has_weights and not hasattr(model, "class_prior_"):

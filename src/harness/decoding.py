@@ -19,7 +19,7 @@ from harness.datasets.recording import Recording
 from harness.decoder import Estimator, FittedDecoder, fit_decoder
 from harness.errors import UsageError, escape_controls
 from harness.evaluation import Progress, Scheme, Scoring, evaluate
-from harness.nilearn_engine import NilearnEngine
+from harness.nilearn_engine import NilearnEngine, check_nilearn
 from harness.samples import Roi, Samples, load_samples
 from harness.signals import Signal
 from harness.weights import WeightMap, map_weights
@@ -168,6 +168,8 @@ def decode(
     if engine not in ENGINES:
         raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(ENGINES)}")
     roi, signal, scoring = roi or Roi(), signal or Signal(), scoring or Scoring()
+    if engine == "nilearn":
+        check_nilearn(estimator, signal.zscore)
     seconds: dict[str, float] = {}
     with _collect_warnings() as caught:
         with _timed(seconds, "data"):

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from harness.solvers.folds import stratify
 # The scorers that mean the same for two classes and for more.
 SCORERS = ("accuracy", "balanced_accuracy", "roc_auc")
 MAX_SKIPPED_SHOWN = 3  # folds of which the warning says why they are skipped
+MAX_FOLDS = 10_000  # leaving 5 of 200 volumes out would make 2.5e9
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""
@@ -178,12 +180,15 @@ def split_samples(samples: Samples, scheme: Scheme) -> Split:
         with warnings.catch_warnings():
             # Schemes that do not look at runs say so at every call; which ones do is the user's choice.
             warnings.filterwarnings("ignore", message="The groups parameter is ignored")
-            every = dict(enumerate(scheme.splitter.split(samples.X, samples.y, groups=samples.runs), start=1))
-    except ValueError as error:
+            found = scheme.splitter.split(samples.X, samples.y, groups=samples.runs)
+            every = dict(enumerate(islice(found, MAX_FOLDS + 1), start=1))
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
         raise DesignError(
             f"cv={scheme.name} cannot split {len(samples.y)} volumes of {len(set(samples.runs))} run(s): "
             f"{error}"
         ) from error
+    if len(every) > MAX_FOLDS:
+        raise DesignError(f"cv={scheme.name} makes more than {MAX_FOLDS} folds; choose a scheme with fewer")
     lacking = {
         number: reason for number, fold in every.items() if (reason := _find_lack(samples, *fold)) is not None
     }

@@ -28,6 +28,7 @@ from harness.solvers.estimators import (
 )
 from harness.weights import unmask
 
+TAKEN_OVER = ("C", "Cs", "cv", "alphas")  # from an exact solver by nilearn's own
 L1_MULTIPLES = [2.0, 20.0, 200.0]  # of the smallest C, for an L1 penalty: nilearn takes no others
 
 
@@ -110,11 +111,7 @@ class NilearnEngine:
         """
         from nilearn.decoding import Decoder
 
-        if preparation.zscore == "train":
-            raise UsageError(
-                "engine=nilearn cannot standardise by the training volumes: its Decoder z-scores before "
-                "the folds are made; use signal=tutorial or signal=per_run, or engine=harness"
-            )
+        check_nilearn(estimator, preparation.zscore)
         model = _nilearns_own(estimator.model)
         estimator = Estimator(estimator.name, model, estimator.grid)
         decoder = Decoder(
@@ -151,6 +148,37 @@ class NilearnEngine:
             decoder=decoder,
             samples=self.samples,
         )
+
+
+def check_nilearn(estimator: Estimator, zscore: str | None) -> None:
+    """Refuse what nilearn's Decoder cannot do, and arguments that have no effect on its own solvers.
+
+    Parameters
+    ----------
+    estimator : Estimator
+    zscore : {"own", "run", "train", "none"} or None
+        See `harness.signals.Signal`.
+
+    Raises
+    ------
+    UsageError
+        If there is something of the kind.
+    """
+    if zscore == "train":
+        raise UsageError(
+            "engine=nilearn cannot standardise by the training volumes (signal.zscore=train): its Decoder "
+            "z-scores before the folds are made; use signal=tutorial or signal=per_run, or engine=harness"
+        )
+    model = estimator.model
+    if _nilearns_own(model) is not model:
+        defaults = type(model)().get_params()
+        for name, value in model.get_params().items():
+            if name not in TAKEN_OVER and value != defaults[name]:
+                raise UsageError(
+                    f"estimator.{name}={value} has no effect with engine=nilearn, which solves "
+                    f"estimator={estimator.name} its own way; leave it out, or use engine=harness"
+                )
+    _param_grid(Estimator(estimator.name, _nilearns_own(model), estimator.grid))
 
 
 def _nilearns_own(model: ClassifierMixin) -> ClassifierMixin:

@@ -274,14 +274,14 @@ def compose_requests(
 
 
 @contextmanager
-def explaining(words: Sequence[str] = (), passing: type[Exception] = HarnessError) -> Iterator[None]:
+def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn whatever is raised while a configuration is composed and its objects are built into a UsageError.
 
     Parameters
     ----------
     words : sequence of str
         The overrides, for the message.
-    passing : type, optional
+    passing : tuple of types
         Exceptions that are raised as they are, beside a `HarnessError`.
 
     Raises
@@ -291,7 +291,9 @@ def explaining(words: Sequence[str] = (), passing: type[Exception] = HarnessErro
     """
     try:
         yield
-    except (HarnessError, passing):
+    except HarnessError:
+        raise
+    except passing:
         raise
     except (
         Exception
@@ -364,6 +366,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.contrasts import make_contrast
     from harness.decoder import Estimator
     from harness.evaluation import Scheme, Scoring
+    from harness.nilearn_engine import check_nilearn
     from harness.samples import Roi
     from harness.signals import Signal
 
@@ -377,7 +380,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     grid = check_grid(asked["estimator"])
     model = _instantiate("estimator", choices["estimator"], asked["estimator"], apart=("grid",))
     words = _choose_words(asked, usual, choices) | {"contrast": _name_contrast(contrast)}
-    return Request(
+    request = Request(
         subject=asked["subject"],
         dataset_option=choices["dataset"],
         dataset=_instantiate("dataset", choices["dataset"], asked["dataset"]),
@@ -403,6 +406,9 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         config=OmegaConf.to_yaml(config, resolve=True),
         overrides=tuple(word.removeprefix("++") for word in overrides),
     )
+    if request.engine == "nilearn":
+        check_nilearn(request.estimator, request.signal.zscore)
+    return request
 
 
 def decode_request(

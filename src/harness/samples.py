@@ -39,6 +39,7 @@ class Roi:
     screening_percentile: float = 20.0
 
     def __post_init__(self) -> None:
+        expand_path("roi.mask", self.mask)
         if not 0 < self.screening_percentile <= 100:
             raise UsageError(
                 f"roi.screening_percentile={self.screening_percentile} is not a percentage; "
@@ -216,6 +217,12 @@ def load_samples(
         X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
         volumes, y = volumes[first], y[first]
     screening = screening_of_mask(roi.screening_percentile, mask, affine)
+    if screening == 100 > roi.screening_percentile != Roi.screening_percentile:
+        warnings.warn(
+            f"roi.screening_percentile={roi.screening_percentile:g} has no effect: it is a percentage of a "
+            f"whole brain, and the {mask.sum()} voxels of {mask_file} are fewer than that; all are kept",
+            stacklevel=2,
+        )
     if mask.sum() * screening < 100:
         raise UsageError(
             f"roi.screening_percentile={roi.screening_percentile} leaves none of the {mask.sum()} voxels of "

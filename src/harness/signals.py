@@ -91,6 +91,8 @@ class Signal:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"signal.{name}={value} must be a finite number above 0, or null for none")
+        if self.confounds_file is not None:
+            expand_path("signal.confounds_file", self.confounds_file)
         if self.high_pass and self.low_pass and self.high_pass >= self.low_pass:
             raise UsageError(
                 f"signal.high_pass={self.high_pass} must be below signal.low_pass={self.low_pass}, "
@@ -114,8 +116,8 @@ class Signal:
             raise UsageError(f"signal.confounds names {twice[0]!r} twice; expected every column once")
         if not names and self.confounds_file is not None:
             raise UsageError(
-                f"signal.confounds=[] chooses no column of signal.confounds_file={self.confounds_file}; "
-                "type signal.confounds=null for all of them, or leave out the file"
+                f"signal.confounds_file={self.confounds_file} has no effect with signal.confounds=[], which "
+                "chooses no column; type signal.confounds=null for all of them, or leave out the file"
             )
 
     @property

@@ -36,7 +36,8 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
 
     def check_arguments(self, grid: Mapping[str, Any] | None = None) -> None:
         """Raise ValueError unless every argument, and every value of a grid, can be used."""
-        for name, value in {**self.get_params(deep=False), **(grid or {})}.items():
+        tried = [(name, value) for name, values in (grid or {}).items() for value in values]
+        for name, value in [*self.get_params(deep=False).items(), *tried]:
             if name in ("max_iter", "cv"):
                 least = 2 if name == "cv" else 1
                 if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
