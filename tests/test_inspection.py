@@ -467,7 +467,7 @@ def test_the_verb_on_somebodys_study_of_one_image_per_run(nifti_study, tmp_path,
     ("arguments", "status", "text"),
     [
         (["roi=vtt"], 2, "Did you mean 'vt'?"),
-        (["subject=1,2"], 2, "asks for 2 at once"),
+        (["subject=1,2"], 2, "has 2 combinations of values"),
         (["dataset=haxby", "subject=9"], 1, "subjects 1 to 6"),
         (["--out", "file"], 2, "cannot be written"),
     ],
