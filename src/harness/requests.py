@@ -539,18 +539,21 @@ def _instantiate(group: str, option: str, node: Mapping[str, Any], apart: tuple[
     for key in node:
         if key not in (TARGET, *arguments, *apart):
             message = describe_unknown(f"{group}.{key}", key, [*arguments, *apart])
-            raise UsageError(f"{message} {group}={option} is {built.__name__}. {_suggest_option(group, key)}")
+            chosen = f"{group}={option} is {built.__name__}"
+            raise UsageError(f"{message.rstrip('.')}. {chosen}. {_suggest_option(group, key)}")
     return build_object(group, {key: value for key, value in node.items() if key not in apart})
 
 
 def _suggest_option(group: str, key: str) -> str:
     """Name the options of a group that take an argument, and what to type."""
     having = []
-    for file in sorted(Path(str(files("harness.conf"))).joinpath(group).glob("*.yaml")):
-        option = OmegaConf.load(file)
-        assert isinstance(option, DictConfig)
-        if key in list_arguments(locate_class(group, str(option[TARGET]))):
-            having.append(file.stem)
+    for file in files("harness.conf").joinpath(group).iterdir():
+        if file.name.endswith(".yaml"):
+            option = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
+            assert isinstance(option, dict)
+            if key in list_arguments(locate_class(group, str(option[TARGET]))):
+                having.append(file.name.removesuffix(".yaml"))
+    having.sort()
     if not having:
         return f"No option of {group} takes {key!r}."
     return f"Options that take {key!r}: {', '.join(having)}; type {group}={having[0]} {group}.{key}=VALUE."
