@@ -391,3 +391,11 @@ def test_every_scheme_says_what_happens_to_incomplete_folds(scheme, tmp_path):
     for value in ("skip", "refuse"):
         request = compose_request([f"cv={scheme}", f"cv.incomplete={value}"], tmp_path)
         assert request.scheme.incomplete == request.params["config.cv.incomplete"] == value
+
+
+def test_a_file_that_is_not_yaml_is_named(tmp_path):
+    option = tmp_path / "signal" / "broken.yaml"
+    option.parent.mkdir()
+    option.write_text("detrend: [1,\n}")
+    with pytest.raises(UsageError, match=rf"configuration file cannot be read: .*{re.escape(str(option))}"):
+        compose_request(["signal=broken"], tmp_path)

@@ -27,14 +27,12 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from harness.arguments import say_to_hydra, sort_arguments
 from harness.conflicts import check_launching, check_tracking
-from harness.errors import HarnessError, UsageError, describe_error, escape_controls
+from harness.errors import HarnessError, UsageError, describe_error
 from harness.requests import (
     Request,
     build_request,
@@ -42,7 +40,6 @@ from harness.requests import (
     composing,
     decode_request,
     expand_grid,
-    explain_error,
     explaining,
     searching,
 )
@@ -116,11 +113,6 @@ def run(arguments: list[str]) -> int:
                     return _run_multirun(plan, sweep, arguments, wait_for_workers)
             with explaining(words, passing=(OSError,)):
                 _main()
-    except (HydraException, OmegaConfBaseException) as error:
-        if with_traceback:
-            raise
-        print(f"error: {escape_controls(explain_error(error))}", file=sys.stderr)
-        return UsageError.exit_status
     except HarnessError as error:
         if with_traceback and error.__cause__ is not None:
             raise
@@ -137,11 +129,6 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except Exception as error:
-        if with_traceback or not type(error).__module__.startswith("yaml."):
-            raise
-        print(f"error: a configuration file cannot be read: {escape_controls(str(error))}", file=sys.stderr)
-        return UsageError.exit_status
     finally:
         _front_door = None
         for name, value in before.items():

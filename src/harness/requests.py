@@ -37,6 +37,7 @@ from omegaconf.errors import (
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
+from yaml import YAMLError
 
 from harness.arguments import say_to_hydra
 from harness.conflicts import check_launching, check_tracking
@@ -597,6 +598,9 @@ def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     for cause in causes:
+        if isinstance(cause, YAMLError):
+            reason = " ".join(str(cause).split())
+            return f"a configuration file cannot be read: {reason}; correct its YAML"
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
             return _explain_key(cause, str(error).splitlines()[0])
     if isinstance(error, HydraException):
