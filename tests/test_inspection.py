@@ -18,7 +18,7 @@ from nilearn.datasets import MNI152_FILE_PATH
 from nilearn.image import index_img, mean_img, smooth_img
 from scipy.stats import median_abs_deviation
 
-from harness.cli import run_verb
+from harness.cli import _name_page, run_verb
 from harness.contrasts import make_contrast
 from harness.datasets.haxby import Haxby, read_labels
 from harness.datasets.simulated import Simulated
@@ -461,6 +461,21 @@ def test_the_verb_on_somebodys_study_of_one_image_per_run(nifti_study, tmp_path,
     for words in ("run-0.nii.gz and 2 more", "(6, 5, 4, 33)", "(6, 5, 4, 99)", "(99, 60)", "2 s"):
         assert words in text, words
     assert "fail" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("contrast.conditions=[{1:[face],b:[cat]},house]", "contrast.conditions=[{1:[face]},house]", False),
+        ("signal.high_pass=1", "signal.high_pass=1.0", True),
+        ("signal.detrend=false", "roi.screening_percentile=20", True),
+        ("signal.detrend=true", "signal.detrend=false", False),
+    ],
+)
+def test_one_question_has_one_page(compose, one, other, same):
+    requests = [compose(word) for word in (one, other)]
+    names = {_name_page(request, request.dataset.load(request.subject)) for request in requests}
+    assert len(names) == (1 if same else 2)
 
 
 @pytest.mark.parametrize(

@@ -287,3 +287,27 @@ def test_requests_of_a_grid_are_called_as_each_by_itself():
         for grid in ("[1.0]", "[1,2.0]")
     ]
     assert [request.name for request in together] == [request.name for request in alone]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["contrast.conditions=[{faces/all:[face]},{b:[cat]}]"],
+        ["contrast.conditions=[auditory/left,auditory/right]"],
+        [
+            "dataset=nifti",
+            "dataset.bold=/data/bold.nii.gz",
+            "dataset.events=/data/events.tsv",
+            "dataset.trial_types=[auditory/left]",
+        ],
+    ],
+)
+def test_names_with_a_slash_do_not_depend_on_the_current_directory(compose, tmp_path, monkeypatch, overrides):
+    described = []
+    for directory in ("one", "other"):
+        (tmp_path / directory).mkdir()
+        monkeypatch.chdir(tmp_path / directory)
+        request = compose(*overrides)
+        described.append((request.name, request.words, normalise(request.asked)))
+    assert described[0] == described[1]
+    assert re.search("faces|auditory", described[0][0])

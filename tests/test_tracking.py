@@ -32,7 +32,16 @@ from harness.evaluation import Scheme, Scoring
 from harness.selection import Selection
 from harness.stores import SWEEP_TAG, local_uri, open_store
 from harness.sweeps import Sweep
-from harness.tracking import MAX_TAG, TrackedRun, claim_run, close_sweep, describe_decoding, track_run
+from harness.tracking import (
+    MAX_TAG,
+    FinishedRun,
+    TrackedRun,
+    claim_run,
+    close_sweep,
+    describe_decoding,
+    join_sweep,
+    track_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -354,11 +363,72 @@ def test_room_for_the_end_is_taken_before_the_run_and_returned_after_it(tmp_path
     run = TrackedRun(store, "a run", {}, {})
     (note,) = store.running.glob("*.end")
     size = note.stat().st_size
-    EndingNote(note).write(Ending("FAILED", 10_000 * "\x00"))  # what takes most bytes of all characters
-    assert note.stat().st_size == size
-    assert EndingNote(note).read().status == "FAILED"
+    for letter in ("\x00", "\U0001f600", "a"):  # JSON writes one of them as 6, as 12 and as 1 byte
+        EndingNote(note).write(Ending("FAILED", 10_000 * letter))
+        assert note.stat().st_size == size
+        written = EndingNote(note).read()
+        assert written.status == "FAILED"
+        assert len(written.reason) > 300
+        assert set(written.reason) == {letter}
     run.stop("FAILED", DataError("a file is broken"))
     assert not list(store.running.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(4096),  # what a power cut leaves
+        b'{"status": "FAILED", "reas',
+        b'{"status": "FAILED", "color": "red"}',
+        b"[1, 2]",
+        b'"FAILED"',
+        b'{"status": "WON", "reason": "x"}',
+        b"\xff\xfe",
+        b"{" * 4000,
+    ],
+    ids=["nul", "cut short", "other keys", "a list", "a text", "other status", "not text", "nested"],
+)
+def test_an_ending_that_cannot_be_read_leaves_the_run_killed_and_the_store_open(
+    tmp_path, make_store, content
+):
+    store = make_store(tmp_path)
+    run = TrackedRun(store, "a run", {}, {})
+    (note,) = store.running.glob("*.end")
+    note.write_bytes(content)
+    run._alive.release()
+    assert read_end(store, run.run_id)[0] == "KILLED"
+    assert not list(store.running.iterdir())
+
+
+def test_a_sweep_joins_a_run_once_a_lock_is_released(tmp_path, make_store, monkeypatch):
+    store = make_store(tmp_path)
+    run = TrackedRun(store, "a run", {}, {})
+    found = FinishedRun(run.run_id, "a run", {}, {})
+    set_tag, refused = store.client.set_tag, []
+
+    def refuse_once(*arguments):
+        if not refused:
+            refused.append(True)
+            raise locked_error()
+        set_tag(*arguments)
+
+    monkeypatch.setattr(store.client, "set_tag", refuse_once)
+    join_sweep(store, found, "20261121-000000-abcdef01")
+    assert store.client.get_run(run.run_id).data.tags[SWEEP_TAG] == "20261121-000000-abcdef01"
+
+
+def test_a_sweep_that_cannot_join_a_run_is_one_message(tmp_path, make_store, monkeypatch):
+    store = make_store(tmp_path)
+    found = FinishedRun("0" * 32, "a run that is gone", {}, {})
+    with pytest.raises(TrackingError, match=r"the run store .* cannot be used"):
+        join_sweep(store, found, "20261121-000000-abcdef01")
+
+
+def locked_error():
+    """Return what SQLite raises where another process has locked the database."""
+    error = sqlite3.OperationalError("database is locked")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    return error
 
 
 def test_claim_is_held_by_one_at_a_time_and_per_identity(tmp_path, make_store):

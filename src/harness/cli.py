@@ -347,11 +347,13 @@ def inspect(arguments: list[str]) -> int:
 def _name_page(request: "Request", recording: "Recording") -> str:
     """Name the directory of a page by what the page shows: two questions never share one."""
     from harness.contrasts import file_word
+    from harness.settings import normalise
     from harness.volumes import list_files
 
     shown = {group: request.asked[group] for group in ("dataset", "subject", "contrast", "roi", "signal")}
     files = [str(file.resolve()) for file in list_files(recording.bold)]
-    digest = hashlib.sha256(json.dumps([shown, files], sort_keys=True, default=str).encode()).hexdigest()
+    page = json.dumps(normalise([shown, files]), sort_keys=True, default=str)
+    digest = hashlib.sha256(page.encode(errors="backslashreplace")).hexdigest()
     words = f"{recording.dataset}_sub-{recording.subject}_{request.contrast.name}_{request.roi.name}"
     return f"{file_word(words)[:MAX_NAME]}-{digest[:8]}"
 

@@ -111,22 +111,23 @@ def retry_while_locked(operation: Callable[[], T]) -> T:
                 raise
 
 
-def explain_lock(file: Path, seconds: float) -> str:
+def explain_lock(file: Path, seconds: float | None = None) -> str:
     """Return a message that a file has been locked for too long, by whom, and what to do.
 
     Parameters
     ----------
     file : Path
-    seconds : float
-        How long it was waited for.
+    seconds : float, optional
+        How long it was waited for, where that is known.
 
     Returns
     -------
     message : str
     """
+    state = "is locked" if seconds is None else f"has been locked for {seconds:.0f} s"
     return (
-        f"{file} has been locked for {seconds:.0f} s by {describe_lock_holders(file)}. Wait until it has "
-        "ended, or end it; or choose another run store with tracking.folder=..."
+        f"{file} {state} by {describe_lock_holders(file)}. Wait until it has ended, or end it; or choose "
+        "another run store with tracking.folder=..."
     )
 
 

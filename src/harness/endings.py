@@ -3,10 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+Status = Literal["FAILED", "KILLED"]
 N_BYTES = 4096  # of a note: one block of most file systems
-MAX_REASON = 600  # characters, which take at most 6 bytes each
+MAX_REASON = 600  # characters; in JSON and UTF-8 one takes at most 6 bytes, those of a control character
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Ending:
     reason : str
     """
 
-    status: Literal["FAILED", "KILLED"]
+    status: Status
     reason: str
 
 
@@ -43,14 +44,22 @@ class EndingNote:
     def write(self, ending: Ending) -> None:
         """Note the end; raise OSError if that is impossible, or no room was reserved."""
         short = asdict(ending) | {"reason": ending.reason[:MAX_REASON]}
-        content = json.dumps(short).encode("ascii").ljust(N_BYTES)
+        content = json.dumps(short, ensure_ascii=False).encode(errors="replace").ljust(N_BYTES)
         with self.file.open("r+b") as opened:
             opened.write(content)
 
     def read(self) -> Ending | None:
-        """Return the end; None if there is none, as where the process was killed."""
-        content = self.file.read_bytes().strip() if self.file.is_file() else b""
-        return Ending(**json.loads(content)) if content else None
+        """Return the end; None if there is none, or none that can be read.
+
+        There is none where the process was killed, and a power cut can leave anything in its place.
+        """
+        try:
+            content = json.loads(self.file.read_bytes())
+        except (FileNotFoundError, ValueError, RecursionError):  # a JSONDecodeError is a ValueError
+            return None
+        if not isinstance(content, dict) or content.get("status") not in get_args(Status):
+            return None
+        return Ending(content["status"], content["reason"]) if "reason" in content else None
 
     def remove(self) -> None:
         """Remove the file, which a run whose end is in the store does not need."""

@@ -42,7 +42,7 @@ def normalise(node: Any) -> Any:
     if isinstance(node, Mapping):
         defaults = _defaults(node)
         return {
-            _write(key): normalise(value)
+            _write_key(key): normalise(value)
             for key, value in node.items()
             if key not in defaults or not _are_equal(value, defaults[key])
         }
@@ -144,13 +144,18 @@ def is_path(text: str) -> bool:
     return bool(re.search(r"[/\\]", text)) or text.endswith((".nii", ".nii.gz"))
 
 
+def _shows_a_place(text: str) -> bool:
+    """Return whether a text can only be a path. One such as ``auditory/left`` can be a condition."""
+    return bool(re.match(r"~|\.{0,2}[/\\]|[A-Za-z]:[/\\]", text)) or text.endswith((".nii", ".nii.gz"))
+
+
 def _iterate_changes(
     settings: Mapping[str, Any], usual: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[str]:
     # What neither says is the same in both, even where the class is another.
     defaults, usual_defaults = _defaults(settings), _defaults(usual)
     for key in {**usual, **settings}:
-        name = f"{prefix}{_write(key)}"
+        name = f"{prefix}{_write_key(key)}"
         is_set = key in settings or key in defaults
         value, before = settings.get(key, defaults.get(key)), usual.get(key, usual_defaults.get(key))
         if isinstance(value, Mapping) and isinstance(before, Mapping) and value and before:
@@ -204,10 +209,14 @@ def _write(value: Any) -> str:
         return json.dumps(value)
     if not isinstance(value, str):
         return str(value)
-    if is_path(value):
+    if _shows_a_place(value):
         return label_location(value)
     plain = value.isprintable() and not NOT_PLAIN.fullmatch(value) and not re.search(r"[\[\]{},:='\"]", value)
     return value if plain else repr(value)
+
+
+def _write_key(key: Any) -> str:
+    return key if isinstance(key, str) else _write(key)
 
 
 def _absolute(location: Any) -> Any:

@@ -21,7 +21,6 @@ from mlflow.tracking import MlflowClient
 
 from harness.databases import (
     DATABASE,
-    LOCKED_SECONDS,
     connect,
     database_uri,
     driver_error,
@@ -506,7 +505,7 @@ def explain_store_error(where: str, error: BaseException) -> str:
     if is_locked(error):
         is_folder = not where.startswith("sqlite:")
         database = Path(where) / DATABASE if is_folder else Path(unquote(where.removeprefix("sqlite:///")))
-        return f"the run store cannot be used: {explain_lock(database, LOCKED_SECONDS)}"
+        return f"the run store cannot be used: {explain_lock(database)}"
     said = driver_error(error)
     first = (str(said).strip() or type(said).__name__).splitlines()[0]
     return (

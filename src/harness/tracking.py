@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from harness.databases import retry_while_locked
+from harness.databases import explain_lock, retry_while_locked
 from harness.endings import Ending, EndingNote
 from harness.errors import HarnessError, TrackingError, escape_controls
 from harness.provenance import git_commit, package_versions
@@ -329,12 +329,27 @@ def join_sweep(store: Store, run: FinishedRun, sweep: str) -> None:
     run : FinishedRun
     sweep : str
         Name of the sweep.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be written, or another process holds the lock for too long.
     """
-    # Sweeps that run at the same time add their names one after the other.
-    with FileLock(store.running / "joining", timeout=LOCK_SECONDS):
+
+    def add_name() -> None:
         sweeps = store.client.get_run(run.run_id).data.tags.get(SWEEP_TAG, "").split()
         if sweep not in sweeps:
             store.client.set_tag(run.run_id, SWEEP_TAG, " ".join([*sweeps, sweep][-MAX_SWEEPS:]))
+
+    lock = store.running / "joining"
+    try:
+        # Sweeps that run at the same time add their names one after the other.
+        with FileLock(lock, timeout=LOCK_SECONDS):
+            retry_while_locked(add_name)
+    except Timeout as error:
+        raise TrackingError(explain_lock(lock, LOCK_SECONDS)) from error
+    except Exception as error:  # whatever the store's driver raises
+        raise TrackingError(explain_store_error(store.uri, error)) from error
 
 
 def begin_sweep(store: Store, sweep: str, command: str, total: int | None) -> None:
@@ -367,16 +382,21 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
     TrackingError
         If the store cannot be written.
     """
-    try:
+    client, tag = store.client, f"{SWEEP_TAG}.{sweep.id}"
+
+    def end_dead_runs() -> None:
         left = f"tags.`{SWEEP_TAG}` LIKE '%{sweep.id}%' AND attributes.status = 'RUNNING'"
-        for run in store.client.search_runs([store.experiment_id], left):
+        for run in client.search_runs([store.experiment_id], left):
             if not is_alive(store, run.info.run_id):
-                end_dead_run(store.client, store.running, run.info.run_id, "its process was killed")
-        if not sweep.taken() and not sweep.count():  # a request that made no sense is no sweep
-            store.client.delete_experiment_tag(store.experiment_id, f"{SWEEP_TAG}.{sweep.id}")
+                end_dead_run(client, store.running, run.info.run_id, "its process was killed")
+
+    try:
+        retry_while_locked(end_dead_runs)
+        if not sweep.taken() and not sweep.count():  # a usage error: no job was begun
+            retry_while_locked(lambda: client.delete_experiment_tag(store.experiment_id, tag))
             return
-        tags = store.client.get_experiment(store.experiment_id).tags
-        note = json.loads(tags.get(f"{SWEEP_TAG}.{sweep.id}", "{}"))
+        tags = retry_while_locked(lambda: client.get_experiment(store.experiment_id)).tags
+        note = json.loads(tags.get(tag, "{}"))
         counts = sweep.count()
         note |= {status: counts[status] for status in ("finished", "skipped", "failed", "killed")}
         _write_sweep(store, sweep.id, note | {"ended": _now()})
