@@ -36,7 +36,7 @@ SERVER = "http://127.0.0.1:1"
         (["cv=kfold5", "cv.n_volumes=3"], "type cv=holdout30 cv.n_volumes=VALUE"),
         (["estimator.C=10"], "estimator.grid.C=[10]"),
         (["estimator.strategy=prior"], "type estimator=dummy estimator.strategy=VALUE"),
-        (["signal.confounds_file=c.tsv", "signal.confounds=[]"], "name columns"),
+        (["signal.confounds_file=c.tsv", "signal.confounds=[]"], "type signal.confounds=null"),
         (["engine=nilearn", "signal.zscore=train"], "signal=tutorial or signal=per_run"),
         (["engine=nilearn", "estimator.tol=1e-3"], "use engine=harness"),
         (["engine=nilearn", "estimator=logistic", "estimator.max_iter=7"], "use engine=harness"),

@@ -211,8 +211,7 @@ def _check_width(fwhm: float, shape: Sequence[int], affine: np.ndarray, mask_nam
             f"{' x '.join(f'{size:g}' for size in sizes)} mm; correct the affine, or set "
             "signal.smoothing_fwhm=null"
         )
-    # In voxels of the smallest side: what the length of the kernel depends on.
-    largest = MAX_FIELDS_OF_VIEW * max(shape) * float(sizes.min())
+    largest = MAX_FIELDS_OF_VIEW * float((np.asarray(shape) * sizes).max())
     if fwhm > largest:
         raise DesignError(
             f"signal.smoothing_fwhm={fwhm} mm is more than {MAX_FIELDS_OF_VIEW} times the field of view of "
