@@ -157,6 +157,7 @@ class ActiveVoxels:
     def __init__(self, space: VoxelSpace) -> None:
         self.X = space.X
         self.whole = self.X.T @ self.X
+        self.trace = float(self.whole.trace())
         self.restart()
 
     def restart(self) -> None:
@@ -169,13 +170,13 @@ class ActiveVoxels:
         entering, leaving = self.X[active & ~self.active], self.X[self.active & ~active]
         two_C = float(h.max())
         # Rounding of the sum so far, against the 1 on the diagonal.
-        exact_enough = two_C * np.finfo(float).eps * self.whole.trace() < 1e-4
+        exact_enough = two_C * np.finfo(float).eps * self.trace < 1e-4
         if exact_enough and len(entering) + len(leaving) < active.sum():
             self.product = self.product + entering.T @ entering - leaving.T @ leaving
         else:
             self.product = self.X[active].T @ self.X[active]
         self.active = active
-        L = factorise_system(two_C * self.product, self.X, np.sqrt(h))
+        L = factorise_system(two_C * self.product, two_C * self.trace, self.X, h)
 
         def step(g: Array, _: Array) -> Array:
             return -solve_cholesky(L, g)
