@@ -35,7 +35,7 @@ class Losses(Loss, Protocol):
 
 @dataclass(frozen=True)
 class Minima:
-    """Where the iterations ended, and the proof.
+    """Where the iterations ended, and how far from the optima that may be.
 
     Attributes
     ----------

@@ -42,7 +42,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the iteration ended, and the proof.
+    """Where the iteration ended, and how far from the optimum that may be.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from harness.solvers.spaces import ACCURACY, Array
 from harness.solvers.threads import one_blas_thread
 
 TOL = 1e-11
-"""Relative error of the coefficients at which the iterations stop (see `Minimum.step`)."""
+"""Length of Newton's step, relative to the coefficients, at which the iterations stop."""
 
 MAX_ITER = 200
 
@@ -63,7 +63,7 @@ class Decoders:
 
 @dataclass(frozen=True)
 class Solutions(Decoders):
-    """Decoders that an iteration ended at, with the proof that they are the optimum.
+    """Decoders that an iteration ended at, with a bound of their error.
 
     Attributes
     ----------

@@ -257,11 +257,13 @@ def solve_squared_hinge(
     Cs : ndarray of shape (n_Cs,)
         Values of C, in any order.
     space : {"auto", "samples", "voxels"}
-        Where to solve; "auto" takes the space with fewer unknowns. The solution is the same.
+        Where to solve; "auto" takes the space with fewer unknowns, and returns voxels if rounding made it
+        necessary to solve a decoder again from the samples (`refinement`). The solution is the same.
     tol : float
-        Relative error of the coefficients at which to stop.
+        Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning.
+        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
+        may leave more than 1e-8 of the coefficients.
     inverts : bool
         In sample space, whether label vectors share an inversion per training set and C. It pays for three or
         more of them; the results differ by rounding.
@@ -300,6 +302,9 @@ def solve_squared_hinge_gram(
     inverts: bool = True,
 ) -> Solutions:
     """Train the support vector machines of `solve_squared_hinge` from the Gram matrix alone.
+
+    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the coefficients,
+    decoders count as not converged.
 
     w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = 2 C y_i max(0, 1 - y_i f_i)
 
