@@ -313,8 +313,8 @@ def solve_logistic_gram(
 ) -> Solutions:
     """Train the decoders of `solve_logistic` from the Gram matrix alone.
 
-    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the coefficients,
-    decoders count as not converged.
+    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the
+    coefficients, decoders count as not converged.
 
     w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = C y_i / (1 + exp(y_i f_i))
 

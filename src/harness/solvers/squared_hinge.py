@@ -303,8 +303,8 @@ def solve_squared_hinge_gram(
 ) -> Solutions:
     """Train the support vector machines of `solve_squared_hinge` from the Gram matrix alone.
 
-    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the coefficients,
-    decoders count as not converged.
+    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the
+    coefficients, decoders count as not converged.
 
     w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = 2 C y_i max(0, 1 - y_i f_i)
 
