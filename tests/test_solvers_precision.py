@@ -17,6 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold
 
+from harness.decoder import Estimator, fit_decoder
+from harness.samples import Preparation
 from harness.solvers.estimators import (
     ExactLDA,
     ExactLinearSVC,
@@ -320,6 +322,20 @@ def test_batches_of_label_vectors_end_at_their_optima(loss):
         w = np.append(part.coef(X)[0, 0, 0], part.intercepts[0, 0, 0])
         expected = extended_optimum(X, Y[:, labels.start], 1.0, loss)
         assert relative_error(w, expected) <= FACTOR * part.steps[0, 0, 0]
+
+
+@pytest.mark.parametrize("loss", ESTIMATORS)
+def test_decoders_of_volumes_that_are_not_standardised_are_at_their_optima(loss, make_samples):
+    X, y = samples(30, 31, mean=1e4)
+    data = make_samples(X, np.where(y > 0, "b", "a"), np.repeat(range(3), 10))
+    folds = [(np.flatnonzero(data.runs != run), np.flatnonzero(data.runs == run)) for run in range(3)]
+    estimator = Estimator("exact", ESTIMATORS[loss](), {"C": [1.0]})
+    fit, warned = recorded(
+        lambda: fit_decoder(data.X, data.y, folds, estimator, "accuracy", Preparation(zscore=None))
+    )
+    assert not (EXTENDED and warned)
+    optima = [extended_optimum(data.X[train].astype(float), y[train], 1.0, loss) for train, _ in folds]
+    assert relative_error(np.append(fit.coef, fit.intercept), np.mean(optima, axis=0)) < 1e-8
 
 
 def test_claims_hold_where_no_extended_precision_exists(monkeypatch):

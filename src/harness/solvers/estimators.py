@@ -199,9 +199,10 @@ class ExactLinearSVC(_TrainedWithC):
     C : float
         Weight of the loss against the penalty.
     tol : float
-        Relative error of the coefficients at which to stop.
+        Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning.
+        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
+        may leave more than 1e-8 of the coefficients.
 
     Attributes
     ----------
@@ -233,9 +234,10 @@ class ExactLogisticRegression(_TrainedWithC, _Logistic):
     C : float
         Weight of the loss against the penalty.
     tol : float
-        Relative error of the coefficients at which to stop.
+        Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning.
+        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
+        may leave more than 1e-8 of the coefficients.
 
     Attributes
     ----------
@@ -266,9 +268,10 @@ class ExactLogisticRegressionCV(_Logistic):
     cv : int
         Number of inner folds.
     tol : float
-        Relative error of the coefficients at which to stop.
+        Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning.
+        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
+        may leave more than 1e-8 of the coefficients.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.solvers.newton import ROUNDING, SHORTEST, Loss, settle, shorten
+from harness.solvers.newton import ROUNDING, SHORTEST, Loss, measure_beyond, settle, shorten
 from harness.solvers.spaces import Array, Space, Systems
 
 KEEP_BELOW = 0.1
@@ -35,7 +35,7 @@ class Losses(Loss, Protocol):
 
 @dataclass(frozen=True)
 class Minima:
-    """Where the iterations ended, and the proof.
+    """Where the iterations ended, and how far from the optima that may be.
 
     Attributes
     ----------
@@ -145,6 +145,16 @@ def minimise_together(
             ended.gradient[at] = norm[ends] / longest[at]
             ended.S[at], ended.n_iter[at] = S[ends], n_iter[ends]
             rounding = space.rounding(V[ends], S[ends], H[ends], size[ends])
+            rounding = rounding + measure_beyond(
+                space,
+                losses.take(np.flatnonzero(ends)),
+                y,
+                V_new[ends],
+                F_new[ends],
+                H[ends],
+                norm[ends],
+                rounding,
+            )
             ended.step[at], settled = settle(space, length[ends], rounding, size[ends], tol)
             ended.converged[at] = (converged | stuck)[ends] & settled
             for b in np.flatnonzero(ends).tolist():

@@ -282,11 +282,13 @@ def solve_logistic(
     Cs : ndarray of shape (n_Cs,)
         Values of C, in any order.
     space : {"auto", "samples", "voxels"}
-        Where to solve; "auto" takes the space with fewer unknowns. The solution is the same.
+        Where to solve; "auto" takes the space with fewer unknowns, and returns voxels if rounding made it
+        necessary to solve a decoder again from the samples (`refinement`). The solution is the same.
     tol : float
-        Relative error of the coefficients at which to stop.
+        Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning.
+        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
+        may leave more than 1e-8 of the coefficients.
 
     Returns
     -------
@@ -310,6 +312,9 @@ def solve_logistic_gram(
     max_iter: int = MAX_ITER,
 ) -> Solutions:
     """Train the decoders of `solve_logistic` from the Gram matrix alone.
+
+    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the
+    coefficients, decoders count as not converged.
 
     w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = C y_i / (1 + exp(y_i f_i))
 
@@ -387,7 +392,7 @@ def solve_logistic_cv_gram(
     tol: float = TOL,
     max_iter: int = MAX_ITER,
 ) -> Chosen:
-    """Train the decoders of `solve_logistic_cv` from the Gram matrix alone.
+    """Train the decoders of `solve_logistic_cv` from the Gram matrix alone; see `solve_logistic_gram`.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from harness.solvers.spaces import ACCURACY, Array, Space
+from harness.solvers.spaces import ACCURACY, EPS, ERROR_FACTOR, Array, Space
 
 Step = Callable[[Array, Array], Array]
 """Maps a gradient, as `Space.gradient` returns it, to the Newton step away from it."""
@@ -16,6 +16,9 @@ ARMIJO = 1e-4
 
 SHORTEST = 2.0**-40
 """The smallest share of a step that is tried."""
+
+SHORTEST_DECODER = 1e-200
+"""What errors are relative to where w~ is 0."""
 
 ROUNDING = 2
 """Relative error of a sum, in machine epsilons, that is not seen as a gradient or an increase."""
@@ -39,7 +42,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where the iteration ended, and the proof.
+    """Where the iteration ended, and how far from the optimum that may be.
 
     Attributes
     ----------
@@ -55,7 +58,7 @@ class Minimum:
         has, and does not show their rounding.
     step : float
         Bound of the relative error of w~ = (w, b): the length of Newton's step from here to the optimum of
-        the local quadratic model, plus `Space.rounding`, which that step does not show, relative to ||w~||.
+        the local quadratic model, plus `Space.rounding` and `measure_beyond`, relative to ||w~||.
     n_iter : int
         Steps taken.
     converged : bool
@@ -159,9 +162,50 @@ def minimise(
         v, f = v + share * d, f + share * f_d
         s, h, g, f_g, norm = s_new, h_new, g_new, f_g_new, norm_new
         n_iter += 1
-    error, settled = settle(space, length, space.rounding(v, s, h, size), size, tol)
-    gradient = norm / (np.max(loss.slope_at_zero) * float(space.row_lengths.sum()))
-    return Minimum(v, f, s, float(gradient), float(error), n_iter, bool((converged or stuck) and settled))
+    rounding = space.rounding(v, s, h, size)
+    beyond = measure_beyond(space, loss, y, v + d, f + f_d, h, norm, rounding)
+    error, settled = settle(space, length, rounding + beyond, size, tol)
+    gradient = norm / (loss.slope_at_zero * float(space.row_lengths.sum()))
+    return Minimum(v, f, s, gradient, float(error), n_iter, bool((converged or stuck) and settled))
+
+
+def measure_beyond(
+    space: Space, loss: Loss, y: Array, v: Array, f: Array, h: Array, norm: Any, rounding: Any
+) -> Any:
+    """Return how far the optimum may be from the end of Newton's step; 0 where its length tells all.
+
+    It does where the loss is quadratic along the step, up to a factor of 2 in its curvatures, and where the
+    step halves the gradient, if that is more than rounding. If not, the bound is the length of the gradient
+    at the end of the step, because J(w~) - ||w~||^2 / 2 is convex. The last digits of the step are added.
+
+    Parameters
+    ----------
+    space : SampleSpace or VoxelSpace
+    loss : Loss
+    y : ndarray of shape (n_samples,)
+    v : ndarray of shape (n_weights,) or (n_problems, n_weights)
+        The end of the step.
+    f : ndarray of shape (n_samples,) or (n_problems, n_samples)
+        Its decision values.
+    h : ndarray of the shape of f
+        Curvatures at the start of the step.
+    norm : float or ndarray of shape (n_problems,)
+        Of the gradient at the start of the step.
+    rounding : float or ndarray of shape (n_problems,)
+        From `Space.rounding`.
+
+    Returns
+    -------
+    distance : float or ndarray of shape (n_problems,)
+    """
+    s_end, h_end = loss.slopes(y, f)
+    last_digits = ERROR_FACTOR * EPS * norm
+    visible = norm > rounding * (1.0 + 2.0 * np.sqrt(h @ space.squared_lengths))
+    quadratic = np.array_equal(h, h_end) or ((h_end <= 2 * h) & (h <= 2 * h_end)).all(axis=-1)
+    if np.all(quadratic & ~visible):
+        return last_digits
+    norm_end = space.gradient(v, s_end)[2]
+    return last_digits + np.where(quadratic & (~visible | (norm_end <= norm / 2)), 0.0, norm_end)
 
 
 def settle(space: Space, length: Any, rounding: Any, size: Any, tol: float) -> tuple[Any, Any]:
@@ -177,22 +221,21 @@ def settle(space: Space, length: Any, rounding: Any, size: Any, tol: float) -> t
     length : float or ndarray of shape (n_problems,)
         Of Newton's step.
     rounding : float or ndarray of shape (n_problems,)
-        From `Space.rounding`.
+        From `Space.rounding` and `measure_beyond`.
     size : float or ndarray of shape (n_problems,)
         ||w~||.
     tol : float
 
     Returns
     -------
-    error : ndarray of shape () or (n_problems,)
-        (length + rounding) / size; infinite where only the size is 0.
-    settled : ndarray of bool of shape () or (n_problems,)
+    error : float or ndarray of shape (n_problems,)
+        (length + rounding) / size.
+    settled : bool or ndarray of bool of shape (n_problems,)
     """
-    total = np.asarray(length + rounding)
-    error = np.divide(total, size, out=np.where(total > 0, np.inf, 0.0), where=np.asarray(size) > 0)
-    scale = np.maximum(size, 1.0 / space.row_lengths.max())
+    scale = np.maximum(size, 1.0 / space.longest)
     share = max(ACCURACY, tol / 10)
-    return error, (rounding <= share * scale) & (length <= max(share, tol) * scale)
+    settled = (rounding <= share * scale) & (length <= max(share, tol) * scale)
+    return (length + rounding) / np.maximum(size, SHORTEST_DECODER), settled
 
 
 def shorten(

@@ -7,6 +7,7 @@ w~ - X~^T s(X~ w~) is computed from the samples themselves, in `numpy.longdouble
 the error that is left.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -65,6 +66,41 @@ class ExtendedSpace(VoxelSpace):
         return [slice(start, start + VOXELS_AT_A_TIME) for start in starts]
 
 
+class ExtendedSystems:
+    """Newton systems in extended precision, for as many voxels as one can wait for.
+
+    (I + X~^T H X~) d = -g
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_voxels + 1)
+        X~.
+    """
+
+    def __init__(self, X: Array) -> None:
+        self.X = X.astype(LONG)
+
+    def factorise(self, h: NDArray[Any]) -> Step:
+        """Return the map from a gradient to Newton's step, by Householder reflections of (H^1/2 X~, I)."""
+        p = self.X.shape[1]
+        R = np.vstack([self.X * np.sqrt(h)[:, None], np.eye(p, dtype=LONG)])
+        for j in range(p):
+            reflector = R[j:, j].copy()
+            reflector[0] += np.copysign(np.sqrt(reflector @ reflector), reflector[0])
+            reflector /= np.sqrt(reflector @ reflector)
+            R[j:, j:] -= 2 * np.outer(reflector, reflector @ R[j:, j:])
+
+        def step(g: NDArray[Any], _: NDArray[Any]) -> NDArray[Any]:
+            d = -g
+            for j in range(p):
+                d[j] = (d[j] - R[:j, j] @ d[:j]) / R[j, j]
+            for j in reversed(range(p)):
+                d[j] = (d[j] - R[j, j + 1 : p] @ d[j + 1 :]) / R[j, j]
+            return d
+
+        return step
+
+
 @dataclass(frozen=True)
 class Refined:
     """A decoder that was solved again.
@@ -104,8 +140,11 @@ class Refiner:
 
     @cached_property
     def _basis(self) -> tuple[Array | None, Array]:
-        """An orthonormal basis Q of the samples, one vector per column, and X~ Q; without Q, X~ itself."""
-        if len(self.X) > self.X.shape[1]:
+        """An orthonormal basis Q of the samples, one vector per column, and X~ Q; without Q, X~ itself.
+
+        A basis pays where there are many more voxels than samples. It mixes the scales of the voxels.
+        """
+        if self.X.shape[1] < 2 * len(self.X):
             return None, self.X_tilde
         Q, R = qr(self.X_tilde.T, mode="economic")
         return Q, np.ascontiguousarray(R.T)
@@ -131,9 +170,8 @@ class Refiner:
             The iteration ends when Newton's step is shorter than tol ||w~||.
         """
         space = ExtendedSpace(self.X_tilde[train])
-        factorise = self._factoriser(train)
 
-        def minimise_from(v: NDArray[Any], share: float) -> Minimum:
+        def minimise_from(v: NDArray[Any], share: float, factorise: Callable[[Array], Step]) -> Minimum:
             f, weaker = space.decide(v), loss.scale(share)
             size = space.measure(v, f)
             # A shorter step than rounding makes it cannot be expected.
@@ -142,16 +180,21 @@ class Refiner:
             return minimise(space, weaker, factorise, y, v, f, tol=reachable, max_iter=self.max_iter)
 
         nowhere = np.zeros(len(w), dtype=LONG)
-        minimum = minimise_from(w.astype(LONG) if np.isfinite(w).all() else nowhere, 1.0)
+        start = w.astype(LONG) if np.isfinite(w).all() else nowhere
+        factorise = self._factoriser(train)
+        minimum = minimise_from(start, 1.0, factorise)
         if not minimum.converged:
             # Samples that rounding puts on the margin can stop the iteration; weaker losses lead there.
+            if self._basis[0] is None:
+                factorise = ExtendedSystems(self.X_tilde[train]).factorise
             v: NDArray[Any] = nowhere
             for share in SHARES:
-                minimum = minimise_from(v, share)
+                minimum = minimise_from(v, share, factorise)
                 v = minimum.v
         decisions = ExtendedSpace(self.X_tilde).decide(minimum.v)
         # The coefficients are rounded once more when they are stored.
-        minimum = replace(minimum, step=minimum.step + EPS)
+        gradient = float(np.max(minimum.gradient))
+        minimum = replace(minimum, step=minimum.step + EPS, gradient=gradient)
         return Refined(minimum.v.astype(np.float64), decisions.astype(np.float64), minimum)
 
     def duals(self, refined: Refined, train: NDArray[np.intp]) -> tuple[Array, float]:
@@ -171,7 +214,7 @@ class Refiner:
         a = lstsq(coordinates[train].T, refined.w if Q is None else refined.w @ Q)[0]
         return a, float(np.linalg.norm(a @ self.X_tilde[train] - refined.w))
 
-    def _factoriser(self, train: NDArray[np.intp]) -> Any:
+    def _factoriser(self, train: NDArray[np.intp]) -> Callable[[Array], Step]:
         """Return the map from curvatures to Newton's step, I + X~^T H X~ = I + Q (Q^T X~^T H X~ Q) Q^T."""
         Q, coordinates = self._basis
         systems = VoxelSystems(coordinates[train], np.arange(len(train)))

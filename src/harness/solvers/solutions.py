@@ -16,7 +16,7 @@ from harness.solvers.spaces import ACCURACY, Array
 from harness.solvers.threads import one_blas_thread
 
 TOL = 1e-11
-"""Relative error of the coefficients at which the iterations stop (see `Minimum.step`)."""
+"""Length of Newton's step, relative to the coefficients, at which the iterations stop."""
 
 MAX_ITER = 200
 
@@ -63,7 +63,7 @@ class Decoders:
 
 @dataclass(frozen=True)
 class Solutions(Decoders):
-    """Decoders that an iteration ended at, with the proof that they are the optimum.
+    """Decoders that an iteration ended at, with a bound of their error.
 
     Attributes
     ----------
@@ -241,10 +241,13 @@ def warn_unconverged(steps: Array, converged: NDArray[np.bool_]) -> None:
     converged : ndarray of bool of shape (n_sets, n_Cs, n_labels)
     """
     i, k, j = np.unravel_index(np.argmax(np.where(converged, -np.inf, steps)), steps.shape)
+    error = f"may be {steps[i, k, j]:.1e} (relative) from the optimum"
+    if not steps[i, k, j] < 1:
+        error = "are not known to a single digit"
     warnings.warn(
         f"{(~converged).sum()} of {converged.size} decoders did not converge; in the worst one (training set "
-        f"{i}, value of C number {k}, label vector {j}) the coefficients may be {steps[i, k, j]:.1e} "
-        "(relative) from the optimum. Standardise the voxels, choose a smaller C or raise max_iter.",
+        f"{i}, value of C number {k}, label vector {j}) the coefficients {error}. Standardise the voxels, "
+        "choose a smaller C, or raise max_iter if it is below its default.",
         ConvergenceWarning,
         stacklevel=5,
     )

@@ -142,7 +142,7 @@ def invert_cholesky(L: Array) -> Array:
     return P + np.tril(P, -1).T
 
 
-def factorise_system(product: Array, X: Array, root: Array) -> Array:
+def factorise_system(product: Array, trace: float, X: Array, h: Array) -> Array:
     """Factorise the Newton system I + X^T H X = L L^T in double precision.
 
     The Cholesky factor of the product where its condition allows. Otherwise an orthogonal factorisation of
@@ -152,22 +152,26 @@ def factorise_system(product: Array, X: Array, root: Array) -> Array:
     ----------
     product : ndarray of shape (m, m)
         X^T H X; it is overwritten.
+    trace : float
+        Its trace, or a bound of it.
     X : ndarray of shape (n_rows, m)
-    root : ndarray of shape (n_rows,)
-        Square roots of the curvatures.
+    h : ndarray of shape (n_rows,)
+        Curvatures, the diagonal of H.
 
     Returns
     -------
     L : ndarray of shape (m, m)
         Lower factor in Fortran order; above the diagonal there is rubbish, and the diagonal may be negative.
     """
-    trace = float(product.trace())
     product.flat[:: len(product) + 1] += 1.0
+    # No pivot of the exact factor is below 1.
+    if trace <= DOUBLE_PRECISION_SUFFICES:
+        return factorise_cholesky(product)
     with suppress(LinAlgError):
         L = factorise_cholesky(product)
         if steers(L, trace, DOUBLE_PRECISION_SUFFICES):
             return L
-    R = np.asarray(np.linalg.qr(np.vstack([X * root[:, None], np.eye(X.shape[1])]), mode="r"))
+    R = np.asarray(np.linalg.qr(np.vstack([X * np.sqrt(h)[:, None], np.eye(X.shape[1])]), mode="r"))
     return R.T
 
 
@@ -204,6 +208,9 @@ class Space(Protocol):
 
     n_weights: int
     row_lengths: Array
+    squared_lengths: Array
+    longest: float
+    """The largest of the row lengths."""
     eps: float
     """Machine epsilon of decision values and gradients."""
 
@@ -247,7 +254,9 @@ class SampleSpace:
     def __init__(self, K: Array) -> None:
         self.K = K
         self.n_weights = len(K)
-        self.row_lengths = np.sqrt(np.diag(K))
+        self.squared_lengths = np.diag(K)
+        self.row_lengths = np.sqrt(self.squared_lengths)
+        self.longest = float(self.row_lengths.max())
 
     @cached_property
     def K_single(self) -> NDArray[np.float32]:  # noqa: N802
@@ -279,7 +288,7 @@ class SampleSpace:
         With e = ERROR_FACTOR eps: an entry of K~ is off by e ||x~_i|| ||x~_j||, independently of the others,
         and so the sum w~ = X~^T v is off by e (sum_i v_i^2 ||x~_i||^2)^1/2, and f_i by ||x~_i|| times that.
         """
-        squares = self.row_lengths**2
+        squares = self.squared_lengths
         return ERROR_FACTOR * self.eps * np.sqrt(v**2 @ squares) * (1.0 + np.sqrt(h @ squares) / 2)
 
     def duals(self, v: Array, s: Array) -> Array:
@@ -365,7 +374,9 @@ class VoxelSpace:
     def __init__(self, X: Array) -> None:
         self.X = X
         self.n_weights = X.shape[1]
-        self.row_lengths = np.sqrt(np.einsum("ij,ij->i", X, X))
+        self.squared_lengths = np.einsum("ij,ij->i", X, X)
+        self.row_lengths = np.sqrt(self.squared_lengths)
+        self.longest = float(self.row_lengths.max())
 
     def decide(self, v: Array) -> Array:
         """Return f = X~ w~."""
@@ -390,7 +401,7 @@ class VoxelSpace:
         With e = ERROR_FACTOR eps: the decision value x~_i^T w~ is off by e ||x~_i|| ||w~||, the sum X~^T s by
         e (sum_i s_i^2 ||x~_i||^2)^1/2.
         """
-        squares = self.row_lengths**2
+        squares = self.squared_lengths
         return ERROR_FACTOR * self.eps * (np.sqrt(s**2 @ squares) + np.sqrt(h @ squares) / 2 * size)
 
     def restrict(self, rows: NDArray[np.intp]) -> "VoxelSystems":
@@ -455,7 +466,7 @@ class VoxelSystems:
                 if steers(L, trace, SINGLE_PRECISION_SUFFICES):
                     return L
         root_X = self.X * root[:, None]
-        return factorise_system(root_X.T @ root_X, self.X, root)
+        return factorise_system(root_X.T @ root_X, trace, self.X, h)
 
 
 class FactorSpace(VoxelSpace):
@@ -485,7 +496,7 @@ class FactorSpace(VoxelSpace):
         Where it is large, the factor 1/2 of `Space.rounding` is replaced by the norm of
         (I + X~^T H X~)^-1 X~^T H^1/2, which is smaller where the loss determines all of w~.
         """
-        squares = self.row_lengths**2
+        squares = self.squared_lengths
         sums = ERROR_FACTOR * self.eps * np.sqrt(s**2 @ squares)
         left_out = self.cut * np.sqrt(h.max(axis=-1)) * np.linalg.norm(self._left_out(s), axis=-1)
         decisions = sums * np.sqrt(h @ squares) + left_out

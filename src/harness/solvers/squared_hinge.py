@@ -157,6 +157,7 @@ class ActiveVoxels:
     def __init__(self, space: VoxelSpace) -> None:
         self.X = space.X
         self.whole = self.X.T @ self.X
+        self.trace = float(self.whole.trace())
         self.restart()
 
     def restart(self) -> None:
@@ -169,13 +170,13 @@ class ActiveVoxels:
         entering, leaving = self.X[active & ~self.active], self.X[self.active & ~active]
         two_C = float(h.max())
         # Rounding of the sum so far, against the 1 on the diagonal.
-        exact_enough = two_C * np.finfo(float).eps * self.whole.trace() < 1e-4
+        exact_enough = two_C * np.finfo(float).eps * self.trace < 1e-4
         if exact_enough and len(entering) + len(leaving) < active.sum():
             self.product = self.product + entering.T @ entering - leaving.T @ leaving
         else:
             self.product = self.X[active].T @ self.X[active]
         self.active = active
-        L = factorise_system(two_C * self.product, self.X, np.sqrt(h))
+        L = factorise_system(two_C * self.product, two_C * self.trace, self.X, h)
 
         def step(g: Array, _: Array) -> Array:
             return -solve_cholesky(L, g)
@@ -256,11 +257,13 @@ def solve_squared_hinge(
     Cs : ndarray of shape (n_Cs,)
         Values of C, in any order.
     space : {"auto", "samples", "voxels"}
-        Where to solve; "auto" takes the space with fewer unknowns. The solution is the same.
+        Where to solve; "auto" takes the space with fewer unknowns, and returns voxels if rounding made it
+        necessary to solve a decoder again from the samples (`refinement`). The solution is the same.
     tol : float
-        Relative error of the coefficients at which to stop.
+        Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning.
+        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
+        may leave more than 1e-8 of the coefficients.
     inverts : bool
         In sample space, whether label vectors share an inversion per training set and C. It pays for three or
         more of them; the results differ by rounding.
@@ -299,6 +302,9 @@ def solve_squared_hinge_gram(
     inverts: bool = True,
 ) -> Solutions:
     """Train the support vector machines of `solve_squared_hinge` from the Gram matrix alone.
+
+    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the
+    coefficients, decoders count as not converged.
 
     w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = 2 C y_i max(0, 1 - y_i f_i)
 
