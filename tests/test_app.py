@@ -13,6 +13,7 @@ from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
 from harness import schema
+from harness.app import run
 from harness.arguments import GROUPS as TYPED_GROUPS
 from harness.arguments import say_to_hydra, sort_arguments
 from harness.artifacts import Figures
@@ -399,3 +400,21 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
     option.write_text("detrend: [1,\n}")
     with pytest.raises(UsageError, match=rf"configuration file cannot be read: .*{re.escape(str(option))}"):
         compose_request(["signal=broken"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-m", "estimator=svm,svc"], "unknown option 'estimator=svm'.*Did you mean 'svc'"),
+        (["-m", "estimator=svm,svc", "roi=vt,nope"], "unknown option"),
+        (["estimator=" + 300 * "x"], "no file can have"),
+        (["-m", "estimator=svc," + 300 * "x"], "no file can have"),
+    ],
+)
+def test_an_unknown_option_is_one_message_also_in_a_sweep(arguments, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run([*arguments, "figures=off"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(expected, error, flags=re.DOTALL), error
+    assert "Config search path" not in error
+    assert "can be written" not in error

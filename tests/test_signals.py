@@ -326,7 +326,7 @@ def test_smoothing_of_real_data_is_nilearns(shared_data):
     np.testing.assert_array_equal(masked.data, masker.fit_transform(folder / "bold.nii.gz"))
 
 
-@pytest.mark.parametrize("sizes", [(3.5, 3.75, 3.75), (1.0, 1.0, 6.0)])
+@pytest.mark.parametrize("sizes", [(3.5, 3.75, 3.75), (2.0, 1.0, 6.0)])
 def test_smoothing_width_is_bounded_by_twice_the_field_of_view(tmp_path, sizes):
     """At the bound, no more than 3 % is left of the slowest change across the field of view."""
     affine = np.diag([*sizes, 1])

@@ -375,6 +375,17 @@ def test_room_for_the_end_is_taken_before_the_run_and_returned_after_it(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("status", "reason"), [(143, "stopped by SIGTERM"), (129, "stopped by SIGHUP"), (3, "3")]
+)
+def test_a_run_that_a_signal_ends_names_the_signal(tmp_path, make_store, status, reason):
+    store = make_store(tmp_path)
+    with pytest.raises(SystemExit), track_run(store, "a run", {}, {}) as run:
+        raise SystemExit(status)
+    ended = store.client.get_run(run.run_id)
+    assert (ended.info.status, ended.data.tags["harness.error"]) == ("KILLED", reason)
+
+
+@pytest.mark.parametrize(
     "content",
     [
         bytes(4096),  # what a power cut leaves

@@ -4,6 +4,7 @@ Beside `harness.app` the only room that knows Hydra. What computes is imported w
 that ``--help`` and completion answer at once.
 """
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -283,7 +284,8 @@ def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] =
     words : sequence of str
         The overrides, for the message.
     passing : tuple of types
-        Exceptions that are raised as they are, beside a `HarnessError`.
+        Exceptions that are raised as they are, beside a `HarnessError`. Those of Hydra never are, although
+        that of a missing option is an OSError, too.
 
     Raises
     ------
@@ -294,11 +296,10 @@ def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] =
         yield
     except HarnessError:
         raise
-    except passing:
-        raise
-    except (
-        Exception
-    ) as error:  # Hydra and OmegaConf also raise AssertionError, TypeError and others at bad input
+    except Exception as error:  # Hydra and OmegaConf also raise AssertionError, TypeError and others
+        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        if isinstance(error, passing) and not isinstance(error, HydraException) and not too_long:
+            raise
         raise UsageError(explain_error(error, words)) from error
 
 
@@ -606,6 +607,10 @@ def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
     if isinstance(error, HydraException):
         return _explain_composition(str(error))
     typed = " ".join(word.removeprefix("++") for word in words)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{typed!r} names an option that no file can have: a name is that long in no file system"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{typed!r}: a configuration file is not UTF-8 text ({error.reason}); save it as UTF-8"
     return (
         f"{typed or 'the configuration'!r} cannot be composed; check that its keys exist and that their "
         "values are of the right type (HYDRA_FULL_ERROR=1 shows where this was found)"

@@ -5,6 +5,7 @@ import html
 import json
 import math
 import re
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 MAX_SWEEPS = 150  # of which a run remembers that they asked for it
 SECONDS_BETWEEN_CLAIMS = 0.5
+# Exit statuses of a process that a signal ends, and the signal's name.
+_EXITS_BY_SIGNAL: Mapping[object, str] = {128 + number: number.name for number in signal.Signals}
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; beyond, kinds of store cut or refuse a value
 
 
@@ -158,10 +161,7 @@ class TrackedRun:
         status : {"FAILED", "KILLED"}
         error : BaseException
         """
-        text = str(error).strip() or type(error).__name__
-        if isinstance(error, MlflowException):  # whose first line may be SQLAlchemy's advice
-            text = explain_store_error(self.store.uri, error)
-        reason = text.splitlines()[0]
+        reason = self._describe_end(error)
         client = self.store.client
         with suppress(OSError):  # without a note, the next opening calls the run killed
             self._note.write(Ending(status, reason))
@@ -177,6 +177,15 @@ class TrackedRun:
                 # The files of lock and note stay unless the store has the end: the next opening needs them.
                 self._alive.release()
         self._release()
+
+    def _describe_end(self, error: BaseException) -> str:
+        """Return in one line why the run ended."""
+        if isinstance(error, SystemExit) and error.code in _EXITS_BY_SIGNAL:
+            return f"stopped by {_EXITS_BY_SIGNAL[error.code]}"
+        text = str(error).strip() or type(error).__name__
+        if isinstance(error, MlflowException):  # whose first line may be SQLAlchemy's advice
+            text = explain_store_error(self.store.uri, error)
+        return text.splitlines()[0]
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Say which data the run read.
