@@ -205,7 +205,7 @@ def test_estimator_arguments_that_scikit_learn_refuses_are_one_message(tmp_path,
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
     process = harness(tmp_path, *asked, "estimator.tol=-1", "estimator=svc_liblinear", check=False)
     assert process.returncode == 2
-    assert "estimator=svc_liblinear[tol=-1] cannot be fitted" in process.stderr
+    assert "estimator=svc_liblinear[tol=-1]: The 'tol' parameter of LinearSVC" in process.stderr
     assert "Traceback" not in process.stderr
 
 
