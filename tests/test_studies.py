@@ -73,7 +73,9 @@ def test_a_study_of_the_config_directory_comes_first(elsewhere):
 @pytest.mark.parametrize(
     "more", [[], ["-m"], ["--cfg", "job"], ["subject=1"], ["--info", "defaults"]], ids=str
 )
-@pytest.mark.parametrize("typed", ["subjects_gird", "nothing_like_it", "grids/subjects_grid"])
+@pytest.mark.parametrize(
+    "typed", ["subjects_gird", "nothing_like_it", "grids/subjects_grid", "dataset/haxby"]
+)
 def test_an_unknown_study_is_answered_with_those_there_are(elsewhere, capsys, typed, more):
     write_study(elsewhere / "experiments", "mine", seed=1)
     write_study(elsewhere / "own", "yours", seed=1)

@@ -150,7 +150,8 @@ def check_study(name: str, config_dir: Path | None = None) -> None:
     """
     with composing(config_dir):
         sources = GlobalHydra.instance().config_loader().get_sources()
-    if any(source.is_config(name) for source in sources):
+    is_option = name.partition("/")[0] in _groups()
+    if not is_option and any(source.is_config(name) for source in sources):
         return
     own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
     studies = {study for source in own for study in source.list("", ObjectType.CONFIG)} - {"config"}
