@@ -18,7 +18,7 @@ def check_tracking(tracking: Mapping[str, Any], resume: bool | None = None) -> N
     tracking : mapping of str to object
         See `harness.schema.TrackingSchema`.
     resume : bool, optional
-        Whether finished runs are passed over.
+        Whether finished runs are skipped.
 
     Raises
     ------
