@@ -401,7 +401,7 @@ def test_store_that_stays_locked_is_refused_with_who_has_locked_it(make_store, t
     make_store(tmp_path)
     holder = hold(tmp_path, kind)
     try:
-        with pytest.raises(TrackingError, match=rf"locked for .* by process {holder.pid} \(.*python"):
+        with pytest.raises(TrackingError, match=rf"is locked by process {holder.pid} \(.*python"):
             open_store(None, tmp_path, "tests")
     finally:
         holder.kill()

@@ -496,6 +496,9 @@ def _fit_best(
             model = clone(estimator.model).set_params(**params).fit(X_train, y_train)
             score = float(score_model(model, X_test, y_test))
         except REFUSALS as error:  # scikit-learn checks arguments when it fits
+            is_own = not type(estimator.model).__module__.startswith("sklearn.")
+            if is_own and not isinstance(error, TypeError | ValueError):
+                raise  # a defect in a class of the user's own: its traceback is what helps
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
