@@ -29,7 +29,7 @@ def file_word(name: str) -> str:
 
 
 def _shorten(name: str) -> str:
-    """Return a name that leaves room for the rest of a file's name; of a long one its start and a digest."""
+    """Return a name short enough to be part of a file's name; a long one becomes its start and a digest."""
     if len(name.encode(errors="replace")) <= MAX_NAME:
         return name
     encoded = name.encode(errors="replace")

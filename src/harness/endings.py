@@ -25,7 +25,7 @@ class Ending:
 
 
 class EndingNote:
-    """A file that has room for the end of a run from its beginning, so that a full disk does not matter.
+    """A file whose space is reserved when the run begins, so that a full disk cannot lose the end of the run.
 
     File systems that write every change to a new block (btrfs, ZFS) give no such guarantee.
 
@@ -38,11 +38,11 @@ class EndingNote:
         self.file = file
 
     def reserve(self) -> None:
-        """Take the room; raise OSError if there is none."""
+        """Reserve the space; raise OSError if the disk is full."""
         self.file.write_bytes(b" " * N_BYTES)
 
     def write(self, ending: Ending) -> None:
-        """Note the end; raise OSError if that is impossible, or no room was reserved."""
+        """Write the end; raise OSError if that is impossible, or no space was reserved."""
         short = asdict(ending) | {"reason": ending.reason[:MAX_REASON]}
         content = json.dumps(short, ensure_ascii=False).encode(errors="replace").ljust(N_BYTES)
         with self.file.open("r+b") as opened:

@@ -186,13 +186,13 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
             black_bg=True,
         )
     # nilearn puts a title into the page and into a script as it is; each of them has its own way to quote.
-    title = escape_controls(f"positive: {weights.positive}")  # there is no room for more
+    title = escape_controls(f"positive: {weights.positive}")  # the title has no space for more
     page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(title))
     file.write_text(page.replace(TITLE_PLACE, html.escape(title)), encoding="utf-8")
 
 
 def _quote_for_script(text: str) -> str:
-    """Return a text as a string of JavaScript inside of a page: without signs that could end the script."""
+    """Return a text as a JavaScript string for a page, without characters that could end the script."""
     quoted = json.dumps(text)
     for sign in "<>&":
         quoted = quoted.replace(sign, f"\\u{ord(sign):04x}")

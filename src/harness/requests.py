@@ -103,7 +103,7 @@ Plugins.instance().register(_OwnFolders)
 
 @contextmanager
 def searching(config_dir: Path | None) -> Iterator[None]:
-    """Search a directory of the user's own options and studies before the others, inside of this context."""
+    """Search a directory of the user's own options and studies before the others, within this context."""
     before, _OwnFolders.named = _OwnFolders.named, config_dir
     try:
         yield

@@ -129,7 +129,7 @@ def check_targets(where: str, node: Any, group: str | None = None) -> None:
         Dotted place of the node.
     node : mapping, list or value
     group : str, optional
-        The group whose object the node describes; left out inside of it.
+        The group whose object the node describes; left out within it.
 
     Raises
     ------

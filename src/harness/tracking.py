@@ -167,7 +167,7 @@ class TrackedRun:
             self._note.write(Ending(status, reason))
         try:
             self._log([], {}, {ERROR_TAG: reason})
-            with suppress(OSError):  # the disk has no room for the traceback; the reason is in the tag
+            with suppress(OSError):  # the disk is too full for the traceback; the reason is in the tag
                 client.log_text(self.run_id, "".join(traceback.format_exception(error)), "error.txt")
         finally:
             try:
