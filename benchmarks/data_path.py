@@ -91,8 +91,8 @@ def measure_nilearn(bold: Path, roi: Path, cache: Path) -> dict:
 
 def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
     """Do the same from the cache where it has the subject, else from the stream."""
-    from harness.cache import SampleCache
-    from harness.volumes import read_mask
+    from harness.datasets.images import read_mask
+    from harness.samples.cache import SampleCache
 
     clock = start_clock()
     mask, affine = read_mask(roi)
@@ -103,10 +103,10 @@ def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
 
 def measure_imports(bold: Path, roi: Path, cache: Path) -> dict:
     """Show how much of the peak is there before anything is read."""
-    import harness.cache
-    import harness.volumes
+    import harness.samples.cache
+    import harness.samples.volumes
 
-    modules = [harness.cache.__name__, harness.volumes.__name__]
+    modules = [harness.samples.cache.__name__, harness.samples.volumes.__name__]
     return {**stop_clock(start_clock()), "modules": modules}
 
 

@@ -22,13 +22,13 @@ from sklearn.linear_model import LogisticRegressionCV  # noqa: E402
 from sklearn.model_selection import LeaveOneGroupOut  # noqa: E402
 from sklearn.svm import LinearSVC  # noqa: E402
 
-from harness.contrasts import make_contrast  # noqa: E402
 from harness.datasets.haxby import Haxby  # noqa: E402
-from harness.decoder import Estimator, fit_decoder  # noqa: E402
-from harness.evaluation import Scheme, Scoring, evaluate, make_folds  # noqa: E402
-from harness.nilearn_engine import NilearnEngine  # noqa: E402
-from harness.samples import Preparation, Roi, Samples, load_samples  # noqa: E402
-from harness.signals import Signal  # noqa: E402
+from harness.decoding.decoder import Estimator, fit_decoder  # noqa: E402
+from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds  # noqa: E402
+from harness.decoding.nilearn_decoder import NilearnEngine  # noqa: E402
+from harness.samples.contrasts import make_contrast  # noqa: E402
+from harness.samples.samples import Preparation, Roi, Samples, load_samples  # noqa: E402
+from harness.samples.signal import Signal  # noqa: E402
 from harness.solvers.estimators import ExactLinearSVC, ExactLogisticRegressionCV  # noqa: E402
 
 LOGO = Scheme("logo", LeaveOneGroupOut())

@@ -248,7 +248,7 @@ def read_runs(store: Path) -> list[dict]:
     """Return start, end and metrics of every finished run of a store, in order of time."""
     from mlflow.tracking import MlflowClient
 
-    from harness.stores import local_uri
+    from harness.tracking.store import local_uri
 
     client = MlflowClient(tracking_uri=local_uri(store))
     runs = [

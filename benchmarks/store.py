@@ -35,10 +35,10 @@ def read_clocks() -> tuple[float, float]:
 
 def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     """Write runs into a new store, and return the seconds of each, on the wall and of the processor."""
-    from harness.artifacts import write_artifacts
-    from harness.requests import compose_request, decode_request
-    from harness.stores import open_store
-    from harness.tracking import track_run
+    from harness.app.composition import compose_request, decode_request
+    from harness.report.artifacts import write_artifacts
+    from harness.tracking.run_writer import track_run
+    from harness.tracking.store import open_store
 
     request = compose_request(["subject=2", "estimator=svc", "cv=logo"])
     decoding = decode_request(request)
@@ -128,9 +128,9 @@ def report_read(folder: Path, count: int) -> None:
     """Print how long listing and filtering take."""
     from mlflow.tracking import MlflowClient
 
-    from harness.comparison import compare_runs
-    from harness.selection import Selection
-    from harness.stores import local_uri
+    from harness.tracking.comparison import compare_runs
+    from harness.tracking.queries import Selection
+    from harness.tracking.store import local_uri
 
     uri = local_uri(folder / "mlruns")
     client = MlflowClient(tracking_uri=uri)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from harness.contrasts import make_contrast
-from harness.requests import compose_request
-from harness.samples import Preparation, Samples, load_samples
-from harness.stores import local_uri, open_store
+from harness.app.composition import compose_request
+from harness.samples.contrasts import make_contrast
+from harness.samples.samples import Preparation, Samples, load_samples
+from harness.tracking.store import local_uri, open_store
 
 # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -7,15 +7,15 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.app import run
-from harness.cli import run_verb
-from harness.contrasts import make_contrast
+from harness.app.cli import run_verb
+from harness.app.entry import run
 from harness.datasets.haxby import read_subject
-from harness.decoder import Estimator
-from harness.decoding import decode
-from harness.display import show_decoding, show_error
+from harness.decoding.decode import decode
+from harness.decoding.decoder import Estimator
+from harness.decoding.evaluation import Scheme, Scoring
 from harness.errors import DataError, HarnessError, describe_error, escape_controls
-from harness.evaluation import Scheme, Scoring
+from harness.report.display import show_decoding, show_error
+from harness.samples.contrasts import make_contrast
 
 # A colour, a title, a bell, C1's own start of a sequence, text that runs backwards, half of a character.
 HOSTILE = ["\x1b[31mred", "\x1b]0;title\x07", "bell\a", "\x9b31mred", "\u202egnp.exe", "lone\udc80"]

@@ -8,26 +8,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.contrasts import make_contrast
+    from harness.app.composition import Request, compose_request, compose_requests, decode_request
     from harness.datasets.bids import Bids
     from harness.datasets.haxby import Haxby
     from harness.datasets.nifti import Nifti
     from harness.datasets.recording import Recording
     from harness.datasets.simulated import Simulated
-    from harness.decoder import Estimator
-    from harness.decoding import Decoding, decode
+    from harness.decoding.decode import Decoding, decode
+    from harness.decoding.decoder import Estimator
+    from harness.decoding.evaluation import Scheme, Scoring
+    from harness.decoding.splitters import HoldOutLast
     from harness.errors import HarnessError
-    from harness.evaluation import Scheme, Scoring
-    from harness.requests import Request, compose_request, compose_requests, decode_request
-    from harness.samples import Roi
-    from harness.signals import Signal
+    from harness.samples.contrasts import make_contrast
+    from harness.samples.samples import Roi
+    from harness.samples.signal import Signal
     from harness.solvers.estimators import (
         ExactLDA,
         ExactLinearSVC,
         ExactLogisticRegressionCV,
         ExactRidgeClassifierCV,
     )
-    from harness.splitters import HoldOutLast
 
 # MLflow reports its use over the network unless told not to, and reads this when it is imported. A harness
 # for people's data sends nothing anywhere.
@@ -35,28 +35,28 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _MODULES = {
     "Bids": "harness.datasets.bids",
-    "Decoding": "harness.decoding",
-    "Estimator": "harness.decoder",
+    "Decoding": "harness.decoding.decode",
+    "Estimator": "harness.decoding.decoder",
     "ExactLDA": "harness.solvers.estimators",
     "ExactLinearSVC": "harness.solvers.estimators",
     "ExactLogisticRegressionCV": "harness.solvers.estimators",
     "ExactRidgeClassifierCV": "harness.solvers.estimators",
     "HarnessError": "harness.errors",
     "Haxby": "harness.datasets.haxby",
-    "HoldOutLast": "harness.splitters",
+    "HoldOutLast": "harness.decoding.splitters",
     "Nifti": "harness.datasets.nifti",
     "Recording": "harness.datasets.recording",
-    "Request": "harness.requests",
-    "Roi": "harness.samples",
-    "Scheme": "harness.evaluation",
-    "Scoring": "harness.evaluation",
-    "Signal": "harness.signals",
+    "Request": "harness.app.composition",
+    "Roi": "harness.samples.samples",
+    "Scheme": "harness.decoding.evaluation",
+    "Scoring": "harness.decoding.evaluation",
+    "Signal": "harness.samples.signal",
     "Simulated": "harness.datasets.simulated",
-    "compose_request": "harness.requests",
-    "compose_requests": "harness.requests",
-    "decode": "harness.decoding",
-    "decode_request": "harness.requests",
-    "make_contrast": "harness.contrasts",
+    "compose_request": "harness.app.composition",
+    "compose_requests": "harness.app.composition",
+    "decode": "harness.decoding.decode",
+    "decode_request": "harness.app.composition",
+    "make_contrast": "harness.samples.contrasts",
 }
 
 __all__ = [

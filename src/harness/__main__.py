@@ -4,7 +4,7 @@ import errno
 import gc
 import sys
 
-from harness.streams import flush_streams, protect_streams
+from harness.app.streams import flush_streams, protect_streams
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int | str | None:
-    """Hand a bare verb to `harness.cli`, and everything else, overrides and flags, to `harness.app`."""
+    """Pass a verb to `harness.app.cli`, and overrides and flags to `harness.app.entry`."""
     if arguments == ["--version"]:
         from importlib.metadata import version
 
@@ -39,10 +39,10 @@ def _run(arguments: list[str]) -> int | str | None:
         return 0
     first = arguments[0] if arguments else ""
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
-        from harness.cli import run_verb
+        from harness.app.cli import run_verb
 
         return run_verb(arguments)
-    from harness.app import run
+    from harness.app.entry import run
 
     return run(arguments)
 

@@ -1,6 +1,8 @@
 """The errors a user can cause, each one message: what, which value, what was expected, what to do."""
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 
 # Control characters but tab and line break, surrogates, and the marks that reverse the order of text.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -73,3 +75,29 @@ def describe_error(error: BaseException) -> str:
     if isinstance(error, HarnessError):
         return text
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def describe_unknown(full: str, key: str, allowed: Sequence[str], what: str = "key") -> str:
+    """Say that a word is not in the vocabulary, which words are, and which one may have been meant.
+
+    Parameters
+    ----------
+    full : str
+        The word with its place, as it is shown.
+    key : str
+        The word itself, to be compared with those that are allowed.
+    allowed : sequence of str
+    what : str
+        What kind of word it is.
+
+    Returns
+    -------
+    message : str
+    """
+    # First the same parts in another order: cat_vs_face is face_vs_cat.
+    near = [name for name in allowed if sorted(name.split("_")) == sorted(key.split("_"))]
+    near = near or get_close_matches(key, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if not allowed:
+        return f"unknown {what} {full!r}: this option takes none"
+    return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{hint}"

@@ -27,14 +27,14 @@ from nilearn.interfaces.bids import get_bids_files, parse_bids_filename
 
 from harness.datasets.acquisition import are_comparable, read_times
 from harness.datasets.events import label_runs
-from harness.datasets.images import read_header
+from harness.datasets.file_patterns import fill_subject, find_masks, in_natural_order, natural_key
+from harness.datasets.headers import read_nifti_header
+from harness.datasets.images import read_mask
+from harness.datasets.locations import cache_folder, expand_path
 from harness.datasets.options import check_options
-from harness.datasets.paths import fill_subject, find_masks, in_natural_order, natural_key
 from harness.datasets.recording import Recording
 from harness.datasets.tables import read_confounds
 from harness.errors import DataError, UsageError
-from harness.locations import cache_folder, expand_path
-from harness.volumes import read_mask
 
 Labels = str | int | Sequence[str | int]
 INDICES = ("run", "echo", "flip", "inv", "split", "chunk")  # `format: index` in BIDS's schema
@@ -78,7 +78,7 @@ class Bids:
         The only conditions whose events count, where there are others that overlap with them.
     cache_dir : str or Path, optional
         Where the intersection of the runs' brain masks is written; by default
-        `harness.locations.cache_folder`.
+        `harness.datasets.locations.cache_folder`.
     """
 
     root: str | Path | None = None
@@ -127,7 +127,7 @@ class Bids:
         derivatives = self._find_derivatives(root)
         label = self._find_label(derivatives, subject)
         images, notice = _in_order_of_time(self._choose_images(derivatives, label, subject), root, label)
-        headers = [read_header(image.path) for image in images]
+        headers = [read_nifti_header(image.path) for image in images]
         counts = [header.n_volumes for header in headers]
         t_r = self._find_t_r(root, derivatives, label, images, [header.t_r for header in headers])
         events = _list_files(root, label, "events", "tsv", inherited=True)

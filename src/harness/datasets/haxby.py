@@ -22,11 +22,11 @@ import pandas as pd
 from filelock import FileLock
 
 from harness.datasets.archives import PublishedFile, describe_network_error, download, unpack
+from harness.datasets.locations import expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording, check_runs
 from harness.datasets.tables import is_missing
 from harness.errors import DataError
-from harness.locations import expand_path
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
 T_R = 2.5  # seconds; the image headers do not say it

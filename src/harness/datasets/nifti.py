@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from harness.datasets.events import label_runs
-from harness.datasets.images import ImageHeader, read_header
+from harness.datasets.file_patterns import Paths, find_file, find_files, find_masks
+from harness.datasets.headers import NiftiHeader, read_nifti_header
 from harness.datasets.options import check_options
-from harness.datasets.paths import Paths, find_file, find_files, find_masks
 from harness.datasets.recording import Recording, check_runs, describe_files
 from harness.datasets.tables import is_missing, read_confounds, read_table
 from harness.errors import DataError, UsageError
@@ -99,7 +99,7 @@ class Nifti:
         """
         assert self.bold is not None
         bold = find_files("dataset.bold", self.bold, subject)
-        headers = [read_header(file) for file in bold]
+        headers = [read_nifti_header(file) for file in bold]
         t_r = find_t_r(headers) if self.t_r is None else float(self.t_r)
         if self.events is not None:
             labels_files = find_files("dataset.events", self.events, subject)
@@ -122,18 +122,18 @@ class Nifti:
         )
 
     def _label_by_events(
-        self, files: Sequence[Path], headers: Sequence[ImageHeader], t_r: float | None
+        self, files: Sequence[Path], headers: Sequence[NiftiHeader], t_r: float | None
     ) -> pd.DataFrame:
         if len(files) != len(headers) or not all(header.is_series for header in headers):
             kind = "4D" if all(header.is_series for header in headers) else "3D"
             raise DataError(
                 f"dataset.events are {len(files)} files, such as {files[0]}, and dataset.bold {len(headers)} "
-                f"{kind} images, such as {headers[0].file}; expected one 4D image and one events file per "
+                f"{kind} images, such as {headers[0].path}; expected one 4D image and one events file per "
                 "run, or dataset.labels with a row per volume"
             )
         if t_r is None:
             raise DataError(
-                f"{headers[0].file} does not say its repetition time in seconds, which places events in "
+                f"{headers[0].path} does not say its repetition time in seconds, which places events in "
                 "volumes; give it, such as dataset.t_r=2"
             )
         counts = [header.n_volumes for header in headers]
@@ -160,12 +160,12 @@ class Nifti:
         )
 
 
-def find_t_r(headers: Sequence[ImageHeader]) -> float | None:
+def find_t_r(headers: Sequence[NiftiHeader]) -> float | None:
     """Return the repetition time that images agree on.
 
     Parameters
     ----------
-    headers : sequence of ImageHeader
+    headers : sequence of NiftiHeader
 
     Returns
     -------
@@ -180,20 +180,20 @@ def find_t_r(headers: Sequence[ImageHeader]) -> float | None:
     for header in headers[1:]:
         if header.t_r != headers[0].t_r:
             raise DataError(
-                f"the repetition times of runs differ: {headers[0].t_r} s in {headers[0].file}, "
-                f"{header.t_r} s in {header.file}; give the right one, such as dataset.t_r=2"
+                f"the repetition times of runs differ: {headers[0].t_r} s in {headers[0].path}, "
+                f"{header.t_r} s in {header.path}; give the right one, such as dataset.t_r=2"
             )
     return headers[0].t_r
 
 
-def read_labels(files: Sequence[Path], headers: Sequence[ImageHeader]) -> pd.DataFrame:
+def read_labels(files: Sequence[Path], headers: Sequence[NiftiHeader]) -> pd.DataFrame:
     """Read the condition and the run of every volume.
 
     Parameters
     ----------
     files : sequence of Path
         Tables, in the order of time.
-    headers : sequence of ImageHeader
+    headers : sequence of NiftiHeader
         Of the images that the tables are about.
 
     Returns
@@ -253,7 +253,7 @@ def _refuse_shared_runs(parts: Sequence[pd.DataFrame], files: Sequence[Path]) ->
 
 
 def _runs_of_files(
-    files: Sequence[Path], n_rows: Sequence[int], headers: Sequence[ImageHeader]
+    files: Sequence[Path], n_rows: Sequence[int], headers: Sequence[NiftiHeader]
 ) -> np.ndarray:
     """Count runs by the tables, or by the images, where no table has the column ``run``."""
     if len(files) > 1:
@@ -262,14 +262,14 @@ def _runs_of_files(
     if len(headers) == 1 or not all(header.is_series for header in headers):
         raise DataError(
             f"{files[0]} has no column 'run'; expected a whole number in every row, as one image, "
-            f"{headers[0].file}, does not say where a run ends"
+            f"{headers[0].path}, does not say where a run ends"
         )
     if sum(counts) != n_rows[0]:
         raise _unequal(files, n_rows[0], headers)
     return np.repeat(np.arange(len(headers)), counts)
 
 
-def _check_counts(labels: pd.DataFrame, files: Sequence[Path], headers: Sequence[ImageHeader]) -> None:
+def _check_counts(labels: pd.DataFrame, files: Sequence[Path], headers: Sequence[NiftiHeader]) -> None:
     """Refuse rows that are not as many as the volumes, of the whole or of a run."""
     name = describe_files(tuple(files))
     runs = labels["run"].to_numpy()
@@ -282,20 +282,20 @@ def _check_counts(labels: pd.DataFrame, files: Sequence[Path], headers: Sequence
     if len(ids) != len(headers):
         raise DataError(
             f"{name} has {len(ids)} runs, and dataset.bold is {len(headers)} images, such as "
-            f"{headers[0].file}; expected one image, or one per run"
+            f"{headers[0].path}; expected one image, or one per run"
         )
     counts = np.diff(starts, append=len(runs))
     for run, count, header in zip(ids, counts, headers, strict=True):
         if count != header.n_volumes:
             raise DataError(
-                f"{name} has {count} rows for run {run}, but {header.file} has {header.n_volumes} "
+                f"{name} has {count} rows for run {run}, but {header.path} has {header.n_volumes} "
                 "volumes; expected one row per volume, and the images in the order of the runs"
             )
 
 
-def _unequal(files: Sequence[Path], n_rows: int, headers: Sequence[ImageHeader]) -> DataError:
+def _unequal(files: Sequence[Path], n_rows: int, headers: Sequence[NiftiHeader]) -> DataError:
     n_volumes = sum(header.n_volumes for header in headers)
-    images = describe_files(tuple(header.file for header in headers))
+    images = describe_files(tuple(header.path for header in headers))
     return DataError(
         f"{describe_files(tuple(files))} has {n_rows} rows, but {images} has {n_volumes} volumes; expected "
         "one row per volume"

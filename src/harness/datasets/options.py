@@ -7,8 +7,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from harness.datasets.locations import expand_path
 from harness.errors import UsageError
-from harness.locations import expand_path
 
 _NAMES = {
     str: "text",

@@ -23,10 +23,10 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.special import gammainc
 
 from harness.datasets.haxby import read_subject
+from harness.datasets.locations import cache_folder, expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
 from harness.errors import DataError, UsageError
-from harness.locations import cache_folder, expand_path
 
 # Part of the cache folder's name: raise it when the bytes change.
 VERSION = 1
@@ -96,7 +96,7 @@ class Simulated:
     seed : int
         Another seed is another set of six subjects; not negative.
     cache_dir : str, Path or None
-        Folder to write to; None is `harness.locations.cache_folder`.
+        Folder to write to; None is `harness.datasets.locations.cache_folder`.
     """
 
     seed: int = 0

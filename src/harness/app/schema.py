@@ -1,0 +1,117 @@
+"""The types and allowed values of a run's configuration. Plain dataclasses; Hydra checks against them."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Engine(Enum):
+    """Whose Decoder fits and predicts."""
+
+    harness = "harness"
+    nilearn = "nilearn"
+
+
+class FiguresChoice(Enum):
+    """How much is drawn."""
+
+    auto = "auto"
+    full = "full"
+    light = "light"
+    off = "off"
+
+
+class ScorerName(Enum):
+    """Scorers that mean the same for two classes and for more."""
+
+    accuracy = "accuracy"
+    balanced_accuracy = "balanced_accuracy"
+    roc_auc = "roc_auc"
+
+
+class ZScoreBy(Enum):
+    """Whose mean and standard deviation standardise a voxel; see `harness.samples.signal.Signal`."""
+
+    own = "own"
+    run = "run"
+    train = "train"
+    none = "none"
+
+
+class TrackingKind(Enum):
+    """Where runs are remembered."""
+
+    local = "local"
+    server = "server"
+    off = "off"
+
+
+@dataclass
+class ContrastSchema:
+    """Classes: conditions, or ``{name: [conditions]}``; see `harness.samples.contrasts.make_contrast`."""
+
+    conditions: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class RoiSchema:
+    """See `harness.samples.samples.Roi`."""
+
+    mask: str = "vt"
+    screening_percentile: float = 20.0
+
+
+@dataclass
+class SignalSchema:
+    """See `harness.samples.signal.Signal`."""
+
+    zscore: ZScoreBy = ZScoreBy.own
+    detrend: bool = False
+    smoothing_fwhm: float | None = None
+    high_pass: float | None = None
+    low_pass: float | None = None
+    confounds: list[str] | None = None
+    confounds_file: str | None = None
+    lag: int = 0
+    trim_first: int = 0
+    trim_last: int = 0
+    average_blocks: bool = False
+
+
+@dataclass
+class ScoringSchema:
+    """See `harness.decoding.evaluation.Scoring`."""
+
+    select: ScorerName = ScorerName.roc_auc
+    report: list[ScorerName] = field(default_factory=lambda: list(ScorerName))
+    inner_folds: int = 10
+
+
+@dataclass
+class TrackingSchema:
+    """Where runs are remembered, and under which experiment."""
+
+    kind: TrackingKind = TrackingKind.local
+    folder: str = "mlruns"
+    uri: str | None = None
+    experiment: str | None = None
+
+
+@dataclass
+class RunSchema:
+    """One run. The open groups hold a ``_target_`` and its arguments."""
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    subject: int = 2
+    contrast: ContrastSchema = field(default_factory=ContrastSchema)
+    roi: RoiSchema = field(default_factory=RoiSchema)
+    signal: SignalSchema = field(default_factory=SignalSchema)
+    estimator: dict[str, Any] = field(default_factory=dict)
+    cv: dict[str, Any] = field(default_factory=dict)
+    scoring: ScoringSchema = field(default_factory=ScoringSchema)
+    tracking: TrackingSchema = field(default_factory=TrackingSchema)
+    seed: int = 0
+    engine: Engine = Engine.harness
+    resume: bool | None = None
+    figures: FiguresChoice = FiguresChoice.auto
+    cache: bool = True

@@ -1,0 +1,1 @@
+"""Inspection of a recording and its design before decoding."""

@@ -1,0 +1,1 @@
+"""Scores, predictions and weights of samples."""

@@ -1,0 +1,112 @@
+"""Decoder coefficients as brain images, with the sign kept right.
+
+nilearn's `coef_img_` has the wrong sign in every two-class Decoder from 0.10.4 to 0.14.1: there positive
+voxels are evidence for the other class. Here positive always means evidence for the class that the image is
+named after: the contrast's first class, or, for more than two classes, the class against the rest.
+"""
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+from harness.decoding.decoder import FittedDecoder
+from harness.samples.contrasts import file_word
+from harness.samples.samples import Samples
+
+
+@dataclass(frozen=True, eq=False)
+class WeightMap:
+    """Weights of one decoding problem, in the space of the mask.
+
+    Attributes
+    ----------
+    name : str
+        ``face_vs_cat``, or ``8_classes_face`` for one class against the rest.
+    positive, negative : str
+        Positive weights are evidence for the first of these, negative ones for the second.
+    mean : Nifti1Image of shape (x, y, z)
+        Mean coefficients over folds, 0 outside the mask, per standard deviation of the voxel.
+    sd : Nifti1Image of shape (x, y, z)
+        Standard deviation of the coefficients over folds.
+    """
+
+    name: str
+    positive: str
+    negative: str
+    mean: nib.Nifti1Image
+    sd: nib.Nifti1Image
+
+
+def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
+    """Turn a decoder's coefficients into images.
+
+    Parameters
+    ----------
+    decoder : FittedDecoder
+    samples : Samples
+        The samples that it was fitted on.
+
+    Returns
+    -------
+    maps : list of WeightMap
+        One for two classes, one per class for more; empty for a dummy, which has no weights.
+    """
+    if decoder.coef is None or decoder.coef_sd is None:
+        return []
+    contrast = samples.contrast
+    if len(contrast.classes) == 2:
+        first, second = contrast.classes
+        sign = 1.0 if first == decoder.classes[1] else -1.0
+        rows = [(contrast.name, first, second, sign * decoder.coef[0], decoder.coef_sd[0])]
+    else:
+        row_of = {name: row for row, name in enumerate(decoder.classes)}
+        rows = [
+            (
+                f"{contrast.name}_{file_word(name)}",
+                name,
+                "the rest",
+                decoder.coef[row_of[name]],
+                decoder.coef_sd[row_of[name]],
+            )
+            for name in contrast.classes
+        ]
+    return [
+        WeightMap(
+            name=name,
+            positive=positive,
+            negative=negative,
+            mean=unmask(mean, samples, f"weights, positive = {positive}"),
+            sd=unmask(sd, samples, "SD of weights over folds"),
+        )
+        for name, positive, negative, mean, sd in rows
+    ]
+
+
+def unmask(
+    values: np.ndarray,
+    samples: Samples,
+    description: str = "",
+    dtype: np.dtype | type[np.floating] = np.float32,
+) -> nib.Nifti1Image:
+    """Put one value per voxel, or several, back into the mask's space.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_voxels,) or (n_volumes, n_voxels)
+    samples : Samples
+        Whose mask and affine are used.
+    description : str
+        Written into the header; NIfTI keeps 79 characters.
+    dtype : dtype, default=numpy.float32
+
+    Returns
+    -------
+    image : Nifti1Image of shape (x, y, z) or (x, y, z, n_volumes), 0 outside the mask
+    """
+    volume = np.zeros((*samples.mask.shape, *values.shape[:-1]), dtype=dtype)
+    volume[samples.mask] = values.T
+    image = nib.Nifti1Image(volume, samples.affine)
+    image.header["descrip"] = description[:79].encode()
+    image.header.set_xyzt_units("mm")
+    return image

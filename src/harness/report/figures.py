@@ -1,0 +1,364 @@
+"""Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
+
+import html
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine
+
+from harness.datasets.images import read_volume
+from harness.decoding.decode import Decoding
+from harness.decoding.weights import WeightMap
+from harness.errors import escape_controls
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
+DPI = 110
+N_SLICES = 5
+TITLE_PLACE = "the-title-of-this-page"  # stands for it until the page is written
+
+
+def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
+    """Draw weights on the anatomy, or on the mean volume where there is none.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    weights : WeightMap
+    file : Path
+        PNG to write.
+    """
+    from nilearn.plotting import plot_stat_map
+
+    # A single slice has no other views; its plane is looked at from the direction in which it is thin.
+    flat = [axis for axis, size in enumerate(weights.mean.shape) if size == 1]
+    mode = "xyz"[flat[0]] if flat else "ortho"
+    with new_figure(file, (8, 4.6) if flat else (9.5, 4.2)) as figure:
+        figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
+        figure.text(0.02, 0.03, _legend(weights), fontsize=8)
+        centre = _strongest(weights.mean)
+        plot_stat_map(
+            weights.mean,
+            bg_img=_background(decoding),
+            display_mode=mode,
+            cut_coords=[centre["xyz".index(mode)]] if flat else centre,
+            threshold=_threshold(weights.mean),
+            black_bg=True,
+            figure=figure,
+            axes=(0.02, 0.09, 0.96, 0.76),
+            annotate=True,
+            draw_cross=False,
+            resampling_interpolation="nearest",
+            cmap="RdBu_r",
+        )
+
+
+def draw_slices(decoding: Decoding, weights: WeightMap, file: Path) -> None:
+    """Draw the slices that hold the most weight, on the mean volume.
+
+    What `draw_weights` shows in its cuts, in a tenth of its time: every run of a grid has such a picture.
+    Slices are put on the canvas as pixels, without axes and without resampling.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    weights : WeightMap
+    file : Path
+        PNG to write.
+    """
+    from matplotlib import colormaps
+
+    width, height = 9.5, 3.4
+    image = nib.as_closest_canonical(weights.mean)
+    values = np.asarray(image.dataobj)
+    grey = _shades(nib.as_closest_canonical(_mean_volume(decoding)))
+    # Axial slices, but for an image that is a single slice of another orientation.
+    axis = next((axis for axis in (2, 1, 0) if values.shape[axis] == 1), 2)
+    across, up = [other for other in range(3) if other != axis]
+    largest, threshold = float(np.abs(values).max()) or 1.0, _threshold(image)
+    shown = np.abs(values) > threshold
+    colours = colormaps["RdBu_r"]
+    panel = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    panel[shown] = colours(0.5 + values[shown] / (2 * largest))[:, :3]
+
+    window = tuple(_extent(grey, values, direction) for direction in (across, up))
+    zooms = np.array(image.header.get_zooms())[[across, up]]
+    size = [(span.stop - span.start) * zoom for span, zoom in zip(window, zooms, strict=True)]
+    places = _heaviest_slices(values, axis)
+    # The strip of slices, side by side, in pixels of the picture.
+    room = round(0.91 * width * DPI), round(0.66 * height * DPI)
+    scale = min(room[0] / len(places) / size[0], room[1] / size[1])
+    shape = [max(int(length * scale), 1) for length in size]
+    strip = np.zeros((room[1], room[0], 3))
+    x, y = round(0.015 * width * DPI), round(0.18 * height * DPI)
+    with new_figure(file, (width, height)) as figure:
+        figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
+        figure.text(0.02, 0.03, f"{_legend(weights)} On the mean volume; left is left.", fontsize=8)
+        for number, place in enumerate(places):
+            middle = round((number + 0.5) * room[0] / len(places))
+            left, bottom = middle - shape[0] // 2, (room[1] - shape[1]) // 2
+            pixels = panel.take(place, axis=axis)[window]
+            strip[bottom : bottom + shape[1], left : left + shape[0]] = _enlarge(pixels, shape)
+            millimetres = apply_affine(image.affine, [place if a == axis else 0 for a in range(3)])[axis]
+            figure.text(
+                (x + middle) / (width * DPI),
+                (y - 4) / (height * DPI),
+                f"{'xyz'[axis]} = {millimetres:.0f} mm",
+                fontsize=8,
+                ha="center",
+                va="top",
+            )
+        figure.figimage(strip, x, y, origin="lower")
+        _draw_scale(figure, largest, threshold)
+
+
+def draw_confusion(decoding: Decoding, file: Path) -> None:
+    """Draw which class the held-out volumes were taken for.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    file : Path
+        PNG to write.
+    """
+    classes = [literal(name) for name in decoding.samples.contrast.classes]
+    counts = decoding.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 3.4 + 0.55 * len(classes)
+    upright = len(classes) <= 3
+    with new_figure(file, (size, size * 0.9)) as figure:
+        figure.set_layout_engine("constrained")
+        axes = figure.add_subplot()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            axes.text(
+                column,
+                row,
+                f"{count}\n{shares[row, column]:.0%}",
+                ha="center",
+                va="center",
+                color="white" if shares[row, column] > 0.55 else "black",
+                fontsize=12 if upright else 9,
+            )
+        axes.set_xticks(
+            range(len(classes)),
+            classes,
+            rotation=0 if upright else 40,
+            ha="center" if upright else "right",
+        )
+        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("shown")
+        axes.set_title(literal(f"held-out volumes, {decoding.scheme.name}"), fontsize=10)
+
+
+def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> None:
+    """Write a page on which the weights can be browsed slice by slice.
+
+    Parameters
+    ----------
+    decoding : Decoding
+    weights : WeightMap
+    file : Path
+        Self-contained HTML page to write.
+    """
+    from nilearn.plotting import view_img
+
+    with quiet():
+        view = view_img(
+            weights.mean,
+            bg_img=_background(decoding),
+            threshold=_threshold(weights.mean),
+            title=TITLE_PLACE,
+            cut_coords=_strongest(weights.mean),
+            resampling_interpolation="nearest",
+            cmap="RdBu_r",
+            black_bg=True,
+        )
+    # nilearn puts a title into the page and into a script as it is; each of them has its own way to quote.
+    title = escape_controls(f"positive: {weights.positive}")  # the title has no space for more
+    page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(title))
+    file.write_text(page.replace(TITLE_PLACE, html.escape(title)), encoding="utf-8")
+
+
+def _quote_for_script(text: str) -> str:
+    """Return a text as a JavaScript string for a page, without characters that could end the script."""
+    quoted = json.dumps(text)
+    for sign in "<>&":
+        quoted = quoted.replace(sign, f"\\u{ord(sign):04x}")
+    return quoted
+
+
+def standalone_page(view: Any) -> str:
+    """Return the HTML of nilearn's interactive view, without the icon that it would fetch from the network.
+
+    Parameters
+    ----------
+    view : nilearn.plotting.html_document.HTMLDocument
+
+    Returns
+    -------
+    page : str
+    """
+    return re.sub(r"<link[^>]*favicon[^>]*>", "", str(view.get_standalone()))
+
+
+def literal(text: str) -> str:
+    """Return a text that matplotlib draws as it is: dollars and control characters mean nothing special.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    literal : str
+    """
+    return escape_controls(text).replace("$", r"\$")
+
+
+def _title(decoding: Decoding, weights: WeightMap) -> str:
+    contrast, subject = decoding.samples.contrast, decoding.recording.subject
+    return literal(
+        f"{decoding.recording.dataset} subject {subject}: {decoding.estimator.name} weights, "
+        f"{contrast.name.replace('_', ' ')} (positive: {weights.positive})"
+    )
+
+
+def _legend(weights: WeightMap) -> str:
+    return literal(
+        f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the "
+        f"voxel; the weakest {THRESHOLD_QUANTILE:.0%} left out."
+    )
+
+
+def _background(decoding: Decoding) -> nib.Nifti1Image:
+    anat = decoding.recording.anat
+    return _mean_volume(decoding) if anat is None else read_anatomy(anat)
+
+
+def read_anatomy(file: Path) -> nib.Nifti1Image:
+    """Read an anatomical image, verified to its end.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    image : Nifti1Image, float32
+
+    Raises
+    ------
+    DataError
+        See `harness.datasets.images.read_volume`.
+    """
+    values, affine = read_volume(file)
+    return nib.Nifti1Image(values.astype(np.float32), affine)
+
+
+def _mean_volume(decoding: Decoding) -> nib.Nifti1Image:
+    return nib.Nifti1Image(decoding.samples.mean_volume, decoding.samples.affine)
+
+
+def _shades(image: nib.Nifti1Image) -> np.ndarray:
+    """Return an image as shades of grey from 0 to 1, bright enough for colours to stand out against it."""
+    values = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float64), posinf=0.0, neginf=0.0)
+    darkest, brightest = np.quantile(values, (0.02, 0.995))
+    return np.clip((values - darkest) / max(brightest - darkest, 1e-9), 0, 1) * 0.8
+
+
+def _extent(grey: np.ndarray, values: np.ndarray, axis: int) -> slice:
+    """Return where along an axis there is something to see, and one voxel more on either side."""
+    others = tuple(other for other in range(3) if other != axis)
+    seen = np.flatnonzero(((grey > 0.15).mean(axis=others) > 0.01) | values.any(axis=others))
+    if len(seen) == 0:
+        return slice(0, grey.shape[axis])
+    return slice(max(seen[0] - 1, 0), min(seen[-1] + 2, grey.shape[axis]))
+
+
+def _heaviest_slices(values: np.ndarray, axis: int) -> list[int]:
+    """Return the slices with the largest sums of absolute weights, in order; without any, the middle ones."""
+    weight = np.abs(values).sum(axis=tuple(other for other in range(3) if other != axis))
+    from_middle = np.abs(np.arange(len(weight)) - (len(weight) - 1) / 2)
+    return sorted(np.lexsort((from_middle, -weight))[:N_SLICES].tolist())
+
+
+def _enlarge(pixels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Repeat the pixels of a slice of shape (across, up, 3) until it has a size, and turn it upright."""
+    rows, columns = (np.arange(length) * n // length for length, n in zip(shape, pixels.shape, strict=False))
+    return pixels[rows][:, columns].swapaxes(0, 1)
+
+
+def _draw_scale(figure: "Figure", largest: float, threshold: float) -> None:
+    """Draw the colours of weights from -largest to +largest at the right, grey where nothing is drawn."""
+    from matplotlib import colormaps
+
+    width, height = (round(length * DPI) for length in figure.get_size_inches())
+    length, x, bottom = round(0.56 * height), round(0.945 * width), round(0.2 * height)
+    level = np.linspace(-1, 1, length)
+    bar = colormaps["RdBu_r"](0.5 + level / 2)[:, :3]
+    bar[np.abs(level) * largest <= threshold] = 0.5
+    figure.figimage(np.repeat(bar[:, np.newaxis], 12, axis=1), x, bottom, origin="lower")
+    for value, place in ((largest, 1.0), (0.0, 0.5), (-largest, 0.0)):
+        y = (bottom + place * length) / height
+        figure.text((x + 16) / width, y, f"{value:.2g}", fontsize=8, va="center")
+
+
+def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
+    """Return the place of the largest absolute weight, in mm."""
+    data = np.asarray(image.dataobj)
+    voxel = np.unravel_index(np.abs(data).argmax(), data.shape)
+    return tuple(float(x) for x in apply_affine(image.affine, voxel))
+
+
+def _threshold(image: nib.Nifti1Image) -> float:
+    sizes = np.abs(np.asarray(image.dataobj))
+    if not sizes.any():
+        return 0.0
+    # nilearn leaves out what equals the threshold: just below it, a map of one voxel still shows that voxel.
+    return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) * (1 - 1e-6)
+
+
+@contextmanager
+def new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
+    """Open a figure of a size in inches, and save it at the end.
+
+    Without pyplot: it would keep the figure, and a notebook's own backend must stay as it is.
+
+    Parameters
+    ----------
+    file : Path
+        PNG to write.
+    size : tuple of float
+        Width and height in inches.
+    """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=DPI)
+    FigureCanvasAgg(figure)
+    with quiet():
+        yield figure
+        # Strong compression takes as long as drawing, and saves a tenth of the size.
+        quickly: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if file.suffix == ".png" else {}
+        figure.savefig(file, dpi=DPI, facecolor="white", **quickly)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to itself what the plotting packages warn of: it is of no weight for the result."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,1 @@
+"""Masked, cleaned and selected volumes of a recording."""

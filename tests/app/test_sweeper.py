@@ -1,0 +1,125 @@
+"""The loader that remembers hands out what Hydra's own does."""
+
+import pickle
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from harness.app.composition import composing
+from hydra_plugins.harness_sweeper import RememberingLoader
+
+JOBS = [
+    ["subject=1", "estimator=svc", "cv=logo"],
+    ["subject=3", "seed=4", "estimator=svc", "cv=logo"],
+    ["subject=3", "estimator=dummy", "cv=kfold5", "figures=off", "tracking.folder='a b'"],
+    ["++estimator.grid.C=[1,2]", "estimator=svc", "roi.mask=face"],
+    ["++cv.n_splits=4", "cv=kfold5", "scoring.report=[accuracy]"],
+    ["++dataset.n_subjects=3", "dataset=simulated"],
+    ["+unheard=3", "subject=1"],
+    ["~signal.lag", "~tracking", "subject=1"],
+    ["~cv", "subject=1"],
+    ["signal.lag=1", "signal={lag: 3}"],
+    ["++estimator.grid.C=[4]", "++estimator.grid={C: [5]}", "estimator=svc"],
+    ["hydra.job.chdir=true", "hydra/job_logging=default", "subject=1"],
+    [],
+]
+
+
+@pytest.fixture
+def loaders(monkeypatch, tmp_path):
+    """Hydra's loader, ours, and the configuration of a sweep."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_SWEEP", str(tmp_path / "sweep"))
+    with composing():
+        theirs = GlobalHydra.instance().config_loader()
+        sweep = theirs.load_configuration("config", ["tracking=off"], RunMode.MULTIRUN)
+        yield theirs, RememberingLoader(theirs.get_search_path()), sweep
+
+
+def compose(loader, sweep, job):
+    """Return what a job is composed to, with all that Hydra notes of it, or what is wrong with it."""
+    try:
+        return OmegaConf.to_yaml(loader.load_sweep_config(sweep, list(job)))
+    except (HydraException, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def test_jobs_are_composed_as_hydra_composes_them(loaders):
+    theirs, ours, sweep = loaders
+    expected = [compose(theirs, sweep, job) for job in JOBS]
+    assert len(set(expected)) == len(JOBS)
+    # In another order the second time, when all of them are remembered.
+    assert [compose(ours, sweep, job) for job in JOBS] == expected
+    assert [compose(ours, sweep, job) for job in reversed(JOBS)] == expected[::-1]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        ["subject=two"],
+        ["roi.masc=face"],
+        ["estimator=svx"],
+        ["subject=1,2"],
+        ["nonsense=1"],
+        ["cv@signal=logo"],
+        ["scoring.select={a: 1}"],
+    ],
+    ids=lambda job: job[0],
+)
+def test_what_hydra_refuses_is_refused_in_the_same_words(loaders, job):
+    theirs, ours, sweep = loaders
+    expected = compose(theirs, sweep, job)
+    assert "Exception: " in expected
+    assert compose(ours, sweep, job) == expected
+    assert compose(ours, sweep, ["subject=1"]) == compose(theirs, sweep, ["subject=1"])
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "jobs"),
+    [
+        (["~cv"], [["cv=kfold5"], ["+cv=kfold5"], ["subject=1"], ["+cv=logo", "subject=3"]]),
+        (["hydra.searchpath=[file://own]"], [["+mine=option"], ["+mine=3"], ["mine=option"]]),
+    ],
+)
+def test_options_that_the_sweep_itself_does_not_know_are_options(tmp_path, loaders, of_sweep, jobs):
+    theirs, ours, _ = loaders
+    (tmp_path / "own" / "mine").mkdir(parents=True)
+    (tmp_path / "own" / "mine" / "option.yaml").write_text("# @package _global_\nseed: 5\n")
+    sweep = theirs.load_configuration("config", of_sweep, RunMode.MULTIRUN)
+    # Hydra hands the words of the command line on to the jobs.
+    for job in jobs:
+        words = [word for word in of_sweep if not word.startswith("hydra")] + job
+        assert compose(ours, sweep, words) == compose(theirs, sweep, words)
+
+
+def test_a_job_changes_nothing_for_the_next_one(loaders):
+    _, ours, sweep = loaders
+    first = ours.load_sweep_config(sweep, ["subject=1"])
+    first.subject, first.hydra.job.num, first.roi.mask = 5, 7, "face"
+    second = ours.load_sweep_config(sweep, ["seed=1"])
+    assert (second.subject, second.roi.mask) == (2, "vt")
+    assert OmegaConf.is_missing(second.hydra.job, "num")
+
+
+def test_options_are_composed_once_per_sweep_and_process(loaders, monkeypatch):
+    _, ours, sweep = loaders
+    composed = []
+    whole = ConfigLoaderImpl.load_sweep_config
+
+    def compose_whole(self, config, overrides):
+        composed.append(list(overrides))
+        return whole(self, config, overrides)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", compose_whole)
+    for subject in range(1, 4):
+        for cv in ("logo", "kfold5"):
+            ours.load_sweep_config(sweep, [f"subject={subject}", f"cv={cv}"])
+            # As in a worker, which is sent the loader with every job.
+            pickle.loads(pickle.dumps(ours)).load_sweep_config(sweep, [f"cv={cv}", f"seed={subject}"])
+    assert composed == [["cv=logo"], ["cv=kfold5"]]
+    RememberingLoader(ours.get_search_path()).load_sweep_config(sweep, ["cv=logo"])
+    assert composed[2:] == [["cv=logo"]]

@@ -1,0 +1,104 @@
+"""What the README shows for notebooks computes what the command line does, and importing costs nothing."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from processes import harness as run_harness
+from processes import read_runs
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+SHOW = """
+import json
+folds = {name: [float(value).hex() for value in decoding.folds[name]] for name in decoding.score_columns}
+means = {name: float(value).hex() for name, value in decoding.flat_scores().items()}
+best = [float(value).hex() for value in decoding.folds["best_C"]]
+values = [float(value).hex() for value in decoding.predictions["decision_value"]]
+found = {"folds": folds, "means": means, "best_C": best, "values": values, "name": decoding.estimator.name}
+print("\\n" + json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def command_line(tmp_path_factory):
+    """Client and run of the README's first command."""
+    folder = tmp_path_factory.mktemp("command line")
+    run_harness(folder, "estimator=svc", "cv=logo", "figures=off")
+    client, (run,) = read_runs(folder)
+    return client, run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", BLOCKS, ids=[str(number) for number, _ in enumerate(BLOCKS)])
+def test_the_notebook_example_finds_the_numbers_of_the_command_line(block, command_line, tmp_path):
+    client, run = command_line
+    process = subprocess.run(
+        [sys.executable, "-c", block + SHOW],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stderr
+    found = json.loads(process.stdout.splitlines()[-1])
+    assert found["name"] == run.data.params["estimator"]
+    assert found["means"]["test_accuracy_mean"]
+    for name, value in found["means"].items():
+        assert float.fromhex(value) == run.data.metrics[name], name
+    file = client.download_artifacts(run.info.run_id, "predictions.csv", str(tmp_path))
+    with Path(file).open(newline="") as table:
+        stored = [float(row["decision_value"]) for row in csv.DictReader(table)]
+    assert [float.fromhex(value) for value in found["values"]] == stored
+    assert len(found["folds"]) >= 4
+    for name, values in [*found["folds"].items(), ("best_C", found["best_C"])]:
+        key = re.sub("^(test|selected)_", r"\1/", name)
+        history = sorted(client.get_metric_history(run.info.run_id, key), key=lambda item: item.step)
+        assert [float.fromhex(value) for value in values] == [item.value for item in history], name
+
+
+def test_there_is_an_example():
+    assert BLOCKS
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, harness\n"
+        "heavy = {'hydra', 'nilearn', 'sklearn', 'mlflow', 'pandas', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "harness.Simulated\n"
+        "heavy = {'hydra', 'mlflow', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+
+
+def test_every_name_of_the_package_can_be_imported():
+    assert "decode" in harness.__all__
+    assert set(harness.__all__) <= set(dir(harness))
+    for name in harness.__all__:
+        assert getattr(harness, name).__module__.startswith("harness."), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = harness.no_such_name
+    with pytest.raises(ImportError, match="no_such_name"):
+        from harness import no_such_name  # noqa: F401
+
+
+def test_what_is_composed_is_what_the_plain_objects_are():
+    """The same names mean the same objects."""
+    request = harness.compose_request(["estimator=svc", "cv=logo"])
+    assert request.estimator.name == "svc"
+    assert type(request.estimator.model) is harness.ExactLinearSVC
+    assert request.roi == harness.Roi()
+    assert request.signal == harness.Signal()
+    assert request.scoring == harness.Scoring()
+    assert request.contrast.members == harness.make_contrast(["face", "cat"]).members

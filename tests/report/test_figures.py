@@ -1,0 +1,306 @@
+"""Pictures: of the right size, not blank, in the right colours, with the right words."""
+
+import html
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import matplotlib
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import LeaveOneGroupOut
+
+from harness.datasets.haxby import read_subject
+from harness.decoding.decode import decode
+from harness.decoding.decoder import Estimator
+from harness.decoding.evaluation import Scheme, Scoring
+from harness.report.artifacts import write_artifacts
+from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
+from harness.samples.contrasts import make_contrast
+
+LDA = Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+
+@pytest.fixture(scope="module")
+def decode_tiny(tiny_subject):
+    def decode_tiny(shape=(6, 5, 4), conditions=("cat", "face"), anat=False):
+        shown = ("face", "cat", "house")
+        data = tiny_subject(shape=shape, conditions=shown if {*conditions} <= {*shown} else conditions)
+        folder = data / "haxby2001"
+        if anat:
+            values = np.random.default_rng(3).normal(100, 20, shape).astype(np.float32)
+            affine = nib.load(folder / "mask.nii.gz").affine
+            nib.save(nib.Nifti1Image(values, affine), folder / "subj1" / "anat.nii.gz")
+        return decode(
+            lambda: read_subject(folder, 1, dataset="haxby"),
+            make_contrast(list(conditions)),
+            LDA,
+            Scheme("logo", LeaveOneGroupOut()),
+            scoring=Scoring(inner_folds=2),
+        )
+
+    return decode_tiny
+
+
+@pytest.fixture(scope="module", params=["mean volume", "anatomy", "single slice"])
+def decoding(request, decode_tiny):
+    return {
+        "mean volume": lambda: decode_tiny(),
+        "anatomy": lambda: decode_tiny(anat=True),
+        "single slice": lambda: decode_tiny(shape=(12, 10, 1)),
+    }[request.param]()
+
+
+def read_png(file):
+    return matplotlib.image.imread(file)[..., :3]
+
+
+def count_colours(picture):
+    """Count clearly red and clearly blue pixels."""
+    red, _, blue = np.moveaxis(picture, -1, 0)
+    return int((red - blue > 0.2).sum()), int((blue - red > 0.2).sum())
+
+
+def only_one_voxel(weights, value):
+    data = np.zeros(weights.mean.shape, dtype=np.float32)
+    data[tuple(size // 2 for size in data.shape)] = value
+    return replace(weights, mean=nib.Nifti1Image(data, weights.mean.affine))
+
+
+def read_words(draw, file):
+    """Draw as SVG with its words as words."""
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw(file)
+    return re.findall(r"<text[^>]*>([^<]*)</text>", file.read_text())
+
+
+def test_weights_are_drawn_in_both_colours(decoding, tmp_path):
+    file = tmp_path / "weights.png"
+    draw_weights(decoding, decoding.weights[0], file)
+    picture = read_png(file)
+    flat = 1 in decoding.weights[0].mean.shape
+    assert picture.shape[:2] == ((506, 880) if flat else (462, 1045))  # inches times 110 dots
+    red, blue = count_colours(picture)
+    assert red > 100
+    assert blue > 100
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_red_is_evidence_for_the_positive_class(decoding, tmp_path, value):
+    file = tmp_path / "weights.png"
+    draw_weights(decoding, only_one_voxel(decoding.weights[0], value), file)
+    picture = read_png(file)
+    red, blue = count_colours(picture[:, : picture.shape[1] * 4 // 5])  # the colour bar has both
+    assert (red > 100, blue > 100) == (value > 0, value < 0)
+
+
+def test_slices_are_drawn_in_both_colours(decoding, tmp_path):
+    file = tmp_path / "slices.png"
+    draw_slices(decoding, decoding.weights[0], file)
+    picture = read_png(file)
+    assert picture.shape[:2] == (374, 1045)  # inches times 110 dots
+    assert min(count_colours(picture)) > 100
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0])
+def test_red_slices_are_evidence_for_the_positive_class(decoding, tmp_path, value):
+    file = tmp_path / "slices.png"
+    draw_slices(decoding, only_one_voxel(decoding.weights[0], value), file)
+    picture = read_png(file)
+    red, blue = count_colours(picture[:, : picture.shape[1] * 9 // 10])  # the colour bar has both
+    assert (red > 100, blue > 100) == (value > 0, value < 0)
+
+
+def test_the_words_on_the_slices_say_which_class_is_positive_and_where_they_are(decoding, tmp_path):
+    words = " ".join(
+        read_words(lambda file: draw_slices(decoding, decoding.weights[0], file), tmp_path / "slices.svg")
+    )
+    assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
+    assert "red: evidence for cat; blue: for face" in words
+    affine = decoding.weights[0].mean.affine
+    middle = decoding.weights[0].mean.shape[2] // 2
+    millimetres = (affine @ [0, 0, middle, 1])[2]
+    assert f"z = {millimetres:.0f} mm" in words
+
+
+def test_left_is_left_and_up_is_forward_on_the_slices(decode_tiny, tmp_path):
+    """The first axis of these images runs from right to left, which the affine says."""
+    decoding = decode_tiny(shape=(12, 10, 1))
+    assert nib.aff2axcodes(decoding.samples.affine) == ("L", "A", "S")
+    data = np.zeros((12, 10, 1), dtype=np.float32)
+    data[1, 8, 0] = 1.0  # on the right, in front
+    weights = replace(decoding.weights[0], mean=nib.Nifti1Image(data, decoding.samples.affine))
+    file = tmp_path / "slices.png"
+    draw_slices(decoding, weights, file)
+    strip = read_png(file)[:, :950]
+    rows, columns = np.nonzero(strip[..., 0] - strip[..., 2] > 0.2)
+    shown = np.argwhere(np.ptp(strip, axis=-1) < 0.1)
+    inside = shown[(strip[tuple(shown.T)].max(axis=-1) > 0.02) & (strip[tuple(shown.T)].max(axis=-1) < 0.85)]
+    assert columns.mean() > np.median(inside[:, 1])
+    assert rows.mean() < np.median(inside[:, 0])
+
+
+def test_the_words_on_the_weights_say_which_class_is_positive(decoding, tmp_path):
+    words = " ".join(
+        read_words(lambda file: draw_weights(decoding, decoding.weights[0], file), tmp_path / "weights.svg")
+    )
+    assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
+    assert "red: evidence for cat; blue: for face" in words
+
+
+@pytest.mark.filterwarnings("ignore:empty mask")
+def test_weights_of_which_none_is_left_can_be_drawn(decoding, tmp_path):
+    nothing = only_one_voxel(decoding.weights[0], 0.0)
+    draw_weights(decoding, nothing, tmp_path / "weights.png")
+    draw_slices(decoding, nothing, tmp_path / "slices.png")
+    write_weights_view(decoding, nothing, tmp_path / "weights.html")
+    assert max(count_colours(read_png(tmp_path / "weights.png"))) < 5000
+    assert max(count_colours(read_png(tmp_path / "slices.png"))) < 5000
+    page = (tmp_path / "weights.html").read_text()
+    assert "positive: cat" in page
+    assert "favicon" not in page, "the page must not ask the network for anything"
+
+
+def test_the_page_has_a_title_that_says_which_class_is_positive(decoding, tmp_path):
+    file = tmp_path / "weights.html"
+    write_weights_view(decoding, decoding.weights[0], file)
+    page = file.read_text()
+    assert "positive: cat" in page
+    assert len(page) > 100_000  # the viewer itself is inside, so that the page needs no connection
+
+
+@pytest.mark.parametrize("conditions", [("cat", "face"), ("house", "face", "cat")], ids=len)
+def test_confusion_has_every_class_and_count(decode_tiny, tmp_path, conditions):
+    decoding = decode_tiny(conditions=conditions)
+    words = read_words(lambda file: draw_confusion(decoding, file), tmp_path / "confusion.svg")
+    assert "held-out volumes, logo" in words
+    assert {"shown", "predicted"} <= set(words)
+    for name in conditions:
+        assert words.count(name) == 2  # a row and a column
+    numbers = [int(word) for word in words if word.isdigit()]
+    shown = decoding.predictions["class"].to_numpy()
+    predicted = decoding.predictions["predicted"].to_numpy()
+    assert numbers == [
+        ((shown == row) & (predicted == col)).sum() for row in conditions for col in conditions
+    ]
+
+
+def test_confusion_is_darkest_on_the_diagonal_where_all_is_right(decode_tiny, tmp_path):
+    decoding = replace(decode_tiny(), confusion=np.diag([16, 16]))
+    file = tmp_path / "confusion.png"
+    draw_confusion(decoding, file)
+    picture = read_png(file)
+    assert picture.shape[:2] == (445, 495)
+    dark_blue = (picture[..., 2] - picture[..., 0] > 0.25) & (picture[..., 0] < 0.2)
+    rows, columns = np.nonzero(dark_blue)
+    middle_row, middle_column = np.median(rows), np.median(columns)
+    # Dark where row and column are on the same side of the middle: upper left and lower right.
+    same_side = (rows < middle_row) == (columns < middle_column)
+    assert dark_blue.mean() > 0.1
+    assert same_side.mean() > 0.95
+
+
+def test_nothing_is_left_open_and_no_window_is_needed(decode_tiny, tmp_path):
+    import matplotlib.pyplot as plt
+
+    decoding = decode_tiny()
+    draw_confusion(decoding, tmp_path / "confusion.png")
+    draw_weights(decoding, decoding.weights[0], tmp_path / "weights.png")
+    draw_slices(decoding, decoding.weights[0], tmp_path / "slices.png")
+    assert plt.get_fignums() == []
+    assert matplotlib.get_backend().lower() == "agg"
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_damaged_anatomy_costs_a_warning_and_not_the_scores(decode_tiny, tmp_path, suffix):
+    decoding = decode_tiny()
+    anat = tmp_path / f"anat{suffix}"
+    values = np.random.default_rng(3).normal(100, 20, (20, 20, 20)).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), anat)
+    anat.write_bytes(anat.read_bytes()[:-8])
+    decoding = replace(decoding, recording=replace(decoding.recording, anat=anat))
+    name = decoding.weights[0].name
+    written = write_artifacts(decoding, tmp_path, "seed: 0", "full")
+    for picture in (f"weights_{name}.png", f"weights_{name}.html"):
+        found = [text for text in written.warnings if text.startswith(f"{picture} could not be drawn")]
+        assert len(found) == 1
+        assert str(anat) in found[0]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_a_warning_and_not_the_scores(
+    decode_tiny, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("harness.report.artifacts.draw_confusion", fail)
+    decoding = write_artifacts(decode_tiny(), tmp_path, "seed: 0", "full")
+    assert any(
+        "confusion.png could not be drawn: RuntimeError: no font" in text for text in decoding.warnings
+    )
+    assert (tmp_path / "folds.csv").is_file()
+    assert (tmp_path / "warnings.txt").read_text().count("confusion.png") == 1
+
+
+def test_one_of_many_runs_draws_its_weights_alone(decode_tiny, tmp_path):
+    decoding = decode_tiny()
+    of_dummy = replace(decoding, weights=[])
+    drawn = {}
+    for name, each in (("lda", decoding), ("dummy", of_dummy)):
+        (tmp_path / name).mkdir()
+        write_artifacts(each, tmp_path / name, "seed: 0", "light")
+        drawn[name] = [file.name for file in (tmp_path / name).glob("*.png")]
+    assert drawn == {"lda": ["weights_cat_vs_face.png"], "dummy": []}
+
+
+# Names as people give them ----------------------------------------------------------------------------------
+
+# HTML, the end of a script, mathematics that matplotlib cannot parse, an entity, a control character.
+HTML_NAMES = ["<script>alert(1)</script>", "</script><img/src=x>", "&lt;b&gt;"]
+NAMES = [*HTML_NAMES, "$x_{$", "$\\frac$", "\x1b[31mred", "\"'"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_pages_and_pictures_show_a_name_as_it_is(decode_tiny, tmp_path, name):
+    decoding = decode_tiny(conditions=(name, "house"))
+    drawn = write_artifacts(decoding, tmp_path, "seed: 0", "full")
+    assert drawn.warnings == decoding.warnings  # nothing that could not be drawn
+    (page,) = tmp_path.glob("*.html")
+    reader = PageReader()
+    reader.feed(page.read_text(encoding="utf-8"))
+    assert name.isprintable() == (f"positive: {name}" in reader.title)
+    benign = PageReader()
+    write_weights_view(decode_tiny(), decode_tiny().weights[0], tmp_path / "benign.html")
+    benign.feed((tmp_path / "benign.html").read_text(encoding="utf-8"))
+    assert reader.tags == benign.tags
+
+
+@pytest.mark.parametrize("name", NAMES[:5], ids=ascii)
+@pytest.mark.parametrize("draw", [draw_weights, draw_slices, draw_confusion])
+def test_words_of_pictures_are_the_names(decode_tiny, tmp_path, name, draw):
+    decoding = decode_tiny(conditions=(name, "house"))
+    arguments = () if draw is draw_confusion else (decoding.weights[0],)
+    words = read_words(lambda file: draw(decoding, *arguments, file), tmp_path / "picture.svg")
+    assert any(name in html.unescape(word) for word in words), words
+
+
+class PageReader(HTMLParser):
+    """Reads the elements of a page, and its title, as a browser does."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.title, self.inside = [], "", ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, sorted(name for name, _ in attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "title":
+            self.title += data

@@ -1,0 +1,121 @@
+"""What the user typed, as classes and volumes."""
+
+import numpy as np
+import pytest
+
+from harness.errors import DesignError, UsageError
+from harness.samples.contrasts import make_contrast, select_volumes
+
+CONDITIONS = np.array("rest face face cat rest house chair face cat rest".split())
+
+
+def test_the_first_condition_is_the_first_class_whatever_the_alphabet_says():
+    assert make_contrast(["face", "cat"]).classes == ("face", "cat")
+    assert make_contrast(["cat", "face"]).classes == ("cat", "face")
+
+
+def test_groups_of_conditions_are_one_class():
+    contrast = make_contrast([{"animate": ["face", "cat"], "inanimate": "house"}])
+    assert contrast.classes == ("animate", "inanimate")
+    assert contrast.conditions == ("face", "cat", "house")
+    assert contrast.members["inanimate"] == ("house",)
+
+
+@pytest.mark.parametrize(
+    "conditions, name",
+    [
+        (["face", "cat"], "face_vs_cat"),
+        (["cat", "face"], "cat_vs_face"),
+        (["face", "cat", "house"], "face_vs_cat_vs_house"),
+        (["face", "cat", "house", "chair"], "face_vs_cat_vs_house_vs_chair"),
+        ([{"animate": ["face", "cat"], "inanimate": ["house", "chair"]}], "animate_vs_inanimate"),
+    ],
+)
+def test_name(conditions, name):
+    assert make_contrast(conditions).name == name
+
+
+@pytest.mark.parametrize(
+    "conditions, words",
+    [
+        ("face", ["'face'", "is not a list", "contrast.conditions=[face,house]"]),
+        ([], ["0 class(es)", "at least two"]),
+        (["face"], ["['face']", "1 class(es)", "at least two"]),
+        ([{"animate": ["face", "cat"]}], ["['animate']", "1 class(es)"]),
+        (["face", "cat", "face"], ["'face' twice"]),
+        ([{"animate": ["face"], "inanimate": []}], ["'inanimate' has no conditions"]),
+        ([{"animate": ["face", "cat"], "pets": ["cat"]}], ["'cat'", "more than one class"]),
+        ([{"animate": ["face", "face"], "pets": ["cat"]}], ["'face'", "twice"]),
+        ([None, "cat"], ["None", "not the name of a condition"]),
+        ([["face"], ["cat"]], ["['face']", "not the name of a condition"]),
+        ([True, "cat"], ["True", "not the name of a condition"]),
+        (["", "cat"], ["''", "not the name of a condition"]),
+        ([{"": ["face"]}, "cat"], ["''", "not the name of a condition"]),
+        ([{"animate": {"a": "face"}}, "cat"], ["{'a': 'face'}", "not the name of a condition"]),
+        ([{"animate": [["face"]]}, "cat"], ["['face']", "not the name of a condition"]),
+        (["x" * 300, "cat"], ["300 characters", "shorter one"]),
+        (["a b", "a-b", "c"], ["'a b' and 'a-b'", "'a-b' in files", "another name"]),
+    ],
+)
+def test_contrasts_that_make_no_sense(conditions, words):
+    with pytest.raises(UsageError) as raised:
+        make_contrast(conditions)
+    for word in ["contrast.conditions", *words]:
+        assert word in str(raised.value)
+
+
+def test_the_name_of_a_contrast_of_long_names_leaves_room_in_a_files_name():
+    letters = "abcdefgh"
+    long, other = (
+        make_contrast([letter * 90 for letter in chosen]).name for chosen in (letters, letters[:7])
+    )
+    assert len(long) <= 100
+    assert long.startswith("a" * 90)
+    assert long != other, "two contrasts that begin alike have different files"
+
+
+def test_volumes_and_classes_in_recorded_order():
+    volumes, y = select_volumes(make_contrast(["cat", "face"]), CONDITIONS, "labels.txt")
+    assert volumes.tolist() == [1, 2, 3, 7, 8]
+    assert y.tolist() == ["face", "face", "cat", "face", "cat"]
+
+
+def test_volumes_of_groups_carry_the_name_of_the_group():
+    contrast = make_contrast([{"animate": ["cat", "face"], "inanimate": ["chair", "house"]}])
+    volumes, y = select_volumes(contrast, CONDITIONS, "labels.txt")
+    assert volumes.tolist() == [1, 2, 3, 5, 6, 7, 8]
+    assert y.tolist() == ["animate"] * 3 + ["inanimate"] * 2 + ["animate"] * 2
+
+
+def test_a_class_may_have_the_name_of_another_classs_condition():
+    volumes, y = select_volumes(make_contrast([{"face": ["house"], "other": ["cat"]}]), CONDITIONS, "x")
+    assert volumes.tolist() == [3, 5, 8]
+    assert y.tolist() == ["other", "face", "other"]
+
+
+@pytest.mark.parametrize("typed, meant", [("faces", "face"), ("huose", "house"), ("Cat", "cat")])
+def test_a_condition_without_volumes_names_the_file_what_is_there_and_the_nearest(typed, meant):
+    with pytest.raises(DesignError) as raised:
+        select_volumes(make_contrast(["chair", typed]), CONDITIONS, "/data/labels.txt")
+    message = str(raised.value)
+    assert repr(typed) in message
+    assert "/data/labels.txt" in message
+    assert "cat, chair, face, house, rest" in message
+    assert message.endswith(f"Did you mean {meant!r}?")
+
+
+def test_no_hint_where_nothing_is_near():
+    with pytest.raises(DesignError) as raised:
+        select_volumes(make_contrast(["face", "zzz"]), CONDITIONS, "labels.txt")
+    assert "'zzz'" in str(raised.value)
+    assert "Did you mean" not in str(raised.value)
+
+
+def test_single_conditions_and_groups_can_stand_side_by_side():
+    contrast = make_contrast(["face", {"small things": ["scissors", "shoe"]}])
+    assert contrast.members == {"face": ("face",), "small things": ("scissors", "shoe")}
+
+
+def test_a_bare_mapping_is_refused_because_it_could_not_replace_another():
+    with pytest.raises(UsageError, match="not a list"):
+        make_contrast({"face": ["face"], "house": ["house"]})

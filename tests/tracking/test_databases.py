@@ -1,0 +1,499 @@
+"""A local store's database is whole or absent, whatever interrupts its creation or its migration."""
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from harness.errors import TrackingError
+from harness.tracking.comparison import open_local_store
+from harness.tracking.queries import list_experiments
+from harness.tracking.store import local_uri, open_store
+
+OLDER = "bda7b8c39065"  # an earlier revision of MLflow's schema
+
+# Opens a store in every folder of `work`, each in a process of its own, which ends at the part of the
+# creation that the folder's name gives: "open-0.4" is killed after 40 % of the SQL statements,
+# "open-guardrails" when that table has been created, and "full-0.4" finds the disk full at 40 % of the
+# size. With "mlflow-" for "open-", MLflow itself creates mlflow.db in place.
+INTERRUPT = """
+import os, resource, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from harness.tracking.store import MlflowClient, local_uri, open_store
+
+work = Path(sys.argv[1])
+executed = 0
+
+def create(folder, n_statements=sys.maxsize, n_bytes=0):
+    how, _, part = folder.name.partition("-")
+
+    def count(connection, cursor, statement, *arguments):
+        global executed
+        executed += 1
+        if part[0].isalpha():
+            reached = f"CREATE TABLE {part} " in statement
+        else:
+            reached = executed > float(part) * n_statements
+        if reached:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "after_cursor_execute", count)
+    if how == "full":
+        size = int(float(part) * n_bytes)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    if how == "mlflow":
+        folder.mkdir()
+        MlflowClient(tracking_uri=local_uri(folder))
+    open_store(None, folder, "tests")
+    (work / "statements").write_text(str(executed))
+
+def in_child(*arguments):
+    child = os.fork()
+    if child == 0:
+        sys.stderr = open(os.devnull, "w")
+        try:
+            create(*arguments)
+        finally:
+            os._exit(7)
+    return os.waitpid(child, 0)[1]
+
+in_child(work / "open-1")
+whole = int((work / "statements").read_text()), (work / "open-1" / "mlflow.db").stat().st_size
+(work / "statements").unlink()
+for name in sys.argv[2:]:
+    status = in_child(work / name, *whole)
+    assert os.WIFSIGNALED(status) or name.startswith("full"), name
+assert not (work / "statements").exists()  # not one came to its end
+"""
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 and limits of POSIX systems")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+def interrupt(work, *names):
+    work.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, "-c", INTERRUPT, str(work), *names], check=True, timeout=600)
+    return [work / name for name in names]
+
+
+def schema(database):
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+
+def content(database):
+    """Return every row of every table."""
+    with closing(sqlite3.connect(database)) as connection:
+        return list(connection.iterdump())
+
+
+def assert_works(folder):
+    """A run can be written to the store, and read back by MLflow's own client."""
+    store = open_store(None, folder, "tests")
+    run = store.client.create_run(store.experiment_id).info.run_id
+    store.client.log_metric(run, "score", 0.5)
+    client = MlflowClient(tracking_uri=local_uri(folder))
+    (found,) = client.search_runs([store.experiment_id])
+    assert found.data.metrics == {"score": 0.5}
+
+
+@posix
+def test_store_whose_creation_was_killed_is_created_by_the_next_opening(tmp_path):
+    for folder in interrupt(tmp_path / "work", "open-guardrails", "open-0.5"):
+        assert_works(folder)
+        assert {path.name for path in folder.iterdir()} == {"mlflow.db", "store.lock"}
+
+
+@posix
+@pytest.mark.slow
+def test_store_can_be_opened_after_an_interruption_at_any_moment(tmp_path):
+    kills = [f"open-{part / 8}" for part in range(8)]
+    kills += ["open-experiments", "open-registered_models", "open-logged_models", "open-guardrails"]
+    full = [f"full-{part}" for part in (0, 0.1, 0.6, 0.99)]
+    for folder in interrupt(tmp_path / "work", *kills, *full):
+        assert not (folder / "mlflow.db").exists()
+        assert_works(folder)
+        assert {path.name for path in folder.iterdir()} == {"mlflow.db", "store.lock"}
+
+
+@posix
+@pytest.mark.slow
+def test_database_that_an_older_harness_left_incomplete_is_created_anew(tmp_path, capsys):
+    """It ran MLflow's first migrations on mlflow.db itself."""
+    for folder in interrupt(
+        tmp_path / "work", "mlflow-guardrails", *[f"mlflow-{part / 4}" for part in range(4)]
+    ):
+        assert (folder / "mlflow.db").exists()
+        capsys.readouterr()
+        open_local_store(folder)  # by `runs`, `compare` or `ui`
+        assert_works(folder)
+        assert f"{folder / 'mlflow.db'} was " in capsys.readouterr().err
+
+
+@posix
+@pytest.mark.slow
+def test_processes_that_start_together_on_a_leftover_lose_no_run(tmp_path):
+    (folder,) = interrupt(tmp_path / "work", "open-0.5")
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=start_run, args=(folder,)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    client = MlflowClient(tracking_uri=local_uri(folder))
+    assert len(client.search_runs([client.get_experiment_by_name("tests").experiment_id])) == 4
+
+
+def start_run(folder):
+    store = open_store(None, folder, "tests")
+    store.client.create_run(store.experiment_id)
+
+
+@linux
+def test_database_is_renamed_only_when_it_is_closed(tmp_path):
+    open_store(None, tmp_path / "mlruns", "tests")
+    files = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}  # noqa: PTH208
+    assert not [file for file in files if ".mlflow.db-" in file]
+
+
+@pytest.mark.parametrize("setting", [None, "5"])
+def test_settings_of_mlflows_connections_are_left_as_they_are(tmp_path, monkeypatch, setting):
+    name = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"
+    monkeypatch.delenv(name, raising=False)
+    if setting is not None:
+        monkeypatch.setenv(name, setting)
+    before = dict(os.environ)
+    open_store(None, tmp_path / "mlruns", "tests")
+    after = dict(os.environ)
+    assert after == before
+
+
+# Files that are not a current database ----------------------------------------------------------------------
+
+
+def test_empty_database_is_replaced_with_a_notice(tmp_path, capsys):
+    (tmp_path / "mlflow.db").touch()
+    assert_works(tmp_path)
+    assert "mlflow.db was empty (0 bytes)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("open_folder", [lambda folder: open_store(None, folder, "tests"), open_local_store])
+def test_directory_in_place_of_the_database_is_named(tmp_path, open_folder):
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(TrackingError, match=r"mlflow\.db is a directory.*tracking\.folder="):
+        open_folder(tmp_path)
+    assert list((tmp_path / "mlflow.db").iterdir()) == []
+
+
+@pytest.mark.parametrize("open_folder", [lambda folder: open_store(None, folder, "tests"), open_local_store])
+def test_database_of_another_program_is_refused_and_left_alone(tmp_path, open_folder):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("CREATE TABLE invoices (amount)")
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(TrackingError, match="invoices"):
+        open_folder(tmp_path)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+def test_newer_schema_is_called_newer(make_store, tmp_path):
+    store = make_store(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    for open_folder in (lambda: open_store(None, store.folder, "tests"), lambda: open_local_store(tmp_path)):
+        with pytest.raises(TrackingError, match=r"newer MLflow.*ffffffffffff.*pip install --upgrade mlflow"):
+            open_folder()
+    assert schema(tmp_path / "mlflow.db") == "ffffffffffff"
+
+
+CREATE_OLDER = """
+import sys
+from pathlib import Path
+from alembic import command
+from mlflow.exceptions import MlflowException
+from harness.tracking.store import MlflowClient, local_uri
+
+upgrade = command.upgrade
+command.upgrade = lambda config, revision: upgrade(config, sys.argv[2])
+try:
+    MlflowClient(tracking_uri=local_uri(Path(sys.argv[1])))
+except MlflowException as error:
+    assert "out-of-date" in str(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def older_schema(tmp_path_factory):
+    """A database at an earlier revision of MLflow's schema; no engine of this process has opened it."""
+    folder = tmp_path_factory.mktemp("older schema")
+    subprocess.run([sys.executable, "-c", CREATE_OLDER, str(folder), OLDER], check=True, timeout=120)
+    assert schema(folder / "mlflow.db") == OLDER
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def older(older_schema, tmp_path):
+    """A store of an older MLflow, with one run."""
+    folder = tmp_path / "older"
+    folder.mkdir()
+    shutil.copy(older_schema, folder)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        connection.execute(
+            "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
+            " VALUES (0, 'Default', 'file:///nowhere', 'active'), (1, 'tests', ?, 'active')",
+            ((folder / "artifacts").as_uri(),),
+        )
+        connection.execute(
+            "INSERT INTO runs (run_uuid, name, user_id, status, start_time, lifecycle_stage, artifact_uri,"
+            " experiment_id) VALUES ('a1', 'kept', 'somebody', 'FINISHED', 1, 'active', ?, 1)",
+            ((folder / "artifacts" / "a1").as_uri(),),
+        )
+    return folder
+
+
+def backups(folder):
+    return sorted(folder.glob("mlflow.db.backup-*"))
+
+
+@pytest.mark.parametrize("open_folder", [lambda folder: open_store(None, folder, "tests"), open_local_store])
+def test_older_store_is_migrated_and_its_backup_named(older, open_folder, capsys):
+    before = content(older / "mlflow.db")
+    capsys.readouterr()
+    open_folder(older)
+    (backup,) = backups(older)
+    assert content(backup) == before
+    assert str(backup) in capsys.readouterr().err
+    client = MlflowClient(tracking_uri=local_uri(older))
+    assert [run.info.run_id for run in client.search_runs(["1"])] == ["a1"]
+    open_folder(older)
+    assert capsys.readouterr().err == ""
+    assert backups(older) == [backup]
+
+
+@pytest.mark.slow
+def test_earlier_backup_is_never_overwritten(older, monkeypatch):
+    import harness.tracking.databases
+
+    class Clock(harness.tracking.databases.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2024, 5, 6, 7, 8, 9)
+
+    monkeypatch.setattr(harness.tracking.databases, "datetime", Clock)
+    first = older / "mlflow.db.backup-20240506-070809"
+    first.write_text("of an earlier migration")
+    open_store(None, older, "tests")
+    assert first.read_text() == "of an earlier migration"
+    assert backups(older) == [first, older / "mlflow.db.backup-20240506-070809-2"]
+
+
+@pytest.mark.slow
+def test_older_store_with_runs_that_cannot_be_migrated_is_left_as_it_was(older):
+    """As a migration in place leaves it that was interrupted."""
+    with closing(sqlite3.connect(older / "mlflow.db")) as connection, connection:
+        connection.execute("CREATE TABLE guardrails (identifier)")
+    before = content(older / "mlflow.db")
+    with pytest.raises(TrackingError, match=r"guardrails already exists.*Nothing was changed"):
+        open_store(None, older, "tests")
+    assert content(older / "mlflow.db") == before
+    assert backups(older) == []
+
+
+MIGRATE = """
+import os, resource, signal, sys
+from pathlib import Path
+import harness.tracking.databases
+from harness.tracking.store import open_store
+
+folder = Path(sys.argv[1])
+if sys.argv[2] == "full":
+    size = (folder / "mlflow.db").stat().st_size // 2
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+else:
+    harness.tracking.databases._upgrade = lambda database: os.kill(os.getpid(), signal.SIGKILL)
+open_store(None, folder, "tests")
+"""
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["full", "killed"])
+def test_migration_that_is_interrupted_leaves_the_older_store(older, how):
+    before = content(older / "mlflow.db")
+    done = subprocess.run(
+        [sys.executable, "-c", MIGRATE, str(older), how],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    if how == "full":
+        assert "no backup of it could be made" in done.stderr
+    assert content(older / "mlflow.db") == before
+    assert backups(older) == []
+    open_store(None, older, "tests")
+    assert content(*backups(older)) == before
+    assert list(older.glob(".mlflow.db-*")) == []
+
+
+def test_journal_of_an_earlier_database_is_not_applied_to_a_new_one(tmp_path):
+    """SQLite rolls back what a journal of that name holds, whichever database it was of."""
+    other, folder = tmp_path / "other.db", tmp_path / "mlruns"
+    with closing(sqlite3.connect(other, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE other (value)")
+        connection.executemany("INSERT INTO other VALUES (zeroblob(3000))", [()] * 50)
+        connection.execute("PRAGMA cache_size = 1")  # pages are written before the transaction ends
+        connection.execute("BEGIN")
+        connection.execute("CREATE TABLE another (value)")
+        connection.execute("UPDATE other SET value = randomblob(3000)")
+        journal = tmp_path.joinpath("other.db-journal").read_bytes()
+        connection.rollback()
+    folder.mkdir()
+    (folder / "mlflow.db").touch()
+    (folder / "mlflow.db-journal").write_bytes(journal)
+    assert_works(folder)
+    assert not [line for line in content(folder / "mlflow.db") if line.startswith("CREATE TABLE other")]
+
+
+# Locks ------------------------------------------------------------------------------------------------------
+
+HOLD = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN " + sys.argv[2])
+print("held", flush=True)
+time.sleep(float(sys.argv[3]))
+connection.rollback()
+"""
+
+
+def hold(folder, kind="EXCLUSIVE", seconds=300):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder / "mlflow.db"), kind, str(seconds)], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    process.stdout.close()
+    return process
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    import harness.tracking.databases
+
+    monkeypatch.setattr(harness.tracking.databases, "NOTICE_SECONDS", 0.1)
+    monkeypatch.setattr(harness.tracking.databases, "LOCKED_SECONDS", 0.2)
+
+
+@linux
+@pytest.mark.parametrize("kind", ["EXCLUSIVE", "IMMEDIATE"])
+def test_store_that_stays_locked_is_refused_with_who_has_locked_it(make_store, tmp_path, impatient, kind):
+    make_store(tmp_path)
+    holder = hold(tmp_path, kind)
+    try:
+        with pytest.raises(TrackingError, match=rf"is locked by process {holder.pid} \(.*python"):
+            open_store(None, tmp_path, "tests")
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@linux
+def test_listing_a_locked_store_names_who_has_locked_it(make_store, tmp_path, impatient):
+    make_store(tmp_path)
+    holder = hold(tmp_path)
+    try:
+        with pytest.raises(TrackingError, match=f"by process {holder.pid} "):
+            open_local_store(tmp_path)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_holder_that_cannot_be_identified_is_called_that(make_store, tmp_path, impatient, monkeypatch):
+    import harness.tracking.databases
+
+    monkeypatch.setattr(harness.tracking.databases, "lock_holders", lambda file: [])
+    make_store(tmp_path)
+    holder = hold(tmp_path)
+    try:
+        with pytest.raises(TrackingError, match=r"could not be identified.*lsof"):
+            open_store(None, tmp_path, "tests")
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_opening_waits_for_a_lock_and_says_so(make_store, tmp_path, monkeypatch, capsys):
+    import harness.tracking.databases
+
+    monkeypatch.setattr(harness.tracking.databases, "NOTICE_SECONDS", 0.1)
+    make_store(tmp_path)
+    capsys.readouterr()
+    holder = hold(tmp_path, seconds=2)
+    open_store(None, tmp_path, "tests")
+    assert holder.wait(10) == 0
+    assert "waiting for it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_run_is_written_once_a_lock_of_half_a_minute_is_released(make_store, tmp_path):
+    """MLflow itself gives up after 20 seconds."""
+    from harness.tracking.run_writer import TrackedRun
+
+    store = make_store(tmp_path)
+    holder = hold(tmp_path, "IMMEDIATE", seconds=30)
+    run = TrackedRun(store, "patient", {"estimator": "svc"}, {})
+    assert holder.wait(10) == 0
+    assert store.client.get_run(run.run_id).data.params == {"estimator": "svc"}
+    store.client.set_terminated(run.run_id)
+    run._release()
+
+
+# Names ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a?b#c", "p%41?q&r=s;t+u %é"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_store_is_in_its_folder_only_whatever_the_name(tmp_path, name):
+    folder = tmp_path / name / "mlruns"
+    open_store(None, folder, "tests")
+    assert "tests" in list_experiments(open_local_store(folder))
+    # The address works in a process of its own, as `mlflow ui` is one.
+    code = "import mlflow, sys; print(mlflow.MlflowClient(sys.argv[1]).get_experiment_by_name('tests'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, local_uri(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "name='tests'" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "store.lock"}
+
+
+# Abandoned runs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [3600, 10 * 365 * 86400, -3600])
+def test_killed_run_is_found_whatever_the_date_of_its_lock(make_store, tmp_path, ahead):
+    store = make_store(tmp_path)
+    dead = store.client.create_run(store.experiment_id).info.run_id
+    lock = store.running / f"{dead}.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    os.utime(lock, (time.time() + ahead,) * 2)
+    open_store(None, tmp_path, "tests")
+    assert store.client.get_run(dead).info.status == "KILLED"
+    assert not Path(lock).exists()

@@ -1,0 +1,422 @@
+"""Which runs are listed, from a store of runs that were written by MLflow's own client."""
+
+import json
+import os
+import re
+from datetime import datetime
+
+import pandas as pd
+import pytest
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from harness.app.cli import run_verb
+from harness.errors import TrackingError, UsageError
+from harness.tracking import queries as selection
+from harness.tracking.comparison import compare_runs, list_runs
+from harness.tracking.queries import Selection, list_sweeps, parse_conditions, parse_statuses, select_runs
+from harness.tracking.store import local_uri, open_store
+
+OLD, MIDDLE, NEW = "20261119-090000-0000000a", "20261120-090000-0000000b", "20261121-090000-0000000c"
+HOUR = 3_600_000  # ms
+NOON = 1_790_000_000_000  # ms
+
+# Name of the run: data set, subject, estimator, accuracy, status, sweeps; in the order of their start.
+RUNS = {
+    "a": ("haxby", "1", "svc", 0.9, "FINISHED", f"{OLD} {NEW}"),
+    "b": ("haxby", "2", "svc", 0.8, "FINISHED", OLD),
+    "c": ("haxby", "1", "logistic[C=1,tol=2]", 0.95, "FINISHED", MIDDLE),
+    "d": ("haxby", "2", "lda", None, "FAILED", MIDDLE),
+    "e": ("simulated", "1", "svc", 0.7, "FINISHED", NEW),
+    "f": ("simulated", "1", "O'Hara", None, "KILLED", ""),
+    "g": ("simulated", "3", "svc", None, "RUNNING", NEW),
+}
+SWEEPS = {
+    OLD: {"started": "2026-11-19T09:00:00+00:00", "ended": "2026-11-19T09:01:40+00:00", "finished": 2},
+    MIDDLE: {
+        "started": "2026-11-20T09:00:00+01:00",
+        "ended": "2026-11-20T11:05:00+01:00",
+        "command": "python -m harness -m estimator=logistic,lda",
+        "total": 2,
+        "finished": 1,
+        "skipped": 0,
+        "failed": 1,
+    },
+    NEW: {"started": "2026-11-21T09:00:00+00:00", "ended": None, "total": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(make_store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("selection") / "mlruns"
+    stores = {
+        "haxby": make_store(folder, "haxby decoding"),
+        "simulated": open_store(None, folder, "simulated decoding"),
+    }
+    client = stores["haxby"].client
+    for hour, (name, (dataset, subject, estimator, accuracy, status, sweeps)) in enumerate(RUNS.items()):
+        run = client.create_run(
+            stores[dataset].experiment_id, run_name=name, start_time=NOON + hour * HOUR
+        ).info.run_id
+        params = {"dataset": dataset, "subject": subject, "estimator": estimator, "cv": "logo"}
+        metrics = {} if accuracy is None else {"test_accuracy_mean": accuracy, "test_accuracy_std": 0.125}
+        tags = {"harness.sweep": sweeps} if sweeps else {}
+        tags |= {"harness.error": "labels.txt: 'shoe' has no volumes"} if status == "FAILED" else {}
+        client.log_batch(
+            run,
+            [Metric(key, value, NOON, 0) for key, value in metrics.items()],
+            [Param(key, value) for key, value in params.items()],
+            [RunTag(key, value) for key, value in tags.items()],
+        )
+        if status != "RUNNING":
+            client.set_terminated(run, status, end_time=NOON + hour * HOUR + 90_000)
+    for sweep, facts in SWEEPS.items():
+        for dataset in {RUNS[name][0] for name in RUNS if sweep in RUNS[name][5]}:
+            client.set_experiment_tag(
+                stores[dataset].experiment_id, f"harness.sweep.{sweep}", json.dumps(facts)
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uri(folder):
+    return local_uri(folder)
+
+
+def names(selected):
+    return "".join(run.info.run_name for run in selected.runs)
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (Selection(), "gfedcba"),
+        (Selection(experiment="simulated decoding"), "gfe"),
+        (Selection(sweep=OLD), "ba"),
+        (Selection(sweep="latest"), "gea"),
+        (Selection(experiment="haxby decoding", sweep="latest"), "a"),
+        (Selection(statuses=("FAILED", "KILLED")), "fd"),
+        (Selection(params={"subject": ("2",)}), "db"),
+        (Selection(params={"subject": ("1", "3"), "estimator": ("svc",)}), "gea"),
+        (Selection(params={"estimator": ("logistic[C=1,tol=2]", "lda")}), "dc"),
+        (Selection(params={"estimator": ("O'Hara",)}), "f"),
+        (Selection(sweep=MIDDLE, statuses=("FINISHED",), params={"subject": ("1",)}), "c"),
+        (Selection(params={"subject": ("9",)}), ""),
+    ],
+)
+def test_the_store_selects_and_the_newest_come_first(uri, asked, found):
+    selected = select_runs(uri, asked, most=50)
+    assert names(selected) == found
+    assert selected.n_more == 0
+    few = select_runs(uri, asked, most=1)
+    assert names(few) == found[:1]
+    assert few.n_more == max(len(found) - 1, 0)
+
+
+def test_only_what_is_shown_is_read_from_the_store(uri, monkeypatch):
+    asked = []
+    search = MlflowClient.search_runs
+    monkeypatch.setattr(
+        MlflowClient, "search_runs", lambda self, *a, **k: asked.append((a, k)) or search(self, *a, **k)
+    )
+    select_runs(uri, Selection(sweep=OLD, params={"subject": ("1", "2"), "cv": ("logo",)}), most=3)
+    assert [kwargs["max_results"] for _, kwargs in asked] == [4, 4]
+    for (_, text), _ in asked:
+        assert f"LIKE '%{OLD}%'" in text
+        assert "params.`cv` = 'logo'" in text
+
+
+def test_a_store_that_cannot_count_says_only_that_there_are_more(uri, monkeypatch):
+    monkeypatch.setattr(selection, "_count_runs", lambda *arguments: None)
+    assert select_runs(uri, Selection(), most=2).n_more is None
+
+
+def test_deleted_runs_are_neither_listed_nor_counted(make_store, tmp_path):
+    store = make_store(tmp_path)
+    for number in range(4):
+        run = store.client.create_run(store.experiment_id, start_time=NOON + number).info.run_id
+    store.client.delete_run(run)
+    selected = select_runs(store.uri, Selection(), most=2)
+    assert (len(selected.runs), selected.n_more) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "params"),
+    [
+        ([], {}),
+        (["subject=2", "estimator=svc,logistic"], {"subject": ("2",), "estimator": ("svc", "logistic")}),
+        (["cv=kfold5[n_splits=10,shuffle=true],logo"], {"cv": ("kfold5[n_splits=10,shuffle=true]", "logo")}),
+        (["subject=2, 3,2"], {"subject": ("2", "3")}),
+        (
+            ["estimator=svc[dual=true,grid.C=[1,2],tol=2],lda", "contrast=a[x=[b,c],y=[d,e]],a_vs_b"],
+            {
+                "estimator": ("svc[dual=true,grid.C=[1,2],tol=2]", "lda"),
+                "contrast": ("a[x=[b,c],y=[d,e]]", "a_vs_b"),
+            },
+        ),
+    ],
+)
+def test_conditions_are_read_as_a_run_writes_them(words, params):
+    assert parse_conditions(words) == params
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["subjct=2"], "'subjct=2'.*Did you mean 'subject'"),
+        (["svc"], "expected NAME=VALUE"),
+        (["subject="], "expected NAME=VALUE"),
+        (["subject=1,,2"], "expected NAME=VALUE"),
+        (["subject=1", "subject=2"], "subject is given twice.*subject=VALUE,VALUE"),
+        (["status=KILLED"], "status=KILLED.*: --status KILLED"),
+        (["Status=failed,killed"], ": --status failed,killed"),
+        (["sweep=latest"], ": --sweep latest"),
+        (["experiment=haxby decoding"], ": --experiment 'haxby decoding'"),
+    ],
+)
+def test_conditions_that_select_nothing_are_refused(words, message):
+    with pytest.raises(UsageError, match=message):
+        parse_conditions(words)
+
+
+def test_statuses_are_those_of_runs():
+    assert parse_statuses("failed,KILLED") == ("FAILED", "KILLED")
+    with pytest.raises(UsageError, match=r"'--status FINISH'.*Did you mean 'FINISHED'"):
+        parse_statuses("finish")
+
+
+def test_sweeps_come_with_their_facts_the_newest_first(uri):
+    new, middle, old = list_sweeps(uri)
+    assert [sweep.identifier for sweep in (new, middle, old)] == [NEW, MIDDLE, OLD]
+    assert new.ended is None
+    assert new.experiments == ("haxby decoding", "simulated decoding")
+    assert (middle.ended - middle.started).total_seconds() == 2 * 3600 + 5 * 60
+    assert middle.started == datetime.fromisoformat("2026-11-20T08:00:00+00:00")
+    assert middle.counts == {"total": 2, "finished": 1, "skipped": 0, "failed": 1}
+    assert [sweep.identifier for sweep in list_sweeps(uri, "simulated decoding")] == [NEW]
+
+
+def test_a_sweep_whose_tag_was_damaged_hides_nothing(make_store, tmp_path, capsys):
+    store = make_store(tmp_path)
+    for text in ("no JSON", "[1]", '{"started": "yesterday", "finished": "many"}'):
+        store.client.set_experiment_tag(store.experiment_id, f"harness.sweep.{OLD}", text)
+        (sweep,) = list_sweeps(store.uri)
+        assert (sweep.identifier, sweep.started, sweep.counts) == (OLD, None, {})
+        assert run_verb(["runs", "--sweeps", "--folder", str(tmp_path)]) == 0
+        assert OLD in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        (Selection(sweep=NEW[:-1] + "d"), UsageError, f"the newest are {NEW}, .*Did you mean '{NEW}'"),
+        (Selection(sweep="lates"), UsageError, "Did you mean 'latest'"),
+        (Selection(experiment="haxby decodin"), TrackingError, "Did you mean 'haxby decoding'"),
+        (Selection(params={"cv": ("a'b\"c",)}), UsageError, "both kinds of quotes"),
+        (
+            Selection(params={name: tuple(map(str, range(20))) for name in ("cv", "roi")}),
+            UsageError,
+            "400 combinations.*at most 200",
+        ),
+    ],
+)
+def test_what_the_store_does_not_have_is_one_message(uri, asked, error, message):
+    with pytest.raises(error, match=message) as caught:
+        select_runs(uri, asked, most=5)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sweep_is_asked_for_where_there_is_none_yet(uri, monkeypatch):
+    monkeypatch.setattr(selection, "_read_sweeps", lambda experiments: [])
+    with pytest.raises(UsageError, match=r"no sweeps .* yet; start one with python -m harness -m"):
+        compare_runs(uri, Selection(sweep="latest"))
+
+
+def test_comparison_of_a_sweep_has_its_runs_alone_the_best_first(uri):
+    comparison = compare_runs(uri, Selection(sweep="latest"))
+    assert comparison.sweep == NEW
+    assert comparison.runs["name"].tolist() == ["a", "e", "g"]
+    same, varying = comparison.split_params()
+    assert varying == ["dataset", "subject"]
+    assert same["estimator"] == "svc"
+    assert comparison.view_columns() == ["dataset", "subject", "test_accuracy_mean"]
+
+
+def test_list_has_times_and_reasons(uri):
+    table = list_runs(uri, Selection()).runs.set_index("name")
+    assert table.loc["a", "seconds"] == 90
+    assert table.loc["a", "started"].timestamp() == NOON / 1000
+    assert table.loc["g", "seconds"] > 0, "a run that still runs has taken its time up to now"
+    assert table.loc["d", "error"] == "labels.txt: 'shoe' has no volumes"
+    assert table["error"].astype(bool).sum() == 1
+
+
+# The verbs --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def verb(folder, capsys):
+    """Return a function that runs a verb on the store, and returns its status and what it printed."""
+
+    def run(*arguments):
+        status = run_verb([arguments[0], "--folder", os.fspath(folder), *arguments[1:]])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def rows(text):
+    return [re.split(r"\s*│\s*", line.strip("│ ")) for line in text.splitlines() if line.startswith("│")]
+
+
+def test_runs_says_once_what_is_the_same(verb):
+    status, out, _ = verb("runs", "estimator=svc", "--status", "FINISHED")
+    assert status == 0
+    assert "status=FINISHED" in out.splitlines()[0]
+    assert "estimator=svc" in out.splitlines()[0]
+    assert [row[1:4] for row in rows(out)] == [
+        ["simulated", "1", "0.700 ± 0.125"],
+        ["haxby", "2", "0.800 ± 0.125"],
+        ["haxby", "1", "0.900 ± 0.125"],
+    ]
+    assert [row[4] for row in rows(out)] == ["1 min 30 s"] * 3
+
+
+def test_runs_names_the_run_so_that_it_can_be_found(verb, uri):
+    (run,) = select_runs(uri, Selection(params={"estimator": ("lda",)}), 5).runs
+    _, out, _ = verb("runs", "--failed")
+    assert run.info.run_id[:8] in [row[-1] for row in rows(out)]
+    assert "labels.txt: 'shoe' has no volumes" in out
+    _, out, _ = verb("runs", "--status", "FAILED")
+    assert "shoe" not in out
+
+
+@pytest.mark.parametrize("verb_name", ["runs", "compare"])
+def test_failed_means_every_run_that_did_not_finish_and_has_ended(verb, uri, verb_name):
+    ended = select_runs(uri, Selection(statuses=("FAILED", "KILLED")), 5).runs
+    assert {run.info.status for run in ended} == {"FAILED", "KILLED"}
+    status, out, _ = verb(verb_name, "--failed")
+    assert status == 0
+    assert len(rows(out)) == len(ended)
+    assert {cell for row in rows(out) for cell in row} >= {"FAILED", "KILLED", "lda", "O'Hara"}
+
+
+def test_runs_failed_has_a_reason_for_every_run(verb, uri):
+    _, out, _ = verb("runs", "--failed")
+    for run in select_runs(uri, Selection(statuses=("FAILED", "KILLED")), 5).runs:
+        reason = out.partition(f"\n{run.info.run_id[:8]} ")[2].splitlines()[1]
+        expected = run.data.tags.get("harness.error", "no reason was stored")
+        assert expected in reason
+
+
+FILTERS = [
+    [],
+    ["subject=1"],
+    ["estimator=svc,lda", "dataset=haxby"],
+    ["--status", "FINISHED"],
+    ["--status", "killed,failed", "subject=1,2"],
+    ["--failed"],
+    ["--sweep", "latest", "dataset=simulated"],
+    ["--experiment", "haxby decoding", "cv=logo"],
+    ["--most", "2", "subject=1"],
+    ["estimator=svm"],
+    ["subjct=1"],
+    ["status=KILLED"],
+    ["--status", "DONE"],
+    ["--sweep", "20200101-000000-00000000"],
+    ["--experiment", "haxby"],
+]
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=" ".join)
+def test_compare_and_runs_select_the_same_runs(verb, tmp_path, filters):
+    found = {}
+    for name in ("runs", "compare"):
+        file = tmp_path / f"{name}.csv"
+        status, out, err = verb(name, *filters, "--csv", str(file))
+        table = pd.read_csv(file)["run_id"].tolist() if status == 0 and "no such runs" not in out else []
+        hints = [line for line in out.splitlines() if "of the newest runs:" in line]
+        found[name] = (status, err, sorted(table), hints)
+    assert found["compare"] == found["runs"]
+
+
+def test_runs_says_how_many_more_there_are(verb):
+    _, out, _ = verb("runs", "--most", "3")
+    assert len(rows(out)) == 3
+    assert "newest 3; there are 4 more" in out
+    _, out, _ = verb("compare", "--most", "3")
+    assert "there are 4 more" in out
+    _, out, _ = verb("runs")
+    assert "more" not in out
+
+
+def test_sweeps_are_listed_with_counts_and_time(verb, tmp_path):
+    status, out, _ = verb("runs", "--sweeps", "--csv", str(tmp_path / "sweeps.csv"))
+    assert status == 0
+    new, middle, old = rows(out)
+    assert [new[0], middle[0], old[0]] == [NEW, MIDDLE, OLD]
+    assert new[3].startswith("not ended")
+    assert middle[2:] == ["2 h 05 min", "1 finished, 1 failed", "python -m harness -m estimator=logistic,lda"]
+    assert old[2:4] == ["1 min 40 s", "2 finished"]
+    assert pd.read_csv(tmp_path / "sweeps.csv")["sweep"].tolist() == [NEW, MIDDLE, OLD]
+
+
+def test_table_of_runs_is_written(verb, tmp_path):
+    status, out, _ = verb("runs", "--sweep", "latest", "--csv", str(tmp_path / "runs.csv"))
+    assert status == 0
+    assert f"sweep {NEW}" in out
+    table = pd.read_csv(tmp_path / "runs.csv")
+    assert table["name"].tolist() == ["g", "e", "a"]
+    assert table["test_accuracy_mean"].tolist()[1:] == [0.7, 0.9]
+
+
+def test_values_that_no_run_has_are_answered_with_those_there_are(verb):
+    status, out, _ = verb("runs", "estimator=svm", "subject=1")
+    assert status == 0
+    assert "no such runs" in out
+    assert (
+        "estimator of the newest runs: O'Hara, lda, logistic[C=1,tol=2], svc. Did you mean estimator=svc?"
+        in out
+    )
+    assert "subject" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["runs", "subjct=1"], 2, "Did you mean 'subject'"),
+        (["runs", "--status", "DONE"], 2, "expected one of: FINISHED, FAILED, KILLED, RUNNING"),
+        (["runs", "--sweep", "20200101-000000-00000000"], 2, "no such sweep"),
+        (["compare", "--sweep", "20200101-000000-00000000"], 2, "no such sweep"),
+        (["runs", "--sweeps", "subject=1"], 2, "leave one of them out"),
+        (["runs", "--sweeps", "--sweep", "latest"], 2, "leave one of them out"),
+        (["runs", "--csv", "/dev/null/runs.csv"], 2, "choose another file"),
+        (["ui", "--sweep", "20200101-000000-00000000"], 2, "no such sweep"),
+    ],
+)
+def test_bad_requests_are_one_message(verb, arguments, status, message):
+    found, _, err = verb(*arguments)
+    assert found == status
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "status", "message"),
+    [("runs", 1, "no runs yet"), ("ui", 1, "no runs yet"), ("relocate", 2, "so it is no run store")],
+)
+def test_folder_without_a_store_is_one_message(tmp_path, capsys, verb, status, message):
+    assert run_verb([verb, "--folder", str(tmp_path)]) == status
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--most", "0"], ["--most", "many"], ["--failed", "--status", "KILLED"], ["--failed", "--sweeps"]],
+)
+def test_flags_that_make_no_sense_are_refused(verb, arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        verb("runs", *arguments)
+    assert "error: argument" in capsys.readouterr().err
