@@ -4,7 +4,6 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import get_args
 
 import harness.conf
 import pytest
@@ -12,17 +11,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from sklearn.svm import LinearSVC
 
-from harness.app import schema
 from harness.app.allowed_targets import ALLOWED_TARGETS
 from harness.app.composition import compose_request, compose_requests, decode_request
 from harness.app.entry import run
 from harness.app.overrides import GROUPS as TYPED_GROUPS
 from harness.app.overrides import say_to_hydra, sort_arguments
-from harness.decoding.decode import ENGINES
-from harness.decoding.evaluation import SCORERS
 from harness.errors import UsageError
-from harness.report.artifacts import Figures
-from harness.samples.signal import ZScore
 from harness.tracking.store import check_server
 
 CONF = Path(harness.conf.__path__[0])
@@ -118,13 +112,6 @@ def test_many_classes_are_called_what_the_user_types(compose):
     assert compose("contrast=all8").name == "sub-2 all8 vt svc logo"
     changed = compose("contrast=all8", "contrast.conditions=[face,cat,house,shoe]")
     assert changed.params["contrast"] == "face_vs_cat_vs_house_vs_shoe"
-
-
-def test_vocabularies_of_schema_and_code_agree():
-    assert {item.value for item in schema.Engine} == set(ENGINES)
-    assert {item.value for item in schema.ScorerName} == set(SCORERS)
-    assert {item.value for item in schema.ZScoreBy} == set(get_args(ZScore))
-    assert {item.value for item in schema.FiguresChoice} == {"auto", *get_args(Figures)}
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "mlruns", "http://user:secret@127.0.0.1:5000"])

@@ -21,9 +21,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from harness.datasets.haxby import read_subject
+from harness.decoding.choices import Scorer
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator, fit_decoder
-from harness.decoding.evaluation import SCORERS, Scheme, Scoring, evaluate, make_folds, score_predictions
+from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds, score_predictions
 from harness.decoding.splitters import HoldOutLast
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import make_contrast
@@ -453,7 +454,7 @@ def test_scores_of_two_classes_are_scikit_learns(rng):
         "balanced_accuracy": balanced_accuracy_score(true, predicted),
         "roc_auc": roc_auc_score((true == "face").astype(int), decision),
     }
-    assert {name: score_predictions(table, ("face", "cat"), name) for name in SCORERS} == expected
+    assert {name: score_predictions(table, ("face", "cat"), name) for name in Scorer} == expected
     assert 0.5 < expected["roc_auc"] < 1
     assert expected["accuracy"] != expected["balanced_accuracy"]
 
@@ -473,7 +474,7 @@ def test_scores_of_three_classes_are_scikit_learns(rng):
             true, shares[:, order], labels=sorted(THREE), multi_class="ovr", average="macro"
         ),
     }
-    for name in SCORERS:
+    for name in Scorer:
         assert score_predictions(table, THREE, name) == pytest.approx(expected[name], rel=1e-12)
     assert 0.5 < expected["roc_auc"] < 1
 

@@ -1,49 +1,12 @@
 """The types and allowed values of a run's configuration. Plain dataclasses; Hydra checks against them."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
-
-class Engine(Enum):
-    """Whose Decoder fits and predicts."""
-
-    harness = "harness"
-    nilearn = "nilearn"
-
-
-class FiguresChoice(Enum):
-    """How much is drawn."""
-
-    auto = "auto"
-    full = "full"
-    light = "light"
-    off = "off"
-
-
-class ScorerName(Enum):
-    """Scorers that mean the same for two classes and for more."""
-
-    accuracy = "accuracy"
-    balanced_accuracy = "balanced_accuracy"
-    roc_auc = "roc_auc"
-
-
-class ZScoreBy(Enum):
-    """Whose mean and standard deviation standardise a voxel; see `harness.samples.signal.Signal`."""
-
-    own = "own"
-    run = "run"
-    train = "train"
-    none = "none"
-
-
-class TrackingKind(Enum):
-    """Where runs are remembered."""
-
-    local = "local"
-    server = "server"
-    off = "off"
+from harness.decoding.choices import Engine, Scorer
+from harness.report.choices import Figures
+from harness.samples.choices import ZScore
+from harness.tracking.choices import TrackingKind
 
 
 @dataclass
@@ -65,7 +28,7 @@ class RoiSchema:
 class SignalSchema:
     """See `harness.samples.signal.Signal`."""
 
-    zscore: ZScoreBy = ZScoreBy.own
+    zscore: ZScore = ZScore.own
     detrend: bool = False
     smoothing_fwhm: float | None = None
     high_pass: float | None = None
@@ -82,8 +45,8 @@ class SignalSchema:
 class ScoringSchema:
     """See `harness.decoding.evaluation.Scoring`."""
 
-    select: ScorerName = ScorerName.roc_auc
-    report: list[ScorerName] = field(default_factory=lambda: list(ScorerName))
+    select: Scorer = Scorer.roc_auc
+    report: list[Scorer] = field(default_factory=lambda: list(Scorer))
     inner_folds: int = 10
 
 
@@ -113,5 +76,5 @@ class RunSchema:
     seed: int = 0
     engine: Engine = Engine.harness
     resume: bool | None = None
-    figures: FiguresChoice = FiguresChoice.auto
+    figures: Figures = Figures.auto
     cache: bool = True

@@ -14,6 +14,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from harness.datasets.recording import Recording
+from harness.decoding.choices import Engine
 from harness.decoding.decoder import Estimator, FittedDecoder, fit_decoder
 from harness.decoding.evaluation import Progress, Scheme, Scoring, evaluate
 from harness.decoding.nilearn_decoder import NilearnEngine, check_nilearn
@@ -23,8 +24,6 @@ from harness.samples.cache import SampleCache
 from harness.samples.contrasts import Contrast
 from harness.samples.samples import Roi, Samples, load_samples
 from harness.samples.signal import Signal
-
-ENGINES = ("harness", "nilearn")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +164,8 @@ def decode(
     ...     Scheme("logo", LeaveOneGroupOut()),
     ... )  # doctest: +SKIP
     """
-    if engine not in ENGINES:
-        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(ENGINES)}")
+    if engine not in list(Engine):
+        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(Engine)}")
     roi, signal, scoring = roi or Roi(), signal or Signal(), scoring or Scoring()
     if engine == "nilearn":
         check_nilearn(estimator, signal.zscore)

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 
+from harness.decoding.choices import Scorer
 from harness.decoding.decoder import Estimator, FittedDecoder, Folds, fit_decoder, score_decisions
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import file_word
@@ -25,7 +26,6 @@ from harness.samples.samples import Preparation, Samples
 from harness.solvers.folds import stratify
 
 # The scorers that mean the same for two classes and for more.
-SCORERS = ("accuracy", "balanced_accuracy", "roc_auc")
 MAX_SKIPPED_SHOWN = 3  # folds of which the warning says why they are skipped
 MAX_FOLDS = 10_000  # leaving 5 of 200 volumes out would make 2.5e9
 
@@ -48,15 +48,15 @@ class Scoring:
     """
 
     select: str = "roc_auc"
-    report: tuple[str, ...] = SCORERS
+    report: tuple[str, ...] = tuple(Scorer)
     inner_folds: int = 10
 
     def __post_init__(self) -> None:
         for key, names in (("select", [self.select]), ("report", self.report)):
-            unknown = [name for name in names if name not in SCORERS]
+            unknown = [name for name in names if name not in list(Scorer)]
             if unknown:
                 raise UsageError(
-                    f"scoring.{key}={unknown[0]!r} is unknown; expected among {', '.join(SCORERS)}"
+                    f"scoring.{key}={unknown[0]!r} is unknown; expected among {', '.join(Scorer)}"
                 )
         if not self.report:
             raise UsageError("scoring.report is empty; name at least one scorer, such as [accuracy]")

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import nibabel as nib
 import pandas as pd
@@ -15,10 +14,8 @@ from harness.report.figures import draw_confusion, draw_slices, draw_weights, wr
 from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
 
-Figures = Literal["full", "light", "off"]
 
-
-def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: Figures) -> Decoding:
+def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str) -> Decoding:
     """Write tables, weight images, pictures and all that is needed to repeat the run.
 
     Parameters
@@ -70,7 +67,7 @@ def _list_folds(decoding: Decoding) -> pd.DataFrame:
     return pd.concat([decoding.folds, decoding.skipped]).sort_values("fold")
 
 
-def _list_pictures(decoding: Decoding, figures: Figures) -> dict[str, Callable[[Path], None]]:
+def _list_pictures(decoding: Decoding, figures: str) -> dict[str, Callable[[Path], None]]:
     """Return what draws each picture, by the name of its file."""
     pictures: dict[str, Callable[[Path], None]] = {}
     if figures == "full":

@@ -150,6 +150,17 @@ class SampleCache:
                 self._store(masked, recipe, files, preprocessing)
             return masked
 
+    def find_digest(self, bold: Path | Sequence[Path]) -> str | None:
+        """Return the digest of an image that was read before and has not changed since; else None."""
+        files = _identify(bold) if self.enabled else None
+        if files is None:
+            return None
+        with suppress(OSError, _DamagedError):
+            record = _read_json(self._digest_record(files))
+            if record["files"] == files:
+                return str(record["digest"])
+        return None
+
     def digest(self, bold: Path | Sequence[Path]) -> str:
         """Return the digest of an image, without reading it where it is as it was when it was last read.
 
@@ -167,14 +178,13 @@ class SampleCache:
         DataError
             If a file cannot be read.
         """
+        known = self.find_digest(bold)
+        if known is not None:
+            return known
         files = _identify(bold) if self.enabled else None
-        if files is None:
-            return digest_files(bold)
-        with suppress(OSError, _DamagedError):
-            record = _read_json(self._digest_record(files))
-            if record["files"] == files:
-                return str(record["digest"])
         digest = digest_files(bold)
+        if files is None:
+            return digest
         if _identify(bold) == files:
             with suppress(OSError):
                 self._write_digest_record(files, digest)

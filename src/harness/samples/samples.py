@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -65,7 +64,7 @@ class Preparation:
         Percentage of the voxels of the mask that is kept; 100 keeps all.
     """
 
-    zscore: Literal["own", "train"] | None = None
+    zscore: str | None = None
     screening_percentile: int = 100
 
 

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,13 +23,13 @@ from harness.datasets.locations import expand_path
 from harness.datasets.recording import Recording
 from harness.datasets.tables import as_numbers, read_table
 from harness.errors import DataError, DesignError, UsageError
+from harness.samples.choices import ZScore
 from harness.samples.volumes import MaskedVolumes, read_masked
 
 # A Gaussian of this many times the field of view (FWHM) leaves exp(-(pi * 2 / 2.355)^2 / 2), 3 %, of the
 # slowest change from one side of the image to the other: beyond, every voxel is the mean of the image.
 MAX_FIELDS_OF_VIEW = 2
 
-ZScore = Literal["own", "run", "train", "none"]
 DEPENDENT = 1e-8  # share of a confound's norm below which what others leave of it is rounding error
 
 
@@ -70,7 +70,7 @@ class Signal:
         Make one sample of every block: the mean of its volumes.
     """
 
-    zscore: ZScore = "own"
+    zscore: str = ZScore.own
     detrend: bool = False
     smoothing_fwhm: float | None = None
     high_pass: float | None = None
@@ -83,10 +83,8 @@ class Signal:
     average_blocks: bool = False
 
     def __post_init__(self) -> None:
-        if self.zscore not in get_args(ZScore):
-            raise UsageError(
-                f"signal.zscore={self.zscore!r} is unknown; expected one of {', '.join(get_args(ZScore))}"
-            )
+        if self.zscore not in list(ZScore):
+            raise UsageError(f"signal.zscore={self.zscore!r} is unknown; expected one of {', '.join(ZScore)}")
         for name in ("smoothing_fwhm", "high_pass", "low_pass"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
