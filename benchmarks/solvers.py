@@ -122,7 +122,7 @@ class OperationCount:
 
 
 def account(solve: Callable[[], list], n_train: int, seconds: float, rates: dict[str, float]) -> None:
-    """Print the operations of a squared-hinge stage in sample space, and its distance to the BLAS rates."""
+    """Print the operations of a squared-hinge stage in dual space, and its distance to the BLAS rates."""
     with OperationCount() as count:
         parts = solve()
     steps = sum(int(part.n_iter.sum()) for part in parts)
@@ -167,7 +167,7 @@ def compare_svm(X: np.ndarray, y: np.ndarray, train_sets: list[np.ndarray], rate
         f"liblinear {theirs:.2f} s: {theirs / seconds:.0f} x. "
         f"Left to the optimum: exact {solutions.steps.max():.0e}, liblinear {off.max():.0e} (relative)"
     )
-    if solutions.space == "samples":
+    if solutions.space == "dual":
         n_train = int(np.mean([train.sum() for train in train_sets]))
         account(lambda: [solve_squared_hinge(X, y, train_sets, SVM_CS)], n_train, seconds, rates)
 

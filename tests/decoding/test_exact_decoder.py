@@ -12,7 +12,6 @@ from harness.samples.samples import Preparation
 from harness.solvers.estimators import (
     ExactLDA,
     ExactLinearSVC,
-    ExactLogisticRegression,
     ExactLogisticRegressionCV,
     ExactRidgeClassifierCV,
 )
@@ -21,7 +20,6 @@ LOGO = Scheme("logo", LeaveOneGroupOut())
 ESTIMATORS = {
     "svc": Estimator("svc", ExactLinearSVC(), {"C": [0.01, 1.0, 100.0]}),
     "logistic": Estimator("logistic", ExactLogisticRegressionCV(cv=3)),
-    "logistic, C on the held-out fold": Estimator("l", ExactLogisticRegression(), {"C": [0.01, 1.0]}),
     "ridge": Estimator("ridge", ExactRidgeClassifierCV()),
     "lda": Estimator("lda", ExactLDA()),
 }

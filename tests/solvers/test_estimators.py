@@ -14,7 +14,6 @@ from harness.solvers.estimators import (
     DECADES,
     ExactLDA,
     ExactLinearSVC,
-    ExactLogisticRegression,
     ExactLogisticRegressionCV,
     ExactRidgeClassifierCV,
 )
@@ -23,7 +22,6 @@ from harness.solvers.estimators import (
 @parametrize_with_checks(
     [
         ExactLinearSVC(),
-        ExactLogisticRegression(),
         ExactLogisticRegressionCV(cv=2),
         ExactRidgeClassifierCV(),
         ExactLDA(),
@@ -61,7 +59,7 @@ def test_svm_equals_liblinear(samples):
 
 def test_logistic_equals_liblinear(samples):
     X, y = samples
-    exact = ExactLogisticRegression(C=2.0).fit(X, y)
+    exact = ExactLogisticRegressionCV([2.0]).fit(X, y)
     reference = OneVsRestClassifier(LogisticRegression(C=2.0, solver="liblinear", tol=1e-12, max_iter=1000))
     reference.fit(X, y)
     np.testing.assert_allclose(exact.predict_proba(X), reference.predict_proba(X), atol=1e-6)
@@ -113,7 +111,7 @@ def test_lda_equals_scikit_learn(samples):
 
 def test_positive_decision_values_are_evidence_for_the_second_class():
     X, y = two_classes()
-    for classifier in (ExactLinearSVC(), ExactLogisticRegression(), ExactRidgeClassifierCV(), ExactLDA()):
+    for classifier in (ExactLinearSVC(), ExactLogisticRegressionCV(), ExactRidgeClassifierCV(), ExactLDA()):
         f = classifier.fit(X, y).decision_function(X)
         assert list(classifier.classes_) == ["cat", "face"]
         assert f[y == "face"].mean() > f[y == "cat"].mean()

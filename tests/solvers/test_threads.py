@@ -2,7 +2,9 @@
 
 import threading
 
+import numpy as np
 import pytest
+from optima import SOLVERS, simulated
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from harness.solvers.threads import one_blas_thread
@@ -27,13 +29,13 @@ def test_one_thread_inside_and_the_former_number_afterwards():
 def test_overlapping_blocks_of_several_python_threads():
     entered, leave = threading.Event(), threading.Event()
 
-    def stay_until_told():
+    def stay_until_released():
         with one_blas_thread():
             entered.set()
             leave.wait(timeout=10)
 
     with threadpool_limits(2, user_api="blas"):
-        worker = threading.Thread(target=stay_until_told)
+        worker = threading.Thread(target=stay_until_released)
         with one_blas_thread():
             worker.start()
             assert entered.wait(timeout=10)
@@ -42,3 +44,14 @@ def test_overlapping_blocks_of_several_python_threads():
         leave.set()
         worker.join()
         assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize("loss", SOLVERS)
+def test_results_do_not_depend_on_the_number_of_threads_to_the_last_bit(loss):
+    X, Y, train_sets = simulated(n=150, p=400, n_labels=2)
+    results = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads, user_api="blas"):
+            results.append(SOLVERS[loss](X, Y, train_sets, [1.0, 100.0]))
+    np.testing.assert_array_equal(results[0].weights, results[1].weights)
+    np.testing.assert_array_equal(results[0].coef(X), results[1].coef(X))

@@ -23,7 +23,7 @@ from harness.decoding.decoder import Estimator, FittedDecoder, Folds, fit_decode
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import file_word
 from harness.samples.samples import Preparation, Samples
-from harness.solvers.folds import stratify
+from harness.solvers.folds import stratified_fold_ids
 
 # The scorers that mean the same for two classes and for more.
 MAX_SKIPPED_SHOWN = 3  # folds of which the warning says why they are skipped
@@ -442,7 +442,7 @@ def _fit_inner(
             f"{scoring.inner_folds} inner folds that choose parameters; "
             f"set scoring.inner_folds={max(2, counts.min())} or choose another cv"
         )
-    dealt = stratify(y, scoring.inner_folds)
+    dealt = stratified_fold_ids(y, scoring.inner_folds)
     inner = [(np.flatnonzero(dealt != i), np.flatnonzero(dealt == i)) for i in range(scoring.inner_folds)]
     return fit(samples.X[rows], y, inner, estimator, scoring.select, samples.preparation)
 

@@ -1,4 +1,4 @@
-"""Linear discriminant analysis with Ledoit-Wolf shrinkage, in sample space where that is smaller."""
+"""Linear discriminant analysis with Ledoit-Wolf shrinkage, in dual space where that is smaller."""
 
 from collections.abc import Sequence
 
@@ -6,22 +6,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lstsq, svd
 
-from harness.solvers.solutions import Decoders, check_labels, check_matrix, check_train_sets
-from harness.solvers.spaces import Array, factorise_cholesky, solve_cholesky
+from harness.solvers.cholesky import Array, factorise_cholesky, solve_cholesky
+from harness.solvers.decoders import LinearDecoders
 from harness.solvers.threads import one_blas_thread
+from harness.solvers.validation import check_labels, check_matrix, check_train_sets
 
 WELL_CONDITIONED = 1e-10
 """The shrinkage's share of a voxel's variance below which a pseudo-inverse replaces the Cholesky factor."""
 
 
-def solve_discriminant(X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike]) -> Decoders:
+def solve_discriminant(X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike]) -> LinearDecoders:
     """Train shrinkage LDA on several training sets and for several label vectors.
 
     w = S^-1 (m_+ - m_-),    b = -(m_+ + m_-)^T w / 2 + log(n_+ / n_-)
 
     S is the prior-weighted mean of the two classes' Ledoit-Wolf covariances (`fit_discriminant`). Its
-    shrinkage follows from the labels in a way that is not linear, so that unlike ridge (`predict_left_out`)
-    no matrix computed once could serve all label vectors: each costs about 2 n^2 n_voxels operations.
+    shrinkage is not a linear function of the labels, so that no matrix computed once could serve all label
+    vectors, unlike ridge: each costs about 2 n^2 n_voxels operations.
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ def solve_discriminant(X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLik
 
     Returns
     -------
-    decoders : Decoders
-        In voxel space; their axis of C has length 1.
+    decoders : LinearDecoders
+        In primal space; their axis of C has length 1.
     """
     X = check_matrix(X, "X")
     Y = check_labels(Y, len(X))
@@ -52,7 +53,7 @@ def solve_discriminant(X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLik
                 coef, intercept = fit_discriminant(X_train, (y > 0).astype(np.intp))
                 weights[i, 0, j], intercepts[i, 0, j] = coef[1] - coef[0], intercept[1] - intercept[0]
                 decisions[i, 0, j] = X @ weights[i, 0, j] + intercepts[i, 0, j]
-    return Decoders("voxels", weights, intercepts, decisions)
+    return LinearDecoders("primal", weights, intercepts, decisions)
 
 
 def fit_discriminant(X: Array, codes: NDArray[np.intp]) -> tuple[Array, Array]:

@@ -1,7 +1,7 @@
 """scikit-learn classifiers around the exact solvers: they validate, call a function and store its result."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -12,12 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from harness.solvers.cholesky import Array
+from harness.solvers.decoders import CandidateDecoders, SolvedDecoders
 from harness.solvers.discriminant import fit_discriminant, solve_discriminant
-from harness.solvers.logistic import solve_logistic, solve_logistic_cv
+from harness.solvers.logistic import solve_logistic_cv
 from harness.solvers.ridge import fit_ridge, solve_ridge_cv
-from harness.solvers.solutions import MAX_ITER, TOL, Candidates, Solutions, check_strengths
-from harness.solvers.spaces import Array
 from harness.solvers.squared_hinge import solve_squared_hinge
+from harness.solvers.training import MAX_ITER, TOL
+from harness.solvers.validation import check_penalties
 
 DECADES = tuple(float(f"1e{exponent}") for exponent in range(-3, 5))
 """nilearn's values of C for "logistic" and of alpha for "ridge_classifier": 1e-3, 1e-2, ..., 1e4."""
@@ -67,13 +69,19 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         positives = np.arange(len(self.classes_))[-1 if len(self.classes_) == 2 else 0 :]
         return np.where(codes[:, None] == positives, 1.0, -1.0)
 
+    def _store_solution(self, decoders: SolvedDecoders, X: Array) -> None:
+        self.coef_ = decoders.coef(X)[0, 0]
+        self.intercept_ = decoders.intercepts[0, 0]
+        self.n_iter_ = int(decoders.n_iter.max())
+        self.gradient_ = float(decoders.gradients.max())
+
     def takes_grid(self, grid: Mapping[str, Any]) -> bool:
         """Whether `solve_folds` can try the values of a grid; who chooses by itself takes none."""
         return not grid
 
     def solve_folds(
         self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
+    ) -> CandidateDecoders:
         """Train on several training sets at once, for every value of a grid and several label vectors.
 
         Parameters
@@ -89,7 +97,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        candidates : Candidates
+        candidates : CandidateDecoders
         """
         raise NotImplementedError
 
@@ -127,66 +135,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[codes]
 
 
-class _Logistic(LinearClassifier):
-    """Probabilities of logistic decoders."""
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Compute the probability of each class.
-
-        p = 1 / (1 + exp(-f)), of several classes normalised to the sum 1
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_voxels)
-
-        Returns
-        -------
-        p : ndarray of shape (n_samples, n_classes)
-        """
-        f = self.decision_function(X)
-        if f.ndim == 1:
-            return np.column_stack([expit(-f), expit(f)])
-        p = expit(f)
-        return p / p.sum(axis=1, keepdims=True)
-
-    def predict_log_proba(self, X: ArrayLike) -> Array:
-        """Compute the logarithm of `predict_proba`."""
-        return np.log(self.predict_proba(X))
-
-
-class _TrainedWithC(LinearClassifier):
-    """Classifiers whose one value to choose is C."""
-
-    _solve: Callable[..., Solutions]
-
-    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
-        self.C = C
-        self.tol = tol
-        self.max_iter = max_iter
-
-    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
-        """Whether nothing but C varies."""
-        return set(grid) <= {"C"}
-
-    def solve_folds(
-        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
-        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
-        Cs = check_strengths(grid.get("C", [self.C]), "C")
-        solutions = self._solve(X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter)
-        values = np.broadcast_to(Cs[:, None], solutions.intercepts.shape)
-        return Candidates(solutions, "C", values)
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
-        samples, codes = self._validate(X, y)
-        Y, everything = self._one_against_rest(codes), np.arange(len(samples))
-        solutions = self._solve(samples, Y, [everything], [self.C], tol=self.tol, max_iter=self.max_iter)
-        _store_solutions(self, solutions, samples)
-        return self
-
-
-class ExactLinearSVC(_TrainedWithC):
+class ExactLinearSVC(LinearClassifier):
     """Linear support vector machine, solved to its optimum.
 
     min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i max(0, 1 - y_i (w^T x_i + b))^2
@@ -215,45 +164,42 @@ class ExactLinearSVC(_TrainedWithC):
         Relative norm of the gradient at the solution, the largest of any decoder.
     """
 
-    @staticmethod
-    def _solve(X: ArrayLike, Y: Array, train_sets: Sequence[ArrayLike], Cs: Array, **how: Any) -> Solutions:
+    def __init__(self, C: float = 1.0, *, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def takes_grid(self, grid: Mapping[str, Any]) -> bool:
+        """Whether nothing but C varies."""
+        return set(grid) <= {"C"}
+
+    def solve_folds(
+        self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
+    ) -> CandidateDecoders:
+        """Train with every C on every training set; see `LinearClassifier.solve_folds`."""
+        Cs = check_penalties(grid.get("C", [self.C]), "C")
+        decoders = self._solve(X, np.asarray(Y), train_sets, Cs)
+        values = np.broadcast_to(Cs[:, None], decoders.intercepts.shape)
+        return CandidateDecoders(decoders, "C", values)
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
+        samples, codes = self._validate(X, y)
+        Y, everything = self._one_against_rest(codes), np.arange(len(samples))
+        self._store_solution(self._solve(samples, Y, [everything], [self.C]), samples)
+        return self
+
+    def _solve(
+        self, X: ArrayLike, Y: Array, train_sets: Sequence[ArrayLike], Cs: ArrayLike
+    ) -> SolvedDecoders:
         # One or two label vectors do not make up for an inversion.
-        return solve_squared_hinge(X, Y, train_sets, Cs, inverts=Y.shape[1] > 2, **how)
+        shares_inverse = Y.shape[1] > 2
+        return solve_squared_hinge(
+            X, Y, train_sets, Cs, tol=self.tol, max_iter=self.max_iter, shares_inverse=shares_inverse
+        )
 
 
-class ExactLogisticRegression(_TrainedWithC, _Logistic):
-    """Logistic regression with a penalised intercept, solved to its optimum.
-
-    min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i log(1 + exp(-y_i (w^T x_i + b)))
-
-    The same decoder as ``LogisticRegression(C=C, solver="liblinear")``. Several classes are taken one against
-    the rest.
-
-    Parameters
-    ----------
-    C : float
-        Weight of the loss against the penalty.
-    tol : float
-        Length of Newton's step, relative to the coefficients, at which to stop.
-    max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
-        may leave more than 1e-8 of the coefficients.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-    coef_ : ndarray of shape (1, n_voxels) for two classes, else (n_classes, n_voxels)
-    intercept_ : ndarray of shape (1,) or (n_classes,)
-    n_iter_ : int
-        Newton steps, the most of any decoder.
-    gradient_ : float
-        Relative norm of the gradient at the solution, the largest of any decoder.
-    """
-
-    _solve = staticmethod(solve_logistic)
-
-
-class ExactLogisticRegressionCV(_Logistic):
+class ExactLogisticRegressionCV(LinearClassifier):
     """Logistic regression that chooses C by the log loss of an inner cross-validation.
 
     The choice of ``LogisticRegressionCV(Cs, cv=cv, scoring="neg_log_loss", solver="liblinear")``, which is
@@ -298,12 +244,12 @@ class ExactLogisticRegressionCV(_Logistic):
 
     def solve_folds(
         self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
+    ) -> CandidateDecoders:
         """Train with the C chosen inside every training set; see `LinearClassifier.solve_folds`."""
         chosen = solve_logistic_cv(
             X, Y, train_sets, self.Cs, n_folds=self.cv, tol=self.tol, max_iter=self.max_iter
         )
-        return Candidates(chosen.solutions, "C", chosen.Cs[:, None])
+        return CandidateDecoders(chosen.decoders, "C", chosen.Cs[:, None])
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
@@ -317,11 +263,34 @@ class ExactLogisticRegressionCV(_Logistic):
             tol=self.tol,
             max_iter=self.max_iter,
         )
-        _store_solutions(self, chosen.solutions, samples)
+        self._store_solution(chosen.decoders, samples)
         binary = len(self.classes_) == 2
         self.C_ = float(chosen.Cs[0, 0]) if binary else chosen.Cs[0]
         self.scores_ = chosen.scores[0, 0] if binary else chosen.scores[0]
         return self
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Compute the probability of each class.
+
+        p = 1 / (1 + exp(-f)), of several classes normalised to the sum 1
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples, n_voxels)
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+        """
+        f = self.decision_function(X)
+        if f.ndim == 1:
+            return np.column_stack([expit(-f), expit(f)])
+        p = expit(f)
+        return p / p.sum(axis=1, keepdims=True)
+
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Compute the logarithm of `predict_proba`."""
+        return np.log(self.predict_proba(X))
 
 
 class ExactRidgeClassifierCV(LinearClassifier):
@@ -352,10 +321,10 @@ class ExactRidgeClassifierCV(LinearClassifier):
 
     def solve_folds(
         self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
+    ) -> CandidateDecoders:
         """Train with the alpha chosen inside every training set; see `LinearClassifier.solve_folds`."""
         decoders, chosen = solve_ridge_cv(X, Y, train_sets, self.alphas)
-        return Candidates(decoders, "alpha", chosen[:, None])
+        return CandidateDecoders(decoders, "alpha", chosen[:, None])
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
@@ -385,9 +354,9 @@ class ExactLDA(LinearClassifier):
 
     def solve_folds(
         self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
-    ) -> Candidates:
+    ) -> CandidateDecoders:
         """Train on every training set; see `LinearClassifier.solve_folds`."""
-        return Candidates(solve_discriminant(X, Y, train_sets))
+        return CandidateDecoders(solve_discriminant(X, Y, train_sets))
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
@@ -426,10 +395,3 @@ class ExactLDA(LinearClassifier):
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _store_solutions(classifier: Any, solutions: Solutions, X: Array) -> None:
-    classifier.coef_ = solutions.coef(X)[0, 0]
-    classifier.intercept_ = solutions.intercepts[0, 0]
-    classifier.n_iter_ = int(solutions.n_iter.max())
-    classifier.gradient_ = float(solutions.gradients.max())

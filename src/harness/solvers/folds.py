@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-def stratify(y: ArrayLike, n_folds: int) -> NDArray[np.intp]:
+def stratified_fold_ids(y: ArrayLike, n_folds: int) -> NDArray[np.intp]:
     """Deal the samples of every class to folds, in order.
 
     The folds of ``StratifiedKFold(n_folds)``, of which a nested cross-validation makes hundreds.

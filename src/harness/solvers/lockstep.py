@@ -1,12 +1,12 @@
 """Newton's iteration for many smooth problems at once, in either space.
 
-The linear systems of logistic regression are so small that to call NumPy for one of them after the other
-takes longer than to solve them. Here the problems advance together: decision values, gradients and slopes of
-all are one matrix each, a row per problem; only a factor belongs to one problem alone.
+The linear systems of logistic regression are so small that calling NumPy for each of them takes longer than
+solving them. Here the problems advance together: decision values, gradients and slopes of all are one matrix
+each, with a row per problem; only the factors belong to single problems.
 
-The squared hinge goes one by one (`newton.minimise`). Its systems are shared by the label vectors of a
-training set and updated from step to step: the problems of several training sets could not advance together
-without keeping the systems of all.
+The squared hinge is solved one by one (`newton.minimise`). Its systems are shared by the label vectors of a
+training set and updated from step to step: the problems of several training sets could advance together only
+if the systems of all were kept.
 """
 
 from collections.abc import Sequence
@@ -16,15 +16,16 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.solvers.cholesky import Array
 from harness.solvers.newton import ROUNDING, SHORTEST, Loss, measure_beyond, settle, shorten
-from harness.solvers.spaces import Array, Space, Systems
+from harness.solvers.spaces import NewtonSystems, Space
 
 KEEP_BELOW = 0.1
 """A factor computed elsewhere is kept while a step shrinks the gradient below this share."""
 
 
 class Losses(Loss, Protocol):
-    """The losses of several problems; what a `Loss` takes and returns has a row per problem."""
+    """The losses of several problems; arguments and results of a `Loss` have a row per problem."""
 
     slope_at_zero: Array
     """|s_i| where f_i = 0, of shape (n_problems, n_samples)."""
@@ -34,8 +35,8 @@ class Losses(Loss, Protocol):
 
 
 @dataclass(frozen=True)
-class Minima:
-    """Where the iterations ended, and how far from the optima that may be.
+class NewtonResults:
+    """The ends of the iterations, and how far from the optima they may be.
 
     Attributes
     ----------
@@ -46,14 +47,14 @@ class Minima:
     S : ndarray of shape (n_problems, n_samples)
         -d loss / d f_i, at the point that the last step was computed at.
     gradient, step : ndarray of shape (n_problems,)
-        As in `newton.Minimum`, for that point. Where a problem converged the last step is taken, too, because
-        it is known anyway: V and F are nearer to the optimum than `step`.
+        As in `newton.NewtonResult`, for that point. Where a problem converged the last step is still taken:
+        V and F are nearer to the optimum than `step`.
     n_iter : ndarray of int of shape (n_problems,)
         Steps taken before that one.
     factors : list of ndarray
         The last Newton system of every problem, factorised.
     converged : ndarray of bool of shape (n_problems,)
-        As in `newton.Minimum`.
+        As in `newton.NewtonResult`.
     """
 
     V: Array
@@ -66,50 +67,135 @@ class Minima:
     converged: NDArray[np.bool_]
 
 
+class _Iteration:
+    """The problems that have not ended; every array has a row per problem, `numbers` are their numbers."""
+
+    ROWS = (
+        *("numbers", "V", "F", "S", "H", "G", "F_G", "D", "F_D"),
+        *("V_end", "F_end", "norm", "smallest", "n_iter"),
+    )
+
+    def __init__(
+        self, space: Space, losses: Losses, systems: Sequence[NewtonSystems], y: Array, V: Array, F: Array
+    ) -> None:
+        n_problems = len(V)
+        self.space, self.losses, self.systems, self.y = space, losses, list(systems), y
+        self.numbers = np.arange(n_problems)
+        self.factors: list[NDArray[Any]] = [np.empty((0, 0))] * n_problems
+        self.V, self.F = V, F
+        self.S, self.H = losses.slopes(y, F)
+        self.G, self.F_G, self.norm = space.gradient(V, self.S)
+        # A previous norm of 0 requests a new factor.
+        self.norm_before, self.smallest = np.zeros(n_problems), np.full(n_problems, np.inf)
+        self.n_iter, self.stuck = np.zeros(n_problems, dtype=np.intp), np.zeros(n_problems, dtype=bool)
+
+    def compute_step(self) -> None:
+        """Compute Newton's step and its end, with new factors where the old ones are no longer good."""
+        self.fresh = self.norm >= KEEP_BELOW * self.norm_before
+        for b in np.flatnonzero(self.fresh).tolist():
+            self.factors[b] = self.systems[b].factorise(self.H[b])
+        self.D = self.space.solve(self.systems, self.factors, self.G, self.F_G)
+        self.F_D = self.space.decide(self.D)
+        self.V_end, self.F_end = self.V + self.D, self.F + self.F_D
+
+    def drop_ended(self, results: NewtonResults, longest: Array, tol: float, max_iter: int) -> bool:
+        """Store the problems that end here and drop them; return whether any is left."""
+        space = self.space
+        length, size = space.measure(self.D, self.F_D), space.measure(self.V, self.F)
+        invisible = ROUNDING * space.eps * (np.abs(self.S) @ space.row_lengths)
+        converged = (length <= tol * size) | (self.norm <= invisible)
+        ends = converged | self.stuck | (self.n_iter == max_iter)
+        if not ends.any():
+            return True
+        at = self.numbers[ends]
+        V, F, S, H, V_end, F_end = (A[ends] for A in (self.V, self.F, self.S, self.H, self.V_end, self.F_end))
+        norm, length, size, converged = self.norm[ends], length[ends], size[ends], converged[ends]
+        results.V[at] = np.where(converged[:, None], V_end, V)
+        results.F[at] = np.where(converged[:, None], F_end, F)
+        results.gradient[at] = norm / longest[at]
+        results.S[at], results.n_iter[at] = S, self.n_iter[ends]
+        rounding = space.rounding(V, S, H, size)
+        losses = self.losses.take(np.flatnonzero(ends))
+        rounding = rounding + measure_beyond(space, losses, self.y, V_end, F_end, H, norm, rounding)
+        results.step[at], settled = settle(space, length, rounding, size, tol)
+        results.converged[at] = (converged | self.stuck[ends]) & settled
+        for b in np.flatnonzero(ends).tolist():
+            results.factors[self.numbers[b]] = self.factors[b]
+        if not ends.all():
+            self._keep(np.flatnonzero(~ends))
+        return not ends.all()
+
+    def _keep(self, kept: NDArray[np.intp]) -> None:
+        self.losses, self.fresh = self.losses.take(kept), self.fresh[kept]
+        self.systems = [self.systems[b] for b in kept.tolist()]
+        self.factors = [self.factors[b] for b in kept.tolist()]
+        for name in self.ROWS:
+            setattr(self, name, getattr(self, name)[kept])
+
+    def take_step(self) -> None:
+        """Go to the end of the step, or to the part of it that decreases J enough."""
+        V, F = self.V_end, self.F_end
+        S, H = self.losses.slopes(self.y, F)
+        G, F_G, norm = self.space.gradient(V, S)
+        self.smallest = np.minimum(self.smallest, self.norm)
+        self.norm_before, self.n_iter = self.norm, self.n_iter + 1
+        self.stuck = np.zeros(len(V), dtype=bool)
+        for b in np.flatnonzero(norm > self.smallest / 2).tolist():
+            share = self._shorten(b)
+            if share == 1.0:
+                continue
+            V[b], F[b] = self.V[b] + share * self.D[b], self.F[b] + share * self.F_D[b]
+            S[b], H[b] = self.losses.take(b).slopes(self.y, F[b])
+            G[b], F_G[b], norm[b] = self.space.gradient(V[b], S[b])
+            if share == 0.0:
+                # An old factor whose step increases J is renewed; with a fresh one, rounding is the reason.
+                self.norm_before[b], self.stuck[b] = 0.0, self.fresh[b]
+                self.n_iter[b] -= 1
+        self.V, self.F, self.S, self.H, self.G, self.F_G, self.norm = V, F, S, H, G, F_G, norm
+
+    def _shorten(self, b: int) -> float:
+        slope = self.space.multiply(self.G[b], self.D[b], self.F_D[b])
+        shortest = SHORTEST if self.fresh[b] else 1.0
+        loss, v, f, d, f_d = self.losses.take(b), self.V[b], self.F[b], self.D[b], self.F_D[b]
+        return shorten(self.space, loss, self.y, v, f, d, f_d, slope, shortest)
+
+
 def minimise_together(
     space: Space,
     losses: Losses,
-    systems: Sequence[Systems],
+    systems: Sequence[NewtonSystems],
     y: Array,
     V: Array,
     F: Array,
     *,
     tol: float,
     max_iter: int,
-) -> Minima:
+) -> NewtonResults:
     """Minimise several penalised convex losses with one label vector.
 
     J_b(w~) = 1/2 ||w~||^2 + sum_i loss_b(y_i f_i),    f = X~ w~
 
     Every problem b takes the steps that `newton.minimise` would take, with one difference: its factor is used
-    again where the last step shrank the gradient to less than `KEEP_BELOW` of what it was, because smooth
-    curvatures change little by little (Shamanskii 1967). Such a step costs n^2 operations and not n^3 / 3.
+    again where the last step shrank the gradient to less than `KEEP_BELOW` of its length, because smooth
+    curvatures change slowly (Shamanskii 1967). Such a step costs n^2 operations and not n^3 / 3.
 
     Parameters
     ----------
-    space : SampleSpace or VoxelSpace
-        Of all samples.
     losses : Losses
-        Samples that a problem is not trained on have no loss there.
-    systems : sequence of Systems
-        The Newton systems of every problem.
+        0 for samples that a problem is not trained on.
     y : ndarray of shape (n_samples,)
         Labels, -1 or +1.
     V : ndarray of shape (n_problems, n_weights)
-        Where to start.
+        Start of the iteration.
     F : ndarray of shape (n_problems, n_samples)
         Decision values of V.
     tol : float
         A problem ends when its Newton step is shorter than tol ||w~||.
     max_iter : int
-        Steps after which a problem gives up.
-
-    Returns
-    -------
-    minima : Minima
+        Steps after which a problem ends without having converged.
     """
     n_problems = len(V)
-    ended = Minima(
+    results = NewtonResults(
         V=np.empty_like(V),
         F=np.empty_like(F),
         S=np.empty_like(F),
@@ -120,70 +206,9 @@ def minimise_together(
         converged=np.empty(n_problems, dtype=bool),
     )
     longest = losses.slope_at_zero @ space.row_lengths
-    # What follows has one row per problem that goes on; `problems` says which these are.
-    problems, factors = np.arange(n_problems), list(ended.factors)
-    S, H = losses.slopes(y, F)
-    G, F_G, norm = space.gradient(V, S)
-    # A norm of 0 before asks for a new factor.
-    norm_before, smallest = np.zeros(n_problems), np.full(n_problems, np.inf)
-    n_iter, stuck = np.zeros(n_problems, dtype=np.intp), np.zeros(n_problems, dtype=bool)
-    while True:
-        fresh = norm >= KEEP_BELOW * norm_before
-        for b in np.flatnonzero(fresh).tolist():
-            factors[b] = systems[b].factorise(H[b])
-        D = space.solve(systems, factors, G, F_G)
-        F_D = space.decide(D)
-        length, size = space.measure(D, F_D), space.measure(V, F)
-        converged = (length <= tol * size) | (norm <= ROUNDING * space.eps * (np.abs(S) @ space.row_lengths))
-        V_new, F_new = V + D, F + F_D
-
-        ends = converged | stuck | (n_iter == max_iter)
-        if ends.any():
-            at = problems[ends]
-            ended.V[at] = np.where(converged[ends, None], V_new[ends], V[ends])
-            ended.F[at] = np.where(converged[ends, None], F_new[ends], F[ends])
-            ended.gradient[at] = norm[ends] / longest[at]
-            ended.S[at], ended.n_iter[at] = S[ends], n_iter[ends]
-            rounding = space.rounding(V[ends], S[ends], H[ends], size[ends])
-            rounding = rounding + measure_beyond(
-                space,
-                losses.take(np.flatnonzero(ends)),
-                y,
-                V_new[ends],
-                F_new[ends],
-                H[ends],
-                norm[ends],
-                rounding,
-            )
-            ended.step[at], settled = settle(space, length[ends], rounding, size[ends], tol)
-            ended.converged[at] = (converged | stuck)[ends] & settled
-            for b in np.flatnonzero(ends).tolist():
-                ended.factors[problems[b]] = factors[b]
-            if ends.all():
-                return ended
-            on = np.flatnonzero(~ends)
-            problems, losses = problems[on], losses.take(on)
-            systems, factors = [systems[b] for b in on.tolist()], [factors[b] for b in on.tolist()]
-            V, F, S, H, G, F_G, D, F_D, V_new, F_new = (
-                A[on] for A in (V, F, S, H, G, F_G, D, F_D, V_new, F_new)
-            )
-            norm, smallest, n_iter, fresh = norm[on], smallest[on], n_iter[on], fresh[on]
-
-        S_new, H_new = losses.slopes(y, F_new)
-        G_new, F_G_new, norm_new = space.gradient(V_new, S_new)
-        smallest = np.minimum(smallest, norm)
-        norm_before, n_iter, stuck = norm, n_iter + 1, np.zeros(len(problems), dtype=bool)
-        for b in np.flatnonzero(norm_new > smallest / 2).tolist():
-            slope = space.multiply(G[b], D[b], F_D[b])
-            shortest = SHORTEST if fresh[b] else 1.0
-            share = shorten(space, losses.take(b), y, V[b], F[b], D[b], F_D[b], slope, shortest)
-            if share == 1.0:
-                continue
-            V_new[b], F_new[b] = V[b] + share * D[b], F[b] + share * F_D[b]
-            S_new[b], H_new[b] = losses.take(b).slopes(y, F_new[b])
-            G_new[b], F_G_new[b], norm_new[b] = space.gradient(V_new[b], S_new[b])
-            if share == 0.0:
-                # An old factor that leads uphill is renewed; where a fresh one does, rounding rules.
-                norm_before[b], stuck[b] = 0.0, fresh[b]
-                n_iter[b] -= 1
-        V, F, S, H, G, F_G, norm = V_new, F_new, S_new, H_new, G_new, F_G_new, norm_new
+    iteration = _Iteration(space, losses, systems, y, V, F)
+    iteration.compute_step()
+    while iteration.drop_ended(results, longest, tol, max_iter):
+        iteration.take_step()
+        iteration.compute_step()
+    return results

@@ -6,7 +6,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from harness.solvers.spaces import ACCURACY, EPS, ERROR_FACTOR, Array, Space
+from harness.solvers.cholesky import EPS, Array
+from harness.solvers.spaces import ACCURACY, ERROR_FACTOR, Space
 
 Step = Callable[[Array, Array], Array]
 """Maps a gradient, as `Space.gradient` returns it, to the Newton step away from it."""
@@ -41,7 +42,7 @@ class Loss(Protocol):
 
 
 @dataclass(frozen=True)
-class Minimum:
+class NewtonResult:
     """Where the iteration ended, and how far from the optimum that may be.
 
     Attributes
@@ -84,7 +85,7 @@ def minimise(
     *,
     tol: float,
     max_iter: int,
-) -> Minimum:
+) -> NewtonResult:
     """Minimise a penalised convex loss.
 
     J(w~) = 1/2 ||w~||^2 + sum_i loss(y_i f_i),    f = X~ w~
@@ -99,7 +100,7 @@ def minimise(
 
     Parameters
     ----------
-    space : SampleSpace or VoxelSpace
+    space : DualSpace or PrimalSpace
     loss : Loss
     factorise : callable
         Curvatures of shape (n_samples,) -> function from a gradient to Newton's step.
@@ -116,7 +117,7 @@ def minimise(
 
     Returns
     -------
-    minimum : Minimum
+    result : NewtonResult
 
     References
     ----------
@@ -166,7 +167,7 @@ def minimise(
     beyond = measure_beyond(space, loss, y, v + d, f + f_d, h, norm, rounding)
     error, settled = settle(space, length, rounding + beyond, size, tol)
     gradient = norm / (loss.slope_at_zero * float(space.row_lengths.sum()))
-    return Minimum(v, f, s, gradient, float(error), n_iter, bool((converged or stuck) and settled))
+    return NewtonResult(v, f, s, gradient, float(error), n_iter, bool((converged or stuck) and settled))
 
 
 def measure_beyond(
@@ -180,7 +181,7 @@ def measure_beyond(
 
     Parameters
     ----------
-    space : SampleSpace or VoxelSpace
+    space : DualSpace or PrimalSpace
     loss : Loss
     y : ndarray of shape (n_samples,)
     v : ndarray of shape (n_weights,) or (n_problems, n_weights)
@@ -217,7 +218,7 @@ def settle(space: Space, length: Any, rounding: Any, size: Any, tol: float) -> t
 
     Parameters
     ----------
-    space : SampleSpace or VoxelSpace
+    space : DualSpace or PrimalSpace
     length : float or ndarray of shape (n_problems,)
         Of Newton's step.
     rounding : float or ndarray of shape (n_problems,)

@@ -1,4 +1,4 @@
-"""Decoders whose digits were lost by rounding, solved again in voxel space with exact gradients.
+"""LinearDecoders whose digits were lost by rounding, solved again in primal space with exact gradients.
 
 A Gram matrix in double precision has lost the small scales of its samples: where a few voxels, or the mean,
 are 10^4 times larger than the rest, decoders found from it can be wrong in every digit although their
@@ -16,9 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lstsq, qr
 
-from harness.solvers.lockstep import Minima
-from harness.solvers.newton import Loss, Minimum, Step, minimise
-from harness.solvers.spaces import ACCURACY, EPS, Array, VoxelSpace, VoxelSystems, append_ones, solve_cholesky
+from harness.solvers.lockstep import NewtonResults
+from harness.solvers.newton import Loss, NewtonResult, Step, minimise
+from harness.solvers.spaces import (
+    ACCURACY,
+    EPS,
+    Array,
+    PrimalSpace,
+    PrimalSystems,
+    append_ones,
+    solve_cholesky,
+)
 
 LONG: Any = np.longdouble
 """The extended precision of the platform."""
@@ -30,8 +38,8 @@ SHARES = tuple(10.0**exponent for exponent in range(-12, 1, 2))
 """Shares of C by which a decoder is approached that cannot be found at once."""
 
 
-class ExtendedSpace(VoxelSpace):
-    """Voxel space with decision values and gradients in `numpy.longdouble`.
+class ExtendedSpace(PrimalSpace):
+    """Primal space with decision values and gradients in `numpy.longdouble`.
 
     That is 64 bits of mantissa on x86 processors, more on some, and on some platforms no more than float64
     has; `eps` is that of the platform.
@@ -102,7 +110,7 @@ class ExtendedSystems:
 
 
 @dataclass(frozen=True)
-class Refined:
+class RefinedDecoder:
     """A decoder that was solved again.
 
     Attributes
@@ -111,13 +119,13 @@ class Refined:
         Coefficients and intercept.
     decisions : ndarray of shape (n_samples,)
         Decision values of all samples.
-    minimum : Minimum
+    result : NewtonResult
         The proof.
     """
 
     w: Array
     decisions: Array
-    minimum: Minimum
+    result: NewtonResult
 
 
 class Refiner:
@@ -149,11 +157,11 @@ class Refiner:
         Q, R = qr(self.X_tilde.T, mode="economic")
         return Q, np.ascontiguousarray(R.T)
 
-    def needs(self, minimum: Minimum | Minima) -> Any:
+    def needs(self, result: NewtonResult | NewtonResults) -> Any:
         """Return whether a problem, or each of several, ended for another reason than its number of steps."""
-        return ~np.asarray(minimum.converged) & (np.asarray(minimum.n_iter) < self.max_iter)
+        return ~np.asarray(result.converged) & (np.asarray(result.n_iter) < self.max_iter)
 
-    def refine(self, loss: Loss, y: Array, train: NDArray[np.intp], w: Array, tol: float) -> Refined:
+    def refine(self, loss: Loss, y: Array, train: NDArray[np.intp], w: Array, tol: float) -> RefinedDecoder:
         """Solve one decoder again.
 
         Parameters
@@ -171,7 +179,7 @@ class Refiner:
         """
         space = ExtendedSpace(self.X_tilde[train])
 
-        def minimise_from(v: NDArray[Any], share: float, factorise: Callable[[Array], Step]) -> Minimum:
+        def minimise_from(v: NDArray[Any], share: float, factorise: Callable[[Array], Step]) -> NewtonResult:
             f, weaker = space.decide(v), loss.scale(share)
             size = space.measure(v, f)
             # A shorter step than rounding makes it cannot be expected.
@@ -182,27 +190,27 @@ class Refiner:
         nowhere = np.zeros(len(w), dtype=LONG)
         start = w.astype(LONG) if np.isfinite(w).all() else nowhere
         factorise = self._factoriser(train)
-        minimum = minimise_from(start, 1.0, factorise)
-        if not minimum.converged:
+        result = minimise_from(start, 1.0, factorise)
+        if not result.converged:
             # Samples that rounding puts on the margin can stop the iteration; weaker losses lead there.
             if self._basis[0] is None:
                 factorise = ExtendedSystems(self.X_tilde[train]).factorise
             v: NDArray[Any] = nowhere
             for share in SHARES:
-                minimum = minimise_from(v, share, factorise)
-                v = minimum.v
-        decisions = ExtendedSpace(self.X_tilde).decide(minimum.v)
+                result = minimise_from(v, share, factorise)
+                v = result.v
+        decisions = ExtendedSpace(self.X_tilde).decide(result.v)
         # The coefficients are rounded once more when they are stored.
-        gradient = float(np.max(minimum.gradient))
-        minimum = replace(minimum, step=minimum.step + EPS, gradient=gradient)
-        return Refined(minimum.v.astype(np.float64), decisions.astype(np.float64), minimum)
+        gradient = float(np.max(result.gradient))
+        result = replace(result, step=result.step + EPS, gradient=gradient)
+        return RefinedDecoder(result.v.astype(np.float64), decisions.astype(np.float64), result)
 
-    def duals(self, refined: Refined, train: NDArray[np.intp]) -> tuple[Array, float]:
+    def duals(self, refined: RefinedDecoder, train: NDArray[np.intp]) -> tuple[Array, float]:
         """Return a with X~^T a = w~, and the length of the error of w~ when it is computed from a.
 
         Parameters
         ----------
-        refined : Refined
+        refined : RefinedDecoder
         train : ndarray of int of shape (n_train,)
 
         Returns
@@ -217,7 +225,7 @@ class Refiner:
     def _factoriser(self, train: NDArray[np.intp]) -> Callable[[Array], Step]:
         """Return the map from curvatures to Newton's step, I + X~^T H X~ = I + Q (Q^T X~^T H X~ Q) Q^T."""
         Q, coordinates = self._basis
-        systems = VoxelSystems(coordinates[train], np.arange(len(train)))
+        systems = PrimalSystems(coordinates[train], np.arange(len(train)))
 
         def factorise(h: NDArray[Any]) -> Step:
             L = systems.factorise(h.astype(np.float64))

@@ -13,24 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import LinAlgWarning, eigh, svd
 
-from harness.solvers.solutions import (
-    Decoders,
+from harness.solvers.cholesky import EPS, Array
+from harness.solvers.decoders import LinearDecoders
+from harness.solvers.spaces import ACCURACY, ERROR_FACTOR, compute_gram
+from harness.solvers.threads import one_blas_thread
+from harness.solvers.validation import (
     check_gram,
     check_labels,
     check_matrix,
-    check_strengths,
+    check_penalties,
     check_train_sets,
 )
-from harness.solvers.spaces import (
-    ACCURACY,
-    EPS,
-    ERROR_FACTOR,
-    Array,
-    compute_gram,
-    factorise_cholesky,
-    solve_cholesky,
-)
-from harness.solvers.threads import one_blas_thread
 
 COARSE_ACCURACY = 1e-5
 """Relative error of the coefficients up to which left-out errors choose alpha, and a Gram matrix suffices."""
@@ -134,7 +127,7 @@ def factorise_ridge_gram(K: ArrayLike) -> RidgeFactor:
 
 
 def factorise_ridge(X: ArrayLike) -> RidgeFactor:
-    """Factorise the centred samples of one training set, in the smaller of sample and voxel space.
+    """Factorise the centred samples of one training set, in the smaller of sample and primal space.
 
     Parameters
     ----------
@@ -188,56 +181,9 @@ def decompose_ridge(X: ArrayLike) -> RidgeDecomposition:
     return RidgeDecomposition(U[:, kept] - U[:, kept].mean(axis=0), lengths[kept] ** 2, V_T[kept])
 
 
-def solve_ridge_gram(
-    K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
-) -> Decoders:
-    """Train ridge classifiers on several training sets, for several alphas and label vectors.
-
-    w = X^T a,    a = (K_c + alpha I)^-1 (y - mean(y)),    b = mean(y) - mean(K a)
-
-    One eigendecomposition per training set. Where the Gram matrix has lost so many digits that the
-    coefficients may be off by more than `COARSE_ACCURACY`, there is a LinAlgWarning. A scale of the data that
-    was lost altogether, with eigenvalues below the rounding of the largest one, cannot be detected from K.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n_samples, n_samples)
-        X X^T (`compute_gram`).
-    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        Label vectors of -1 and +1. In a training set each must hold both.
-    train_sets : sequence of ndarray of int or bool
-        Indices (or a mask) of the samples to train on, one per fold.
-    alphas : ndarray of shape (n_alphas,)
-        In any order.
-
-    Returns
-    -------
-    decoders : Decoders
-        Their axis of C is that of alpha.
-    """
-    K, alphas = check_gram(K), check_strengths(alphas, "alpha")
-    Y = check_labels(Y, len(K))
-    sets = check_train_sets(train_sets, Y)
-    decoders = _empty_decoders(len(sets), len(alphas), Y.shape[1], len(K))
-    row_lengths = np.sqrt(K.diagonal())
-    doubtful = np.zeros((len(sets), len(alphas), Y.shape[1]), dtype=bool)
-    with one_blas_thread():
-        for i, train in enumerate(sets):
-            factor = factorise_ridge_gram(K[np.ix_(train, train)])
-            K_rows = np.ascontiguousarray(K[:, train])
-            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                projections = factor.U.T @ y
-                for k, alpha in enumerate(alphas):
-                    _store(decoders, (i, k, j), train, K_rows, factor.duals(alpha, projections), y)
-                    rounding = factor.rounding(alpha, projections, row_lengths[train])
-                    doubtful[i, k, j] = rounding > COARSE_ACCURACY
-    _warn_doubtful(doubtful)
-    return decoders
-
-
 def solve_ridge_cv_gram(
     K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
-) -> tuple[Decoders, Array]:
+) -> tuple[LinearDecoders, Array]:
     """Train ridge classifiers whose alpha is chosen inside of their training set, by leave-one-out.
 
     alpha = argmin_alpha sum_i ((y - H y)_i / (1 - H_ii))^2
@@ -252,7 +198,7 @@ def solve_ridge_cv_gram(
 
     Returns
     -------
-    decoders : Decoders
+    decoders : LinearDecoders
         Their axis of C has length 1.
     chosen : ndarray of shape (n_sets, n_labels)
         The chosen alphas.
@@ -264,11 +210,11 @@ def solve_ridge_cv_gram(
 
 def solve_ridge_cv(
     X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
-) -> tuple[Decoders, Array]:
+) -> tuple[LinearDecoders, Array]:
     """Train the ridge classifiers of `solve_ridge_cv_gram` from the samples.
 
     They are solved from the Gram matrix. A training set for which that has lost too many digits is solved
-    again by a singular value decomposition of its samples, and then all decoders are returned in voxel space.
+    again by a singular value decomposition of its samples, and then all decoders are returned in primal space.
 
     Parameters
     ----------
@@ -278,7 +224,7 @@ def solve_ridge_cv(
 
     Returns
     -------
-    decoders : Decoders
+    decoders : LinearDecoders
         Their axis of C has length 1.
     chosen : ndarray of shape (n_sets, n_labels)
         The chosen alphas.
@@ -286,7 +232,7 @@ def solve_ridge_cv(
     X = np.asarray(X, dtype=np.float64)
     K = check_gram(compute_gram(X))
     decoders, chosen, rounding, ranks = _choose_from_gram(K, Y, train_sets, alphas)
-    Y, alphas = check_labels(Y, len(X)), check_strengths(alphas, "alpha")
+    Y, alphas = check_labels(Y, len(X)), check_penalties(alphas, "alpha")
     sets = check_train_sets(train_sets, Y)
     lost = [
         i
@@ -295,7 +241,7 @@ def solve_ridge_cv(
     ]
     if not lost:
         return decoders, chosen
-    decoders = replace(decoders, space="voxels", weights=decoders.coef(X))
+    decoders = replace(decoders, space="primal", weights=decoders.coef(X))
     with one_blas_thread():
         for i in lost:
             X_train, Y_train = X[sets[i]], Y[sets[i]]
@@ -325,7 +271,7 @@ def fit_ridge(X: Array, Y: Array, alphas: ArrayLike) -> tuple[Array, Array, floa
     intercept : ndarray of shape (n_labels,)
     alpha : float
     """
-    alphas = check_strengths(alphas, "alpha")
+    alphas = check_penalties(alphas, "alpha")
 
     def choose(factor: RidgeFactor) -> float:
         if len(alphas) == 1:
@@ -373,12 +319,12 @@ def expected_rank(X: Array, train: NDArray[np.intp], rank: int) -> int:
 
 def _choose_from_gram(
     K: Array, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
-) -> tuple[Decoders, Array, Array, NDArray[np.intp]]:
+) -> tuple[LinearDecoders, Array, Array, NDArray[np.intp]]:
     """Return decoders, alphas, the relative error that rounding may leave, and the rank of each training set.
 
     An error that is too large for the choice of alpha counts as one that is too large for the decoder.
     """
-    alphas = check_strengths(alphas, "alpha")
+    alphas = check_penalties(alphas, "alpha")
     Y = check_labels(Y, len(K))
     sets = check_train_sets(train_sets, Y)
     decoders = _empty_decoders(len(sets), 1, Y.shape[1], len(K))
@@ -444,84 +390,20 @@ def leave_one_out_errors(factor: RidgeFactor, Y: Array, alphas: Array) -> Array:
     return errors / len(Y)
 
 
-def predict_left_out(K: ArrayLike, Y: ArrayLike, test_sets: Sequence[ArrayLike], alphas: ArrayLike) -> Array:
-    """Predict every fold by the ridge classifier that was trained on all other samples, without training it.
-
-    f_T = y_T - (I - H_TT)^-1 (y - H y)_T
-
-    Exact, not an approximation: for a quadratic penalty and given X, the residuals of a left-out block T
-    follow from the hat matrix H of the fit to all samples. The right-hand side is linear in y and does not
-    depend on y_T: one matrix serves all label vectors, n^2 multiplications for each.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n_samples, n_samples)
-        X X^T of samples that were standardised together (`compute_gram`).
-    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        Label vectors of -1 and +1.
-    test_sets : sequence of ndarray of int or bool
-        The folds, without overlap.
-    alphas : ndarray of shape (n_alphas,)
-
-    Returns
-    -------
-    decisions : ndarray of shape (n_alphas, n_labels, n_samples)
-        Decision values of each sample when its fold is left out; NaN for samples in no fold.
-
-    References
-    ----------
-    Cook & Weisberg (1982), Residuals and Influence in Regression, section 3.7 (deletion of blocks).
-    Treder (2018), Cross-validation in high-dimensional spaces: a lifeline for least-squares models and
-    multi-class LDA, arXiv:1803.10016.
-    """
-    K, alphas = check_gram(K), check_strengths(alphas, "alpha")
-    Y = check_labels(Y, len(K))
-    folds = [np.arange(len(K))[np.asarray(test)] for test in test_sets]
-    if len(np.unique(np.concatenate(folds))) != sum(len(fold) for fold in folds):
-        raise ValueError("The test sets overlap; each sample can be left out once.")
-    check_train_sets([np.setdiff1d(np.arange(len(K)), fold) for fold in folds], Y)
-    decisions = np.empty((len(alphas), Y.shape[1], len(K)))
-    with one_blas_thread():
-        factor = factorise_ridge_gram(K)
-        for k, alpha in enumerate(alphas):
-            predictor = left_out_predictor(factor.residual_maker(alpha), folds)
-            for j, y in enumerate(np.ascontiguousarray(Y.T)):
-                decisions[k, j] = predictor @ y
-    return decisions
-
-
-def left_out_predictor(R: Array, folds: Sequence[NDArray[np.intp]]) -> Array:
-    """Compute the matrix that maps labels to the predictions for left-out folds.
-
-    B_T: = I_T: - (R_TT)^-1 R_T:,    R = I - H
-
-    Parameters
-    ----------
-    R : ndarray of shape (n_samples, n_samples)
-        Residual maker of the fit to all samples.
-    folds : sequence of ndarray of int
-        The folds T, without overlap.
-
-    Returns
-    -------
-    B : ndarray of shape (n_samples, n_samples)
-        B_TT is 0: no sample's label takes part in its own prediction. Rows of samples in no fold are NaN.
-    """
-    B = np.full(R.shape, np.nan)
-    for fold in folds:
-        L = factorise_cholesky(R[fold].take(fold, axis=1))
-        B[fold] = -solve_cholesky(L, R[fold])
-        B[np.ix_(fold, fold)] = 0.0
-    return B
-
-
-def _empty_decoders(n_sets: int, n_alphas: int, n_labels: int, n_samples: int) -> Decoders:
+def _empty_decoders(n_sets: int, n_alphas: int, n_labels: int, n_samples: int) -> LinearDecoders:
     shape = (n_sets, n_alphas, n_labels)
-    return Decoders("samples", np.zeros((*shape, n_samples)), np.empty(shape), np.empty((*shape, n_samples)))
+    return LinearDecoders(
+        "dual", np.zeros((*shape, n_samples)), np.empty(shape), np.empty((*shape, n_samples))
+    )
 
 
 def _store(
-    decoders: Decoders, at: tuple[int, int, int], train: NDArray[np.intp], K_rows: Array, a: Array, y: Array
+    decoders: LinearDecoders,
+    at: tuple[int, int, int],
+    train: NDArray[np.intp],
+    K_rows: Array,
+    a: Array,
+    y: Array,
 ) -> None:
     f = K_rows @ a
     b = y.mean() - f[train].mean()

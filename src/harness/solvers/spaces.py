@@ -7,8 +7,8 @@ A decoder w~ = (w, b) with a penalised intercept is linear in the rows x~ = (x, 
 With s_i = -d loss / d f_i and curvatures h_i = d^2 loss / d f_i^2, the gradient is w~ - X~^T s, and Newton's
 step d solves (I + X~^T diag(h) X~) d = -(w~ - X~^T s).
 
-`VoxelSpace` works on w~ itself: p + 1 unknowns. `SampleSpace` works on v with w~ = X~^T v: n unknowns, and
-only the Gram matrix K~ = X X^T + 1 is needed. Both give the same w~; the one with fewer unknowns is cheaper.
+`PrimalSpace` works on w~ itself: p + 1 unknowns. `DualSpace` works on v with w~ = X~^T v: n unknowns, and
+only the Gram matrix K~ = X X^T + 1 is needed. Both give the same w~; the one with fewer unknowns is faster.
 """
 
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, eigh, eigvalsh
-from scipy.linalg.blas import dtrsv, strsv
-from scipy.linalg.lapack import dpocon, dpotrf, dpotri, dpotrs, spotrf
+from scipy.linalg.lapack import dpocon
 
+from harness.solvers.cholesky import (
+    EPS,
+    Array,
+    factorise_cholesky,
+    factorise_system,
+    is_precise_enough,
+    solve_cholesky,
+)
 from harness.solvers.threads import one_blas_thread
 
-Array = NDArray[np.float64]
-
 SINGLE_PRECISION_RANGE = 1e30
-"""Largest trace of a Newton system that single precision can hold with room to spare."""
+"""Largest trace of a Newton system that single precision can represent with a margin."""
 
 SINGLE_PRECISION_SUFFICES = 1e5
-"""Largest eigenvalue over smallest squared pivot up to which single precision (6e-8) steers well enough."""
+"""Largest eigenvalue over smallest squared pivot up to which single precision (6e-8) gives useful steps."""
 
 SMALLEST_CURVATURE = 1e-30
-"""Curvatures below this one, whose inverse single precision can hold, count as much."""
-
-DOUBLE_PRECISION_SUFFICES = 1e13
-"""The same ratio up to which the Cholesky factor of a product in double precision steers well enough."""
-
-EPS = float(np.finfo(float).eps)
+"""Lower bound of curvatures, whose inverse single precision can represent."""
 
 ERROR_FACTOR = 8
 """Error that is assumed for a sum of products, in machine epsilons of the lengths of its two factors."""
@@ -51,20 +51,16 @@ WORST_CONDITION = 1e-7
 
 
 def compute_gram(X: Array) -> Array:
-    """Compute the Gram matrix of the samples.
+    """Compute the Gram matrix of the samples, in float64.
 
     K = X X^T
+
+    The intercept is not in it; the solvers add it.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_voxels)
-        One row per volume. Rows that are to be predicted may be stacked below those to train on, and each
-        part may have been standardised on its own.
-
-    Returns
-    -------
-    K : ndarray of shape (n_samples, n_samples)
-        In float64. The intercept is not in it; the solvers add it.
+        Training samples and samples to predict; each part may have been standardised by itself.
     """
     X = np.asarray(X, dtype=np.float64)
     with one_blas_thread():
@@ -76,121 +72,7 @@ def append_ones(X: Array) -> Array:
     return np.column_stack([X, np.ones(len(X))])
 
 
-def factorise_cholesky(A: NDArray[Any]) -> NDArray[Any]:
-    """Factorise a symmetric positive definite matrix, A = L L^T.
-
-    Parameters
-    ----------
-    A : ndarray of shape (m, m)
-        C-contiguous, in double or single precision; it is overwritten.
-
-    Returns
-    -------
-    L : ndarray of shape (m, m)
-        Lower factor in Fortran order; above the diagonal there is rubbish.
-
-    Raises
-    ------
-    scipy.linalg.LinAlgError
-        A is not positive definite.
-    """
-    # The transpose of a symmetric C-ordered matrix is the same matrix in the order LAPACK wants: no copy.
-    potrf = spotrf if A.dtype == np.float32 else dpotrf
-    L, info = potrf(A.T, lower=1, overwrite_a=1, clean=0)
-    if info != 0:
-        raise LinAlgError(f"The matrix of shape {A.shape} is not positive definite (potrf: {info}).")
-    return L
-
-
-def solve_cholesky(L: NDArray[Any], b: Array) -> Array:
-    """Solve L L^T x = b.
-
-    Parameters
-    ----------
-    L : ndarray of shape (m, m)
-        Lower factor, from `factorise_cholesky`.
-    b : ndarray of shape (m,) or (m, n_targets)
-        Right-hand sides.
-
-    Returns
-    -------
-    x : ndarray of the shape of b
-    """
-    if b.ndim == 1:
-        # For one right-hand side the two triangular solves of BLAS 2 take half the time of dpotrs.
-        trsv = strsv if L.dtype == np.float32 else dtrsv
-        return trsv(L, trsv(L, b, lower=1), lower=1, trans=1, overwrite_x=1)
-    x, _ = dpotrs(L, b, lower=1)
-    return x
-
-
-def invert_cholesky(L: Array) -> Array:
-    """Compute (L L^T)^-1.
-
-    Parameters
-    ----------
-    L : ndarray of shape (m, m)
-        Lower factor, from `factorise_cholesky`; it is overwritten.
-
-    Returns
-    -------
-    P : ndarray of shape (m, m)
-        Both triangles are filled.
-    """
-    lower, _ = dpotri(L, lower=1, overwrite_c=1)
-    P = np.tril(lower)
-    return P + np.tril(P, -1).T
-
-
-def factorise_system(product: Array, trace: float, X: Array, h: Array) -> Array:
-    """Factorise the Newton system I + X^T H X = L L^T in double precision.
-
-    The Cholesky factor of the product where its condition allows. Otherwise an orthogonal factorisation of
-    (H^1/2 X, I), whose condition is the square root of the product's: about twice the operations.
-
-    Parameters
-    ----------
-    product : ndarray of shape (m, m)
-        X^T H X; it is overwritten.
-    trace : float
-        Its trace, or a bound of it.
-    X : ndarray of shape (n_rows, m)
-    h : ndarray of shape (n_rows,)
-        Curvatures, the diagonal of H.
-
-    Returns
-    -------
-    L : ndarray of shape (m, m)
-        Lower factor in Fortran order; above the diagonal there is rubbish, and the diagonal may be negative.
-    """
-    product.flat[:: len(product) + 1] += 1.0
-    # No pivot of the exact factor is below 1.
-    if trace <= DOUBLE_PRECISION_SUFFICES:
-        return factorise_cholesky(product)
-    with suppress(LinAlgError):
-        L = factorise_cholesky(product)
-        if steers(L, trace, DOUBLE_PRECISION_SUFFICES):
-            return L
-    R = np.asarray(np.linalg.qr(np.vstack([X * np.sqrt(h)[:, None], np.eye(X.shape[1])]), mode="r"))
-    return R.T
-
-
-def steers(L: NDArray[Any], trace: float, suffices: float) -> bool:
-    """Return whether the smallest pivot of a Cholesky factor is far enough above the rounding of its matrix.
-
-    Parameters
-    ----------
-    L : ndarray of shape (m, m)
-        Factor of I + A.
-    trace : float
-        Trace of A.
-    suffices : float
-        The largest ratio of the trace to the squared pivot.
-    """
-    return trace <= suffices * float(L.diagonal().min()) ** 2
-
-
-class Systems(Protocol):
+class NewtonSystems(Protocol):
     """The Newton systems of one training set, for any smooth curvatures."""
 
     rows: NDArray[np.intp]
@@ -200,10 +82,10 @@ class Systems(Protocol):
 
 
 class Space(Protocol):
-    """What a Newton iteration asks of a space; v are the unknowns, f = X~ w~ the decision values.
+    """What a Newton iteration needs of a space; v are the unknowns, f = X~ w~ the decision values.
 
-    Of several problems there is one row each: v has the shape (n_weights,) or (n_problems, n_weights), f and
-    s have (n_samples,) or (n_problems, n_samples), and a number becomes (n_problems,).
+    Several problems have one row each: v has the shape (n_weights,) or (n_problems, n_weights), f and s have
+    (n_samples,) or (n_problems, n_samples), and a number becomes (n_problems,).
     """
 
     n_weights: int
@@ -227,20 +109,20 @@ class Space(Protocol):
         """Return the gradient w~ - X~^T s, its decision values where they are needed, and its norm."""
 
     def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
-        """Return a bound of what rounding makes of w~ when all equations are solved; size is ||w~||.
+        """Return a bound of the error of w~ that rounding leaves; size is ||w~||.
 
         Decision values that are off by e move the optimum by (I + X~^T H X~)^-1 X~^T H e, whose length is at
         most ||H^1/2 e|| / 2.
         """
 
-    def restrict(self, rows: NDArray[np.intp]) -> Systems:
+    def restrict(self, rows: NDArray[np.intp]) -> NewtonSystems:
         """Return the Newton systems of a problem that is trained on these samples alone."""
 
     def solve(self, systems: Sequence[Any], factors: Sequence[NDArray[Any]], G: Array, F_G: Array) -> Array:
         """Return Newton's step for the gradient of every problem, of shape (n_problems, n_weights)."""
 
 
-class SampleSpace:
+class DualSpace:
     """Unknowns v of shape (n_samples,), w~ = X~^T v.
 
     Parameters
@@ -269,7 +151,7 @@ class SampleSpace:
 
     def measure(self, v: Array, f: Array) -> Any:
         """Return ||w~|| = sqrt(v^T K~ v)."""
-        # What is below zero is rounding.
+        # Negative values are rounding.
         return np.sqrt(abs(np.vecdot(v, f)))
 
     def multiply(self, v: Array, u: Array, f_u: Array) -> Any:
@@ -283,7 +165,7 @@ class SampleSpace:
         return r, K_r, self.measure(r, K_r)
 
     def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
-        """Return a bound of what rounding makes of w~; see `Space.rounding`.
+        """Return a bound of the error of w~ that rounding leaves; see `Space.rounding`.
 
         With e = ERROR_FACTOR eps: an entry of K~ is off by e ||x~_i|| ||x~_j||, independently of the others,
         and so the sum w~ = X~^T v is off by e (sum_i v_i^2 ||x~_i||^2)^1/2, and f_i by ||x~_i|| times that.
@@ -295,22 +177,22 @@ class SampleSpace:
         """Return v."""
         return v
 
-    def restrict(self, rows: NDArray[np.intp]) -> "SampleSystems":
+    def restrict(self, rows: NDArray[np.intp]) -> "DualSystems":
         """Return the Newton systems of a problem that is trained on these samples alone."""
-        return SampleSystems(self, rows)
+        return DualSystems(self, rows)
 
     def solve(
-        self, systems: Sequence["SampleSystems"], factors: Sequence[NDArray[Any]], R: Array, K_R: Array
+        self, systems: Sequence["DualSystems"], factors: Sequence[NDArray[Any]], R: Array, K_R: Array
     ) -> Array:
-        """Return Newton's step for the gradient of every problem; see `SampleSystems`."""
+        """Return Newton's step for the gradient of every problem; see `DualSystems`."""
         D = np.zeros_like(R)
         for d, K_r, system, L in zip(D, K_R, systems, factors, strict=True):
             d[system.rows] = solve_cholesky(L, K_r[system.rows])
         return D - R
 
 
-class SampleSystems:
-    """Newton systems in sample space.
+class DualSystems:
+    """Newton systems in dual space.
 
     (I + H K~) d = -r,  hence  d = -r + (H^-1 + K~)^-1 K~ r
 
@@ -321,12 +203,12 @@ class SampleSystems:
 
     Parameters
     ----------
-    whole : SampleSpace
+    whole : DualSpace
     rows : ndarray of int of shape (n_rows,)
         The samples that are trained on.
     """
 
-    def __init__(self, whole: SampleSpace, rows: NDArray[np.intp]) -> None:
+    def __init__(self, whole: DualSpace, rows: NDArray[np.intp]) -> None:
         self.whole, self.rows = whole, rows
         self.squared_lengths = whole.row_lengths[rows] ** 2
 
@@ -347,10 +229,7 @@ class SampleSystems:
         good to two digits or more. Gradient, weights and the end of the iteration are in double precision:
         the optimum is the same.
 
-        Parameters
-        ----------
-        h : ndarray of shape (n_samples,)
-            Curvatures, the diagonal of H; 0 outside of `rows`.
+        Curvatures h have the shape (n_samples,), 0 outside `rows`.
         """
         h = h[self.rows]
         # All eigenvalues of I + H^1/2 K~ H^1/2 lie between 1 and its trace.
@@ -360,7 +239,7 @@ class SampleSystems:
         return factorise_cholesky(A)
 
 
-class VoxelSpace:
+class PrimalSpace:
     """Unknowns w~ of shape (n_voxels + 1,), the intercept last.
 
     Parameters
@@ -396,7 +275,7 @@ class VoxelSpace:
         return g, g, self.measure(g, g)
 
     def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
-        """Return a bound of what rounding makes of w~; see `Space.rounding`.
+        """Return a bound of the error of w~ that rounding leaves; see `Space.rounding`.
 
         With e = ERROR_FACTOR eps: the decision value x~_i^T w~ is off by e ||x~_i|| ||w~||, the sum X~^T s by
         e (sum_i s_i^2 ||x~_i||^2)^1/2.
@@ -404,14 +283,14 @@ class VoxelSpace:
         squares = self.squared_lengths
         return ERROR_FACTOR * self.eps * (np.sqrt(s**2 @ squares) + np.sqrt(h @ squares) / 2 * size)
 
-    def restrict(self, rows: NDArray[np.intp]) -> "VoxelSystems":
+    def restrict(self, rows: NDArray[np.intp]) -> "PrimalSystems":
         """Return the Newton systems of a problem that is trained on these samples alone."""
-        return VoxelSystems(self.X[rows], rows)
+        return PrimalSystems(self.X[rows], rows)
 
     def solve(
-        self, systems: Sequence["VoxelSystems"], factors: Sequence[NDArray[Any]], G: Array, F_G: Array
+        self, systems: Sequence["PrimalSystems"], factors: Sequence[NDArray[Any]], G: Array, F_G: Array
     ) -> Array:
-        """Return Newton's step for the gradient of every problem; see `VoxelSystems`."""
+        """Return Newton's step for the gradient of every problem; see `PrimalSystems`."""
         # In double precision: what is added up from steps must have the decision values that are added up.
         D = np.empty_like(G)
         for d, g, L in zip(D, G, factors, strict=True):
@@ -419,8 +298,8 @@ class VoxelSpace:
         return -D
 
 
-class VoxelSystems:
-    """Newton systems in voxel space.
+class PrimalSystems:
+    """Newton systems in primal space.
 
     (I + X~^T H X~) d = -g
 
@@ -444,10 +323,7 @@ class VoxelSystems:
     def factorise(self, h: Array) -> NDArray[Any]:
         """Return the lower factor of I + X~^T H X~, in single precision where that suffices.
 
-        Parameters
-        ----------
-        h : ndarray of shape (n_samples,)
-            Curvatures, the diagonal of H; 0 outside of `rows`.
+        Curvatures h have the shape (n_samples,), 0 outside `rows`.
         """
         h = h[self.rows]
         root = np.sqrt(h)
@@ -460,17 +336,17 @@ class VoxelSystems:
             return factorise_cholesky(A)
 
         if trace < SINGLE_PRECISION_RANGE:
-            # As in `SampleSystems`; the smallest pivot stands for the smallest eigenvalue.
+            # As in `DualSystems`; the smallest pivot stands for the smallest eigenvalue.
             with suppress(LinAlgError):
                 L = factorise(self.X_single)
-                if steers(L, trace, SINGLE_PRECISION_SUFFICES):
+                if is_precise_enough(L, trace, SINGLE_PRECISION_SUFFICES):
                     return L
         root_X = self.X * root[:, None]
         return factorise_system(root_X.T @ root_X, trace, self.X, h)
 
 
-class FactorSpace(VoxelSpace):
-    """Sample space where samples repeat or nearly determine each other, solved like a voxel space.
+class ReducedDualSpace(PrimalSpace):
+    """Dual space where samples repeat or nearly determine each other, solved like a primal space.
 
     K~ = U diag(l) U^T,    X~ is replaced by U diag(sqrt(l)), eigenvalues that are rounding left out
 
@@ -491,7 +367,7 @@ class FactorSpace(VoxelSpace):
         self.U, self.to_duals = U[:, kept], U[:, kept] / lengths
 
     def rounding(self, v: Array, s: Array, h: Array, size: Any) -> Any:
-        """Return a bound of what rounding makes of w~: that of `SampleSpace`, and what is left out of K~.
+        """Return a bound of the error of w~: that of `DualSpace`, and the part of K~ that is left out.
 
         Where it is large, the factor 1/2 of `Space.rounding` is replaced by the norm of
         (I + X~^T H X~)^-1 X~^T H^1/2, which is smaller where the loss determines all of w~.
@@ -525,25 +401,8 @@ class FactorSpace(VoxelSpace):
         return s - (s @ self.U) @ self.U.T
 
 
-def make_sample_space(K: Array) -> SampleSpace | FactorSpace:
-    """Return the sample space of a Gram matrix, in the form that suits its condition.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n_samples, n_samples)
-        K~ = X X^T + 1.
-    """
-    return SampleSpace(K) if is_well_conditioned(K) else FactorSpace(K)
-
-
 def is_well_conditioned(K: Array) -> bool:
-    """Return whether a Gram matrix is so far from singular that dual coefficients keep their digits.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n_samples, n_samples)
-        K~ = X X^T + 1.
-    """
+    """Return whether K~, of shape (n_samples, n_samples), is far enough from singular for `DualSpace`."""
     try:
         reciprocal_condition, _ = dpocon(factorise_cholesky(K.copy()), np.abs(K).sum(axis=0).max(), uplo="L")
     except LinAlgError:

@@ -7,69 +7,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.solvers.newton import Minimum, Step, minimise
-from harness.solvers.refinement import Refiner
-from harness.solvers.solutions import (
-    MAX_ITER,
-    TOL,
-    Assembly,
-    Solutions,
-    check_gram,
-    check_labels,
-    check_matrix,
-    check_strengths,
-    check_train_sets,
-    choose_space,
-    export_duals,
-    export_voxels,
-)
-from harness.solvers.spaces import (
+from harness.solvers.cholesky import (
     Array,
-    SampleSpace,
-    VoxelSpace,
-    append_ones,
-    compute_gram,
     factorise_cholesky,
     factorise_system,
     invert_cholesky,
-    is_well_conditioned,
-    make_sample_space,
     solve_cholesky,
 )
+from harness.solvers.decoders import SolvedDecoders
+from harness.solvers.losses import SquaredHingeLoss
+from harness.solvers.newton import NewtonResult, Step, minimise
+from harness.solvers.spaces import DualSpace, PrimalSpace
 from harness.solvers.threads import one_blas_thread
+from harness.solvers.training import MAX_ITER, TOL, TrainingSets
+from harness.solvers.validation import check_penalties
 
 
-class SquaredHinge:
-    """The loss C max(0, 1 - y f)^2.
-
-    Parameters
-    ----------
-    C : float
-        Weight of the loss against the penalty.
-    """
-
-    def __init__(self, C: float) -> None:
-        self.C = C
-        self.slope_at_zero = 2 * C
-
-    def scale(self, share: float) -> "SquaredHinge":
-        """Return the loss for C times a share."""
-        return SquaredHinge(self.C * share)
-
-    def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
-        """Return s = 2 C y max(0, 1 - y f) and the curvatures h, 2 C where that is above 0."""
-        excess = 1.0 - y * f
-        h = np.where(excess > 0, 2 * self.C, 0.0)
-        return h * y * excess, h
-
-    def value(self, y: Array, f: Array) -> float:
-        """Return C sum_i max(0, 1 - y_i f_i)^2."""
-        excess = np.maximum(0.0, 1.0 - y * f)
-        return self.C * float(excess @ excess)
-
-
-class ActiveSets:
-    """Newton systems of the squared hinge in sample space, for any active set A of one training set.
+class DualActiveSets:
+    """Newton systems of the squared hinge in dual space, for any active set A of one training set.
 
     G_AA d_A = -r_A / (2 C) + K~_AR r_R,    d_R = -r_R,    G = K~ + I / (2 C)
 
@@ -80,14 +35,14 @@ class ActiveSets:
 
     Parameters
     ----------
-    space : SampleSpace
+    space : DualSpace
     C : float
-    inverts : bool
+    shares_inverse : bool
         Whether to compute P, which pays for several label vectors; the results differ by rounding.
     """
 
-    def __init__(self, space: SampleSpace, C: float, inverts: bool = True) -> None:
-        self.K, self.ridge, self.inverts = space.K, 1 / (2 * C), inverts
+    def __init__(self, space: DualSpace, C: float, shares_inverse: bool) -> None:
+        self.K, self.ridge, self.shares_inverse = space.K, 1 / (2 * C), shares_inverse
         self.G = space.K.copy()
         self.G.flat[:: len(self.G) + 1] += self.ridge
 
@@ -117,7 +72,7 @@ class ActiveSets:
         if len(active) == 0:
             return np.zeros_like
 
-        if len(active) <= len(rest) or not self.inverts:
+        if len(active) <= len(rest) or not self.shares_inverse:
             L = factorise_cholesky(self.G[active].take(active, axis=1))
 
             def solve_active(q: Array) -> Array:
@@ -141,8 +96,8 @@ class ActiveSets:
         return solve_complement
 
 
-class ActiveVoxels:
-    """Newton systems of the squared hinge in voxel space, for one active set A after the other.
+class PrimalActiveSets:
+    """Newton systems of the squared hinge in primal space, for one active set A after the other.
 
     (I + 2 C X~_A^T X~_A) d = -g
 
@@ -151,10 +106,10 @@ class ActiveVoxels:
 
     Parameters
     ----------
-    space : VoxelSpace
+    space : PrimalSpace
     """
 
-    def __init__(self, space: VoxelSpace) -> None:
+    def __init__(self, space: PrimalSpace) -> None:
         self.X = space.X
         self.whole = self.X.T @ self.X
         self.trace = float(self.whole.trace())
@@ -189,44 +144,49 @@ class SquaredHingePaths:
 
     Parameters
     ----------
-    space : SampleSpace or VoxelSpace
+    space : DualSpace or PrimalSpace
     Cs : ndarray of shape (n_Cs,)
         In any order.
     tol : float
     max_iter : int
-    inverts : bool
-        See `ActiveSets`.
+    shares_inverse : bool
+        See `DualActiveSets`.
     """
 
     def __init__(
-        self, space: SampleSpace | VoxelSpace, Cs: Array, tol: float, max_iter: int, inverts: bool = True
+        self,
+        space: DualSpace | PrimalSpace,
+        Cs: Array,
+        tol: float,
+        max_iter: int,
+        shares_inverse: bool = True,
     ) -> None:
         self.space, self.tol, self.max_iter = space, tol, max_iter
         self.order = np.argsort(Cs, kind="stable")
-        self.losses = [SquaredHinge(C) for C in Cs]
-        self.voxels: ActiveVoxels | None = None
-        if isinstance(space, VoxelSpace):
-            self.voxels = ActiveVoxels(space)
+        self.losses = [SquaredHingeLoss(C) for C in Cs]
+        self.voxels: PrimalActiveSets | None = None
+        if isinstance(space, PrimalSpace):
+            self.voxels = PrimalActiveSets(space)
             self.factorisers = [self.voxels.factorise for _ in Cs]
         else:
-            self.factorisers = [ActiveSets(space, C, inverts).factorise for C in Cs]
+            self.factorisers = [DualActiveSets(space, C, shares_inverse).factorise for C in Cs]
 
-    def solve(self, y: Array) -> list[Minimum]:
-        """Return one minimum per C. y has shape (n_samples,).
+    def solve(self, y: Array) -> list[NewtonResult]:
+        """Return one result per C. y has shape (n_samples,).
 
         Solved from the strongest penalty to the weakest, each from where the one before ended: mostly the
         active set is the same, and one step suffices.
         """
-        minima: dict[int, Minimum] = {}
+        results: dict[int, NewtonResult] = {}
         if self.voxels is not None:
             self.voxels.restart()
         v, f = np.zeros(self.space.n_weights), np.zeros(len(y))
         for k in self.order:
-            minima[k] = minimise(
+            results[k] = minimise(
                 self.space, self.losses[k], self.factorisers[k], y, v, f, tol=self.tol, max_iter=self.max_iter
             )
-            v, f = minima[k].v, minima[k].f
-        return [minima[k] for k in range(len(minima))]
+            v, f = results[k].v, results[k].f
+        return [results[k] for k in range(len(results))]
 
 
 def solve_squared_hinge(
@@ -235,60 +195,49 @@ def solve_squared_hinge(
     train_sets: Sequence[ArrayLike],
     Cs: ArrayLike,
     *,
-    space: Literal["auto", "samples", "voxels"] = "auto",
+    space: Literal["auto", "dual", "primal"] = "auto",
     tol: float = TOL,
     max_iter: int = MAX_ITER,
-    inverts: bool = True,
-) -> Solutions:
+    shares_inverse: bool = True,
+) -> SolvedDecoders:
     """Train support vector machines on several training sets, for several C and label vectors.
 
     min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i max(0, 1 - y_i (w^T x_i + b))^2
 
-    The objective of ``LinearSVC(penalty="l2", loss="squared_hinge")``, solved to its optimum.
+    The objective of ``LinearSVC(penalty="l2", loss="squared_hinge")``, solved to its optimum. In dual space
+
+    w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = 2 C y_i max(0, 1 - y_i f_i)
+
+    Each training set costs one inversion per C, n^3 operations, shared by all label vectors; each Newton step
+    factorises at most n / 2 samples (`DualActiveSets`), or, without inversions, those that are active. Memory
+    in addition to the decoders: about (4 + 2 n_Cs) n_samples^2 numbers of 8 bytes.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_voxels)
-        Standardised samples; rows outside of all training sets get decision values, too.
+        Standardised samples; rows outside all training sets get decision values, too.
     Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        Label vectors of -1 and +1. In a training set each must hold both.
+        Label vectors of -1 and +1. In a training set each must hold both. Each is solved by itself: the
+        others do not change its decoders, to the last bit.
     train_sets : sequence of ndarray of int or bool
         Indices (or a mask) of the samples to train on, one per fold.
     Cs : ndarray of shape (n_Cs,)
-        Values of C, in any order.
-    space : {"auto", "samples", "voxels"}
-        Where to solve; "auto" takes the space with fewer unknowns, and returns voxels if rounding made it
-        necessary to solve a decoder again from the samples (`refinement`). The solution is the same.
+        In any order.
+    space : {"auto", "dual", "primal"}
+        Where to solve; "auto" takes the space with fewer unknowns, and returns primal weights if rounding
+        made it necessary to solve a decoder again from the samples (`refinement`). The solution is the same.
     tol : float
         Length of Newton's step, relative to the coefficients, at which to stop.
     max_iter : int
-        Newton steps after which to give up, with a ConvergenceWarning. The warning also says where rounding
-        may leave more than 1e-8 of the coefficients.
-    inverts : bool
-        In sample space, whether label vectors share an inversion per training set and C. It pays for three or
+        Newton steps after which to give up, with a ConvergenceWarning. The same warning is issued where
+        rounding may leave an error of more than 1e-8 of the coefficients.
+    shares_inverse : bool
+        In dual space, whether label vectors share an inversion per training set and C. It pays for three or
         more of them; the results differ by rounding.
-
-    Returns
-    -------
-    solutions : Solutions
     """
-    X, Cs = np.asarray(X, dtype=np.float64), check_strengths(Cs, "C")
-    chosen = choose_space(space, X.shape[1], train_sets)
-    K_tilde = None
-    if chosen == "samples":
-        # The column of ones in X~ adds 1 to every inner product.
-        K_tilde = check_gram(compute_gram(X)) + 1.0
-    else:
-        X = check_matrix(X, "X")
-    Y = check_labels(Y, len(X))
-    sets = check_train_sets(train_sets, Y)
-    shape, n_weights = (len(sets), len(Cs), Y.shape[1]), len(X) if chosen == "samples" else X.shape[1]
-    assembly = Assembly(chosen, shape, n_weights, len(X), Refiner(X, max_iter), keeps_space=space != "auto")
-    if K_tilde is not None:
-        _solve_samples(assembly, K_tilde, Y, sets, Cs, tol, max_iter, inverts)
-    else:
-        _solve_voxels(assembly, append_ones(X), Y, sets, Cs, tol, max_iter)
-    return assembly.finish()
+    Cs = check_penalties(Cs, "C")
+    problem = TrainingSets.of_samples(X, Y, train_sets, len(Cs), SquaredHingeLoss.uniform, space, max_iter)
+    return _solve(problem, Cs, tol, max_iter, shares_inverse)
 
 
 def solve_squared_hinge_gram(
@@ -299,96 +248,26 @@ def solve_squared_hinge_gram(
     *,
     tol: float = TOL,
     max_iter: int = MAX_ITER,
-    inverts: bool = True,
-) -> Solutions:
-    """Train the support vector machines of `solve_squared_hinge` from the Gram matrix alone.
+    shares_inverse: bool = True,
+) -> SolvedDecoders:
+    """Train the support vector machines of `solve_squared_hinge` from the Gram matrix K = X X^T.
 
-    What K has lost of the samples cannot be found again: where that may be more than 1e-8 of the
+    The digits that K has lost cannot be recovered: where their part may be more than 1e-8 of the
     coefficients, decoders count as not converged.
-
-    w = X^T a,  f = K a + b,  b = sum_i a_i,    a_i = 2 C y_i max(0, 1 - y_i f_i)
-
-    Each training set costs one inversion per C, n^3 operations, shared by all label vectors; each Newton step
-    factorises at most n / 2 samples (`ActiveSets`), or, without inversions, those that are active. Memory:
-    see `solve_in_batches`.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n_samples, n_samples)
-        X X^T (`compute_gram`).
-    Y, train_sets, Cs, tol, max_iter, inverts
-        As in `solve_squared_hinge`.
-
-    Returns
-    -------
-    solutions : Solutions
     """
-    Cs = check_strengths(Cs, "C")
-    # The column of ones in X~ adds 1 to every inner product.
-    K_tilde = check_gram(K) + 1.0
-    Y = check_labels(Y, len(K_tilde))
-    sets = check_train_sets(train_sets, Y)
-    assembly = Assembly("samples", (len(sets), len(Cs), Y.shape[1]), len(K_tilde), len(K_tilde))
-    _solve_samples(assembly, K_tilde, Y, sets, Cs, tol, max_iter, inverts)
-    return assembly.finish()
+    Cs = check_penalties(Cs, "C")
+    problem = TrainingSets("dual", K, Y, train_sets, len(Cs), SquaredHingeLoss.uniform)
+    return _solve(problem, Cs, tol, max_iter, shares_inverse)
 
 
-def _solve_voxels(
-    assembly: Assembly,
-    X_tilde: Array,
-    Y: Array,
-    sets: Sequence[NDArray[np.intp]],
-    Cs: Array,
-    tol: float,
-    max_iter: int,
-) -> None:
+def _solve(
+    problem: TrainingSets, Cs: Array, tol: float, max_iter: int, shares_inverse: bool
+) -> SolvedDecoders:
     with one_blas_thread():
-        for i, train in enumerate(sets):
-            paths = SquaredHingePaths(VoxelSpace(X_tilde[train]), Cs, tol, max_iter)
-            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                minima = paths.solve(y)
-                for k, minimum in enumerate(minima):
-                    assembly.put((i, k, j), export_voxels(X_tilde, minimum.v), minimum)
-                _refine(assembly, i, j, minima, Cs, y, train, tol)
-
-
-def _solve_samples(
-    assembly: Assembly,
-    K_tilde: Array,
-    Y: Array,
-    sets: Sequence[NDArray[np.intp]],
-    Cs: Array,
-    tol: float,
-    max_iter: int,
-    inverts: bool,
-) -> None:
-    with one_blas_thread():
-        # No part of a well-conditioned Gram matrix is worse conditioned than the whole.
-        make_space = SampleSpace if is_well_conditioned(K_tilde) else make_sample_space
-        for i, train in enumerate(sets):
-            space = make_space(K_tilde[train].take(train, axis=1))
-            paths = SquaredHingePaths(space, Cs, tol, max_iter, inverts)
-            for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
-                minima = paths.solve(y)
-                for k, minimum in enumerate(minima):
-                    decoders = export_duals(K_tilde, train, space.duals(minimum.v, minimum.s))
-                    assembly.put((i, k, j), decoders, minimum)
-                _refine(assembly, i, j, minima, Cs, y, train, tol)
-
-
-def _refine(
-    assembly: Assembly,
-    i: int,
-    j: int,
-    minima: list[Minimum],
-    Cs: Array,
-    y: Array,
-    train: NDArray[np.intp],
-    tol: float,
-) -> None:
-    """Solve those values of C again whose decoders lost too many digits."""
-    if assembly.refiner is None:
-        return
-    for k, minimum in enumerate(minima):
-        if assembly.refiner.needs(minimum):
-            assembly.refine((i, k, j), SquaredHinge(Cs[k]), y, train, tol)
+        for group in problem.separate():
+            paths = SquaredHingePaths(group.space, Cs, tol, max_iter, shares_inverse)
+            i = int(group.sets[0])
+            for j, y in enumerate(np.ascontiguousarray(problem.Y[group.samples].T)):
+                for k, result in enumerate(paths.solve(y)):
+                    problem.store(group, (i, k, j), (result.v, result.s), result, Cs[k], tol)
+    return problem.finish()
