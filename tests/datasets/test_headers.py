@@ -14,7 +14,7 @@ import pytest
 from harness.datasets.headers import read_nifti_header
 from harness.datasets.images import read_mask, stream_volumes
 from harness.errors import DataError, HarnessError
-from harness.samples.signal import mask_smoothed
+from harness.samples.smoothing import mask_smoothed
 from harness.samples.volumes import read_masked
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])

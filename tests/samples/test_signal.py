@@ -19,7 +19,8 @@ from harness.errors import DataError, DesignError, UsageError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Roi, load_samples
-from harness.samples.signal import Signal, clean_runs, degrees_of_freedom, mask_smoothed
+from harness.samples.signal import Signal, clean_runs, degrees_of_freedom
+from harness.samples.smoothing import mask_smoothed
 
 FACE_CAT = make_contrast(["face", "cat"])
 

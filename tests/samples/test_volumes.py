@@ -16,7 +16,7 @@ from nilearn.masking import apply_mask
 from harness.datasets import images
 from harness.datasets.images import read_mask, stream_volumes
 from harness.errors import DataError
-from harness.samples.signal import mask_smoothed
+from harness.samples.smoothing import mask_smoothed
 from harness.samples.volumes import read_masked
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])

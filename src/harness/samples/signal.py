@@ -10,10 +10,8 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from nilearn.signal import clean
@@ -21,14 +19,8 @@ from scipy.linalg import qr
 
 from harness.datasets.locations import expand_path
 from harness.datasets.recording import Recording
-from harness.datasets.tables import as_numbers, read_table
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.choices import ZScore
-from harness.samples.volumes import MaskedVolumes, read_masked
-
-# A Gaussian of this many times the field of view (FWHM) leaves exp(-(pi * 2 / 2.355)^2 / 2), 3 %, of the
-# slowest change from one side of the image to the other: beyond, every voxel is the mean of the image.
-MAX_FIELDS_OF_VIEW = 2
 
 DEPENDENT = 1e-8  # share of a confound's norm below which what others leave of it is rounding error
 
@@ -143,86 +135,6 @@ def zscore(X: np.ndarray) -> np.ndarray:
         Mean 0 and standard deviation 1 (ddof=1); 0 where a voxel is constant.
     """
     return clean(X, detrend=False, standardize="zscore_sample", filter=False)
-
-
-def mask_smoothed(
-    bold: Path | Sequence[Path],
-    mask: np.ndarray,
-    affine: np.ndarray,
-    smoothing_fwhm: float,
-    *,
-    mask_name: str = "the mask",
-    dtype: type[np.floating] | None = np.float32,
-) -> MaskedVolumes:
-    """Smooth whole volumes with `nilearn.image.smooth_img`, one by one as they are read, and mask them.
-
-    Equals `nilearn.maskers.NiftiMasker(mask, smoothing_fwhm=...)` bit for bit, but for voxels that are not
-    finite in a volume. There they count as 0 while the volume is smoothed, as in nilearn, and stay NaN
-    themselves, so that the caller can drop and count them as without smoothing.
-
-    Parameters
-    ----------
-    bold : Path or sequence of Path
-        4D images, in order of time.
-    mask : ndarray of shape (x, y, z), bool
-    affine : ndarray of shape (4, 4)
-        The mask's, which is the images', too.
-    smoothing_fwhm : float
-        Full width at half maximum, in mm.
-    mask_name : str, default="the mask"
-        What messages call the mask, for instance its file.
-    dtype : type, default=numpy.float32
-        See `harness.samples.volumes.read_masked`.
-
-    Returns
-    -------
-    MaskedVolumes
-        Its mean volume is not smoothed.
-
-    Raises
-    ------
-    DataError
-        See `harness.samples.volumes.read_masked`.
-    DesignError
-        If the width is too large or too small for the image.
-    """
-    # Half a second to import, and few runs smooth.
-    from nilearn.image import get_data, smooth_img
-
-    _check_width(smoothing_fwhm, mask.shape, affine, mask_name)
-
-    def smooth(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        image = nib.Nifti1Image(volume, affine, dtype=volume.dtype)  # nibabel asks for it where it is int64
-        smoothed = get_data(smooth_img(image, smoothing_fwhm))
-        smoothed[~np.isfinite(volume)] = np.nan
-        return smoothed
-
-    return read_masked(bold, mask, affine, mask_name=mask_name, transform=smooth, dtype=dtype)
-
-
-def _check_width(fwhm: float, shape: Sequence[int], affine: np.ndarray, mask_name: str) -> None:
-    """Refuse a Gaussian that makes all voxels the same, and may take all memory, or that changes nothing."""
-    sizes = nib.affines.voxel_sizes(affine)
-    if not (np.isfinite(sizes) & (sizes > 0)).all():
-        raise DataError(
-            f"{mask_name}: signal.smoothing_fwhm={fwhm} mm needs the size of a voxel, but the affine gives "
-            f"{' x '.join(f'{size:g}' for size in sizes)} mm; correct the affine, or set "
-            "signal.smoothing_fwhm=null"
-        )
-    largest = MAX_FIELDS_OF_VIEW * float((np.asarray(shape) * sizes).max())
-    if fwhm > largest:
-        raise DesignError(
-            f"signal.smoothing_fwhm={fwhm} mm is more than {MAX_FIELDS_OF_VIEW} times the field of view of "
-            f"{mask_name}; expected at most {largest:g} mm, and usually 2 to 3 voxels "
-            f"({2 * sizes.max():g} to {3 * sizes.max():g} mm)"
-        )
-    # SciPy cuts the kernel at 4 standard deviations, rounded to whole voxels.
-    smallest = 0.5 / 4 * math.sqrt(8 * math.log(2)) * float(sizes.min())
-    if fwhm < smallest:
-        raise DesignError(
-            f"signal.smoothing_fwhm={fwhm} mm changes nothing in voxels of {sizes.min():g} mm; expected at "
-            f"least {smallest:.2g} mm, or null for no smoothing"
-        )
 
 
 def clean_runs(
@@ -394,67 +306,3 @@ def _check_filter(signal: Signal, recording: Recording) -> None:
                 f"signal.{name}={frequency} Hz is beyond what a TR of {recording.t_r} s can show; "
                 f"expected less than {0.5 / recording.t_r:g} Hz"
             )
-
-
-def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> pd.DataFrame | None:
-    """Return the confounds that `signal` chooses, one row per volume.
-
-    Leading gaps of a run, which fMRIPrep leaves in temporal derivatives, take the next value.
-
-    Parameters
-    ----------
-    signal : Signal
-    recording : Recording
-    runs : ndarray of shape (n_volumes,), int
-
-    Returns
-    -------
-    confounds : DataFrame with one row per volume, or None if none are chosen
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read, lacks a column, has another length than the recording, or gaps.
-    """
-    if signal.confounds_file is None and not signal.confounds:
-        return None
-    source, table = _find_confounds(signal, recording)
-    names = [str(name) for name in signal.confounds] if signal.confounds else list(table.columns)
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise DataError(
-            f"signal.confounds: {source} has no column {missing[0]!r}; "
-            f"it has {', '.join(map(str, table.columns[:20]))}"
-        )
-    if "" in names:
-        raise DataError(
-            f"{source} has a column without a name; choose the columns with signal.confounds=[...]"
-        )
-    if len(table) != len(runs):
-        raise DataError(f"{source} has {len(table)} rows, but the recording has {len(runs)} volumes")
-    chosen = table[names].reset_index(drop=True)
-    leading = ~chosen.notna().groupby(runs).cummax()
-    chosen = chosen.mask(leading, chosen.groupby(runs).bfill())
-    for name in names:
-        numbers = pd.to_numeric(chosen[name], errors="coerce")
-        if not np.isfinite(numbers).all():
-            row = int((~np.isfinite(numbers)).to_numpy().argmax())
-            raise DataError(
-                f"{source}, column {name!r}, row {row + 1} is {table[name].iloc[row]!r}; expected a number: "
-                "fill it, or leave the column out of signal.confounds"
-            )
-    return chosen.astype(float)
-
-
-def _find_confounds(signal: Signal, recording: Recording) -> tuple[str, pd.DataFrame]:
-    """Return the table that confounds are chosen from, and what to call it in messages."""
-    if signal.confounds_file is not None:
-        given = signal.confounds_file.replace("{subject}", str(recording.subject))
-        file = expand_path("signal.confounds_file", given)
-        return str(file), as_numbers(read_table(file))
-    if recording.confounds is None:
-        raise DataError(
-            f"signal.confounds={list(signal.confounds or [])}: {recording.dataset} comes without confounds; "
-            "give a table with signal.confounds_file=PATH"
-        )
-    return f"the confounds of {recording.dataset}", recording.confounds
