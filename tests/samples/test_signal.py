@@ -306,7 +306,7 @@ def test_runs_are_cleaned_where_they_are_whatever_their_numbers(recording, rng):
 
 
 def test_a_data_set_without_confounds_says_so(recording):
-    with pytest.raises(DataError, match=r"without confounds.*signal\.confounds_file"):
+    with pytest.raises(DataError, match=r"contains no confounds.*signal\.confounds_file"):
         load(recording, confounds=["trans_x"])
 
 
@@ -433,7 +433,7 @@ def test_signals_that_make_no_sense_name_key_and_value(asked):
     ("asked", "words"),
     [
         ({"trim_first": 4, "trim_last": 4}, "trim less"),
-        ({"high_pass": 0.01, "low_pass": 0.1}, "cannot be cleaned as asked .*27 volumes"),
+        ({"high_pass": 0.01, "low_pass": 0.1}, "cannot be cleaned with these options .*27 volumes"),
         ({"low_pass": 5.0}, r"less than 0\.2 Hz"),
     ],
 )

@@ -389,7 +389,7 @@ def test_other_formats_and_kinds_of_values_are_said(tmp_path, rng, mask):
     values = rng.normal(size=(*mask.shape, 2)).astype(np.float32)
     nib.save(nib.MGHImage(values, AFFINE), tmp_path / "bold.mgz")
     with pytest.raises(
-        DataError, match=r"bold\.mgz: not an image in a format that is read.*NIfTI-1 and NIfTI-2"
+        DataError, match=r"bold\.mgz: not an image in a supported format.*NIfTI-1 and NIfTI-2"
     ):
         read_masked(tmp_path / "bold.mgz", mask, AFFINE)
     path = write_image(tmp_path / "phase.nii", values.astype(np.complex64))
@@ -428,7 +428,7 @@ def test_an_image_without_volumes_is_said(tmp_path, bold, mask):
     content[offset : offset + dim.nbytes] = dim.tobytes()
     path = tmp_path / "none.nii"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"none\.nii: has shape \(5, 6, 4, 0\), so it holds no volume"):
+    with pytest.raises(DataError, match=r"none\.nii: has shape \(5, 6, 4, 0\), so it has no volume"):
         read_masked(path, mask, AFFINE)
 
 

@@ -11,9 +11,9 @@ from harness.samples.signal import Signal
 
 
 def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> pd.DataFrame | None:
-    """Return the confounds that `signal` chooses, one row per volume.
+    """Return the confounds that `signal` selects, one row per volume, or None if it selects none.
 
-    Leading gaps of a run, which fMRIPrep leaves in temporal derivatives, take the next value.
+    Leading gaps of a run, which fMRIPrep leaves in temporal derivatives, are filled with the next value.
 
     Parameters
     ----------
@@ -21,14 +21,10 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
     recording : Recording
     runs : ndarray of shape (n_volumes,), int
 
-    Returns
-    -------
-    confounds : DataFrame with one row per volume, or None if none are chosen
-
     Raises
     ------
     DataError
-        If the table cannot be read, lacks a column, has another length than the recording, or gaps.
+        If the table cannot be read, lacks a column, has gaps, or has another length than the recording.
     """
     if signal.confounds_file is None and not signal.confounds:
         return None
@@ -41,34 +37,32 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
             f"it has {', '.join(map(str, table.columns[:20]))}"
         )
     if "" in names:
-        raise DataError(
-            f"{source} has a column without a name; choose the columns with signal.confounds=[...]"
-        )
+        raise DataError(f"{source} has a column without a name; select columns with signal.confounds=[...]")
     if len(table) != len(runs):
         raise DataError(f"{source} has {len(table)} rows, but the recording has {len(runs)} volumes")
     chosen = table[names].reset_index(drop=True)
-    leading = ~chosen.notna().groupby(runs).cummax()
-    chosen = chosen.mask(leading, chosen.groupby(runs).bfill())
+    is_leading = ~chosen.notna().groupby(runs).cummax()
+    chosen = chosen.mask(is_leading, chosen.groupby(runs).bfill())
     for name in names:
         numbers = pd.to_numeric(chosen[name], errors="coerce")
         if not np.isfinite(numbers).all():
             row = int((~np.isfinite(numbers)).to_numpy().argmax())
             raise DataError(
                 f"{source}, column {name!r}, row {row + 1} is {table[name].iloc[row]!r}; expected a number: "
-                "fill it, or leave the column out of signal.confounds"
+                "correct it, or leave the column out of signal.confounds"
             )
     return chosen.astype(float)
 
 
 def _find_confounds(signal: Signal, recording: Recording) -> tuple[str, pd.DataFrame]:
-    """Return the table that confounds are chosen from, and what to call it in messages."""
+    """Return the name of the table for messages, and the table."""
     if signal.confounds_file is not None:
         given = signal.confounds_file.replace("{subject}", str(recording.subject))
         file = expand_path("signal.confounds_file", given)
         return str(file), as_numbers(read_table(file))
     if recording.confounds is None:
         raise DataError(
-            f"signal.confounds={list(signal.confounds or [])}: {recording.dataset} comes without confounds; "
+            f"signal.confounds={list(signal.confounds or [])}: {recording.dataset} contains no confounds; "
             "give a table with signal.confounds_file=PATH"
         )
     return f"the confounds of {recording.dataset}", recording.confounds

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from harness.errors import DataError, DesignError
 from harness.samples.volumes import MaskedVolumes, read_masked
@@ -26,43 +27,29 @@ def mask_smoothed(
 ) -> MaskedVolumes:
     """Smooth whole volumes with `nilearn.image.smooth_img`, one by one as they are read, and mask them.
 
-    Equals `nilearn.maskers.NiftiMasker(mask, smoothing_fwhm=...)` bit for bit, but for voxels that are not
-    finite in a volume. There they count as 0 while the volume is smoothed, as in nilearn, and stay NaN
-    themselves, so that the caller can drop and count them as without smoothing.
+    The samples equal those of `nilearn.maskers.NiftiMasker(mask, smoothing_fwhm=...)` bit for bit, except for
+    values that are not finite: they count as 0 while their volume is smoothed, as in nilearn, but remain NaN
+    themselves, so that the caller can count and drop them. The mean volume is not smoothed.
 
     Parameters
     ----------
-    bold : Path or sequence of Path
-        4D images, in order of time.
-    mask : ndarray of shape (x, y, z), bool
-    affine : ndarray of shape (4, 4)
-        The mask's, which is the images', too.
+    bold, mask, affine, mask_name, dtype
+        See `harness.samples.volumes.read_masked`, also for the errors.
     smoothing_fwhm : float
         Full width at half maximum, in mm.
-    mask_name : str, default="the mask"
-        What messages call the mask, for instance its file.
-    dtype : type, default=numpy.float32
-        See `harness.samples.volumes.read_masked`.
-
-    Returns
-    -------
-    MaskedVolumes
-        Its mean volume is not smoothed.
 
     Raises
     ------
-    DataError
-        See `harness.samples.volumes.read_masked`.
     DesignError
         If the width is too large or too small for the image.
     """
-    # Half a second to import, and few runs smooth.
+    # Importing it takes half a second, and few runs smooth.
     from nilearn.image import get_data, smooth_img
 
     _check_width(smoothing_fwhm, mask.shape, affine, mask_name)
 
     def smooth(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        image = nib.Nifti1Image(volume, affine, dtype=volume.dtype)  # nibabel asks for it where it is int64
+        image = nib.Nifti1Image(volume, affine, dtype=volume.dtype)  # required for int64
         smoothed = get_data(smooth_img(image, smoothing_fwhm))
         smoothed[~np.isfinite(volume)] = np.nan
         return smoothed
@@ -71,11 +58,11 @@ def mask_smoothed(
 
 
 def _check_width(fwhm: float, shape: Sequence[int], affine: np.ndarray, mask_name: str) -> None:
-    """Refuse a Gaussian that makes all voxels the same, and may take all memory, or that changes nothing."""
-    sizes = nib.affines.voxel_sizes(affine)
+    """Refuse a Gaussian that makes all voxels equal and may exhaust the memory, or that has no effect."""
+    sizes = voxel_sizes(affine)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise DataError(
-            f"{mask_name}: signal.smoothing_fwhm={fwhm} mm needs the size of a voxel, but the affine gives "
+            f"{mask_name}: signal.smoothing_fwhm={fwhm} mm needs the size of a voxel, but its affine gives "
             f"{' x '.join(f'{size:g}' for size in sizes)} mm; correct the affine, or set "
             "signal.smoothing_fwhm=null"
         )
