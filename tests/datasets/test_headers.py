@@ -99,8 +99,8 @@ def extremes(dtype):
 @pytest.mark.parametrize(
     ("version", "suffix", "step"),
     [
-        ("NIfTI-1", ".nii", 31),
-        ("NIfTI-2", ".nii.gz", 31),
+        ("NIfTI-1", ".nii", 61),
+        ("NIfTI-2", ".nii.gz", 61),
         *[
             pytest.param(version, suffix, 1, marks=pytest.mark.slow)
             for version in HEADERS

@@ -162,7 +162,7 @@ def stored_images():
         yield pytest.param(dtype, endianness, scaling, fwhm, marks=marks)
 
 
-@pytest.mark.parametrize(("dtype", "endianness", "scaling", "fwhm"), stored_images())
+@pytest.mark.parametrize(("dtype", "endianness", "scaling", "fwhm"), list(stored_images()))
 def test_samples_of_every_type_are_those_of_nilearns_masker(
     tmp_path, rng, mask, dtype, endianness, scaling, fwhm
 ):
