@@ -183,8 +183,8 @@ def test_image_that_does_not_fit_into_memory_is_refused(tmp_path):
 
 
 def nibabel_files():
-    folder = Path(nib.__file__).parent / "tests" / "data"
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    directory = Path(nib.__file__).parent / "tests" / "data"
+    return sorted(path for path in directory.iterdir() if path.is_file())
 
 
 def test_test_files_of_nibabel_give_a_result_or_a_message():

@@ -319,11 +319,11 @@ def test_smoothing_equals_nilearn(recording):
 
 @pytest.mark.slow
 def test_smoothing_of_real_data_equals_nilearn(shared_data):
-    folder = shared_data / "haxby2001-slice" / "haxby2001" / "subj1"
-    mask_file = folder / "mask4_vt.nii.gz"
-    masked = mask_smoothed(folder / "bold.nii.gz", *read_mask(mask_file), 4.0)
+    directory = shared_data / "haxby2001-slice" / "haxby2001" / "subj1"
+    mask_file = directory / "mask4_vt.nii.gz"
+    masked = mask_smoothed(directory / "bold.nii.gz", *read_mask(mask_file), 4.0)
     masker = NiftiMasker(mask_file, smoothing_fwhm=4.0, standardize=None)
-    np.testing.assert_array_equal(masked.data, masker.fit_transform(folder / "bold.nii.gz"))
+    np.testing.assert_array_equal(masked.data, masker.fit_transform(directory / "bold.nii.gz"))
 
 
 @pytest.mark.parametrize("sizes", [(3.5, 3.75, 3.75), (2.0, 1.0, 6.0)])

@@ -259,7 +259,7 @@ def test_several_gzip_members_are_one_file(tmp_path, bold, mask, inflater):
 
 
 @pytest.mark.parametrize(
-    ("folder", "mask_name", "n_voxels"),
+    ("directory", "mask_name", "n_voxels"),
     [
         ("haxby2001-slice/haxby2001", "subj1/mask4_vt.nii.gz", 98),
         ("haxby2001-slice/haxby2001", "mask.nii.gz", 530),
@@ -267,8 +267,8 @@ def test_several_gzip_members_are_one_file(tmp_path, bold, mask, inflater):
         pytest.param("haxby2001-vt/haxby2001", "subj1/mask4_vt.nii.gz", 577, marks=pytest.mark.slow),
     ],
 )
-def test_real_data_equal_nilearn(shared_data, folder, mask_name, n_voxels):
-    path, mask_path = shared_data / folder / "subj1" / "bold.nii.gz", shared_data / folder / mask_name
+def test_real_data_equal_nilearn(shared_data, directory, mask_name, n_voxels):
+    path, mask_path = shared_data / directory / "subj1" / "bold.nii.gz", shared_data / directory / mask_name
     masked = read_masked(path, *read_mask(mask_path))
     assert masked.data.shape[1] == n_voxels
     assert_same_bits(masked.data, apply_mask(str(path), str(mask_path), dtype="f"))
