@@ -1,16 +1,16 @@
-"""Measure the data path on a full-size subject, beside nilearn's, as ratios in one run.
+"""Compare the data path with that of nilearn on a full-size subject.
 
-    python benchmarks/data_path.py FOLDER
+    python benchmarks/data_path.py DIRECTORY
 
-Makes a subject of 40 x 64 x 64 voxels and 1452 volumes (int16, 300 MB compressed) in FOLDER, or takes the
-one that is there, and measures every stage in a process of its own: wall time without imports, peak memory
-with everything. The image is read once beforehand, so that every stage finds it in the system's page cache.
+Writes a subject of 40 x 64 x 64 voxels and 1452 volumes (int16, 300 MB compressed) to DIRECTORY, unless it
+is there, and measures every stage in a separate process: wall time without imports, and peak memory. The
+image is read once before, so that every stage finds it in the page cache of the system.
 
-The cold read overlaps inflating, digesting and summing, which takes two free cores: where others keep them
-busy, its lead shrinks to the ratio of processor times.
+The cold read overlaps decompression, digest and sum, which requires two free cores: on a busy machine,
+compare the processor times.
 """
 
-# The standard library only: a process is born with the peak memory of the one that starts it.
+# The standard library only: a process starts with the peak memory of its parent.
 import argparse
 import gzip
 import json
@@ -30,8 +30,8 @@ N_ROI = 464  # the VT mask of subject 2
 N_WARM = 10
 
 
-def make_subject(folder: Path) -> None:
-    """Write bold.nii.gz, double.nii.gz with every volume twice, and the mask."""
+def make_subject(directory: Path) -> None:
+    """Write bold.nii.gz, double.nii.gz with all volumes twice, and roi.nii.gz."""
     import nibabel as nib
     import numpy as np
 
@@ -42,8 +42,8 @@ def make_subject(folder: Path) -> None:
     brain = radius < 0.84
     anatomy = np.where(brain, 1200 - 500 * radius + rng.normal(scale=80, size=SHAPE), 0)
 
-    # Gzip files can be joined: a header and the volumes, so that the second image is not compressed again.
-    volumes = folder / "volumes.gz"
+    # Gzip files can be concatenated, so that the volumes are compressed once for both images.
+    volumes = directory / "volumes.gz"
     packer = zlib.compressobj(6, zlib.DEFLATED, 31)
     with volumes.open("wb") as file:
         for _ in range(N_VOLUMES):
@@ -55,17 +55,17 @@ def make_subject(folder: Path) -> None:
     for name, repeats in (("double.nii.gz", 2), ("bold.nii.gz", 1)):
         header = nib.Nifti1Image(np.broadcast_to(np.int16(0), (*SHAPE, repeats * N_VOLUMES)), affine).header
         header.set_data_offset(352)
-        with (folder / f"{name}.part").open("wb") as file:
+        with (directory / f"{name}.part").open("wb") as file:
             file.write(gzip.compress(header.binaryblock + bytes(4)))
             for _ in range(repeats):
                 with volumes.open("rb") as source:
                     shutil.copyfileobj(source, file, 1 << 20)
-        (folder / f"{name}.part").rename(folder / name)
+        (directory / f"{name}.part").rename(directory / name)
     volumes.unlink()
 
     roi = np.zeros(SHAPE, dtype=np.uint8)
     roi.flat[rng.choice(np.flatnonzero(brain), N_ROI, replace=False)] = 1
-    nib.save(nib.Nifti1Image(roi, affine), folder / "roi.nii.gz")
+    nib.save(nib.Nifti1Image(roi, affine), directory / "roi.nii.gz")
 
 
 def start_clock() -> tuple[float, float]:
@@ -90,7 +90,7 @@ def measure_nilearn(bold: Path, roi: Path, cache: Path) -> dict:
 
 
 def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
-    """Do the same from the cache where it has the subject, else from the stream."""
+    """Do the same with the cache."""
     from harness.datasets.images import read_mask
     from harness.samples.cache import SampleCache
 
@@ -102,7 +102,7 @@ def measure_harness(bold: Path, roi: Path, cache: Path) -> dict:
 
 
 def measure_imports(bold: Path, roi: Path, cache: Path) -> dict:
-    """Show how much of the peak is there before anything is read."""
+    """Measure the memory after the imports."""
     import harness.samples.cache
     import harness.samples.volumes
 
@@ -114,13 +114,13 @@ STAGES = {"nilearn": measure_nilearn, "harness": measure_harness, "imports": mea
 
 
 def run_stage(stage: str, bold: Path, roi: Path, cache: Path) -> dict:
-    """Run one stage in a process of its own."""
+    """Run one stage in a separate process."""
     command = [sys.executable, __file__, "--stage", stage, *map(str, (bold, roi, cache))]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def report_stage(stage: str, bold: Path, roi: Path, cache: Path) -> None:
-    """Print what `run_stage` reads, and leave the samples beside the cache."""
+    """Print the figures of a stage as JSON, and save its samples next to the cache."""
     found = STAGES[stage](bold, roi, cache)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     megabytes = peak / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, kilobytes on Linux
@@ -132,14 +132,14 @@ def report_stage(stage: str, bold: Path, roi: Path, cache: Path) -> None:
     print(json.dumps(figures))
 
 
-def measure(folder: Path, repeats: int) -> bool:
-    """Print every figure beside its target, and return whether all were met."""
-    folder.mkdir(parents=True, exist_ok=True)
-    roi = folder / "roi.nii.gz"
+def measure(directory: Path, repeats: int) -> bool:
+    """Print every figure with its target, and return whether all targets were met."""
+    directory.mkdir(parents=True, exist_ok=True)
+    roi = directory / "roi.nii.gz"
     if not roi.exists():
-        print("making the subject (some minutes) ...", flush=True)
-        subprocess.run([sys.executable, __file__, "--make", str(folder)], check=True)
-    bold, double = folder / "bold.nii.gz", folder / "double.nii.gz"
+        print("writing the subject (some minutes) ...", flush=True)
+        subprocess.run([sys.executable, __file__, "--make", str(directory)], check=True)
+    bold, double = directory / "bold.nii.gz", directory / "double.nii.gz"
     for path in (bold, double):
         print(f"{path}: {path.stat().st_size / 1e6:.0f} MB")
         with path.open("rb") as file:
@@ -147,10 +147,10 @@ def measure(folder: Path, repeats: int) -> bool:
                 pass
 
     runs: dict[str, list[dict]] = {name: [] for name in ("nilearn", "cold", "warm", "double")}
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
         cache = Path(scratch) / "cache"
         imports = run_stage("imports", bold, roi, cache)
-        for _ in range(repeats):  # turn and turn about, so that a busy machine is busy for both
+        for _ in range(repeats):  # alternating, so that other load affects both
             shutil.rmtree(cache, ignore_errors=True)
             runs["cold"].append(run_stage("harness", bold, roi, cache))
             runs["nilearn"].append(run_stage("nilearn", bold, roi, cache))
@@ -158,7 +158,7 @@ def measure(folder: Path, repeats: int) -> bool:
         runs["double"].append(run_stage("harness", double, roi, cache))
         difference = compare_samples(Path(scratch))
 
-    # What else the machine does can only add, so that the best of several comes closest to the truth.
+    # Other load only adds time, so that the minimum is the best estimate.
     seconds = {name: min(run["seconds"] for run in of) for name, of in runs.items()}
     peak = {name: max(run["megabytes"] for run in of) for name, of in runs.items()}
     speed_up = seconds["nilearn"] / seconds["cold"]
@@ -187,16 +187,16 @@ def measure(folder: Path, repeats: int) -> bool:
     return all(met for *_, met in rows)
 
 
-def compare_samples(folder: Path) -> float:
+def compare_samples(directory: Path) -> float:
     import numpy as np
 
-    return float(np.abs(np.load(folder / "harness.npy") - np.load(folder / "nilearn.npy")).max())
+    return float(np.abs(np.load(directory / "harness.npy") - np.load(directory / "nilearn.npy")).max())
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--repeats", type=int, default=5, help="cold reads of each side; the best counts")
+    parser.add_argument("directory", nargs="?", type=Path)
+    parser.add_argument("--repeats", type=int, default=5, help="cold reads of each; the fastest counts")
     parser.add_argument("--stage", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -207,9 +207,9 @@ def main() -> int:
     if arguments.make:
         make_subject(arguments.make)
         return 0
-    if arguments.folder is None:
-        parser.error("a FOLDER for the subject (0.9 GB) is needed")
-    return 0 if measure(arguments.folder, arguments.repeats) else 1
+    if arguments.directory is None:
+        parser.error("expected a DIRECTORY for the subject (0.9 GB)")
+    return 0 if measure(arguments.directory, arguments.repeats) else 1
 
 
 if __name__ == "__main__":

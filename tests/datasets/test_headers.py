@@ -1,4 +1,4 @@
-"""Headers of every kind of damage, and files of other formats: a result, or one message."""
+"""NIfTI headers: a damaged header or another format gives a result or a message, never another error."""
 
 import gzip
 import resource
@@ -14,15 +14,15 @@ import pytest
 from harness.datasets.headers import read_nifti_header
 from harness.datasets.images import read_mask, stream_volumes
 from harness.errors import DataError, HarnessError
-from harness.samples.signal import mask_smoothed
+from harness.samples.smoothing import mask_smoothed
 from harness.samples.volumes import read_masked
 
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
 SHAPE = (5, 6, 4, 3)
 HEADERS = {"NIfTI-1": nib.Nifti1Header, "NIfTI-2": nib.Nifti2Header}
 IMAGES = {"NIfTI-1": nib.Nifti1Image, "NIfTI-2": nib.Nifti2Image}
-every_version = pytest.mark.parametrize("version", HEADERS)
-every_suffix = pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+all_versions = pytest.mark.parametrize("version", HEADERS)
+all_suffixes = pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 
 
 def image_bytes(version, shape=SHAPE, dtype=np.int16):
@@ -45,7 +45,7 @@ def write(path, content):
 
 @contextmanager
 def memory_limited(n_bytes):
-    """Let the process take so much more memory than it has, and no more."""
+    """Limit the memory that the process can allocate in addition."""
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (now + n_bytes, hard))
@@ -64,12 +64,12 @@ def readers(path):
     yield lambda: read_masked([path], mask, AFFINE, dtype=None)
     yield lambda: mask_smoothed(path, mask, AFFINE, 5.0)
     yield lambda: list(stream_volumes(path))
-    # Where the image is of a damaged mask's space, too.
+    # An image in the space of a damaged mask.
     yield lambda: mask_smoothed([path], *read_mask(path), 5.0)
 
 
 def read_every_way(path):
-    """Read a file in every way; anything but a result or a message about it is an error."""
+    """Read a file in every way, and return how often there was a result instead of a message."""
     n_read = 0
     for read in readers(path):
         try:
@@ -83,7 +83,7 @@ def read_every_way(path):
 
 
 def extremes(dtype):
-    """Return the numbers that a field of this type can hold and should not."""
+    """Return unusual values of a field of this type."""
     if dtype.kind == "f":
         limits = np.finfo(dtype)
         numbers = [0, -1, 1e-30, 3.5, 1e9, limits.max, -limits.max, limits.tiny, np.nan, np.inf, -np.inf]
@@ -97,16 +97,19 @@ def extremes(dtype):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory limit is Linux's")
 @pytest.mark.parametrize(
-    ("version", "suffix"),
+    ("version", "suffix", "step"),
     [
-        ("NIfTI-1", ".nii"),
-        ("NIfTI-2", ".nii.gz"),
-        pytest.param("NIfTI-1", ".nii.gz", marks=pytest.mark.slow),
-        pytest.param("NIfTI-2", ".nii", marks=pytest.mark.slow),
+        ("NIfTI-1", ".nii", 61),
+        ("NIfTI-2", ".nii.gz", 61),
+        *[
+            pytest.param(version, suffix, 1, marks=pytest.mark.slow)
+            for version in HEADERS
+            for suffix in (".nii", ".nii.gz")
+        ],
     ],
 )
-def test_no_header_field_ends_in_anything_but_a_result_or_a_message(tmp_path, version, suffix):
-    """Every field, every element of it, every extreme number; then pairs of them by a fixed seed."""
+def test_header_field_of_any_value_gives_a_result_or_a_message(tmp_path, version, suffix, step):
+    """All fields, all their elements, all extreme values, then random pairs; or a sample of these."""
     rng = np.random.default_rng(9)
     content = image_bytes(version)
     changes = []
@@ -114,34 +117,35 @@ def test_no_header_field_ends_in_anything_but_a_result_or_a_message(tmp_path, ve
         for number in extremes(dtype.base):
             for size in {1, 2, 4, int(np.prod(dtype.shape))} if dtype.shape else {1}:
                 changes.append((name, [number] * size))
+    changes = changes[::step]
     path = tmp_path / f"image{suffix}"
     n_results = 0
     with memory_limited(2**29):
         for change in changes:
             write(path, set_field(content, version, *change))
             n_results += read_every_way(path)
-        for pair in rng.integers(len(changes), size=(150, 2)):
+        for pair in rng.integers(len(changes), size=(150 // step, 2)):
             write(path, set_field(set_field(content, version, *changes[pair[0]]), version, *changes[pair[1]]))
             n_results += read_every_way(path)
-    assert n_results > len(changes), "most fields do not matter for reading"
+    assert n_results > len(changes), "most fields have no effect on reading"
 
 
-@every_suffix
+@all_suffixes
 @pytest.mark.parametrize("offset", [np.inf, -np.inf, np.nan, 1e38, -16, 1e9])
-def test_offset_beyond_the_file_is_one_message(tmp_path, suffix, offset):
+def test_offset_outside_the_file_is_refused(tmp_path, suffix, offset):
     content = set_field(image_bytes("NIfTI-1"), "NIfTI-1", "vox_offset", offset)
     path = write(tmp_path / f"image{suffix}", content)
     with pytest.raises(DataError, match=f"image{suffix}: "):
         read_masked(path, np.ones(SHAPE[:3], bool), AFFINE)
 
 
-@every_suffix
+@all_suffixes
 @pytest.mark.parametrize(
     "shape",
     [(10**5, 10**5, 10**3), (2**31, 2**31, 2**31), (2**40, 1, 1), (2**21, 2**21, 2**21), (2**62, 4, 4)],
     ids=str,
 )
-def test_mask_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path, suffix, shape):
+def test_mask_larger_than_its_file_is_refused_before_memory_is_allocated(tmp_path, suffix, shape):
     content = set_field(image_bytes("NIfTI-2", SHAPE[:3]), "NIfTI-2", "dim", [3, *shape, 1, 1, 1, 1])
     path = write(tmp_path / f"mask{suffix}", content)
     tracemalloc.start()
@@ -154,36 +158,36 @@ def test_mask_larger_than_its_file_is_refused_before_memory_is_taken(tmp_path, s
     assert peak < 20e6
 
 
-def test_file_that_deflate_compresses_as_far_as_it_can_is_read(tmp_path):
-    """Zeros: about 1030 times smaller, which must not count as more than a file can hold."""
+def test_file_of_the_highest_compression_is_read(tmp_path):
+    """A file of zeros is about 1030 times smaller."""
     path = tmp_path / "zeros.nii.gz"
-    values = np.zeros((64, 64, 64, 40), np.int16)
+    values = np.zeros((64, 64, 64, 10), np.int16)
     path.write_bytes(gzip.compress(nib.Nifti1Image(values, AFFINE).to_bytes(), 9))
     assert values.nbytes / path.stat().st_size > 1000
     masked = read_masked(path, np.ones((64, 64, 64), bool), AFFINE)
-    assert masked.data.shape == (40, 64**3)
+    assert masked.data.shape == (10, 64**3)
     assert not masked.data.any()
 
 
-def test_image_that_does_not_fit_into_memory_is_one_message(tmp_path):
-    """The file may hold what its header announces, but the samples may still be too large."""
+def test_image_that_does_not_fit_into_memory_is_refused(tmp_path):
+    """The file is as large as its header announces, but the samples are too large."""
     if not Path("/proc/self/statm").exists():
         pytest.skip("the memory limit is Linux's")
     path = tmp_path / "zeros.nii.gz"
-    values = np.zeros((64, 64, 64, 200), np.int8)
+    values = np.zeros((64, 64, 64, 80), np.int8)
     path.write_bytes(gzip.compress(nib.Nifti1Image(values, AFFINE).to_bytes(), 1))
     del values
     mask = np.ones((64, 64, 64), bool)
-    with memory_limited(2**27), pytest.raises(DataError, match=r"zeros\.nii\.gz: .*memory"):
+    with memory_limited(2**26), pytest.raises(DataError, match=r"zeros\.nii\.gz: .*memory"):
         read_masked(path, mask, AFFINE)
 
 
 def nibabel_files():
-    folder = Path(nib.__file__).parent / "tests" / "data"
-    return sorted(path for path in folder.iterdir() if path.is_file())
+    directory = Path(nib.__file__).parent / "tests" / "data"
+    return sorted(path for path in directory.iterdir() if path.is_file())
 
 
-def test_nibabels_own_test_files_end_in_a_result_or_a_message():
+def test_test_files_of_nibabel_give_a_result_or_a_message():
     files = nibabel_files()
     assert len(files) > 60
     read = {path.name for path in files if read_every_way(path)}
@@ -200,7 +204,7 @@ def test_nibabels_own_test_files_end_in_a_result_or_a_message():
 
 
 @pytest.mark.parametrize("name", ["T1.PAR", "tiny.mnc", "minc2_4d.mnc", "test.mgz", "analyze.hdr", "0.dcm"])
-def test_message_of_another_format_names_those_that_are_read(name):
+def test_message_about_another_format_names_the_supported_ones(name):
     path = next(path for path in nibabel_files() if path.name == name)
     for read in readers(path):
         with pytest.raises(
@@ -209,9 +213,9 @@ def test_message_of_another_format_names_those_that_are_read(name):
             read()
 
 
-@every_version
-@every_suffix
-def test_header_is_what_nibabel_says(tmp_path, version, suffix):
+@all_versions
+@all_suffixes
+def test_header_equals_that_of_nibabel(tmp_path, version, suffix):
     image = IMAGES[version](np.ones(SHAPE, np.float32), AFFINE)
     image.header.set_xyzt_units("mm", "msec")
     image.header.set_zooms((*image.header.get_zooms()[:3], 2200))

@@ -1,4 +1,4 @@
-"""Blocks, by hand."""
+"""Blocks: expected values by hand."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ SHOWN = np.array(["rest", "face", "face", "face", "cat", "cat", "cat", "cat", "f
 RUNS = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
 
 
-def test_a_block_ends_with_its_condition_and_with_its_run():
+def test_block_ends_with_its_condition_and_with_its_run():
     assert find_blocks(SHOWN, RUNS).tolist() == [0, 1, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
@@ -19,7 +19,7 @@ def test_lag_moves_conditions_within_their_run():
     np.testing.assert_array_equal(shift_conditions(SHOWN, RUNS, 0), SHOWN)
 
 
-def test_lag_as_long_as_a_run_leaves_nothing():
+def test_lag_as_long_as_a_run_leaves_no_condition():
     assert set(shift_conditions(SHOWN, RUNS, 6).tolist()) == {""}
 
 
@@ -31,7 +31,7 @@ def test_lag_as_long_as_a_run_leaves_nothing():
         (1, 1, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]),
     ],
 )
-def test_trimming_leaves_the_edges_out(first, last, kept):
+def test_trimming_removes_the_edges_of_blocks(first, last, kept):
     assert trim_blocks(SHOWN, RUNS, first, last).astype(int).tolist() == kept
 
 

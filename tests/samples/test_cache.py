@@ -1,8 +1,8 @@
-"""The cache of masked samples: never wrong, never half there, and never in the way."""
+"""The cache of masked volumes: its answers are those of reading, and its failures do not stop a run."""
 
 import errno
 import hashlib
-import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,7 +16,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from harness.app.cli import run_verb
 from harness.datasets.images import digest_files
 from harness.errors import DataError
 from harness.samples import cache as cache_module
@@ -43,13 +42,12 @@ def bold(tmp_path):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "_said", set())
+def cache(tmp_path):
     return SampleCache(tmp_path / "cache")
 
 
 class Counted:
-    """A computation that counts how often it is asked for."""
+    """A computation that counts how often it is called."""
 
     def __init__(self, bold, mask):
         self.bold, self.mask, self.n_calls = bold, mask, 0
@@ -68,12 +66,20 @@ def assert_same(actual, expected):
     assert actual.digest == expected.digest
 
 
-def entry_folder(cache):
-    (folder,) = (cache.folder / "entries").iterdir()
-    return folder
+def entry_files(cache):
+    return sorted(cache.folder.rglob("*.arrays"))
 
 
-def test_cold_warm_and_off_are_the_same_bits(cache, bold, mask, tmp_path):
+def entry_file(cache):
+    (file,) = entry_files(cache)
+    return file
+
+
+def unfinished_files(cache):
+    return list(cache.folder.rglob("unfinished/*"))
+
+
+def test_cold_warm_and_disabled_cache_give_the_same_bits(cache, bold, mask, tmp_path):
     direct = read_masked(bold, mask, AFFINE)
     off = SampleCache(tmp_path / "unused", enabled=False).fetch(bold, mask, AFFINE)
     cold = cache.fetch(bold, mask, AFFINE)
@@ -83,7 +89,7 @@ def test_cold_warm_and_off_are_the_same_bits(cache, bold, mask, tmp_path):
     assert not (tmp_path / "unused").exists()
 
 
-def test_a_warm_hit_is_a_memory_map_and_reads_no_image(cache, bold, mask, monkeypatch):
+def test_warm_cache_maps_a_file_and_does_not_read_the_image(cache, bold, mask, monkeypatch):
     compute = Counted(bold, mask)
     cache.fetch(bold, mask, AFFINE, compute=compute)
     monkeypatch.setattr(cache_module, "digest_files", lambda bold: pytest.fail("the image was read"))
@@ -92,11 +98,11 @@ def test_a_warm_hit_is_a_memory_map_and_reads_no_image(cache, bold, mask, monkey
     mapped = warm.data
     while not isinstance(mapped, np.memmap):
         mapped = mapped.base
-    assert Path(mapped.filename) == entry_folder(cache) / "samples.npy"
+    assert Path(mapped.filename) == entry_file(cache)
     assert type(warm.data) is np.ndarray
 
 
-def test_infinities_and_nan_come_back(cache, tmp_path, mask):
+def test_values_that_are_not_finite_are_cached(cache, tmp_path, mask):
     values = np.full((6, 5, 4, 3), np.nan, dtype=np.float32)
     values[..., 1] = -np.inf
     nib.save(nib.Nifti1Image(values, AFFINE), tmp_path / "bold.nii")
@@ -105,7 +111,7 @@ def test_infinities_and_nan_come_back(cache, tmp_path, mask):
     assert np.isneginf(cold.data[1]).all()
 
 
-def test_lists_of_images_are_cached_in_their_order(cache, tmp_path, mask):
+def test_list_of_images_is_cached_in_its_order(cache, tmp_path, mask):
     paths = [write_bold(tmp_path / f"run{i}.nii.gz", seed=i, n_volumes=3) for i in range(3)]
     one = cache.fetch(paths, mask, AFFINE)
     assert_same(cache.fetch(paths, mask, AFFINE), read_masked(paths, mask, AFFINE))
@@ -114,10 +120,10 @@ def test_lists_of_images_are_cached_in_their_order(cache, tmp_path, mask):
     np.testing.assert_array_equal(other.data[:3], one.data[-3:])
 
 
-# What decides on an entry.
+# Keys ------------------------------------------------------------------------------------------------------
 
 
-def test_mask_affine_and_preprocessing_decide(cache, bold, mask):
+def test_mask_affine_and_preprocessing_are_part_of_the_key(cache, bold, mask):
     def fetch(mask=mask, affine=AFFINE, preprocessing=None):
         compute = Counted(bold, mask)
         cache.fetch(bold, mask, affine, preprocessing, compute)
@@ -125,19 +131,16 @@ def test_mask_affine_and_preprocessing_decide(cache, bold, mask):
 
     other = mask.copy()
     other[tuple(np.argwhere(mask)[0])] = False
-    # The same bytes in another shape are another mask.
-    reshaped = mask.reshape(4, 5, 6)
     assert fetch() == 1
     assert fetch(other) == 1
     assert fetch(affine=AFFINE * (1 + 1e-9)) == 1
     assert fetch(preprocessing={"smoothing_fwhm": 4}) == 1
     assert fetch(preprocessing={"smoothing_fwhm": 5, "confounds": ["a", "b"]}) == 1
-    assert cache_module._digest_recipe(mask, AFFINE, {}) != cache_module._digest_recipe(reshaped, AFFINE, {})
     assert fetch() == fetch(other) == fetch(preprocessing={"smoothing_fwhm": 4}) == 0
     assert fetch(preprocessing={"confounds": ["a", "b"], "smoothing_fwhm": 5}) == 0
 
 
-def test_a_changed_image_is_read_anew(cache, bold, mask):
+def test_changed_image_is_read_again(cache, bold, mask):
     before = cache.fetch(bold, mask, AFFINE)
     status = bold.stat()
     content = nib.load(bold).get_fdata().astype(np.int16) + 1
@@ -147,7 +150,7 @@ def test_a_changed_image_is_read_anew(cache, bold, mask):
     np.testing.assert_array_equal(after.data, before.data + 1)
 
 
-def test_an_image_of_the_same_size_and_time_is_not_mistaken(cache, tmp_path, mask):
+def test_changed_image_of_the_same_size_time_and_inode_is_read_again(cache, tmp_path, mask):
     one, other = (write_bold(tmp_path / f"{seed}.nii", seed=seed) for seed in (1, 2))
     before = cache.fetch(one, mask, AFFINE)
     status = one.stat()
@@ -159,7 +162,7 @@ def test_an_image_of_the_same_size_and_time_is_not_mistaken(cache, tmp_path, mas
 
 
 @pytest.mark.parametrize("change", ["touch", "move", "copy"])
-def test_the_same_bytes_share_an_entry(cache, bold, mask, change, tmp_path):
+def test_moved_copied_or_touched_image_is_found_by_its_content(cache, bold, mask, change, tmp_path):
     compute = Counted(bold, mask)
     cold = cache.fetch(bold, mask, AFFINE, compute=compute)
     found = bold
@@ -178,7 +181,7 @@ def test_the_same_bytes_share_an_entry(cache, bold, mask, change, tmp_path):
     assert digested == [found]
 
 
-def test_an_image_that_changes_while_it_is_read_is_not_kept(cache, bold, mask, tmp_path):
+def test_image_that_changes_while_it_is_read_is_not_cached(cache, bold, mask, tmp_path):
     def compute():
         masked = read_masked(bold, mask, AFFINE)
         write_bold(bold, seed=9)
@@ -188,7 +191,7 @@ def test_an_image_that_changes_while_it_is_read_is_not_kept(cache, bold, mask, t
     assert cache.entries() == []
 
 
-def test_errors_of_reading_pass_and_leave_nothing(cache, bold, mask, tmp_path):
+def test_errors_of_reading_are_raised_and_leave_no_file(cache, bold, mask, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         cache.fetch(tmp_path / "nowhere.nii.gz", mask, AFFINE)
     bold.write_bytes(bold.read_bytes()[:-9])
@@ -196,15 +199,27 @@ def test_errors_of_reading_pass_and_leave_nothing(cache, bold, mask, tmp_path):
         with pytest.raises(DataError, match="damaged or cut short"):
             cache.fetch(bold, mask, AFFINE)
     assert cache.entries() == []
-    assert list((cache.folder / "unfinished").glob("*")) == []
+    assert unfinished_files(cache) == []
 
 
-# Damaged entries.
+def test_digest_of_an_unchanged_image_is_known_without_reading_it(cache, bold, tmp_path, monkeypatch):
+    digest = hashlib.sha256(bold.read_bytes()).hexdigest()
+    assert cache.find_digest(bold) is None
+    assert cache.digest(bold) == digest
+    monkeypatch.setattr(cache_module, "digest_files", lambda bold: pytest.fail("the image was read"))
+    assert cache.digest(bold) == cache.find_digest(bold) == digest
+    assert cache.entries() == []
+    write_bold(bold, seed=1)
+    assert cache.find_digest(bold) is None
+    assert cache.find_digest(tmp_path / "missing.nii.gz") is None
 
 
-def truncate(path, keep):
-    with path.open("r+b") as file:
-        file.truncate(int(path.stat().st_size * keep))
+def test_digest_of_a_cached_image_is_known(cache, bold, mask):
+    masked = cache.fetch(bold, mask, AFFINE)
+    assert cache.find_digest(bold) == masked.digest == digest_files(bold)
+
+
+# Damaged entries --------------------------------------------------------------------------------------------
 
 
 def flip(path, position):
@@ -213,102 +228,93 @@ def flip(path, position):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["samples.npy", "mean_volume.npy", "entry.json"])
+def truncate(path, share):
+    os.truncate(path, int(share * path.stat().st_size))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         *[pytest.param(lambda path, at=at: flip(path, at), id=f"flip{at}") for at in (0, 0.05, 0.4, 0.9, 1)],
         *[pytest.param(lambda path, k=k: truncate(path, k), id=f"keep{k}") for k in (0, 0.02, 0.5, 0.999)],
-        pytest.param(lambda path: path.unlink(), id="lost"),
         pytest.param(lambda path: path.write_bytes(path.read_bytes() + b"\0"), id="longer"),
     ],
 )
-def test_a_damaged_entry_is_noticed_said_and_rebuilt(cache, bold, mask, name, damage):
+def test_damaged_entry_is_computed_again_with_a_warning(cache, bold, mask, damage):
     cold = cache.fetch(bold, mask, AFFINE)
-    damage(entry_folder(cache) / name)
-    with pytest.warns(UserWarning, match="cached samples in .* are damaged: .* made anew") as said:
+    damage(entry_file(cache))
+    with pytest.warns(UserWarning, match=r"Sample cache: .* is damaged: .* computed again") as warned:
         assert_same(cache.fetch(bold, mask, AFFINE), cold)
-    assert len(said) == 1
+    assert len(warned) == 1
     assert_same(cache.fetch(bold, mask, AFFINE), cold)
     assert cache.check() == {}
 
 
-def test_a_damaged_record_of_an_image_costs_a_digest_only(cache, bold, mask):
-    compute = Counted(bold, mask)
-    cold = cache.fetch(bold, mask, AFFINE, compute=compute)
-    (record,) = (cache.folder / "digests").iterdir()
-    for damage in (b"", b"{}", b"null", b"[1]", b"\xff", record.read_bytes().replace(b"digest", b"digset")):
-        record.write_bytes(damage)
-        assert_same(cache.fetch(bold, mask, AFFINE, compute=compute), cold)
-    assert compute.n_calls == 1
+def test_damaged_entry_of_a_moved_image_is_replaced(cache, bold, mask, tmp_path):
+    cold = cache.fetch(bold, mask, AFFINE)
+    flip(entry_file(cache), 0.7)
+    moved = bold.rename(tmp_path / "moved.nii.gz")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_same(cache.fetch(moved, mask, AFFINE), cold)
+    assert cache.check() == {}
+    assert_same(cache.fetch(moved, mask, AFFINE), cold)
 
 
+@pytest.mark.slow
 def test_damage_of_a_large_entry_is_found_at_its_next_use(cache, bold, mask):
-    """A whole brain's samples are some hundred megabytes."""
+    """The samples of a whole brain take some hundred megabytes."""
 
     def compute():
         data = np.ones((1000, 17_000), dtype=np.float32)
-        return MaskedVolumes(data, np.ones(mask.shape, np.float32), digest_files(bold), AFFINE)
+        return MaskedVolumes(data, np.ones(mask.shape, np.float32), digest_files(bold), AFFINE.copy())
 
     cache.fetch(bold, mask, AFFINE, {}, compute)
-    file = entry_folder(cache) / "samples.npy"
+    file = entry_file(cache)
     assert file.stat().st_size > 64 * 2**20
     flip(file, 0.7)
-    with pytest.warns(UserWarning, match=r"bytes of samples\.npy have changed"):
+    with pytest.warns(UserWarning, match="is damaged"):
         again = cache.fetch(bold, mask, AFFINE, {}, compute)
     assert (again.data == 1).all()
 
 
-def test_check_reads_every_byte_and_removes_what_is_damaged(cache, bold, mask, tmp_path):
+def test_check_removes_damaged_entries(cache, bold, mask, tmp_path):
     cache.fetch(bold, mask, AFFINE)
-    flip(entry_folder(cache) / "samples.npy", 0.7)
+    flip(entry_file(cache), 0.7)
     whole = write_bold(tmp_path / "whole.nii.gz", seed=5)
     cache.fetch(whole, mask, AFFINE)
     ((key, problem),) = cache.check().items()
     assert key in problem
-    assert "bytes of samples.npy have changed" in problem
+    assert "is damaged: the checksum" in problem
     (entry,) = cache.entries()
     assert entry.images == [str(whole)]
     assert cache.check() == {}
 
 
-def test_an_entry_of_another_format_is_rebuilt(cache, bold, mask):
-    cold = cache.fetch(bold, mask, AFFINE)
-    sidecar = entry_folder(cache) / "entry.json"
-    content = json.loads(sidecar.read_text())["content"]
-    sidecar.unlink()
-    cache_module._write_json(sidecar, content | {"format": 0})
-    with pytest.warns(UserWarning, match="written in format 0, and this is 2"):
-        assert_same(cache.fetch(bold, mask, AFFINE), cold)
+# Size -------------------------------------------------------------------------------------------------------
 
 
-# Bounds.
-
-
-def test_entries_say_what_they_hold(cache, bold, mask):
+def test_entries_describe_what_they_hold(cache, bold, mask):
     cache.fetch(bold, mask, AFFINE, {"smoothing_fwhm": 4.0})
     (entry,) = cache.entries()
     assert entry.images == [str(bold)]
     assert entry.preprocessing == {"smoothing_fwhm": 4.0}
     assert entry.shape == (20, mask.sum())
-    assert entry.n_bytes == sum(path.stat().st_size for path in entry_folder(cache).iterdir())
+    assert entry.n_bytes == entry_file(cache).stat().st_size
     assert abs(entry.last_used - time.time()) < 60
 
 
-def test_the_least_recently_used_goes_first(tmp_path, cache, mask):
+def test_least_recently_used_entries_are_removed(tmp_path, cache, mask):
     paths = [write_bold(tmp_path / f"{seed}.nii.gz", seed=seed) for seed in range(4)]
-    for path in paths[:3]:
+    for number, path in enumerate(paths[:3]):
+        present = set(entry_files(cache))
         cache.fetch(path, mask, AFFINE)
-    ages = {str(path): 1e9 + age for age, path in enumerate(paths)}
-    for folder in (cache.folder / "entries").iterdir():
-        (image,) = json.loads((folder / "entry.json").read_text())["content"]["files"]
-        os.utime(folder / "entry.json", (ages[image[0]],) * 2)
-    cache.fetch(paths[0], mask, AFFINE)  # used again: now the second is the oldest
+        (new,) = set(entry_files(cache)) - present
+        os.utime(new, (1e9 + number,) * 2)
+    cache.fetch(paths[0], mask, AFFINE)  # used again: now the second is the least recently used
     size = cache.entries()[0].n_bytes
     small = SampleCache(tmp_path / "cache", max_bytes=3 * size + size // 2)
     small.fetch(paths[3], mask, AFFINE)
     assert {entry.images[0] for entry in cache.entries()} == {str(paths[i]) for i in (0, 2, 3)}
-    assert len(list((cache.folder / "digests").iterdir())) == 3
     assert len(cache.trim(size + size // 2)) == 2
     assert len(cache.entries()) == 1
     cache.clear()
@@ -316,41 +322,49 @@ def test_the_least_recently_used_goes_first(tmp_path, cache, mask):
     assert not cache.folder.exists()
 
 
-def test_samples_beyond_the_limit_are_not_kept_and_this_is_said(cache, bold, mask, tmp_path):
+def test_entries_of_earlier_formats_are_removed(cache, bold, mask):
+    for name in ("entries", "digests"):
+        (cache.folder / name / "0123").mkdir(parents=True)
+    cache.fetch(bold, mask, AFFINE)
+    assert [path.name for path in cache.folder.iterdir()] == [cache_module.FORMAT]
+    assert len(cache.entries()) == 1
+
+
+def test_masked_volumes_above_the_limit_are_not_stored(cache, bold, mask, tmp_path):
     small = SampleCache(tmp_path / "cache", max_bytes=1000)
-    with pytest.warns(UserWarning, match="more than its limit of 1000"):
+    with pytest.warns(UserWarning, match="more than the limit of 1000"):
         masked = small.fetch(bold, mask, AFFINE)
     assert_same(masked, read_masked(bold, mask, AFFINE))
     assert small.entries() == []
 
 
-def test_samples_in_use_survive_clearing(cache, bold, mask):
+def test_arrays_in_use_remain_valid_when_the_cache_is_cleared(cache, bold, mask):
     cold = cache.fetch(bold, mask, AFFINE)
     warm = cache.fetch(bold, mask, AFFINE)
     cache.clear()
     assert_same(warm, cold)
 
 
-# Places where nothing can be written.
+# Directories that cannot be written -------------------------------------------------------------------------
 
 
 def fetch_twice_and_expect_one_warning(cache, bold, mask):
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
             assert_same(cache.fetch(bold, mask, AFFINE), read_masked(bold, mask, AFFINE))
-    (warning,) = said
-    assert "does not keep these samples" in str(warning.message)
+    (warning,) = caught
+    assert "cannot store masked volumes" in str(warning.message)
     assert str(cache.folder) in str(warning.message)
     return str(warning.message)
 
 
-def test_a_folder_that_cannot_be_made_is_said_once(cache, bold, mask, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+def test_directory_that_cannot_be_created_is_one_warning(bold, mask, tmp_path):
+    (tmp_path / "file").touch()
     fetch_twice_and_expect_one_warning(SampleCache(tmp_path / "file" / "cache"), bold, mask)
 
 
-def test_a_read_only_folder_still_gives_what_it_has(cache, bold, mask, tmp_path, monkeypatch):
+def test_read_only_directory_is_still_read(cache, bold, mask, tmp_path, monkeypatch):
     cold = cache.fetch(bold, mask, AFFINE)
     other = write_bold(tmp_path / "other.nii.gz", seed=3)
 
@@ -361,61 +375,43 @@ def test_a_read_only_folder_still_gives_what_it_has(cache, bold, mask, tmp_path,
     for name in ("mkdir", "rename", "replace", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
     monkeypatch.setattr(os, "utime", refuse)
-    monkeypatch.setattr(cache_module, "FileLock", refuse)
     assert_same(cache.fetch(bold, mask, AFFINE), cold)
     assert "Read-only file system" in fetch_twice_and_expect_one_warning(cache, other, mask)
 
 
-@pytest.mark.parametrize("n_writes", range(6))
-def test_a_disk_that_fills_up_is_said_once_and_nothing_half_written_stays(
-    cache, bold, mask, monkeypatch, n_writes
-):
-    synced = cache_module._sync
-    done = []
+def test_full_disk_is_one_warning_and_leaves_no_file(cache, bold, mask, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def fill_up(file):
-        if len(done) == n_writes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        done.append(file)
-        synced(file)
-
-    monkeypatch.setattr(cache_module, "_sync", fill_up)
-    if n_writes < 4:  # samples, mean volume, sidecar, record of the image
-        assert "No space left" in fetch_twice_and_expect_one_warning(cache, bold, mask)
-    else:
-        cache.fetch(bold, mask, AFFINE)
-    assert len(cache.entries()) == (n_writes >= 3)
-    assert list((cache.folder / "unfinished").glob("*")) == []
-    assert cache.check() == {}
+    monkeypatch.setattr(os, "fsync", fail)
+    assert "No space left" in fetch_twice_and_expect_one_warning(cache, bold, mask)
+    assert cache.digest(bold) == digest_files(bold)
+    assert entry_files(cache) == unfinished_files(cache) == []
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(directory)]
     if os.name != "posix" or shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
-        pytest.skip("mounting a small disk takes the superuser")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        pytest.skip("mounting a small disk requires the superuser")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
-def test_a_small_disk_fills_up(cache, small_disk, tmp_path, mask):
+def test_small_disk_stores_what_fits(small_disk, tmp_path, mask):
     long = write_bold(tmp_path / "long.nii.gz", n_volumes=400)
     on_disk = SampleCache(small_disk)
     assert "No space left" in fetch_twice_and_expect_one_warning(on_disk, long, mask)
     assert on_disk.entries() == []
     assert [path for path in small_disk.rglob("*") if path.is_file() and path.stat().st_size] == []
-    # What fits is kept.
     short = write_bold(tmp_path / "short.nii.gz", n_volumes=2)
     on_disk.fetch(short, mask, AFFINE)
     assert len(on_disk.entries()) == 1
 
 
-# Where it is, and whether.
-
-
-def test_the_environment_says_where_and_whether(monkeypatch, tmp_path, bold, mask):
+def test_environment_variable_sets_the_directory_or_switches_the_cache_off(monkeypatch, tmp_path, bold, mask):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "chosen"))
     SampleCache().fetch(bold, mask, AFFINE)
     assert len(SampleCache().entries()) == 1
@@ -429,90 +425,70 @@ def test_the_environment_says_where_and_whether(monkeypatch, tmp_path, bold, mas
     assert not SampleCache(tmp_path / "chosen", enabled=False).enabled
 
 
-# Processes.
-
-WORKER = """
-import hashlib, os, signal, sys, time
-from pathlib import Path
-import numpy as np
-from harness.samples import cache as cache_module
-from harness.samples.cache import SampleCache
-from harness.datasets.images import read_mask
-from harness.samples.volumes import read_masked
-
-bold, mask_file, folder, log, go, die_at = sys.argv[1:]
-mask, affine = read_mask(Path(mask_file))
-
-def note(what):
-    with open(log, "a") as file:
-        file.write(what + "\\n")
-
-def die(*arguments, **options):
-    note("died")
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def compute():
-    note("computed")
-    if die_at == "reading":
-        die()
-    time.sleep(0.3)
-    return read_masked(Path(bold), mask, affine)
-
-if die_at == "writing samples":
-    def write_half(self, content):
-        self._file.write(content[: len(content) // 2])
-        self._file.flush()
-        die()
-    cache_module._SummedFile.write = write_half
-elif die_at == "writing sidecar":
-    cache_module._write_json = die
-elif die_at == "renaming":
-    cache_module.SampleCache._remove = die
-elif die_at == "recording":
-    cache_module.SampleCache._write_digest_record = die
-
-note("ready")
-while not Path(go).exists():
-    time.sleep(0.01)
-masked = SampleCache(Path(folder)).fetch(Path(bold), mask, affine, compute=compute)
-note(hashlib.sha256(np.ascontiguousarray(masked.data).tobytes()).hexdigest())
-"""
+# Processes --------------------------------------------------------------------------------------------------
 
 
-class Workers:
-    """Processes that ask one cache for the same samples, all at once."""
+def fetch_in_process(bold, mask, directory, log, barrier, kill_at):
+    """Fetch once, and append to the log what happens.
 
-    def __init__(self, tmp_path, bold, mask):
-        self.log, self.go = tmp_path / "log", tmp_path / "go"
-        self.folder = tmp_path / "cache"
-        self.mask_file = tmp_path / "mask.nii"
-        nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), self.mask_file)
-        self.bold = bold
+    `kill_at` is a moment at which the process kills itself: "reading" the image, "writing" the entry, or the
+    number of an operation on the files of the cache, from 0.
+    """
 
-    def run(self, n_processes, die_at="never"):
-        self.log.write_text("")
-        self.go.unlink(missing_ok=True)
-        arguments = [self.bold, self.mask_file, self.folder, self.log, self.go, die_at]
-        command = [sys.executable, "-W", "error", "-c", WORKER, *map(str, arguments)]
-        processes = [subprocess.Popen(command) for _ in range(n_processes)]
-        while self.lines().count("ready") < n_processes and all(p.poll() is None for p in processes):
-            time.sleep(0.02)
-        self.go.touch()
-        return [process.wait(timeout=60) for process in processes]
+    def note(text):
+        with log.open("a") as file:
+            file.write(text + "\n")
 
-    def lines(self):
-        return self.log.read_text().splitlines()
+    def compute():
+        note("computed")
+        if kill_at == "reading":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.2)
+        return read_masked(bold, mask, AFFINE)
+
+    def count_operations(event, arguments, counted=[]):  # noqa: B006  # the operations so far
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.utime"):
+            if str(directory) in str(arguments[0]):
+                counted.append(event)
+                if len(counted) == kill_at + 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    if kill_at == "writing":  # the system kills it when the file exceeds half of its size
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (mask.sum() * 20 * 4 // 2, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    barrier.wait()
+    if isinstance(kill_at, int):
+        sys.addaudithook(count_operations)
+    masked = SampleCache(directory).fetch(bold, mask, AFFINE, compute=compute)
+    note(hashlib.sha256(masked.data.tobytes()).hexdigest())
 
 
 @pytest.fixture
-def workers(tmp_path, bold, mask):
-    return Workers(tmp_path, bold, mask)
+def run_processes(tmp_path, bold, mask):
+    """Return a function that fetches in several processes at once; it returns exit codes and the log."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["nibabel", "pytest", "harness.samples.cache"])
+    log = tmp_path / "log"
+
+    def run(n_processes=1, kill_at=None):
+        log.write_text("")
+        arguments = (bold, mask, tmp_path / "cache", log, context.Barrier(n_processes), kill_at)
+        processes = [context.Process(target=fetch_in_process, args=arguments) for _ in range(n_processes)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(timeout=60)
+        return [process.exitcode for process in processes], log.read_text().splitlines()
+
+    return run
 
 
 @pytest.mark.parametrize("n_processes", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_processes_on_a_cold_subject_compute_once(workers, cache, bold, mask, n_processes):
-    assert workers.run(n_processes) == [0] * n_processes
-    lines = workers.lines()
+def test_one_of_several_processes_computes(run_processes, cache, bold, mask, n_processes):
+    codes, lines = run_processes(n_processes)
+    assert codes == [0] * n_processes
     assert lines.count("computed") == 1
     expected = hashlib.sha256(read_masked(bold, mask, AFFINE).data.tobytes()).hexdigest()
     assert lines.count(expected) == n_processes
@@ -520,37 +496,53 @@ def test_processes_on_a_cold_subject_compute_once(workers, cache, bold, mask, n_
     assert cache.check() == {}
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
-@pytest.mark.parametrize(
-    ("die_at", "n_entries"),
-    [("reading", 0), ("writing samples", 0), ("writing sidecar", 0), ("renaming", 0), ("recording", 1)],
-)
-def test_a_kill_leaves_nothing_that_looks_whole(workers, cache, bold, mask, die_at, n_entries, monkeypatch):
-    assert workers.run(1, die_at) == [-signal.SIGKILL]
-    assert workers.lines().count("died") == 1
-    assert len(cache.entries()) == n_entries
+def assert_usable_after_a_kill(cache, bold, mask):
     assert cache.check() == {}
-
     compute = Counted(bold, mask)
+    n_entries = len(cache.entries())
     assert_same(cache.fetch(bold, mask, AFFINE, compute=compute), read_masked(bold, mask, AFFINE))
     assert compute.n_calls == 1 - n_entries
     assert len(cache.entries()) == 1
-    # What the dead left is not taken for the work of the living, until it is old.
-    left = list((cache.folder / "unfinished").iterdir())
-    assert len(left) == (die_at in ("writing samples", "writing sidecar", "renaming"))
-    monkeypatch.setattr(cache_module, "_ABANDONED_AFTER", -1)
-    cache.trim()
-    assert list((cache.folder / "unfinished").iterdir()) == []
-    assert len(cache.entries()) == 1
+    assert cache.check() == {}
 
 
-def test_who_waits_for_a_killed_process_computes_itself(workers, cache, bold, mask):
-    assert workers.run(1, "writing samples") == [-signal.SIGKILL]
-    assert workers.run(2) == [0, 0]
-    assert workers.lines().count("computed") == 1
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit of file sizes on this system")
+@pytest.mark.parametrize("kill_at", [pytest.param("reading", marks=pytest.mark.slow), "writing"])
+def test_killed_process_leaves_no_entry(run_processes, cache, bold, mask, kill_at):
+    (code,), lines = run_processes(kill_at=kill_at)
+    assert code < 0
+    assert lines == ["computed"]
+    assert cache.entries() == []
+    assert len(unfinished_files(cache)) == (kill_at == "writing")
+    assert_usable_after_a_kill(cache, bold, mask)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
+def test_kill_at_any_operation_leaves_no_half_entry(run_processes, cache, bold, mask):
+    for number in range(100):
+        (code,), lines = run_processes(kill_at=number)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert_usable_after_a_kill(cache, bold, mask)
+        cache.clear()
+    assert number > 10
+    assert len(lines) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit of file sizes on this system")
+def test_processes_compute_once_after_a_kill(run_processes, cache):
+    assert run_processes(kill_at="writing")[0][0] < 0
+    codes, lines = run_processes(2)
+    assert codes == [0, 0]
+    assert lines.count("computed") == 1
 
 
 @pytest.mark.parametrize("size", ["nan", "inf", "-1"])
-def test_a_size_to_trim_to_is_a_finite_number(size, capsys):
+def test_size_to_trim_to_is_finite_and_not_negative(size, capsys):
+    from harness.app.cli import run_verb
+
     assert run_verb(["cache", "trim", f"--to={size}"]) == 2
     assert f"--to {float(size)} is not a size" in capsys.readouterr().err

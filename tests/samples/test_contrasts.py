@@ -1,4 +1,4 @@
-"""What the user typed, as classes and volumes."""
+"""Contrasts: from options to classes and volumes."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,12 @@ from harness.samples.contrasts import make_contrast, select_volumes
 CONDITIONS = np.array("rest face face cat rest house chair face cat rest".split())
 
 
-def test_the_first_condition_is_the_first_class_whatever_the_alphabet_says():
+def test_classes_are_in_the_order_of_the_conditions():
     assert make_contrast(["face", "cat"]).classes == ("face", "cat")
     assert make_contrast(["cat", "face"]).classes == ("cat", "face")
 
 
-def test_groups_of_conditions_are_one_class():
+def test_mapping_groups_conditions_into_a_class():
     contrast = make_contrast([{"animate": ["face", "cat"], "inanimate": "house"}])
     assert contrast.classes == ("animate", "inanimate")
     assert contrast.conditions == ("face", "cat", "house")
@@ -57,14 +57,14 @@ def test_name(conditions, name):
         (["a b", "a-b", "c"], ["'a b' and 'a-b'", "'a-b' in files", "another name"]),
     ],
 )
-def test_contrasts_that_make_no_sense(conditions, words):
+def test_invalid_contrasts_are_refused(conditions, words):
     with pytest.raises(UsageError) as raised:
         make_contrast(conditions)
     for word in ["contrast.conditions", *words]:
         assert word in str(raised.value)
 
 
-def test_the_name_of_a_contrast_of_long_names_leaves_room_in_a_files_name():
+def test_name_of_a_contrast_of_long_names_is_shortened():
     letters = "abcdefgh"
     long, other = (
         make_contrast([letter * 90 for letter in chosen]).name for chosen in (letters, letters[:7])
@@ -74,48 +74,48 @@ def test_the_name_of_a_contrast_of_long_names_leaves_room_in_a_files_name():
     assert long != other, "two contrasts that begin alike have different files"
 
 
-def test_volumes_and_classes_in_recorded_order():
+def test_volumes_are_in_the_order_of_the_recording():
     volumes, y = select_volumes(make_contrast(["cat", "face"]), CONDITIONS, "labels.txt")
     assert volumes.tolist() == [1, 2, 3, 7, 8]
     assert y.tolist() == ["face", "face", "cat", "face", "cat"]
 
 
-def test_volumes_of_groups_carry_the_name_of_the_group():
+def test_volumes_of_a_group_have_the_class_of_the_group():
     contrast = make_contrast([{"animate": ["cat", "face"], "inanimate": ["chair", "house"]}])
     volumes, y = select_volumes(contrast, CONDITIONS, "labels.txt")
     assert volumes.tolist() == [1, 2, 3, 5, 6, 7, 8]
     assert y.tolist() == ["animate"] * 3 + ["inanimate"] * 2 + ["animate"] * 2
 
 
-def test_a_class_may_have_the_name_of_another_classs_condition():
+def test_class_may_have_the_name_of_a_condition_of_another_class():
     volumes, y = select_volumes(make_contrast([{"face": ["house"], "other": ["cat"]}]), CONDITIONS, "x")
     assert volumes.tolist() == [3, 5, 8]
     assert y.tolist() == ["other", "face", "other"]
 
 
-@pytest.mark.parametrize("typed, meant", [("faces", "face"), ("huose", "house"), ("Cat", "cat")])
-def test_a_condition_without_volumes_names_the_file_what_is_there_and_the_nearest(typed, meant):
+@pytest.mark.parametrize("unknown, nearest", [("faces", "face"), ("huose", "house"), ("Cat", "cat")])
+def test_message_about_an_unknown_condition_names_the_file_the_conditions_and_the_nearest(unknown, nearest):
     with pytest.raises(DesignError) as raised:
-        select_volumes(make_contrast(["chair", typed]), CONDITIONS, "/data/labels.txt")
+        select_volumes(make_contrast(["chair", unknown]), CONDITIONS, "/data/labels.txt")
     message = str(raised.value)
-    assert repr(typed) in message
+    assert repr(unknown) in message
     assert "/data/labels.txt" in message
     assert "cat, chair, face, house, rest" in message
-    assert message.endswith(f"Did you mean {meant!r}?")
+    assert message.endswith(f"Did you mean {nearest!r}?")
 
 
-def test_no_hint_where_nothing_is_near():
+def test_no_suggestion_for_a_word_unlike_all_conditions():
     with pytest.raises(DesignError) as raised:
         select_volumes(make_contrast(["face", "zzz"]), CONDITIONS, "labels.txt")
     assert "'zzz'" in str(raised.value)
     assert "Did you mean" not in str(raised.value)
 
 
-def test_single_conditions_and_groups_can_stand_side_by_side():
+def test_conditions_and_groups_can_be_combined():
     contrast = make_contrast(["face", {"small things": ["scissors", "shoe"]}])
     assert contrast.members == {"face": ("face",), "small things": ("scissors", "shoe")}
 
 
-def test_a_bare_mapping_is_refused_because_it_could_not_replace_another():
+def test_mapping_instead_of_a_list_is_refused():
     with pytest.raises(UsageError, match="not a list"):
         make_contrast({"face": ["face"], "house": ["house"]})

@@ -1,4 +1,4 @@
-"""NIfTI headers: what they say of an image, checked against the size of its file."""
+"""NIfTI headers, checked against the size of the file."""
 
 import gzip
 import math
@@ -19,24 +19,23 @@ from harness.errors import DataError
 try:
     from isal import isal_zlib
 
-    InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # isal's stub says an instance
+    InflateError: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # an instance in the stub
 except ImportError:
     InflateError = zlib.error
 
-# By the value of their first field, which is their size in bytes.
+# By their size in bytes, which is the value of their first field.
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
-# One bit of a deflate stream encodes 258 bytes at most, so that no file inflates to more than this many times
-# its size. https://zlib.net/zlib_tech.html, "Maximum Compression Factor"
+# One bit of a deflate stream encodes at most 258 bytes, which limits the size of the inflated file.
+# https://zlib.net/zlib_tech.html, "Maximum Compression Factor"
 _MAX_COMPRESSION = 1032
 
-# In NIfTI the unit of time is a field of its own; where it is missing, the fourth voxel size means nothing.
-_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """What a NIfTI file's header says, as nibabel understands it.
+    """The header of a NIfTI file, as nibabel reads it.
 
     Attributes
     ----------
@@ -44,17 +43,17 @@ class NiftiHeader:
     shape : tuple of int
         Three or four positive numbers; the fourth is the number of volumes.
     dtype : dtype
-        Of the values as they are stored.
+        Of the stored values.
     offset : int
         Bytes before the first value.
     slope, inter : float
-        Scale and shift of the stored values; 1 and 0 where they count as they are.
+        Scaling of the stored values; 1 and 0 for none.
     affine : ndarray of shape (4, 4)
         Voxel indices to mm.
     voxel_mm : tuple of float
         The three sizes of a voxel.
     t_r : float or None
-        Repetition time in seconds, where the header gives it with its unit.
+        Repetition time in seconds; None if the header does not contain it with a unit.
     """
 
     path: Path
@@ -69,12 +68,12 @@ class NiftiHeader:
 
     @property
     def is_series(self) -> bool:
-        """Whether the image is 4D; a 3D image is one volume."""
+        """Whether the image is 4D."""
         return len(self.shape) == 4
 
     @property
     def n_volumes(self) -> int:
-        """Number of volumes."""
+        """Number of volumes; 1 for a 3D image."""
         return self.shape[3] if self.is_series else 1
 
     @property
@@ -88,12 +87,12 @@ class NiftiHeader:
         return self.volume_size * self.dtype.itemsize
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """Apply slope and intercept to stored values with nibabel's own choice of precision."""
+        """Apply slope and intercept to stored values, in the precision that nibabel chooses."""
         # Zero-dimensional arrays, as in nibabel's ArrayProxy: plain floats would be promoted differently.
         return apply_read_scaling(values, np.asanyarray(self.slope), np.asanyarray(self.inter))
 
     def cut_short(self, n_whole: int) -> DataError:
-        """Return the error that only some of the volumes are in the file."""
+        """Return the error for a file that holds only some of the volumes."""
         return DataError(
             f"{self.path}: ends within volume {n_whole + 1} of the {self.n_volumes} that its header "
             "announces. The file is cut short, or its header damaged: copy or download it again."
@@ -101,29 +100,20 @@ class NiftiHeader:
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
-    """Read the header of an image, and nothing else.
-
-    Parameters
-    ----------
-    path : Path
-        NIfTI-1 or NIfTI-2 in one file, ``.nii`` or ``.nii.gz``.
-
-    Returns
-    -------
-    NiftiHeader
+    """Read the header of a NIfTI-1 or NIfTI-2 image, ``.nii`` or ``.nii.gz``.
 
     Raises
     ------
     DataError
         If the file is missing or of another format, the header is invalid, the image is neither 3D nor 4D,
-        its values are not real numbers, or the file is too small for what the header announces.
+        its values are not real numbers, or the file is too small for its header.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file. Check the path, or fetch the data set again.")
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise DataError(
-            f"{path}: not an image in a format that is read. These are NIfTI-1 and NIfTI-2 in one file, .nii "
-            "or .nii.gz. Convert other formats first, for instance with nibabel.save or dcm2niix."
+            f"{path}: not an image in a supported format, which are NIfTI-1 and NIfTI-2 in one file, .nii or "
+            ".nii.gz. Convert other formats first, for example with nibabel.save or dcm2niix."
         )
     with explain_damage(path):
         header = _parse(path)
@@ -134,13 +124,13 @@ def read_nifti_header(path: Path) -> NiftiHeader:
 
 
 def is_compressed(path: Path) -> bool:
-    """Return whether a file's name says that it is compressed by gzip."""
+    """Return whether the name of a file ends in ``.gz``."""
     return path.name.lower().endswith(".gz")
 
 
 @contextmanager
 def explain_damage(path: Path) -> Iterator[None]:
-    """Raise a `DataError` that names the file for whatever can go wrong while an image is read."""
+    """Convert the errors of reading an image to a `DataError` that names the file."""
     try:
         yield
     except (gzip.BadGzipFile, InflateError, zlib.error, EOFError) as error:
@@ -168,10 +158,9 @@ def _parse(path: Path) -> NiftiHeader:
     if size is None or len(content) < size:
         raise DataError(
             f"{path}: not an image that can be read: it does not begin with a NIfTI header. Expected NIfTI-1 "
-            "or NIfTI-2, .nii or .nii.gz, and where the name ends in .gz, compressed. Copy or download it "
-            "again."
+            "or NIfTI-2, .nii, or compressed as .nii.gz. Copy or download it again."
         )
-    with np.errstate(all="ignore"):  # numbers that no header should hold; what comes of them is checked
+    with np.errstate(all="ignore"):  # invalid numbers are refused below
         header = _HEADERS[size](content[:size])
         slope, inter = header.get_slope_inter()
         return NiftiHeader(
@@ -190,7 +179,7 @@ def _parse(path: Path) -> NiftiHeader:
 def _find_t_r(header: nib.Nifti1Header) -> float | None:
     zooms = header.get_zooms()
     try:
-        factor = _SECONDS.get(header.get_xyzt_units()[1])
+        factor = SECONDS_PER_UNIT.get(header.get_xyzt_units()[1])
     except KeyError:  # a code that NIfTI does not define
         return None
     if factor is None or len(zooms) < 4 or not 0 < zooms[3] < math.inf:
@@ -206,11 +195,11 @@ def _check_image(header: NiftiHeader) -> None:
             "the last. Choose another image, or rearrange this one (numpy.squeeze)."
         )
     if min(shape) < 1:
-        raise DataError(f"{path}: has shape {shape}, so it holds no volume. Give an image with at least one.")
+        raise DataError(f"{path}: has shape {shape}, so it has no volume. Give an image with at least one.")
     if header.dtype.kind not in "iuf":
         raise DataError(
             f"{path}: holds {header.dtype} values, but expected one real number per voxel. Convert complex "
-            "or colour images to real numbers first."
+            "or colour images first."
         )
     if header.offset < 0 or not np.isfinite(header.affine).all():
         raise DataError(
@@ -220,7 +209,7 @@ def _check_image(header: NiftiHeader) -> None:
 
 
 def _check_size(header: NiftiHeader, n_bytes: int) -> None:
-    """Refuse a file that cannot hold its image, before memory is taken for it."""
+    """Refuse a file that cannot hold its image, before memory is allocated for it."""
     needed = header.offset + header.n_volumes * header.volume_bytes
     if not is_compressed(header.path):
         if n_bytes < needed:

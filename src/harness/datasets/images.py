@@ -1,4 +1,4 @@
-"""NIfTI images, read to their end in one pass, so that gzip's checksum and length are verified."""
+"""NIfTI images, read to the end in one pass, so that the checksum and the length of gzip are verified."""
 
 import hashlib
 import io
@@ -13,22 +13,16 @@ import numpy as np
 from harness.datasets.headers import NiftiHeader, explain_damage, is_compressed, read_nifti_header
 from harness.errors import DataError
 
-try:  # about three times the standard library's speed; it has no wheel for some machines
+try:  # about three times the speed of the standard library; some machines have no wheel
     from isal.igzip import GzipFile
 except ImportError:
     from gzip import GzipFile
 
-# Large enough that waiting for a thread vanishes beside inflating, small enough not to count as memory.
-_CHUNK = 4 << 20
+_CHUNK = 4 << 20  # bytes; waiting for a thread takes less time than inflating them, and they fit any memory
 
 
 def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read a 3D mask image; every finite value but zero is inside.
-
-    Parameters
-    ----------
-    path : Path
-        NIfTI, 3D, or 4D with a single volume.
+    """Read a mask from an image of one volume: True where the value is finite and not zero.
 
     Returns
     -------
@@ -38,7 +32,7 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        If the file is missing, unreadable, damaged, holds several volumes, or no voxel is inside.
+        See `read_volume`; or if the mask is empty.
     """
     values, affine = read_volume(path)
     mask = np.ascontiguousarray(np.isfinite(values) & (values != 0))
@@ -48,28 +42,23 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read an image of one volume to its end, so that gzip's checksum and length are verified.
-
-    Parameters
-    ----------
-    path : Path
-        NIfTI, 3D, or 4D with a single volume.
+    """Read an image of one volume, 3D or 4D.
 
     Returns
     -------
     values : ndarray of shape (x, y, z)
-        With the header's slope and intercept.
+        Scaled by slope and intercept.
     affine : ndarray of shape (4, 4)
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable or damaged, or holds several volumes.
+        If the file is missing, unreadable or damaged, or has several volumes.
     """
     header = read_nifti_header(Path(path))
     if header.n_volumes != 1:
         raise DataError(
-            f"{path}: has shape {header.shape}, but expected one 3D volume. Give a 3D image, for instance "
+            f"{path}: has shape {header.shape}, but expected one 3D volume. Give a 3D image, for example "
             "one volume of this one (nilearn.image.index_img)."
         )
     (values,) = stream_volumes([path])
@@ -77,17 +66,12 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stream_volumes(bold: Path | Sequence[Path]) -> Iterator[np.ndarray]:
-    """Yield the volumes of an image one by one, without ever holding more than a few.
-
-    Parameters
-    ----------
-    bold : Path or sequence of Path
-        As `read_masked` takes it.
+    """Yield the volumes of an image, or of several images in order of time, with bounded memory.
 
     Yields
     ------
     volume : ndarray of shape (x, y, z)
-        With the header's slope and intercept, as nibabel's `dataobj` gives it; in Fortran order.
+        Scaled by slope and intercept, as nibabel's `dataobj`; in Fortran order.
 
     Raises
     ------
@@ -105,15 +89,7 @@ def stream_volumes(bold: Path | Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 def digest_files(bold: Path | Sequence[Path]) -> str:
-    """Digest images without inflating them: the `digest` that `read_masked` would find.
-
-    Parameters
-    ----------
-    bold : Path or sequence of Path
-
-    Returns
-    -------
-    str
+    """Return the SHA-256 (hexadecimal) of a file; of a list, that of the digests of its files, one per line.
 
     Raises
     ------
@@ -130,7 +106,7 @@ def digest_files(bold: Path | Sequence[Path]) -> str:
 
 
 def list_files(bold: Path | Sequence[Path]) -> list[Path]:
-    """Return the files of an image that is one file or a list of them."""
+    """Return the files of an image as a list."""
     return [Path(bold)] if isinstance(bold, str | Path) else [Path(path) for path in bold]
 
 
@@ -139,28 +115,22 @@ def digest_of_list(digests: list[str]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _ahead(produce: Callable[[], bytes]) -> Generator[bytes, None, None]:
-    """Yield what `produce` gives until it gives nothing, always one call ahead in a thread of its own."""
+def _read_ahead(read: Callable[[], bytes]) -> Generator[bytes, None, None]:
+    """Yield the results of `read` until one is empty; a thread reads the next while one is used."""
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(produce)
-        while content := coming.result():
-            coming = thread.submit(produce)
+        following = thread.submit(read)
+        while content := following.result():
+            following = thread.submit(read)
             yield content
 
 
 class HashedFile(io.RawIOBase):
-    """A file that is read and digested ahead of its reader.
-
-    Parameters
-    ----------
-    path : Path
-        File to open.
-    """
+    """A file that a thread reads and digests before it is used."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         self._hash = hashlib.sha256()
-        self._chunks = _ahead(self._read_chunk)
+        self._chunks = _read_ahead(self._read_chunk)
         self._chunk = memoryview(b"")
 
     def _read_chunk(self) -> bytes:
@@ -169,11 +139,11 @@ class HashedFile(io.RawIOBase):
         return chunk
 
     def readable(self) -> bool:
-        """Return True: the file is open for reading."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` with the next bytes; return their number, 0 at the end."""
+        """Write the next bytes to `buffer`; return their number, 0 at the end."""
         if not self._chunk:
             self._chunk = memoryview(next(self._chunks, b""))
         n = min(len(buffer), len(self._chunk))
@@ -188,14 +158,14 @@ class HashedFile(io.RawIOBase):
         super().close()
 
     def hexdigest(self) -> str:
-        """Return the digest of the whole file, once it was read to its end."""
+        """Return the SHA-256 of the file, after it was read to the end."""
         return self._hash.hexdigest()
 
 
 def check_same_space(
     part: NiftiHeader, mask_shape: tuple[int, ...], mask_affine: np.ndarray, mask_name: str
 ) -> None:
-    """Refuse an image whose shape or affine is not that of a mask."""
+    """Raise a `DataError` if the shape or the affine of an image is not that of a mask."""
     if part.shape[:3] != mask_shape:
         raise DataError(
             f"{part.path}: has volumes of shape {part.shape[:3]}, but {mask_name} has shape {mask_shape}. "
@@ -204,24 +174,24 @@ def check_same_space(
     # The tolerance of nilearn.masking.apply_mask.
     if mask_affine.shape != (4, 4) or not np.allclose(mask_affine, part.affine):
         raise DataError(
-            f"{part.path}: its affine differs from that of {mask_name}: their voxels are other places.\n"
+            f"{part.path}: its affine differs from that of {mask_name}.\n"
             f"image:\n{part.affine}\nmask:\n{mask_affine}\n"
             "Choose the mask of this subject, or resample it to the image (nilearn.image.resample_to_img)."
         )
 
 
 def read_stored_volumes(part: NiftiHeader, raw: HashedFile) -> Iterator[np.ndarray]:
-    """Yield a file's volumes as stored, a few at a time, each of shape (n, x * y * z)."""
+    """Yield the volumes of a file as stored, a few at a time, of shape (n, x * y * z)."""
     at_once = max(1, _CHUNK // part.volume_bytes)
     n_read = 0
-    # Both are files opened for reading; the inflater's own type is not declared.
+    # The stub of isal does not declare that its GzipFile is a binary file.
     stream = cast(
         BinaryIO,
         GzipFile(fileobj=raw, mode="rb") if is_compressed(part.path) else io.BufferedReader(raw, _CHUNK),
     )
     _skip(stream, part.offset)
-    # To the very end: gzip's checksum and length stand there, and the digest is one of all bytes.
-    with closing(_ahead(lambda: stream.read(at_once * part.volume_bytes))) as contents:
+    # To the end of the file, for the checksum and the length of gzip and for the digest.
+    with closing(_read_ahead(lambda: stream.read(at_once * part.volume_bytes))) as contents:
         for content in contents:
             n_whole = min(len(content) // part.volume_bytes, part.n_volumes - n_read)
             n_values = n_whole * part.volume_size

@@ -1,4 +1,4 @@
-"""Where files are: paths as users type them, and the directory for what the harness makes itself."""
+"""Paths that users type, and the directory of the cache."""
 
 import os
 from contextlib import suppress
@@ -10,22 +10,12 @@ from harness.errors import UsageError
 
 
 def expand_path(key: str, given: str | Path) -> Path:
-    """Return a path that a user typed, with its ``~`` expanded.
-
-    Parameters
-    ----------
-    key : str
-        The key of the configuration that it comes from.
-    given : str or Path
-
-    Returns
-    -------
-    path : Path
+    """Return the path that a user typed as the value of a configuration key, with ``~`` expanded.
 
     Raises
     ------
     UsageError
-        If no file can have this path: a name that is too long, a null character, the home of an unknown user.
+        If the path is invalid: a name that is too long, a null character, the home of an unknown user.
     """
     try:
         path = Path(given).expanduser()
@@ -33,14 +23,14 @@ def expand_path(key: str, given: str | Path) -> Path:
             path.lstat()
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"{key}={str(given)!r} is a path that no file can have: {reason}") from error
+        raise UsageError(f"{key}={str(given)!r} is not a valid path: {reason}") from error
     return path
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be made again: ``HARNESS_CACHE``, else the user's cache folder.
+    """Return the directory of files that can be computed again: ``HARNESS_CACHE``, else the user's cache.
 
-    ``HARNESS_CACHE=off`` switches the cache of samples off, and moves nothing.
+    ``HARNESS_CACHE=off`` only switches the cache of samples off.
     """
     chosen = os.environ.get("HARNESS_CACHE", "").strip()
     if chosen and chosen.lower() != "off":

@@ -1,46 +1,25 @@
-"""Blocks: stretches of neighbouring volumes of one run that show the same condition."""
+"""Blocks: consecutive volumes of one run with the same condition."""
 
 import numpy as np
 
-NOTHING = ""  # the condition of volumes of which none is known
+NO_CONDITION = ""
 
 
 def find_blocks(conditions: np.ndarray, runs: np.ndarray) -> np.ndarray:
-    """Give every block of a recording a number.
-
-    Parameters
-    ----------
-    conditions : ndarray of shape (n_volumes,), str
-    runs : ndarray of shape (n_volumes,), int
-
-    Returns
-    -------
-    blocks : ndarray of shape (n_volumes,), int
-        From 0, in the order of the recording; rest makes blocks, too.
-    """
+    """Return the number of the block of every volume, from 0; rest forms blocks, too."""
     starts = np.ones(len(conditions), dtype=bool)
     starts[1:] = (conditions[1:] != conditions[:-1]) | (runs[1:] != runs[:-1])
     return np.cumsum(starts) - 1
 
 
 def shift_conditions(conditions: np.ndarray, runs: np.ndarray, lag: int) -> np.ndarray:
-    """Move the conditions later in time, because the haemodynamic response follows what is shown.
+    """Delay the conditions by `lag` volumes, as the haemodynamic response is delayed.
 
-    Parameters
-    ----------
-    conditions : ndarray of shape (n_volumes,), str
-    runs : ndarray of shape (n_volumes,), int
-    lag : int
-        Volumes by which the response lags behind, from 0.
-
-    Returns
-    -------
-    shifted : ndarray of shape (n_volumes,), str
-        The first `lag` volumes of every run have the condition ``""``.
+    The first `lag` volumes of every run have the condition ``""``.
     """
     if lag == 0:
         return conditions
-    shifted = np.full_like(conditions, NOTHING)
+    shifted = np.full_like(conditions, NO_CONDITION)
     for run in np.unique(runs):
         rows = np.flatnonzero(runs == run)
         shifted[rows[lag:]] = conditions[rows[:-lag]]
@@ -48,25 +27,10 @@ def shift_conditions(conditions: np.ndarray, runs: np.ndarray, lag: int) -> np.n
 
 
 def trim_blocks(conditions: np.ndarray, runs: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Find the volumes that are not at the edge of their block.
-
-    Parameters
-    ----------
-    conditions : ndarray of shape (n_volumes,), str
-    runs : ndarray of shape (n_volumes,), int
-    first, last : int
-        Volumes that are left out at the beginning and at the end of every block.
-
-    Returns
-    -------
-    kept : ndarray of shape (n_volumes,), bool
-    """
+    """Return which volumes are not among the `first` and the `last` of their block, as booleans."""
     blocks = find_blocks(conditions, runs)
     sizes = np.bincount(blocks)
-    first, last = (
-        min(first, len(blocks)),
-        min(last, len(blocks)),
-    )  # larger numbers may exceed NumPy's integers
+    first, last = (min(n, len(blocks)) for n in (first, last))  # larger numbers may exceed NumPy's integers
     position = np.arange(len(blocks)) - (np.cumsum(sizes) - sizes)[blocks]
     return (position >= first) & (position < sizes[blocks] - last)
 

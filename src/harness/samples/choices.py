@@ -1,13 +1,10 @@
-"""Allowed values of the options of samples.
-
-The schema reads them at start-up, so this module imports nothing else.
-"""
+"""Allowed values of the options of samples; without other imports, because every start reads them."""
 
 from enum import StrEnum
 
 
 class ZScore(StrEnum):
-    """Whose mean and standard deviation standardise a voxel; see `harness.samples.signal.Signal`."""
+    """The volumes whose mean and SD standardise a voxel; see `harness.samples.signal.Signal`."""
 
     own = "own"
     run = "run"

@@ -1,4 +1,4 @@
-"""Which volumes are decoded, which class each belongs to, and which class is the positive one."""
+"""Contrasts: the classes that are decoded, the positive one first, and the volumes of each."""
 
 import hashlib
 import re
@@ -11,25 +11,16 @@ import numpy as np
 
 from harness.errors import DesignError, UsageError
 
-MAX_NAME = 100  # bytes; names of classes and contrasts become parts of names of files, which hold 255
+MAX_NAME = 100  # bytes; names of classes and contrasts are parts of file names, which are limited to 255
 
 
 def file_word(name: str) -> str:
-    """Replace what a file's or a metric's name cannot hold by a hyphen.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    word : str
-    """
+    """Replace characters that are invalid in file or metric names with hyphens."""
     return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _shorten(name: str) -> str:
-    """Return a name short enough to be part of a file's name; a long one becomes its start and a digest."""
+    """Return a name of at most `MAX_NAME` bytes: of a longer one, its start and a digest."""
     if len(name.encode(errors="replace")) <= MAX_NAME:
         return name
     encoded = name.encode(errors="replace")
@@ -39,15 +30,15 @@ def _shorten(name: str) -> str:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two or more classes of conditions that are told apart.
+    """Two or more classes of conditions that are decoded.
 
     Attributes
     ----------
     members : mapping of str to tuple of str
-        For each class, the conditions that belong to it, in the order in which they were asked for. The
-        first class is the positive one: weights and decision values above zero are evidence for it.
+        The conditions of each class. The first class is the positive one: weights and decision values above
+        zero are evidence for it.
     option : str, optional
-        What the user types for it, such as ``all8``; the name of more than three classes.
+        What the user types for it, for example ``all8``; it names contrasts of more than three classes.
     """
 
     members: Mapping[str, tuple[str, ...]]
@@ -60,12 +51,12 @@ class Contrast:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Every condition that takes part, class by class."""
+        """All conditions, class by class."""
         return tuple(condition for members in self.members.values() for condition in members)
 
     @property
     def name(self) -> str:
-        """Short name for files and run names: ``face_vs_cat``; of many classes, what the user types."""
+        """Short name for files and runs: ``face_vs_cat``, or the option of more than three classes."""
         if self.option is not None and len(self.classes) > 3:
             return _shorten(file_word(self.option))
         return _shorten("_vs_".join(file_word(name) for name in self.classes))
@@ -74,19 +65,15 @@ class Contrast:
 def make_contrast(
     conditions: Sequence[str | Mapping[str, Sequence[str]]], option: str | None = None
 ) -> Contrast:
-    """Build a contrast from what the user typed.
+    """Build a contrast from the values of the option `contrast`.
 
     Parameters
     ----------
     conditions : sequence of str or mapping
-        A name makes a condition a class of its own; a mapping groups conditions into a named class:
+        A name is a class of one condition, a mapping names the conditions of a class:
         ``["face", "house"]``, or ``[{"animate": ["face", "cat"]}, {"inanimate": ["house", "chair"]}]``.
     option : str, optional
-        What the user types for it.
-
-    Returns
-    -------
-    Contrast
+        See `Contrast`.
 
     Raises
     ------
@@ -96,7 +83,7 @@ def make_contrast(
     example = "contrast.conditions=[face,house]"
     if isinstance(conditions, str | Mapping):
         raise UsageError(
-            f"contrast.conditions={conditions!r} is not a list; expected a list such as {example}"
+            f"contrast.conditions={conditions!r} is not a list; expected a list, for example {example}"
         )
     named: list[tuple[str, tuple[str, ...]]] = []
     for item in conditions:
@@ -105,80 +92,79 @@ def make_contrast(
             members_of = group if isinstance(group, list | tuple) else [] if group is None else [group]
             named.append((_check_name(name), tuple(_check_name(member) for member in members_of)))
     members = dict(named)
-    twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
-    if twice:
+    if repeated := _find_repeated([name for name, _ in named]):
         raise UsageError(
-            f"contrast.conditions={[name for name, _ in named]} names {twice[0]!r} twice; name each one once"
+            f"contrast.conditions={[name for name, _ in named]} names {repeated!r} twice; name each one once"
         )
     if len(members) < 2:
         raise UsageError(
-            f"contrast.conditions={list(members)} has {len(members)} class(es); at least two are needed, "
-            f"such as {example}"
+            f"contrast.conditions={list(members)} has {len(members)} class(es); expected at least two, "
+            f"for example {example}"
         )
-    _check_classes(members)
-    empty = [name for name, group in members.items() if not group]
-    if empty:
-        raise UsageError(f"contrast.conditions: class {empty[0]!r} has no conditions; name at least one")
+    _check_class_names(members)
     for name, group in members.items():
-        repeated = [condition for condition, count in Counter(group).items() if count > 1]
-        if repeated:
+        if not group:
+            raise UsageError(f"contrast.conditions: class {name!r} has no conditions; name at least one")
+        if repeated := _find_repeated(group):
             raise UsageError(
-                f"contrast.conditions: class {name!r} names {repeated[0]!r} twice; name each one once"
+                f"contrast.conditions: class {name!r} names {repeated!r} twice; name each one once"
             )
     contrast = Contrast(members, option)
-    shared = [name for name, count in Counter(contrast.conditions).items() if count > 1]
-    if shared:
+    if repeated := _find_repeated(contrast.conditions):
         raise UsageError(
-            f"contrast.conditions: {shared[0]!r} is in more than one class; a volume can belong to only one"
+            f"contrast.conditions: {repeated!r} is in more than one class; a volume can belong to only one"
         )
     return contrast
+
+
+def _find_repeated(names: Sequence[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _check_name(given: object) -> str:
     """Return the name of a condition or a class; numbers are names, too."""
     if isinstance(given, bool) or not isinstance(given, str | int | float) or not str(given).strip():
         raise UsageError(
-            f"contrast.conditions: {given!r} is not the name of a condition; expected such as "
+            f"contrast.conditions: {given!r} is not the name of a condition; expected, for example, "
             "[face,house] or [{animate:[face,cat]},{inanimate:[house,chair]}]"
         )
     return str(given)
 
 
-def _check_classes(members: Mapping[str, Sequence[str]]) -> None:
-    """Refuse names of classes that cannot be part of names of files and of columns."""
+def _check_class_names(members: Mapping[str, Sequence[str]]) -> None:
+    """Refuse names of classes that cannot be part of the names of files and columns."""
     seen: dict[str, str] = {}
     for name in members:
         if len(name.encode(errors="replace")) > MAX_NAME:
             raise UsageError(
                 f"contrast.conditions: the class {name[:20]!r}... has a name of {len(name)} characters; give "
-                f"it a shorter one, such as [{{short:[{name[:20]}...]}},...]"
+                f"it a shorter one, for example [{{short:[{name[:20]}...]}},...]"
             )
         other = seen.setdefault(file_word(name), name)
         if other != name:
             raise UsageError(
                 f"contrast.conditions: the classes {other!r} and {name!r} would both be called "
-                f"{file_word(name)!r} in files and tables; give one another name, such as "
-                "[{NAME:[CONDITION]},...]"
+                f"{file_word(name)!r} in files and tables; give one another name, for "
+                "example [{NAME:[CONDITION]},...]"
             )
 
 
 def select_volumes(contrast: Contrast, conditions: np.ndarray, source: str) -> tuple[np.ndarray, np.ndarray]:
-    """Find the volumes of a contrast and the class of each.
+    """Return the volumes of a contrast and the class of each.
 
     Parameters
     ----------
     contrast : Contrast
     conditions : ndarray of shape (n_volumes,), str
-        The condition shown in every volume of the recording.
+        Of all volumes of the recording.
     source : str
-        Where the conditions were read from, for the error message.
+        Name of the labels in messages, for example their file.
 
     Returns
     -------
     volumes : ndarray of shape (n_samples,), int
-        Indices of the selected volumes, in the order of the recording.
+        Indices, in the order of the recording.
     y : ndarray of shape (n_samples,), str
-        Class of each selected volume.
 
     Raises
     ------

@@ -15,8 +15,10 @@ from harness.datasets.recording import Recording, describe_files
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.blocks import average_blocks, find_blocks, shift_conditions, trim_blocks
 from harness.samples.cache import SampleCache
+from harness.samples.confounds import select_confounds
 from harness.samples.contrasts import Contrast, select_volumes
-from harness.samples.signal import Signal, clean_runs, mask_smoothed, select_confounds
+from harness.samples.signal import Signal, clean_runs
+from harness.samples.smoothing import mask_smoothed
 from harness.samples.volumes import MaskedVolumes, read_masked
 
 MNI152_BRAIN_VOLUME = 1_882_989.0  # mm^3, the whole brain that nilearn's screening refers to

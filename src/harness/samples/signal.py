@@ -1,4 +1,4 @@
-"""Time courses: smoothed, detrended, filtered, freed of confounds, and standardised, as nilearn does it.
+"""The signal options of a run, and the cleaning of time courses with `nilearn.signal.clean`.
 
 References
 ----------
@@ -10,10 +10,8 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from nilearn.signal import clean
@@ -21,53 +19,47 @@ from scipy.linalg import qr
 
 from harness.datasets.locations import expand_path
 from harness.datasets.recording import Recording
-from harness.datasets.tables import as_numbers, read_table
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.choices import ZScore
-from harness.samples.volumes import MaskedVolumes, read_masked
-
-# A Gaussian of this many times the field of view (FWHM) leaves exp(-(pi * 2 / 2.355)^2 / 2), 3 %, of the
-# slowest change from one side of the image to the other: beyond, every voxel is the mean of the image.
-MAX_FIELDS_OF_VIEW = 2
 
 DEPENDENT = 1e-8  # share of a confound's norm below which what others leave of it is rounding error
 
 
 @dataclass(frozen=True)
 class Signal:
-    """How the voxels' time courses are prepared.
+    """How the time courses of the voxels are prepared.
 
-    Everything but `zscore` "own" and "train" and `average_blocks` is done over all volumes of a run, those
-    that are not decoded included, before any volume is selected.
+    Except for `zscore` "own" and "train" and for `average_blocks`, this is done over all volumes of a run,
+    including those that are not decoded, before volumes are selected.
 
     Parameters
     ----------
     zscore : {"own", "run", "train", "none"}
-        Whose mean and standard deviation (ddof=1) standardise a voxel.
+        The volumes whose mean and standard deviation (ddof=1) standardise a voxel:
 
-        - ``"own"``: every set of volumes by its own, as nilearn's Decoder does: all selected volumes before
-          the folds are made, and the held-out volumes by themselves when they are predicted.
-        - ``"run"``: every run by its own, over all of its volumes, before any are selected.
-        - ``"train"``: the training volumes', applied to the volumes that are held out.
-        - ``"none"``: nobody's.
+        - ``"own"``: those that are standardised, as in nilearn's Decoder: all selected volumes together
+          before the folds are made, then the held-out volumes of a fold by themselves when it is predicted.
+        - ``"run"``: all volumes of the same run, before volumes are selected.
+        - ``"train"``: the training volumes of the fold, also for the held-out volumes.
+        - ``"none"``: no standardisation.
     detrend : bool
         Remove the linear trend of every voxel in every run.
     smoothing_fwhm : float, optional
-        Full width at half maximum of a Gaussian that smooths every volume, in mm.
+        Full width at half maximum of the Gaussian that smooths every volume, in mm.
     high_pass, low_pass : float, optional
         Cut-off frequencies of a Butterworth filter, in Hz.
     confounds : sequence of str, optional
-        Columns of the confounds that are regressed out; all of `confounds_file` by default, and none without
-        it. Columns that depend linearly on others in a run change nothing there.
+        Columns that are regressed out; by default all of `confounds_file`, and none without it. Columns that
+        depend linearly on others in a run have no effect there.
     confounds_file : str, optional
-        Table (TSV) with one row per volume; ``{subject}`` in its path stands for the subject's number.
-        Without it, the columns are looked up among the confounds that the data set comes with.
+        Table (TSV) with one row per volume; ``{subject}`` in its path stands for the number of the subject.
+        Without it, the columns are those of the confounds of the data set.
     lag : int
-        Volumes by which the haemodynamic response lags behind what is shown.
+        Delay of the haemodynamic response, in volumes.
     trim_first, trim_last : int
         Volumes that are left out at the edges of every block.
     average_blocks : bool
-        Make one sample of every block: the mean of its volumes.
+        Average the volumes of every block to one sample.
     """
 
     zscore: str = ZScore.own
@@ -88,17 +80,19 @@ class Signal:
         for name in ("smoothing_fwhm", "high_pass", "low_pass"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"signal.{name}={value} must be a finite number above 0, or null for none")
+                raise UsageError(f"signal.{name}={value} must be finite and above 0, or null for none")
         if self.confounds_file is not None:
             expand_path("signal.confounds_file", self.confounds_file)
         if self.high_pass and self.low_pass and self.high_pass >= self.low_pass:
             raise UsageError(
-                f"signal.high_pass={self.high_pass} must be below signal.low_pass={self.low_pass}, "
-                "or nothing passes"
+                f"signal.high_pass={self.high_pass} must be below signal.low_pass={self.low_pass}; "
+                "otherwise the filter removes all of the signal"
             )
         for name in ("lag", "trim_first", "trim_last"):
             if getattr(self, name) < 0:
-                raise UsageError(f"signal.{name}={getattr(self, name)} is negative; expected volumes, from 0")
+                raise UsageError(
+                    f"signal.{name}={getattr(self, name)} is negative; expected a number of volumes"
+                )
         self._check_confounds()
 
     def _check_confounds(self) -> None:
@@ -109,120 +103,30 @@ class Signal:
                 f"signal.confounds={self.confounds!r} is not a list; type signal.confounds=[{self.confounds}]"
             )
         names = [str(name) for name in self.confounds]
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise UsageError(f"signal.confounds names {twice[0]!r} twice; expected every column once")
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise UsageError(f"signal.confounds names {repeated[0]!r} twice; name every column once")
         if not names and self.confounds_file is not None:
             raise UsageError(
                 f"signal.confounds_file={self.confounds_file} has no effect with signal.confounds=[], which "
-                "chooses no column; type signal.confounds=null for all of them, or leave out the file"
+                "selects no column; type signal.confounds=null for all columns, or leave out the file"
             )
 
     @property
     def cleans_runs(self) -> bool:
-        """Whether time courses are changed run by run."""
-        asked = (self.detrend, self.high_pass, self.low_pass, self.confounds, self.confounds_file)
-        return self.zscore == "run" or any(asked)
+        """Whether `clean_runs` changes the time courses."""
+        steps = (self.detrend, self.high_pass, self.low_pass, self.confounds, self.confounds_file)
+        return self.zscore == "run" or any(steps)
 
     @property
     def before_masking(self) -> Mapping[str, Any]:
-        """What is done to whole volumes; with the image and the mask it decides on the masked volumes."""
+        """The steps that are applied to whole volumes, before they are masked."""
         return {} if self.smoothing_fwhm is None else {"smoothing_fwhm": self.smoothing_fwhm}
 
 
 def zscore(X: np.ndarray) -> np.ndarray:
-    """Standardise every voxel over the given samples, as nilearn's ``zscore_sample`` does.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_voxels)
-
-    Returns
-    -------
-    Z : ndarray of shape (n_samples, n_voxels), of the dtype of `X`
-        Mean 0 and standard deviation 1 (ddof=1); 0 where a voxel is constant.
-    """
+    """Standardise every voxel (column) of samples to mean 0 and SD 1 (ddof=1); constant voxels become 0."""
     return clean(X, detrend=False, standardize="zscore_sample", filter=False)
-
-
-def mask_smoothed(
-    bold: Path | Sequence[Path],
-    mask: np.ndarray,
-    affine: np.ndarray,
-    smoothing_fwhm: float,
-    *,
-    mask_name: str = "the mask",
-    dtype: type[np.floating] | None = np.float32,
-) -> MaskedVolumes:
-    """Smooth whole volumes with `nilearn.image.smooth_img`, one by one as they are read, and mask them.
-
-    Equals `nilearn.maskers.NiftiMasker(mask, smoothing_fwhm=...)` bit for bit, but for voxels that are not
-    finite in a volume. There they count as 0 while the volume is smoothed, as in nilearn, and stay NaN
-    themselves, so that the caller can drop and count them as without smoothing.
-
-    Parameters
-    ----------
-    bold : Path or sequence of Path
-        4D images, in order of time.
-    mask : ndarray of shape (x, y, z), bool
-    affine : ndarray of shape (4, 4)
-        The mask's, which is the images', too.
-    smoothing_fwhm : float
-        Full width at half maximum, in mm.
-    mask_name : str, default="the mask"
-        What messages call the mask, for instance its file.
-    dtype : type, default=numpy.float32
-        See `harness.samples.volumes.read_masked`.
-
-    Returns
-    -------
-    MaskedVolumes
-        Its mean volume is not smoothed.
-
-    Raises
-    ------
-    DataError
-        See `harness.samples.volumes.read_masked`.
-    DesignError
-        If the width is too large or too small for the image.
-    """
-    # Half a second to import, and few runs smooth.
-    from nilearn.image import get_data, smooth_img
-
-    _check_width(smoothing_fwhm, mask.shape, affine, mask_name)
-
-    def smooth(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        image = nib.Nifti1Image(volume, affine, dtype=volume.dtype)  # nibabel asks for it where it is int64
-        smoothed = get_data(smooth_img(image, smoothing_fwhm))
-        smoothed[~np.isfinite(volume)] = np.nan
-        return smoothed
-
-    return read_masked(bold, mask, affine, mask_name=mask_name, transform=smooth, dtype=dtype)
-
-
-def _check_width(fwhm: float, shape: Sequence[int], affine: np.ndarray, mask_name: str) -> None:
-    """Refuse a Gaussian that makes all voxels the same, and may take all memory, or that changes nothing."""
-    sizes = nib.affines.voxel_sizes(affine)
-    if not (np.isfinite(sizes) & (sizes > 0)).all():
-        raise DataError(
-            f"{mask_name}: signal.smoothing_fwhm={fwhm} mm needs the size of a voxel, but the affine gives "
-            f"{' x '.join(f'{size:g}' for size in sizes)} mm; correct the affine, or set "
-            "signal.smoothing_fwhm=null"
-        )
-    largest = MAX_FIELDS_OF_VIEW * float((np.asarray(shape) * sizes).max())
-    if fwhm > largest:
-        raise DesignError(
-            f"signal.smoothing_fwhm={fwhm} mm is more than {MAX_FIELDS_OF_VIEW} times the field of view of "
-            f"{mask_name}; expected at most {largest:g} mm, and usually 2 to 3 voxels "
-            f"({2 * sizes.max():g} to {3 * sizes.max():g} mm)"
-        )
-    # SciPy cuts the kernel at 4 standard deviations, rounded to whole voxels.
-    smallest = 0.5 / 4 * math.sqrt(8 * math.log(2)) * float(sizes.min())
-    if fwhm < smallest:
-        raise DesignError(
-            f"signal.smoothing_fwhm={fwhm} mm changes nothing in voxels of {sizes.min():g} mm; expected at "
-            f"least {smallest:.2g} mm, or null for no smoothing"
-        )
 
 
 def clean_runs(
@@ -232,7 +136,7 @@ def clean_runs(
     recording: Recording,
     confounds: pd.DataFrame | None = None,
 ) -> np.ndarray:
-    """Detrend, filter, regress confounds out of and standardise every run, with `nilearn.signal.clean`.
+    """Detrend, filter, regress out confounds and standardise, run by run, with `nilearn.signal.clean`.
 
     Parameters
     ----------
@@ -242,30 +146,17 @@ def clean_runs(
     signal : Signal
     recording : Recording
     confounds : DataFrame with one row per volume, optional
-        See `select_confounds`.
-
-    Returns
-    -------
-    cleaned : ndarray of shape (n_volumes, n_voxels), of the dtype of `data`
+        See `harness.samples.confounds.select_confounds`.
 
     Raises
     ------
     DesignError
         If a run is too short for the filter, or no degree of freedom is left in it.
     DataError
-        If the confounds do not fit the recording, or a filter needs a repetition time that is unknown.
-
-    Warns
-    -----
-    UserWarning
-        If few degrees of freedom are left in a run.
+        If a filter needs a repetition time that is unknown.
     """
-    ids, counts = np.unique(runs, return_counts=True)
-    if counts.min() < 2:
-        raise DesignError(
-            f"run {ids[counts.argmin()]} has {counts.min()} volume; detrending, filtering and z-scoring by "
-            "run need at least 2 in every run: use signal=tutorial or signal=train_only"
-        )
+    counts = dict(zip(*(array.tolist() for array in np.unique(runs, return_counts=True)), strict=True))
+    _check_lengths(counts)
     _check_filter(signal, recording)
     steps = {
         "detrend": signal.detrend,
@@ -275,56 +166,54 @@ def clean_runs(
         "t_r": recording.t_r,
     }
     table = None if confounds is None else confounds.to_numpy(dtype=float)
-    # Run by run: with `runs`, nilearn returns them in the order of their numbers, not in that of `data`.
-    places = {run: runs == run for run in ids.tolist()}
+    # Not with the argument `runs` of nilearn, which returns the runs in the order of their numbers.
+    rows_of_run = {run: runs == run for run in counts}
     cleaned = np.empty_like(data)
     try:
         regressors = {
-            run: None if table is None else _independent(table[place], steps) for run, place in places.items()
+            run: None if table is None else _independent_columns(table[rows], steps)
+            for run, rows in rows_of_run.items()
         }
-        _check_degrees(dict(zip(ids.tolist(), counts.tolist(), strict=True)), steps, confounds, regressors)
-        for run, place in places.items():
-            cleaned[place] = clean(
-                data[place],
+        _check_degrees(counts, steps, confounds, regressors)
+        for run, rows in rows_of_run.items():
+            cleaned[rows] = clean(
+                data[rows],
                 standardize="zscore_sample" if signal.zscore == "run" else None,
                 confounds=regressors[run],
                 **steps,
             )
     except ValueError as error:  # a filter that is longer than the run
+        lengths = f"runs of {min(counts.values())} to {max(counts.values())} volumes"
         raise DesignError(
-            f"the signal of {recording.dataset} subject {recording.subject} cannot be cleaned as asked "
-            f"(runs of {counts.min()} to {counts.max()} volumes, TR {recording.t_r} s): {error}"
+            f"the signal of {recording.dataset} subject {recording.subject} cannot be cleaned with these "
+            f"options ({lengths}, TR {recording.t_r} s): {error}"
         ) from error
     return cleaned
 
 
 def degrees_of_freedom(n_volumes: int, steps: Mapping[str, Any], confounds: np.ndarray | None) -> float:
-    """Return how many degrees of freedom cleaning leaves of a run, its mean not counted.
+    """Return the degrees of freedom of a run after cleaning, without that of its mean.
 
-    ``||C S||_F^2``: `S` is what `nilearn.signal.clean` makes of the unit matrix, one impulse per volume, and
-    `C` subtracts the mean. Without a filter: the volumes less the rank of constant, trend and confounds.
+    ``||C S||_F^2``, where `S` is the cleaned unit matrix (one impulse per volume) and `C` subtracts the mean:
+    the expected sum of squares of cleaned white noise of variance 1. Without a filter, it is the number of
+    volumes minus the rank of constant, trend and confounds.
 
     Parameters
     ----------
     n_volumes : int
     steps : mapping
-        Arguments of `nilearn.signal.clean`, but for `standardize`.
+        Arguments of `nilearn.signal.clean` except `standardize`.
     confounds : ndarray of shape (n_volumes, n_confounds) or None
-
-    Returns
-    -------
-    degrees : float
-        Expected sum of squares of white noise of variance 1 after cleaning.
     """
     impulses = clean(np.eye(n_volumes), standardize=None, confounds=confounds, **steps)
     return float(np.square(impulses - impulses.mean(axis=0)).sum())
 
 
-def _independent(confounds: np.ndarray, steps: Mapping[str, Any]) -> np.ndarray | None:
+def _independent_columns(confounds: np.ndarray, steps: Mapping[str, Any]) -> np.ndarray | None:
     """Return the confounds of a run that are linearly independent after detrending and filtering.
 
-    nilearn scales what detrending leaves of a confound, and what the others leave of it, to unit norm: of a
-    confound that depends on others, this is rounding error, and a direction of noise would be removed.
+    nilearn scales the remainder of a confound after detrending, and after the other confounds, to unit norm.
+    The remainder of a dependent confound is rounding error, so that a direction of noise would be removed.
     """
     constant = np.ptp(confounds, axis=0) <= 10 * np.finfo(float).eps * np.abs(confounds).max(axis=0)
     varying = confounds[:, ~constant]
@@ -346,16 +235,16 @@ def _check_degrees(
 ) -> None:
     """Refuse runs in which cleaning leaves no degree of freedom; warn where it leaves fewer than half.
 
-    Half of those that the filter leaves: any confounds, also random ones, then remove more of the signal than
-    they leave [1]_.
+    Half of those that the filter leaves: below, even random confounds remove more of the signal than remains
+    [1]_.
     """
-    words = [] if confounds is None else [f"{confounds.shape[1]} confounds"]
-    words += ["detrending"] if steps["detrend"] else []
-    words += ["filtering"] if steps["filter"] else []
-    if not words:
+    causes = [] if confounds is None else [f"{confounds.shape[1]} confounds"]
+    causes += ["detrending"] if steps["detrend"] else []
+    causes += ["filtering"] if steps["filter"] else []
+    if not causes:
         return
-    verb = "leave" if len(words) > 1 or confounds is not None else "leaves"
-    what = f"{' and '.join([', '.join(words[:-1]), words[-1]] if len(words) > 1 else words)} {verb}"
+    listed = ", ".join(causes[:-1]) + " and " + causes[-1] if len(causes) > 1 else causes[0]
+    cause = f"{listed} {'leave' if len(causes) > 1 or confounds is not None else 'leaves'}"
     few = []
     for run, n_volumes in counts.items():
         possible = n_volumes - 1.0
@@ -364,22 +253,31 @@ def _check_degrees(
         left = degrees_of_freedom(n_volumes, steps, regressors[run])
         if left < 1 - 1e-6:
             raise DesignError(
-                f"run {run} has {n_volumes} volumes: {what} no degree of freedom, nothing of the signal "
-                "remains; choose fewer columns with signal.confounds=[...], or detrend or filter less"
+                f"run {run} has {n_volumes} volumes: {cause} no degree of freedom, so that no signal "
+                "remains; select fewer columns with signal.confounds=[...], or detrend or filter less"
             )
         if left < possible / 2 - 1e-6:
-            few.append(f"{what} {left:.0f} of {possible:.0f} degrees of freedom in run {run}")
+            few.append(f"{cause} {left:.0f} of {possible:.0f} degrees of freedom in run {run}")
     if few:
         more = f", and fewer than half in {len(few) - 1} more runs" if len(few) > 1 else ""
         warnings.warn(
-            f"{few[0]}{more}: more of the signal is removed than is left; choose fewer columns with "
+            f"{few[0]}{more}: cleaning removes more of the signal than it leaves; select fewer columns with "
             "signal.confounds=[...]",
             stacklevel=3,
         )
 
 
+def _check_lengths(counts: Mapping[int, int]) -> None:
+    run = min(counts, key=counts.__getitem__)
+    if counts[run] < 2:
+        raise DesignError(
+            f"run {run} has {counts[run]} volume; detrending, filtering and z-scoring by run need at least 2 "
+            "in every run: type signal=tutorial or signal=train_only"
+        )
+
+
 def _check_filter(signal: Signal, recording: Recording) -> None:
-    """Refuse a filter without a repetition time, or beyond the Nyquist frequency, where nilearn lowers it."""
+    """Refuse filters without a repetition time, or above the Nyquist frequency, which nilearn would lower."""
     for name in ("high_pass", "low_pass"):
         frequency = getattr(signal, name)
         if frequency is None:
@@ -387,74 +285,10 @@ def _check_filter(signal: Signal, recording: Recording) -> None:
         if recording.t_r is None:
             raise DataError(
                 f"signal.{name}={frequency} needs the repetition time, which {recording.dataset} does not "
-                "say; give it in seconds, such as dataset.t_r=2"
+                "contain; give it in seconds, for example dataset.t_r=2"
             )
         if frequency >= 0.5 / recording.t_r:
             raise DesignError(
-                f"signal.{name}={frequency} Hz is beyond what a TR of {recording.t_r} s can show; "
-                f"expected less than {0.5 / recording.t_r:g} Hz"
+                f"signal.{name}={frequency} Hz is not below the Nyquist frequency of a TR of "
+                f"{recording.t_r} s; expected less than {0.5 / recording.t_r:g} Hz"
             )
-
-
-def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> pd.DataFrame | None:
-    """Return the confounds that `signal` chooses, one row per volume.
-
-    Leading gaps of a run, which fMRIPrep leaves in temporal derivatives, take the next value.
-
-    Parameters
-    ----------
-    signal : Signal
-    recording : Recording
-    runs : ndarray of shape (n_volumes,), int
-
-    Returns
-    -------
-    confounds : DataFrame with one row per volume, or None if none are chosen
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read, lacks a column, has another length than the recording, or gaps.
-    """
-    if signal.confounds_file is None and not signal.confounds:
-        return None
-    source, table = _find_confounds(signal, recording)
-    names = [str(name) for name in signal.confounds] if signal.confounds else list(table.columns)
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise DataError(
-            f"signal.confounds: {source} has no column {missing[0]!r}; "
-            f"it has {', '.join(map(str, table.columns[:20]))}"
-        )
-    if "" in names:
-        raise DataError(
-            f"{source} has a column without a name; choose the columns with signal.confounds=[...]"
-        )
-    if len(table) != len(runs):
-        raise DataError(f"{source} has {len(table)} rows, but the recording has {len(runs)} volumes")
-    chosen = table[names].reset_index(drop=True)
-    leading = ~chosen.notna().groupby(runs).cummax()
-    chosen = chosen.mask(leading, chosen.groupby(runs).bfill())
-    for name in names:
-        numbers = pd.to_numeric(chosen[name], errors="coerce")
-        if not np.isfinite(numbers).all():
-            row = int((~np.isfinite(numbers)).to_numpy().argmax())
-            raise DataError(
-                f"{source}, column {name!r}, row {row + 1} is {table[name].iloc[row]!r}; expected a number: "
-                "fill it, or leave the column out of signal.confounds"
-            )
-    return chosen.astype(float)
-
-
-def _find_confounds(signal: Signal, recording: Recording) -> tuple[str, pd.DataFrame]:
-    """Return the table that confounds are chosen from, and what to call it in messages."""
-    if signal.confounds_file is not None:
-        given = signal.confounds_file.replace("{subject}", str(recording.subject))
-        file = expand_path("signal.confounds_file", given)
-        return str(file), as_numbers(read_table(file))
-    if recording.confounds is None:
-        raise DataError(
-            f"signal.confounds={list(signal.confounds or [])}: {recording.dataset} comes without confounds; "
-            "give a table with signal.confounds_file=PATH"
-        )
-    return f"the confounds of {recording.dataset}", recording.confounds
