@@ -185,7 +185,7 @@ def test_masks_option_adds_masks(root, refused):
     nib.save(nib.load(next(func(root).glob("*run-1*mask.nii.gz"))), root / "sub-1_vt.nii.gz")
     dataset = Bids(root, masks={"vt": f"{root}/sub-{{subject}}_vt.nii.gz"})
     assert list(dataset.load(1).masks) == ["brain", "vt"]
-    refused(dataset, "dataset.masks.vt", "sub-2_vt.nii.gz", "there: subject 1;", subject=2)
+    refused(dataset, "dataset.masks.vt", "sub-2_vt.nii.gz", "available: subject 1;", subject=2)
 
 
 # Indices are numbers ----------------------------------------------------------------------------------------
