@@ -1,4 +1,4 @@
-"""BIDS and fMRIPrep: which files belong to a run, and what is said where that is not clear."""
+"""BIDS and fMRIPrep: which files belong to a run, and the messages where that is ambiguous."""
 
 import json
 import re
@@ -12,7 +12,8 @@ from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
 from harness.app.composition import decode_request
-from harness.datasets.bids import Bids, intersect_brains
+from harness.datasets.bids import Bids
+from harness.datasets.brain_masks import intersect_brain_masks
 from harness.errors import DataError, UsageError
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Roi, find_mask, load_samples
@@ -31,17 +32,6 @@ def func(root, label="01"):
     return root / "derivatives" / "fmriprep" / f"sub-{label}" / "func"
 
 
-def refused(dataset, *parts, subject=1):
-    """The one message of a load that is refused; it names all `parts`."""
-    with pytest.raises(DataError) as error:
-        dataset.load(subject)
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return message
-
-
 def names(recording):
     files = recording.bold if isinstance(recording.bold, tuple) else (recording.bold,)
     return [file.name.split("_space")[0] for file in files]
@@ -50,7 +40,7 @@ def names(recording):
 # What is found ----------------------------------------------------------------------------------------------
 
 
-def test_a_subject_is_found_whole(root, run_of_study):
+def test_load_finds_all_files_of_a_subject(root, run_of_study):
     recording = Bids(root).load(2)
     where = func(root, "02")
     assert recording.bold == tuple(
@@ -62,19 +52,19 @@ def test_a_subject_is_found_whole(root, run_of_study):
     assert recording.labels_file == tuple(
         root / "sub-02" / "func" / f"sub-02_task-objects_run-{run}_events.tsv" for run in (1, 2)
     )
-    assert (recording.dataset, recording.subject, recording.t_r) == ("ds000999", 2, 2.0)
+    assert (recording.dataset, recording.subject, recording.t_r) == ("bids", 2, 2.0)
     assert recording.anat == where.parent / "anat" / "sub-02_desc-preproc_T1w.nii.gz"
     assert recording.notice is None
 
 
-def test_brain_is_where_the_masks_of_all_runs_agree(root):
+def test_brain_is_the_intersection_of_all_runs_masks(root):
     mask = nib.load(Bids(root).load(1).masks["brain"]).get_fdata()
     assert np.argwhere(mask == 0).tolist() == [[5, 4, 1], [5, 4, 2]]
     assert Bids(root, run=1).load(1).masks["brain"].parent == func(root)
 
 
-def test_the_default_roi_names_the_masks_that_there_are(root):
-    with pytest.raises(DataError, match=r"roi\.mask='vt' is neither .*ds000999 subject 1 \(brain\)"):
+def test_an_unknown_mask_lists_the_available_ones(root):
+    with pytest.raises(DataError, match=r"roi\.mask='vt' is neither .*bids subject 1 \(brain\)"):
         find_mask(Bids(root).load(1), "vt")
 
 
@@ -97,7 +87,7 @@ def test_confounds_are_chosen_by_name_and_regressed_out(root):
     np.testing.assert_allclose(samples.X, np.concatenate(expected)[samples.volumes], rtol=1e-5)
 
 
-def test_confounds_under_their_old_name_or_none(root):
+def test_confounds_may_have_their_old_name_or_be_absent(root, refused):
     for file in func(root).glob("*timeseries.tsv"):
         file.rename(file.with_name(file.name.replace("timeseries", "regressors")))
     assert Bids(root).load(1).confounds["trans_x"].notna().all()
@@ -108,12 +98,12 @@ def test_confounds_under_their_old_name_or_none(root):
 
 
 @pytest.mark.parametrize("labels", [("1", "2"), ("001", "002"), ("MSC01", "MSC02"), ("1", "10")])
-def test_a_number_means_the_label_that_has_it(bids_study, labels):
+def test_subject_number_selects_the_label_with_that_number(bids_study, labels):
     recording = Bids(bids_study(labels=labels)).load(1)
     assert recording.bold[0].parent.parent.name == f"sub-{labels[0]}"
 
 
-def test_labels_that_share_a_number(bids_study):
+def test_subject_label_chooses_between_labels_with_one_number(bids_study, refused):
     root = bids_study(labels=("CON01", "PAT01"))
     refused(Bids(root), "sub-CON01 or sub-PAT01", "dataset.subject_label=CON{subject:02d}")
     recording = Bids(root, subject_label="PAT{subject:02d}").load(1)
@@ -136,17 +126,17 @@ def test_runs_are_chosen_by_number(bids_study, run, found):
     assert recording.labels["run"].unique().tolist() == found
 
 
-def test_sessions_come_one_after_the_other(bids_study):
+def test_sessions_follow_one_another(bids_study, refused):
     root = bids_study(labels=("01",), sessions=("01", "02"))
     recording = Bids(root).load(1)
     assert names(recording) == [
         f"sub-01_ses-{s}_task-objects_run-{run}" for s in ("01", "02") for run in (1, 2)
     ]
     assert recording.labels["run"].unique().tolist() == [1, 2, 3, 4]
-    assert recording.anat is not None  # beside the sessions, not in one
+    assert recording.anat is not None  # not in the directory of a session
     assert [file.name[:13] for file in recording.labels_file] == ["sub-01_ses-01"] * 2 + ["sub-01_ses-02"] * 2
     assert names(Bids(root, session=2).load(1))[0].startswith("sub-01_ses-02")
-    refused(Bids(root, session="03"), "dataset.session='03'", "there: 01, 02")
+    refused(Bids(root, session="03"), "dataset.session='03'", "available: 01, 02")
 
 
 def test_events_and_sidecars_of_a_level_above_are_inherited(root):
@@ -157,7 +147,7 @@ def test_events_and_sidecars_of_a_level_above_are_inherited(root):
     pd.testing.assert_frame_equal(recording.labels[:33], expected)
 
 
-def test_t_r_is_that_of_the_nearest_sidecar(root):
+def test_repetition_time_is_that_of_the_nearest_sidecar(root):
     assert Bids(root).load(1).t_r == 2.0
     for file in func(root).glob("*_bold.nii.gz"):
         file.with_name(file.name.replace(".nii.gz", ".json")).write_text('{"RepetitionTime": 2.02, "x": 1}')
@@ -165,14 +155,14 @@ def test_t_r_is_that_of_the_nearest_sidecar(root):
     assert Bids(root, t_r=1.99).load(1).t_r == 1.99
 
 
-def test_t_r_of_the_header_where_no_sidecar_says_it(root):
+def test_repetition_time_defaults_to_the_header(root):
     (root / "task-objects_bold.json").unlink()
     assert Bids(root).load(1).t_r == 2.0
     (root / "task-objects_bold.json").write_text('{"TaskName": "objects"}')
     assert Bids(root).load(1).t_r == 2.0
 
 
-def test_derivatives_are_found_or_named(root, tmp_path):
+def test_derivatives_default_to_the_only_directory_with_subjects(root, tmp_path, refused):
     home = root / "derivatives"
     (home / "fmriprep").rename(home / "fmriprep-24.1.0")
     (home / "qc").mkdir()
@@ -185,17 +175,17 @@ def test_derivatives_are_found_or_named(root, tmp_path):
     refused(Bids(root, derivatives="nowhere"), "dataset.derivatives='nowhere'", "fmriprep-23.0.0, qc")
 
 
-def test_a_folder_with_the_characters_of_a_wildcard(root):
+def test_root_may_contain_wildcard_characters(root):
     strange = root.with_name("ds [1]")
     root.rename(strange)
     assert len(Bids(strange).load(1).bold) == 2
 
 
-def test_further_masks_by_name(root):
+def test_masks_option_adds_masks(root, refused):
     nib.save(nib.load(next(func(root).glob("*run-1*mask.nii.gz"))), root / "sub-1_vt.nii.gz")
     dataset = Bids(root, masks={"vt": f"{root}/sub-{{subject}}_vt.nii.gz"})
     assert list(dataset.load(1).masks) == ["brain", "vt"]
-    refused(dataset, "dataset.masks.vt", "sub-2_vt.nii.gz", "there: subject 1;", subject=2)
+    refused(dataset, "dataset.masks.vt", "sub-2_vt.nii.gz", "available: subject 1;", subject=2)
 
 
 # Indices are numbers ----------------------------------------------------------------------------------------
@@ -214,7 +204,7 @@ def by_run(recording):
 
 
 @pytest.mark.parametrize(("raw", "derived"), [("0", ""), ("", "0"), ("00", "0")])
-def test_an_index_is_the_same_number_whatever_zeros_it_is_written_with(root, raw, derived):
+def test_leading_zeros_of_the_run_index_do_not_matter(root, raw, derived):
     """bids-examples: ds001 has run-01, and its derivatives ds000001-fmriprep have run-1."""
     expected = Bids(root).load(1)
     rename(root / "sub-01", "run-", f"run-{raw}")
@@ -229,7 +219,7 @@ def test_an_index_is_the_same_number_whatever_zeros_it_is_written_with(root, raw
 
 
 @pytest.mark.parametrize("entity", ["run", "echo", "flip", "inv", "split", "chunk"])
-def test_every_entity_that_is_an_index_is_a_number(root, entity):
+def test_index_entities_are_compared_as_integers(root, entity):
     if entity != "run":
         rename(root / "sub-01", "_events", f"_{entity}-03_events")
         rename(func(root), "_space", f"_{entity}-3_space")
@@ -239,13 +229,13 @@ def test_every_entity_that_is_an_index_is_a_number(root, entity):
 
 
 @pytest.mark.parametrize("entity", ["acq", "dir", "rec"])
-def test_a_label_is_not_a_number(root, entity):
+def test_label_entities_are_compared_as_text(root, entity, refused):
     rename(root / "sub-01", "_events", f"_{entity}-03_events")
     rename(func(root), "_space", f"_{entity}-3_space")
     refused(Bids(root), "events.tsv is missing")
 
 
-def test_the_sidecar_of_a_run_with_other_zeros_comes_before_that_of_the_root(root):
+def test_sidecar_of_a_run_with_other_zeros_precedes_that_of_the_root(root):
     for run in (1, 2):
         sidecar = root / "sub-01" / "func" / f"{STEM}_run-{run}_bold.json"
         sidecar.write_text('{"RepetitionTime": 2.5}')
@@ -254,16 +244,16 @@ def test_the_sidecar_of_a_run_with_other_zeros_comes_before_that_of_the_root(roo
     assert Bids(root).load(1).t_r == 2.5
 
 
-def test_one_run_written_with_and_without_zeros(root):
+def test_one_run_with_and_without_zeros_is_refused(root, refused):
     file = func(root) / f"{STEM}_run-1_space-T1w_desc-preproc_bold.nii.gz"
     shutil.copy(file, file.with_name(file.name.replace("run-1", "run-01")))
-    refused(Bids(root), file, "are there for the same run", "remove one")
+    refused(Bids(root), file, "are images of the same run", "remove the other")
 
 
 # Inheritance ------------------------------------------------------------------------------------------------
 
 
-def test_the_nearest_level_wins_whatever_the_number_of_entities(root):
+def test_the_deepest_level_takes_precedence_over_the_number_of_entities(root):
     for run in (1, 2):
         (root / f"task-objects_run-{run}_bold.json").write_text('{"RepetitionTime": 3.0}')
     (root / "sub-01" / "sub-01_bold.json").write_text('{"RepetitionTime": 2.5}')
@@ -322,7 +312,7 @@ def test_sessions_are_in_the_order_of_their_acquisition_times(sessions, write, e
     assert recording.labels["run"].unique().tolist() == [1, 2, 3, 4, 5, 6]
 
 
-def test_sessions_without_acquisition_times_are_in_the_order_of_their_names_and_this_is_recorded(sessions):
+def test_sessions_without_acquisition_times_are_sorted_by_name_with_a_notice(sessions):
     recording = Bids(sessions).load(1)
     assert sessions_of(recording) == BY_NAME
     for part in ("sessions later, post, pre", "acquisition times", "sub-01_sessions.tsv"):
@@ -363,14 +353,14 @@ def test_runs_of_a_session_are_in_the_order_of_their_acquisition_times(root):
 # What is not clear ------------------------------------------------------------------------------------------
 
 
-def test_several_tasks(bids_study):
+def test_one_of_several_tasks_must_be_chosen(bids_study, refused):
     root = bids_study(labels=("01",), tasks=("faces", "houses"))
     refused(Bids(root), "several tasks, faces, houses", "dataset.task=faces")
     assert names(Bids(root, task="houses").load(1))[0] == "sub-01_task-houses_run-1"
-    refused(Bids(root, task="house"), "dataset.task='house'", "there: faces, houses")
+    refused(Bids(root, task="house"), "dataset.task='house'", "available: faces, houses")
 
 
-def test_several_spaces(bids_study):
+def test_one_of_several_spaces_must_be_chosen(bids_study, refused):
     spaces = ("space-T1w", "space-MNI152NLin6Asym_res-1", "space-MNI152NLin6Asym_res-2", "")
     root = bids_study(labels=("01",), spaces=spaces)
     there = "MNI152NLin6Asym:res-1, MNI152NLin6Asym:res-2, T1w, func"
@@ -389,7 +379,7 @@ def test_several_spaces(bids_study):
     assert own.anat is None
 
 
-def test_two_images_of_one_run(root):
+def test_two_images_of_one_run_are_refused(root, refused):
     for file in list(func(root).glob("*run-1*")) + list(func(root).glob("*run-2*")):
         shutil.copy(file, file.with_name(file.name.replace("_run-", "_acq-mb_run-")))
     message = refused(Bids(root), "two images of one run", "acq (mb, null)", "dataset.entities.acq=mb")
@@ -397,16 +387,16 @@ def test_two_images_of_one_run(root):
     # Events without `acq` apply to images with it, and are not there twice.
     assert "acq-mb" in names(Bids(root, entities={"acq": "mb"}).load(1))[0]
     assert names(Bids(root, entities={"acq": None}).load(1))[0] == f"{STEM}_run-1"
-    refused(Bids(root, entities={"acq": "sb"}), "dataset.entities.acq=sb", "there: mb, null")
+    refused(Bids(root, entities={"acq": "sb"}), "dataset.entities.acq=sb", "available: mb, null")
 
 
-def test_the_same_image_compressed_and_not(root):
+def test_an_image_both_compressed_and_uncompressed_is_refused(root, refused):
     file = func(root) / f"{STEM}_run-1_space-T1w_desc-preproc_bold.nii.gz"
     nib.save(nib.load(file), file.with_suffix(""))
-    refused(Bids(root), f"{file.name} are there for the same run", "remove one")
+    refused(Bids(root), f"{file.name} are images of the same run", "remove the other")
 
 
-def test_two_events_files_that_apply(root):
+def test_two_applicable_events_files_are_refused(root, refused):
     for name in ("run-2_events.tsv", "task-objects_events.tsv"):
         shutil.copy(root / "sub-01" / "func" / f"{STEM}_run-1_events.tsv", root / name)
     (root / "sub-01" / "func" / f"{STEM}_run-2_events.tsv").unlink()
@@ -416,20 +406,20 @@ def test_two_events_files_that_apply(root):
 # What is missing or damaged ---------------------------------------------------------------------------------
 
 
-def test_no_root(tmp_path):
+def test_root_must_be_a_directory(tmp_path, refused):
     with pytest.raises(UsageError, match=r"dataset\.root is not given"):
         Bids()
     with pytest.raises(UsageError, match=r"dataset\.t_r=0"):
         Bids("/data", t_r=0)
-    refused(Bids(tmp_path / "nowhere"), f"dataset.root={tmp_path / 'nowhere'} is no folder")
+    refused(Bids(tmp_path / "nowhere"), f"dataset.root={tmp_path / 'nowhere'} is not a directory")
 
 
-def test_raw_data_alone(root):
+def test_raw_data_without_derivatives_are_refused(root, refused):
     shutil.rmtree(root / "derivatives")
-    refused(Bids(root), root / "derivatives", "no folder with subjects", "dataset.derivatives=")
+    refused(Bids(root), root / "derivatives", "no directory with subjects", "dataset.derivatives=")
 
 
-def test_a_subject_without_preprocessed_images(root):
+def test_a_subject_without_preprocessed_images_is_refused(root, refused):
     for file in func(root).glob("*_bold.nii.gz"):
         file.unlink()
     refused(Bids(root), "sub-01_task-..._desc-preproc_bold.nii.gz")
@@ -438,24 +428,24 @@ def test_a_subject_without_preprocessed_images(root):
 @pytest.mark.parametrize(
     ("key", "value", "parts"),
     [
-        ("run", 3, ["dataset.run=3", "there: 1, 2"]),
+        ("run", 3, ["dataset.run=3", "available: 1, 2"]),
         ("run", [1, 7], ["dataset.run=7"]),
-        ("session", 1, ["dataset.session=1", "no file name has ses-"]),
-        ("task", "rest", ["dataset.task='rest'", "there: objects"]),
+        ("session", 1, ["dataset.session=1", "no file name contains ses-"]),
+        ("task", "rest", ["dataset.task='rest'", "available: objects"]),
     ],
 )
-def test_labels_that_are_not_there(root, key, value, parts):
+def test_unknown_labels_are_refused_with_the_available_ones(root, key, value, parts, refused):
     refused(Bids(root, **{key: value}), *parts)
 
 
-def test_missing_events_name_the_file_that_is_expected(root):
+def test_missing_events_name_the_expected_file(root, refused):
     missing = root / "sub-01" / "func" / f"{STEM}_run-2_events.tsv"
     missing.unlink()
     refused(Bids(root), missing, "dataset.run=")
     assert names(Bids(root, run=1).load(1)) == [f"{STEM}_run-1"]
 
 
-def test_a_missing_brain_mask(root):
+def test_brain_masks_must_exist_for_all_runs_or_none(root, refused):
     missing = func(root) / f"{STEM}_run-2_space-T1w_desc-brain_mask.nii.gz"
     missing.unlink()
     refused(Bids(root), missing)
@@ -464,7 +454,7 @@ def test_a_missing_brain_mask(root):
 
 
 @pytest.mark.parametrize("damage", ["shape", "affine", "bytes"])
-def test_brain_masks_that_do_not_fit_each_other(root, damage):
+def test_brain_masks_on_different_grids_are_refused(root, damage, refused):
     file = func(root) / f"{STEM}_run-2_space-T1w_desc-brain_mask.nii.gz"
     if damage == "bytes":
         file.write_bytes(file.read_bytes()[:100])
@@ -476,12 +466,12 @@ def test_brain_masks_that_do_not_fit_each_other(root, damage):
     refused(Bids(root), file, *words)
 
 
-def test_a_cache_folder_that_cannot_be_written(root, tmp_path):
+def test_an_unwritable_cache_directory_is_refused(root, tmp_path, refused):
     (tmp_path / "file").touch()
     refused(Bids(root, cache_dir=tmp_path / "file"), "cannot be written", "dataset.cache_dir=")
 
 
-def test_intersecting_is_done_once_and_keeps_small_pieces(tmp_path):
+def test_intersection_is_written_once_and_keeps_small_components(tmp_path):
     islands = np.zeros((6, 5, 4), dtype=np.uint8)
     islands[:2] = islands[5, 0, 0] = 1
     for name, voxel in (("a", (0, 0, 0)), ("b", (1, 1, 1))):
@@ -489,27 +479,27 @@ def test_intersecting_is_done_once_and_keeps_small_pieces(tmp_path):
         one[voxel] = 0
         nib.save(nib.Nifti1Image(one, np.eye(4)), tmp_path / f"{name}.nii.gz")
     masks = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
-    path = intersect_brains(masks, tmp_path / "cache")
+    path = intersect_brain_masks(masks, tmp_path / "cache")
     islands[0, 0, 0] = islands[1, 1, 1] = 0
     np.testing.assert_array_equal(nib.load(path).get_fdata(), islands)
     written = path.stat().st_mtime_ns
-    assert intersect_brains(masks[::-1], tmp_path / "cache") == path
+    assert intersect_brain_masks(masks[::-1], tmp_path / "cache") == path
     assert path.stat().st_mtime_ns == written
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     shutil.copy(masks[0], masks[1])
-    assert intersect_brains(masks, tmp_path / "cache") == masks[0]
+    assert intersect_brain_masks(masks, tmp_path / "cache") == masks[0]
 
 
 @pytest.mark.parametrize(
     ("content", "part"),
     [("{", "cannot be read as JSON"), ('{"RepetitionTime": "2"}', "'2'"), ('{"RepetitionTime": 0}', "is 0")],
 )
-def test_a_sidecar_that_makes_no_sense(root, content, part):
+def test_an_invalid_sidecar_is_refused(root, content, part, refused):
     (root / "task-objects_bold.json").write_text(content)
     refused(Bids(root), root / "task-objects_bold.json", part)
 
 
-def test_t_r_that_nobody_says_or_that_differs(root):
+def test_an_unknown_or_varying_repetition_time_is_refused(root, refused):
     (root / "task-objects_bold.json").unlink()
     (root / "run-1_bold.json").write_text(json.dumps({"RepetitionTime": 2.5}))
     refused(Bids(root), "2.5 s", "2.0 s", "dataset.run=")
@@ -522,14 +512,14 @@ def test_t_r_that_nobody_says_or_that_differs(root):
     assert Bids(root, t_r=2).load(1).t_r == 2.0
 
 
-def test_confounds_of_another_length(root):
+def test_confounds_need_one_row_per_volume(root, refused):
     file = func(root) / f"{STEM}_run-2_desc-confounds_timeseries.tsv"
     file.write_text("\n".join(file.read_text().splitlines()[:-1]))
     refused(Bids(root), file, "32 rows", "33 volumes")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"onset\tduration\n0\t1\n", b""])
-def test_events_that_are_none(root, content):
+def test_invalid_events_are_refused(root, content, refused):
     file = root / "sub-01" / "func" / f"{STEM}_run-1_events.tsv"
     file.write_bytes(content)
     refused(Bids(root), file)
@@ -538,7 +528,7 @@ def test_events_that_are_none(root, content):
 # Through the front door -------------------------------------------------------------------------------------
 
 
-def test_decode_what_the_command_line_asks_for(compose, root):
+def test_a_composed_request_decodes(compose, root):
     request = compose(
         "dataset=bids",
         f"++dataset.root={root}",

@@ -1,4 +1,4 @@
-"""What every data set must do, whatever its layout: the same checks for all of them."""
+"""The contract of every data set: the same checks for all layouts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ def files_of(value):
     return (value,) if isinstance(value, Path) else value
 
 
-def test_every_option_is_under_contract():
+def test_every_option_has_a_layout_here():
     options = {file.stem for file in (Path(harness.conf.__path__[0]) / "dataset").glob("*.yaml")}
     assert options == {option for option, *_ in LAYOUTS.values()}
 
@@ -94,7 +94,7 @@ def test_labels_files_and_masks_fit_the_image(dataset, layout):
 
 
 @every_layout
-def test_a_run_that_comes_back_is_refused(dataset, layout):
+def test_a_run_in_two_pieces_is_refused_in_every_layout(dataset, layout):
     """Three volumes of the first run carry the number of another one."""
     recording = dataset.load(1)
     labels = recording.labels.copy()
@@ -104,7 +104,7 @@ def test_a_run_that_comes_back_is_refused(dataset, layout):
 
 
 @every_layout
-def test_loading_is_repeatable(dataset):
+def test_loading_twice_gives_equal_recordings(dataset):
     one, other = dataset.load(1), dataset.load(1)
     assert one.labels.equals(other.labels)
     assert (one.bold, one.labels_file, one.masks, one.anat) == (
@@ -117,7 +117,7 @@ def test_loading_is_repeatable(dataset):
 
 
 @every_layout
-def test_a_subject_that_does_not_exist(dataset, layout):
+def test_a_subject_outside_of_the_data_is_refused(dataset, layout):
     with pytest.raises(DataError) as error:
         dataset.load(99)
     assert "99" in str(error.value)
@@ -126,7 +126,7 @@ def test_a_subject_that_does_not_exist(dataset, layout):
 
 
 @every_layout
-def test_samples_equal_nilearns(dataset, layout):
+def test_samples_equal_those_of_nilearn(dataset, layout):
     recording = dataset.load(1)
     mask = LAYOUTS[layout][2]
     samples = load_samples(recording, FACE_CAT, Roi(mask), Signal())

@@ -1,4 +1,4 @@
-"""Haxby's layout on disk: what is read, what may be absent, and what is said of the rest."""
+"""Haxby's layout on disk: required and optional files, and the messages about the others."""
 
 import shutil
 
@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from requests.exceptions import ConnectionError as NoConnection
 
-from harness.datasets.haxby import MASK_FILES, SERVERS, Haxby, read_labels, read_subject
+from harness.datasets.haxby import MASK_FILES, Haxby, read_labels, read_subject
+from harness.datasets.haxby_download import SERVERS
 from harness.errors import DataError
 
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No server answers; returns the addresses that were asked for."""
+    """Make every request fail; return the requested addresses."""
     asked = []
 
     def get(address, **options):
@@ -60,14 +61,14 @@ label_files = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(label_files)
 @example("labels chunks\nface 0 0\ncat 0 0\n")  # a field too many in every line
 @example("labels chunks\nface 0\ncat\n")
 @example('labels chunks\n"face 0\ncat 0"\n')
 @example("labels chunks\nface 1e300\n")
 @example("labels chunks\nface 99999999999999999999\n")
-def test_a_labels_file_is_understood_line_by_line_or_refused(tmp_path, text):
+def test_labels_are_read_line_by_line_or_refused(tmp_path, text):
     file = tmp_path / "labels.txt"
     file.write_text(text, encoding="utf-8", newline="")
     try:
@@ -84,7 +85,7 @@ def test_a_labels_file_is_understood_line_by_line_or_refused(tmp_path, text):
     assert labels.index.tolist() == list(range(len(rows)))
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60))
 @example(b"labels chunks\n\xff\xfe 0\n")
 @example(b"\x1f\x8b\x08\x00labels")
@@ -111,16 +112,23 @@ def test_any_bytes_are_a_table_or_one_message(tmp_path, content):
         ("labels chunks\nface\ncat 0\n", ["line 2", "'face"]),
         ("labels chunks\nface 0\n\ncat x\n", ["line 4", "'cat x'"]),
         ("labels chunks\nface 0\nNaN 0\n", ["line 3", "'NaN 0'"]),
-        ("labels chunks\nface 3\ncat 7\nface 3\n", ["run 3 comes back", "volume 2"]),
     ],
 )
-def test_the_message_about_a_labels_file_says_where_and_what(tmp_path, text, words):
+def test_invalid_labels_name_the_line_and_the_value(tmp_path, text, words):
     file = tmp_path / "labels.txt"
     file.write_text(text)
     with pytest.raises(DataError) as raised:
         read_labels(file)
     for word in [str(file), *words]:
         assert word in str(raised.value)
+
+
+def test_a_run_in_two_pieces_is_refused(tiny_subject):
+    folder = tiny_subject() / "haxby2001"
+    labels = folder / "subj1" / "labels.txt"
+    labels.write_text("labels chunks\nface 3\ncat 7\nface 3\n")
+    with pytest.raises(DataError, match=r"labels\.txt: run 3 comes back after another run, at volume 2"):
+        read_subject(folder, 1, dataset="haxby")
 
 
 # Subjects ---------------------------------------------------------------------------------------------------
@@ -172,7 +180,7 @@ def test_data_dir_may_begin_with_a_tilde(tiny_subject, offline, monkeypatch):
 
 
 @pytest.mark.parametrize("variable", ["NILEARN_DATA", "NILEARN_SHARED_DATA"])
-def test_without_data_dir_nilearns_folders_are_searched(tiny_subject, offline, monkeypatch, variable):
+def test_without_data_dir_nilearns_directories_are_searched(tiny_subject, offline, monkeypatch, variable):
     data_dir = tiny_subject()
     monkeypatch.setenv(variable, str(data_dir))
     assert Haxby().load(1).bold == data_dir / "haxby2001" / "subj1" / "bold.nii.gz"
@@ -180,14 +188,14 @@ def test_without_data_dir_nilearns_folders_are_searched(tiny_subject, offline, m
 
 
 @pytest.mark.parametrize("subject", [0, 7, -1])
-def test_a_subject_that_does_not_exist(offline, subject):
+def test_an_unknown_subject_is_refused(offline, subject):
     with pytest.raises(DataError, match=rf"subject={subject}: .* 1 to 6"):
         Haxby().load(subject)
     assert not offline
 
 
 @pytest.mark.parametrize("file", ["bold.nii.gz", "labels.txt"])
-def test_a_subject_with_a_file_missing(tiny_subject, offline, file):
+def test_a_missing_file_is_named(tiny_subject, offline, file):
     data_dir = tiny_subject()
     path = data_dir / "haxby2001" / "subj1" / file
     path.unlink()
@@ -197,7 +205,7 @@ def test_a_subject_with_a_file_missing(tiny_subject, offline, file):
     assert not offline
 
 
-def test_no_download_is_possible(tiny_subject, offline):
+def test_a_failed_download_lists_the_alternatives(tiny_subject, offline):
     data_dir = tiny_subject()
     with pytest.raises(DataError) as raised:
         Haxby(data_dir=data_dir).load(4)
@@ -208,7 +216,7 @@ def test_no_download_is_possible(tiny_subject, offline):
     for word in [
         "subject 4",
         str(data_dir),
-        "there: subj1",
+        "available: subj1",
         "no connection",
         "dataset.data_dir",
         "simulated",
@@ -216,11 +224,23 @@ def test_no_download_is_possible(tiny_subject, offline):
         assert word in message
 
 
-def test_a_download_that_fails_otherwise_says_why(tiny_subject, monkeypatch):
+def test_a_failed_download_gives_the_reason(tiny_subject, monkeypatch):
     def download(published, file):
         raise OSError("[Errno 28] No space left on device\nand more")
 
-    monkeypatch.setattr("harness.datasets.haxby.download", download)
+    monkeypatch.setattr("harness.datasets.haxby_download.download", download)
     with pytest.raises(DataError, match="No space left on device") as raised:
         Haxby(data_dir=tiny_subject()).load(2)
     assert "and more" not in str(raised.value)
+
+
+def test_load_refuses_a_mistyped_data_dir_and_creates_nothing(tmp_path, offline):
+    missing = tmp_path / "dta" / "haxby"
+    with pytest.raises(DataError, match=r"dataset\.data_dir=.* is not a directory.*harness fetch") as raised:
+        Haxby(data_dir=missing).load(1)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+    assert not offline
+    with pytest.raises(DataError, match="no connection"):
+        Haxby(data_dir=missing).fetch(1)
+    assert offline

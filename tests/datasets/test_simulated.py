@@ -15,8 +15,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
 from sklearn.svm import LinearSVC
 
+from harness.datasets.haxby import SUBJECTS
 from harness.datasets.locations import cache_folder
-from harness.datasets.simulated import CONDITIONS, SUBJECTS, VERSION, Simulated, write_subject
+from harness.datasets.simulated import CONDITIONS, VERSION, Simulated, write_subject
 from harness.errors import DataError, UsageError
 
 MASKS = ("mask4_vt", "mask8_face_vt", "mask8_house_vt", "mask8b_face_vt", "mask8b_house_vt")
@@ -171,6 +172,7 @@ class TestDeterminism:
         assert write_subject(root, 1) == folder
         assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
+    @pytest.mark.slow
     def test_subjects_and_seeds_differ_but_share_the_brain_mask(self, root, folder, tmp_path):
         mask = (root / "haxby2001" / "mask.nii.gz").read_bytes()
         of_other_subject = digests(write_subject(tmp_path, 2))
@@ -194,7 +196,7 @@ class TestInterruption:
         assert {path.name for path in home.iterdir() if path.name[0] != "."} == {"subj1", "mask.nii.gz"}
 
     @pytest.mark.slow
-    def test_a_kill_in_the_middle_leaves_no_subject_and_is_cleared_up(self, folder, tmp_path):
+    def test_a_kill_leaves_no_subject_and_is_cleaned_up(self, folder, tmp_path):
         killed_at_the_anat = """
 import os
 from harness.datasets import simulated
@@ -237,7 +239,7 @@ except DataError as error:
 
 
 class TestLoad:
-    def test_recording_comes_from_the_named_cache_and_says_it_is_simulated(self, tmp_path):
+    def test_recording_comes_from_cache_dir_and_has_a_notice(self, tmp_path):
         recording = Simulated(seed=3, cache_dir=str(tmp_path)).load(2)
         folder = tmp_path / f"simulated-v{VERSION}-seed3" / "haxby2001" / "subj2"
         assert recording.bold == folder / "bold.nii.gz"
@@ -258,19 +260,19 @@ class TestLoad:
         (tmp_path / f"simulated-v{VERSION}-seed0").symlink_to(root)
         assert Simulated().load(1).bold.resolve() == (folder / "bold.nii.gz").resolve()
 
-    def test_an_empty_variable_is_the_users_cache_folder(self, monkeypatch):
+    def test_an_empty_variable_means_the_users_cache_directory(self, monkeypatch):
         monkeypatch.setenv("HARNESS_CACHE", "")
         assert cache_folder().is_absolute()
         assert "harness" in cache_folder().parts
 
     @pytest.mark.parametrize("subject", [0, 7, -1, "one"])
     def test_an_unknown_subject_is_refused(self, subject, tmp_path):
-        with pytest.raises(DataError, match=rf"subject={subject!r} does not exist.*1 to 6.*subject=1"):
+        with pytest.raises(DataError, match=rf"subject={subject!r} does not exist.*1 to 6; .*subject=1"):
             Simulated(cache_dir=tmp_path).load(subject)
         assert not list(tmp_path.iterdir())
 
     def test_a_negative_seed_is_refused(self, tmp_path):
-        with pytest.raises(UsageError, match=r"seed=-1 .* negative"):
+        with pytest.raises(UsageError, match=r"dataset\.seed=-1 is negative"):
             Simulated(seed=-1, cache_dir=tmp_path).load(1)
 
     def test_a_cache_that_cannot_be_written_is_named(self, tmp_path):
@@ -279,12 +281,12 @@ class TestLoad:
             Simulated(cache_dir=tmp_path / "file").load(1)
         assert str(tmp_path / "file") in str(refusal.value)
 
-    def test_a_subject_that_lost_a_file_is_named_not_overwritten(self, tmp_path):
+    def test_an_incomplete_subject_is_refused_and_not_overwritten(self, tmp_path):
         folder = tmp_path / f"simulated-v{VERSION}-seed0" / "haxby2001" / "subj1"
         folder.mkdir(parents=True)
         for name in FILES - {"anat.nii.gz"}:
             (folder / name).touch()
-        with pytest.raises(DataError, match=r"subj1 lacks anat.nii.gz: delete this folder"):
+        with pytest.raises(DataError, match=r"subj1 lacks anat.nii.gz; delete this directory"):
             Simulated(cache_dir=tmp_path).load(1)
         assert {path.name for path in folder.iterdir()} == FILES - {"anat.nii.gz"}
 

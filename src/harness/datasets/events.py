@@ -1,10 +1,9 @@
-"""Events, as BIDS writes them: what was shown from when on and for how long, turned into labels of volumes.
+"""Events in BIDS's format, converted to one condition per volume.
 
-A volume belongs to the event during which the middle of its acquisition lies: volume ``i`` of a run, from 0,
-stands for the time ``(i + 0.5) * TR`` after the run's start. Events that begin with a scanner's pulse begin
-with a volume, so its beginning would lie between two events, where a millisecond decides; and slice timing
-correction, as fMRIPrep does it, moves every slice to the middle of its volume [1]_. The response that follows
-an event seconds later is not meant here: ``signal.lag`` is for that.
+Each volume takes the condition of the event that covers its mid-acquisition time: ``(i + 0.5) * TR`` after
+the run's start for volume ``i``, from 0. Events that begin with a scanner pulse begin with a volume, so that the
+start of a volume would be between two events, where a millisecond decides; and fMRIPrep's slice timing
+correction moves every slice to the middle of its volume [1]_. ``signal.lag`` allows for the haemodynamic delay.
 
 References
 ----------
@@ -22,8 +21,8 @@ import pandas as pd
 from harness.datasets.tables import MISSING, is_missing, read_table
 from harness.errors import DataError
 
-REST = "rest"  # the condition of volumes that lie in no event
-_TOLERANCE = 1e-6  # seconds, for times that are not exact as binary numbers
+REST = "rest"  # the condition of volumes that no event covers
+_TOLERANCE = 1e-6  # seconds, for times that binary numbers cannot represent
 _NUMBER = re.compile(
     r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 )  # float() would take 1_0 for 10
@@ -39,14 +38,14 @@ def read_events(
     file : Path
         Table with the columns ``onset`` and ``duration``, in seconds, and `column`.
     column : str
-        What names the condition. Rows without one, which is written ``n/a``, are left out.
+        The column with the condition; rows with ``n/a`` in it are skipped.
     trial_types : sequence of str or int, optional
-        The conditions that count; events of others are left out. By default all count.
+        The conditions whose events are used, by default all.
 
     Returns
     -------
     events : DataFrame with columns ``onset`` (float), ``duration`` (float), ``condition`` (str)
-        In order of time; the index is the line in the file.
+        Sorted by onset; the index is the line in the file.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def read_events(
                 what = "expected seconds" + (", not negative" if name == "duration" else "")
                 raise DataError(
                     f"{file}, line {line}: {name} of {row[column]!r} is {row[name]!r}; {what}. "
-                    "Correct it, or choose the events that count with dataset.trial_types=[...]"
+                    "Correct it, or choose the events to use with dataset.trial_types=[...]"
                 )
     events = pd.DataFrame(
         {
@@ -83,9 +82,9 @@ def read_events(
 
 
 def label_volumes(events: pd.DataFrame, n_volumes: int, t_r: float, file: Path) -> tuple[np.ndarray, int]:
-    """Return what was shown in every volume of a run.
+    """Return the condition of every volume of a run.
 
-    Overlapping events of one condition count as one event.
+    Overlapping events of one condition are merged.
 
     Parameters
     ----------
@@ -95,19 +94,19 @@ def label_volumes(events: pd.DataFrame, n_volumes: int, t_r: float, file: Path) 
     t_r : float
         Repetition time in seconds.
     file : Path
-        Where the events come from, for messages.
+        The events' file, for messages.
 
     Returns
     -------
     conditions : ndarray of shape (n_volumes,), str
-        ``rest`` where there is no event.
+        ``rest`` if no event covers the volume.
     n_lost : int
-        Events that hold the middle of no volume: too short, or not within the run.
+        Events that cover the middle of no volume: too short, or outside of the run.
 
     Raises
     ------
     DataError
-        If a volume lies in events of two conditions.
+        If events of two conditions cover a volume.
     """
     middle = (np.arange(n_volumes) + 0.5)[:, np.newaxis] * t_r
     onset, end = events["onset"].to_numpy(), (events["onset"] + events["duration"]).to_numpy()
@@ -122,8 +121,8 @@ def label_volumes(events: pd.DataFrame, n_volumes: int, t_r: float, file: Path) 
         one, other = events[inside[first]].drop_duplicates("condition")[:2].itertuples()
         raise DataError(
             f"{file}, lines {one.Index} and {other.Index}: the events {one.condition!r} and "
-            f"{other.condition!r} overlap, both hold the middle of volume {first} ({middle[first, 0]:g} s); "
-            "expected one condition at a time: choose those that count with dataset.trial_types=[...]"
+            f"{other.condition!r} overlap: both cover the middle of volume {first} ({middle[first, 0]:g} s); "
+            "expected one condition at a time: choose the conditions with dataset.trial_types=[...]"
         )
     conditions = np.full(n_volumes, REST, dtype=object)
     volumes, which = np.nonzero(shown)
@@ -139,16 +138,12 @@ def label_runs(
     column: str = "trial_type",
     trial_types: Sequence[str | int] | None = None,
 ) -> pd.DataFrame:
-    """Say what was shown in every volume of several runs.
+    """Return the condition and the run of every volume of several runs; warn of events without any.
 
     Parameters
     ----------
-    files : sequence of Path
-        The events of every run.
-    runs : sequence of int
-        The numbers of the runs.
-    n_volumes : sequence of int
-        Their volumes.
+    files, runs, n_volumes : sequences
+        The events, the number and the count of volumes of every run.
     t_r : float
         Repetition time in seconds.
     column, trial_types
@@ -162,11 +157,6 @@ def label_runs(
     ------
     DataError
         If the events cannot be read, or overlap.
-
-    Warns
-    -----
-    UserWarning
-        If events hold no volume.
     """
     parts, lost = [], []
     for file, run, count in zip(files, runs, n_volumes, strict=True):
@@ -178,8 +168,8 @@ def label_runs(
     if lost:
         more = f", and in {len(lost) - 1} more files" if len(lost) > 1 else ""
         warnings.warn(
-            f"events that hold the middle of no volume, as they are shorter than the TR of {t_r:g} s or not "
-            f"within the run: {lost[0]}{more}",
+            f"events that cover the middle of no volume, because they are shorter than the TR of {t_r:g} s "
+            f"or outside of the run: {lost[0]}{more}",
             stacklevel=2,
         )
     labels = pd.concat(parts, ignore_index=True)
@@ -187,14 +177,14 @@ def label_runs(
 
 
 def _drop_missing(table: pd.DataFrame, column: str, file: Path) -> pd.DataFrame:
-    """Leave out the rows whose condition is missing, but not written ``n/a``, with a warning."""
+    """Remove, with a warning, the rows whose condition is missing but not written ``n/a``."""
     missing = table[column].map(is_missing).astype(bool)
     if missing.any():
         more = f", and {missing.sum() - 1} more" if missing.sum() > 1 else ""
         warnings.warn(
             f"{file}, line {table.index[missing][0]}: {column} is {table[column][missing].iloc[0]!r}{more}; "
-            "taken for a missing value, which BIDS writes n/a, and left out. If it is the name of a "
-            "condition, choose the conditions that count with dataset.trial_types=[...]",
+            "skipped as a missing value, which BIDS writes n/a. If it is the name of a condition, choose the "
+            "conditions with dataset.trial_types=[...]",
             stacklevel=3,
         )
     return table[~missing]

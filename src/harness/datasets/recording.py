@@ -1,4 +1,4 @@
-"""What a data set knows about one subject: where its images are and what happened in every volume."""
+"""The recording of one subject: its files, and the condition and run of every volume."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ class Recording:
     Attributes
     ----------
     dataset : str
-        Name of the data set, as it is shown to people.
+        Name for titles and messages, without a path: that of the option, or the one in a BIDS data set's
+        ``dataset_description.json``.
     subject : int
-        Number of the subject.
     bold : Path or tuple of Path
         4D image, volumes along the last axis; or several, in order of time.
     labels : DataFrame with columns ``condition`` (str) and ``run`` (int), one row per volume
-        What was shown in each volume, and in which run it was recorded.
+        Each run is one block of rows.
     labels_file : Path or tuple of Path
         The file, or files, that the labels were read from.
     masks : mapping of str to Path
-        The ROI masks that come with the data set, by the name that `roi.mask` takes.
+        The ROI masks of the data set, by the name that `roi.mask` takes.
     anat : Path or None
-        Anatomical image, 3D and NIfTI, where the data set has one.
+        Anatomical image, 3D and NIfTI.
     t_r : float or None
-        Repetition time in seconds; None where neither the files nor the user say it.
+        Repetition time in seconds, if it is known.
     confounds : DataFrame or None, one row per volume
-        Time courses that can be regressed out, where the data set comes with them.
+        Time courses that can be regressed out.
     notice : str or None
-        What must be said at every run, for instance that the data are simulated.
+        A notice that every run prints, for example that the data are simulated.
 
     Raises
     ------
     DataError
-        If a run comes back after another one; see `check_runs`.
+        If the volumes of a run are not contiguous.
     """
 
     dataset: str
@@ -56,53 +56,28 @@ class Recording:
     notice: str | None = None
 
     def __post_init__(self) -> None:
-        check_runs(self.labels["run"].to_numpy(), describe_files(self.labels_file))
-
-
-def check_runs(runs: np.ndarray, name: str) -> None:
-    """Refuse a run that comes back after another one, whatever the data set.
-
-    Parameters
-    ----------
-    runs : ndarray of shape (n_volumes,), int
-    name : str
-        The file that the runs come from, for the message.
-
-    Raises
-    ------
-    DataError
-        If the volumes of a run are not next to each other.
-    """
-    starts = np.flatnonzero(runs[1:] != runs[:-1]) + 1
-    seen = set(runs[:1].tolist())
-    for start in starts.tolist():
-        run = int(runs[start])
-        if run in seen:
-            raise DataError(
-                f"{name}: run {run} comes back after another run, at volume {start} (from 0); expected the "
-                "rows in the order of time, and another number for every run"
-            )
-        seen.add(run)
+        runs = self.labels["run"].to_numpy()
+        seen = set(runs[:1].tolist())
+        for start in (np.flatnonzero(runs[1:] != runs[:-1]) + 1).tolist():
+            run = int(runs[start])
+            if run in seen:
+                raise DataError(
+                    f"{describe_files(self.labels_file)}: run {run} comes back after another run, at volume "
+                    f"{start} (from 0); expected the rows in the order of time, and another number for every "
+                    "run"
+                )
+            seen.add(run)
 
 
 def describe_files(files: Path | tuple[Path, ...]) -> str:
-    """Name a file, or several, in a message.
-
-    Parameters
-    ----------
-    files : Path or tuple of Path
-
-    Returns
-    -------
-    description : str
-    """
+    """Return the name of a file, or of the first of several and the number of the others."""
     if isinstance(files, Path):
         return str(files)
     return str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 class Dataset(Protocol):
-    """Anything that can load a subject."""
+    """A class that can be chosen with ``dataset``."""
 
     def load(self, subject: int) -> Recording:
         """Return the recording of one subject."""

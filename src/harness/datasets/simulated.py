@@ -1,7 +1,7 @@
-"""Simulated data in Haxby's own file layout, so that the loader of the real data reads them.
+"""Simulated data in Haxby's file layout, which the loader of the measured data reads.
 
 Six subjects see eight categories in twelve runs of 121 volumes, as in Haxby et al. (2001) [1]_. The brain
-is the MNI152 template that nilearn carries, cut to a slab over ventral temporal cortex. The tutorial's
+is the MNI152 template of nilearn, cut to a slab over ventral temporal cortex. The tutorial's
 question is calibrated: face against cat is hard (0.81), face against house is easy (0.97), and noise is at
 chance; accuracy of leave-one-run-out with LinearSVC(C=100), mean of the six subjects of version 1, seed 0.
 
@@ -22,36 +22,23 @@ from filelock import FileLock
 from nibabel.nifti1 import Nifti1Image
 from scipy.special import gammainc
 
-from harness.datasets.haxby import read_subject
+from harness.datasets.haxby import BRAIN_FILE, SUBJECT_FILES, SUBJECTS, T_R, list_missing, read_subject
 from harness.datasets.locations import cache_folder, expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
 from harness.errors import DataError, UsageError
 
-# Part of the cache folder's name: raise it when the bytes change.
+# Part of the cache directory's name: raise it when the bytes change.
 VERSION = 1
-SUBJECTS = (1, 2, 3, 4, 5, 6)
 CONDITIONS = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe")
 
-MASK_FILE = "mask.nii.gz"
-SUBJECT_FILES = (
-    "bold.nii.gz",
-    "labels.txt",
-    "mask4_vt.nii.gz",
-    "mask8_face_vt.nii.gz",
-    "mask8_house_vt.nii.gz",
-    "mask8b_face_vt.nii.gz",
-    "mask8b_house_vt.nii.gz",
-    "anat.nii.gz",
-)
-NOTICE = "These data are SIMULATED, not a measurement of any brain; dataset=haxby asks for the real ones."
+NOTICE = "These data are SIMULATED, not a measurement of any brain; dataset=haxby loads measured data."
 
-T_R = 2.5  # seconds
 N_RUNS = 12
 RUN_VOLUMES = 121
 BLOCK_VOLUMES = 9
 BLOCK_STARTS = (6, 21, 35, 49, 63, 78, 92, 106)
-# Haxby's labels follow the stimulus by about one volume, because the blood does.
+# Haxby's labels follow the stimulus by about one volume, to allow for the haemodynamic delay.
 STIMULUS_LEAD = 4.0  # seconds
 STIMULUS_LENGTH = 24.0  # seconds
 
@@ -89,14 +76,14 @@ NEIGHBOUR = 0.35  # weight of the adjacent voxels in the noise
 
 @dataclass(frozen=True)
 class Simulated:
-    """Simulated recordings of six subjects, written to a cache folder at first use.
+    """Simulated recordings of six subjects, written to a cache directory at first use.
 
-    Attributes
+    Parameters
     ----------
     seed : int
         Another seed is another set of six subjects; not negative.
-    cache_dir : str, Path or None
-        Folder to write to; None is `harness.datasets.locations.cache_folder`.
+    cache_dir : str or Path, optional
+        By default `harness.datasets.locations.cache_folder`.
     """
 
     seed: int = 0
@@ -106,107 +93,81 @@ class Simulated:
         check_options(self)
 
     def load(self, subject: int) -> Recording:
-        """Return the recording of one subject, which is made when it is not there yet.
-
-        Parameters
-        ----------
-        subject : int
-            1 to 6.
-
-        Returns
-        -------
-        Recording
-            As the Haxby loader reads it, with a notice that the data are simulated.
-
-        Raises
-        ------
-        DataError
-            When there is no such subject, or the cache folder cannot be written.
-        UsageError
-            When the seed is negative.
-        """
+        """Return the recording of one subject, 1 to 6; it is simulated unless it is in the cache."""
         cache = cache_folder() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
         folder = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
         return read_subject(folder.parent, subject, dataset="simulated", notice=NOTICE)
 
 
 def write_subject(root: Path, subject: int, seed: int = 0) -> Path:
-    """Write one subject in Haxby's file layout, unless it is there already.
+    """Write one subject in Haxby's layout, unless it exists, and return ``root/haxby2001/subjN``.
 
-    The subject appears under its name only when it is whole. Seed, subject and `VERSION`
-    determine the bytes.
+    This directory appears when it is complete. Seed, subject and `VERSION` determine the bytes.
 
     Parameters
     ----------
     root : Path
-        Folder that gets ``haxby2001/mask.nii.gz`` and ``haxby2001/subjN/``.
     subject : int
         1 to 6.
     seed : int
         Not negative.
 
-    Returns
-    -------
-    Path
-        ``root/haxby2001/subjN``.
-
     Raises
     ------
     DataError
-        When there is no such subject, `root` cannot be written, or the subject's folder lacks files.
+        If the subject does not exist, `root` cannot be written, or the subject's directory lacks files.
     UsageError
-        When the seed is negative.
+        If the seed is negative.
     """
     if subject not in SUBJECTS:
         raise DataError(
-            f"subject={subject!r} does not exist in the simulated data, which have subjects"
-            f" {SUBJECTS[0]} to {SUBJECTS[-1]}: choose one of these, for instance subject=1."
+            f"subject={subject!r} does not exist in the simulated data, which have subjects "
+            f"{SUBJECTS[0]} to {SUBJECTS[-1]}; choose one of these, for example subject=1"
         )
     if seed < 0:
-        raise UsageError(f"seed={seed!r} of the simulated data is negative: give 0 or a larger integer.")
+        raise UsageError(f"dataset.seed={seed!r} is negative; expected 0 or a larger integer")
     home = root / "haxby2001"
     folder = home / f"subj{subject}"
     if _is_whole(folder):
         return folder
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # Processes that start together would otherwise all make the subject.
+        # Processes that start together would otherwise all simulate the subject.
         with FileLock(home / f".subj{subject}.lock"):
             if not _is_whole(folder):
                 _write_whole(folder, subject, seed)
     # A file system without locks makes filelock raise NotImplementedError.
     except (OSError, NotImplementedError) as error:
         raise DataError(
-            f"The simulated data cannot be written to {home} ({error}): free about 20 MB there,"
-            " or name another folder with the environment variable HARNESS_CACHE."
+            f"the simulated data cannot be written to {home} ({error}); free about 20 MB there, "
+            "or name another directory with the environment variable HARNESS_CACHE"
         ) from error
     return folder
 
 
 def _is_whole(folder: Path) -> bool:
-    """Tell whether a subject and the shared brain mask are there."""
+    """Return whether a subject and the shared brain mask exist."""
     if not folder.is_dir():
         return False
-    missing = [name for name in SUBJECT_FILES if not (folder / name).is_file()]
-    if missing:
+    if missing := list_missing(folder, SUBJECT_FILES):
         raise DataError(
-            f"{folder} lacks {', '.join(missing)}: delete this folder,"
-            " and the simulated subject is made again at the next run."
+            f"{folder} lacks {', '.join(missing)}; delete this directory, "
+            "and the next run simulates the subject again"
         )
-    return (folder.parent / MASK_FILE).is_file()
+    return (folder.parent / BRAIN_FILE).is_file()
 
 
 def _write_whole(folder: Path, subject: int, seed: int) -> None:
     """Write mask and subject under a temporary name, then give them their own."""
     temporary = folder.with_name(f".{folder.name}-unfinished")
-    # The caller holds the lock: whoever left this was killed.
+    # The caller holds the lock, so a killed process left this.
     shutil.rmtree(temporary, ignore_errors=True)
     slab = _slab()
     try:
         temporary.mkdir()
-        shared_mask = folder.with_name(MASK_FILE)
+        shared_mask = folder.with_name(BRAIN_FILE)
         if not shared_mask.is_file():
-            mask = temporary / MASK_FILE
+            mask = temporary / BRAIN_FILE
             _write_image(mask, slab.brain.astype(np.uint8), slab.affine)
             mask.replace(shared_mask)
         if not folder.is_dir():
@@ -218,39 +179,21 @@ def _write_whole(folder: Path, subject: int, seed: int) -> None:
 
 @dataclass(frozen=True)
 class _Slab:
-    """What all subjects share.
+    """The anatomy of all subjects: a slab, and the T1 image of the whole brain."""
 
-    Attributes
-    ----------
-    affine : ndarray of shape (4, 4)
-        From voxels of the slab to MNI mm.
-    brain : bool ndarray of shape (n_x, n_y, n_z)
-        The voxels with brain in them, n_brain in all.
-    mean : float32 ndarray of shape (n_brain,)
-        Mean BOLD signal, arbitrary units.
-    mm : float32 ndarray of shape (n_brain, 3)
-        MNI coordinates.
-    grey : float32 ndarray of shape (n_brain,)
-        How much like grey matter a voxel is, 0 to 1.
-    anat : uint8 ndarray
-        T1 image of the whole brain.
-    anat_affine : ndarray of shape (4, 4)
-        From voxels of `anat` to MNI mm.
-    """
-
-    affine: np.ndarray
-    brain: np.ndarray
-    mean: np.ndarray
-    mm: np.ndarray
-    grey: np.ndarray
-    anat: np.ndarray
-    anat_affine: np.ndarray
+    affine: np.ndarray  # from voxels of the slab to MNI mm
+    brain: np.ndarray  # bool, of shape (x, y, z), with n_brain voxels
+    mean: np.ndarray  # mean BOLD signal in arbitrary units, of shape (n_brain,)
+    mm: np.ndarray  # MNI coordinates, of shape (n_brain, 3)
+    grey: np.ndarray  # similarity to grey matter, 0 to 1, of shape (n_brain,)
+    anat: np.ndarray  # uint8
+    anat_affine: np.ndarray  # from voxels of `anat` to MNI mm
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # constant, and takes most of the time of a small simulation
 def _slab() -> _Slab:
     """Cut the slab out of the MNI152 template."""
-    # Slow to import, and only a subject that is not in the cache needs it.
+    # Slow to import, and needed only if a subject is not in the cache.
     from nilearn.datasets import load_mni152_template
 
     template = load_mni152_template(resolution=ANAT_SIZE)
@@ -281,7 +224,7 @@ def _slab() -> _Slab:
     return _Slab(
         affine=affine,
         brain=brain,
-        # T2*-weighted: the contrast of a T1 image upside down.
+        # T2*-weighted: the inverted contrast of a T1 image.
         mean=(1600 - 1000 * tissue).astype(np.float32),
         mm=mm.astype(np.float32),
         grey=np.clip(1 - np.abs(tissue - GREY_T1) / 0.3, 0, 1).astype(np.float32),
@@ -332,7 +275,7 @@ def _write_image(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     image.header["descrip"] = b"simulated by harness"
     if data.ndim == 4:
         image.header.set_zooms((*image.header.get_zooms()[:3], T_R))
-    # Noise has no repetitions to look for, the empty space around the brain has nothing else: Z_RLE.
+    # Z_RLE: noise has no repetitions, and the empty space around the brain has only runs of zeros.
     gzip = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS, 9, zlib.Z_RLE)
     with path.open("wb") as file:
         file.write(gzip.compress(image.to_bytes()))
@@ -373,10 +316,10 @@ def _patterns(slab: _Slab, vt: np.ndarray, rng: np.random.Generator) -> np.ndarr
     """Return the response to each condition, in percent of the mean, of shape (8, n_brain)."""
     groups = sorted(set(GROUPS.values()))
     group_fields = dict(zip(groups, _fields(slab.brain, rng, count=len(groups), passes=2), strict=True))
-    # Finer than what the group shares, as the classes within a category are.
+    # Finer than the pattern of the group, as differences between classes of a category are.
     own_fields = _fields(slab.brain, rng, count=len(CONDITIONS), passes=1)
     lateral = np.clip((np.abs(slab.mm[:, 0]) - 35) / 10, -1, 1)
-    # Every picture drives visual cortex; this part says nothing about the category.
+    # Every picture drives visual cortex; this part does not depend on the category.
     visual = VISUAL_RESPONSE * slab.grey * (vt | (slab.mm[:, 1] < -78))
     return np.stack(
         [

@@ -1,4 +1,4 @@
-"""Tables of text, TSV or CSV, read to the letter: what pandas would guess at is refused."""
+"""Text tables, TSV or CSV, read as text: what pandas would guess is refused."""
 
 import csv
 import io
@@ -15,32 +15,32 @@ _OTHER_SPELLINGS = ("", "N/A", "#N/A", "NA", "<NA>", "NaN", "nan")
 
 
 def is_missing(cell: str) -> bool:
-    """Return whether a cell holds no value: ``n/a``, nothing, or what other programs write, such as NaN."""
+    """Return whether a cell has no value: ``n/a``, an empty cell, or another program's NaN."""
     return cell == MISSING or cell in _OTHER_SPELLINGS
 
 
 def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table whose first line names the columns.
 
-    Cells are text, without blanks around them. Columns are divided by tabs where the first line has one,
-    else by commas. A byte order mark, any line ends and empty lines are understood.
+    Cells are stripped. Columns are separated by tabs if the first line has one, else by commas. A byte order
+    mark, any line ends and empty lines are accepted.
 
     Parameters
     ----------
     file : Path
     needed : sequence of str
-        Columns that must be there.
+        Required columns.
 
     Returns
     -------
     table : DataFrame of str
-        The index, named ``line``, is the line of the file that a row comes from.
+        The index, named ``line``, is the row's line in the file.
 
     Raises
     ------
     DataError
         If it is not such a table, a row has another number of cells than the first line, or a column is
-        missing or there twice.
+        missing or duplicate.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -50,7 +50,7 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         ) from error
     first = next((line for line in text.splitlines() if line.strip()), "")
     tabs = "\t" in first
-    # A quotation mark means something in CSV; in TSV, which has no quoting, it is a character.
+    # TSV has no quoting: a quotation mark is a character there.
     reader = csv.reader(
         io.StringIO(text),
         delimiter="\t" if tabs else ",",
@@ -67,7 +67,7 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         if column not in header:
             raise DataError(
                 f"{file} has no column {column!r}; its first line has {', '.join(header[:20]) or 'nothing'}, "
-                f"but expected {', '.join(needed)}, divided by tabs or commas"
+                f"but expected {', '.join(needed)}, separated by tabs or commas"
             )
     twice = sorted({column for column in header if header.count(column) > 1})
     if twice:
@@ -85,21 +85,19 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFrame:
-    """Read the confounds of every run, and put them one below the other.
+    """Read and concatenate the confounds of every run.
 
     Parameters
     ----------
     files : sequence of Path
         One table per run, one row per volume, as fMRIPrep writes them.
     n_volumes : sequence of int
-        Volumes of every run.
 
     Returns
     -------
     confounds : DataFrame with one row per volume
-        Floats, or text where a cell of a column is not a number; NaN where a value is missing (see
-        `is_missing`), and where a run lacks a column that another run has. fMRIPrep has one column per
-        outlier volume: in the runs that lack it, it is 0.
+        Columns of floats, or of text if a cell is not a number; NaN if a value is missing, or the run lacks a
+        column that another run has. fMRIPrep has one column per outlier volume: it is 0 in the other runs.
 
     Raises
     ------
@@ -124,18 +122,7 @@ def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFr
 
 
 def as_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Convert a table's cells to floats.
-
-    Parameters
-    ----------
-    table : DataFrame of str
-        See `read_table`.
-
-    Returns
-    -------
-    numbers : DataFrame
-        NaN where a value is missing. A column with a word in it stays text: it need not be used.
-    """
+    """Convert columns of numbers to floats, with NaN for missing values; others stay text."""
     return table.apply(_as_floats)
 
 

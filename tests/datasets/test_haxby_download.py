@@ -1,4 +1,4 @@
-"""Downloading Haxby 2001, from a server on this machine; what is killed half-way is redone."""
+"""Downloading Haxby 2001 from a local server: resuming, verifying, and refusing unsafe archives."""
 
 import gzip
 import hashlib
@@ -22,8 +22,9 @@ from nilearn.datasets import fetch_haxby
 from requests.exceptions import ConnectionError as NoConnection
 
 from harness.app.cli import run_verb
-from harness.datasets import haxby
-from harness.datasets.haxby import MASK_FILES, Haxby, find_damage
+from harness.datasets import haxby_download
+from harness.datasets.haxby import MASK_FILES, Haxby
+from harness.datasets.haxby_download import find_damage
 from harness.errors import DataError
 
 ARCHIVE = "subj1-2010.01.14.tar.gz"
@@ -40,7 +41,7 @@ def original(tiny_subject, tmp_path_factory):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves an archive, slowly where asked, and from the middle where asked."""
+    """Serves an archive, with pauses, and from the middle on a Range request."""
 
     daemon_threads = True
 
@@ -50,7 +51,7 @@ class Server(ThreadingHTTPServer):
         self.resumes = True
         self.ranges = []
         super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self):
@@ -63,15 +64,15 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        asked = self.headers.get("Range") if self.server.resumes else None
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        requested = self.headers.get("Range") if self.server.resumes else None
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested else 0
         self.server.ranges.append(start)
-        if asked and start >= len(content):
+        if requested and start >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if asked else 200)
+        self.send_response(206 if requested else 200)
         self.send_header("Content-Length", str(len(content) - start))
-        if asked:
+        if requested:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         try:
@@ -101,8 +102,8 @@ def serve(original, tmp_path, monkeypatch):
     def start(archive=None, **options):
         server = Server(pack(original, tmp_path / "archive") if archive is None else archive, **options)
         servers.append(server)
-        monkeypatch.setattr(haxby, "SERVERS", (server.url,))
-        monkeypatch.setitem(haxby.ARCHIVE_MD5, 1, hashlib.md5(server.files[ARCHIVE]).hexdigest())
+        monkeypatch.setattr(haxby_download, "SERVERS", (server.url,))
+        monkeypatch.setitem(haxby_download.ARCHIVE_MD5, 1, hashlib.md5(server.files[ARCHIVE]).hexdigest())
         return server
 
     yield start
@@ -129,7 +130,7 @@ def assert_whole(data_dir, original):
     assert left == {"subj1", "mask.nii.gz", "MD5SUMS"}
 
 
-def test_a_download_ends_whole_and_in_nilearns_own_place(serve, data_dir, original):
+def test_a_download_is_complete_and_found_by_nilearn(serve, data_dir, original):
     serve()
     recording = Haxby(data_dir).fetch(1)
     assert_whole(data_dir, original)
@@ -139,7 +140,7 @@ def test_a_download_ends_whole_and_in_nilearns_own_place(serve, data_dir, origin
     assert again.func == [str(recording.bold)]
 
 
-def test_what_is_whole_is_not_downloaded_again(serve, data_dir, original):
+def test_a_complete_subject_is_not_downloaded_again(serve, data_dir, original):
     server = serve()
     shutil.copytree(original, data_dir / "haxby2001" / "subj1")
     Haxby(data_dir).fetch(1)
@@ -147,9 +148,7 @@ def test_what_is_whole_is_not_downloaded_again(serve, data_dir, original):
     assert server.ranges == []
 
 
-def test_killed_while_unpacking_nothing_half_written_is_taken_for_whole(
-    serve, data_dir, original, monkeypatch
-):
+def test_a_kill_while_unpacking_leaves_no_partial_subject(serve, data_dir, original, monkeypatch):
     server = serve()
     real = tarfile.TarFile.extractall
 
@@ -169,7 +168,7 @@ def test_killed_while_unpacking_nothing_half_written_is_taken_for_whole(
     assert server.ranges == [0], "the archive was whole, and need not be downloaded again"
 
 
-def test_killed_before_the_last_rename_it_needs_no_second_download(serve, data_dir, original, monkeypatch):
+def test_a_kill_before_the_last_rename_needs_no_second_download(serve, data_dir, original, monkeypatch):
     server = serve()
     rename = Path.rename
 
@@ -190,11 +189,11 @@ def test_killed_before_the_last_rename_it_needs_no_second_download(serve, data_d
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
-def test_a_download_that_was_killed_goes_on_where_it_stopped(serve, data_dir, original):
+def test_a_killed_download_resumes(serve, data_dir, original):
     server = serve(pause=0.1)
     code = (
         "import sys\nfrom harness.datasets import haxby\n"
-        "haxby.SERVERS = (sys.argv[1],)\nhaxby.Haxby(sys.argv[2]).fetch(1)"
+        "haxby_download.SERVERS = (sys.argv[1],)\nhaxby.Haxby(sys.argv[2]).fetch(1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.url, str(data_dir)])
     deadline = time.monotonic() + 60
@@ -214,7 +213,7 @@ def test_a_download_that_was_killed_goes_on_where_it_stopped(serve, data_dir, or
     assert_whole(data_dir, original)
 
 
-def test_a_connection_that_breaks_keeps_what_has_arrived(serve, data_dir, original):
+def test_a_broken_connection_keeps_the_partial_download(serve, data_dir, original):
     server = serve()
     whole = server.files[ARCHIVE]
 
@@ -223,7 +222,7 @@ def test_a_connection_that_breaks_keeps_what_has_arrived(serve, data_dir, origin
             return len(whole)  # announces more than it sends
 
     server.files[ARCHIVE] = Short(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="is kept, and the next try goes on there"):
+    with pytest.raises(DataError, match="is kept, and the next attempt resumes"):
         Haxby(data_dir).fetch(1)
     server.files[ARCHIVE] = whole
     Haxby(data_dir).fetch(1)
@@ -231,7 +230,7 @@ def test_a_connection_that_breaks_keeps_what_has_arrived(serve, data_dir, origin
     assert_whole(data_dir, original)
 
 
-def test_an_archive_that_is_not_the_published_one_is_thrown_away(serve, data_dir, original, tmp_path):
+def test_an_archive_with_another_digest_is_removed(serve, data_dir, original, tmp_path):
     server = serve()
     published = server.files[ARCHIVE]
     server.files[ARCHIVE] = pack(original, tmp_path / "other", last="labels.txt")
@@ -244,7 +243,7 @@ def test_an_archive_that_is_not_the_published_one_is_thrown_away(serve, data_dir
     assert_whole(data_dir, original)
 
 
-def test_an_archive_that_is_complete_is_not_asked_for_again(serve, data_dir, original):
+def test_a_complete_partial_file_is_not_downloaded_again(serve, data_dir, original):
     """Killed between the last byte and the archive's own name."""
     server = serve()
     staging = data_dir / "haxby2001" / ".subj1-unfinished"
@@ -256,7 +255,7 @@ def test_an_archive_that_is_complete_is_not_asked_for_again(serve, data_dir, ori
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_what_has_arrived_is_resumed_where_the_server_can(serve, data_dir, original, resumes):
+def test_a_partial_file_is_resumed_if_the_server_supports_it(serve, data_dir, original, resumes):
     server = serve()
     server.resumes = resumes
     staging = data_dir / "haxby2001" / ".subj1-unfinished"
@@ -267,10 +266,10 @@ def test_what_has_arrived_is_resumed_where_the_server_can(serve, data_dir, origi
     assert_whole(data_dir, original)
 
 
-def test_https_is_tried_first_and_http_is_not_silent(serve, data_dir, original, monkeypatch, capsys):
-    assert [server.partition(":")[0] for server in haxby.SERVERS] == ["https", "http"]
+def test_https_is_tried_first_and_http_is_announced(serve, data_dir, original, monkeypatch, capsys):
+    assert [server.partition(":")[0] for server in haxby_download.SERVERS] == ["https", "http"]
     server = serve()  # it knows no TLS
-    monkeypatch.setattr(haxby, "SERVERS", (server.url.replace("http:", "https:"), server.url))
+    monkeypatch.setattr(haxby_download, "SERVERS", (server.url.replace("http:", "https:"), server.url))
     Haxby(data_dir).fetch(1)
     printed = capsys.readouterr().err
     assert f"{server.url.replace('http:', 'https:')}{ARCHIVE} cannot be used" in printed
@@ -278,22 +277,24 @@ def test_https_is_tried_first_and_http_is_not_silent(serve, data_dir, original, 
     assert_whole(data_dir, original)
 
 
-def test_the_second_server_is_not_asked_where_the_first_answers(
-    serve, data_dir, original, monkeypatch, capsys
-):
+def test_the_second_server_is_used_only_if_the_first_fails(serve, data_dir, original, monkeypatch, capsys):
     first, second = serve(), serve()
-    monkeypatch.setattr(haxby, "SERVERS", (first.url, second.url))
+    monkeypatch.setattr(haxby_download, "SERVERS", (first.url, second.url))
     Haxby(data_dir).fetch(1)
     assert (first.ranges, second.ranges) == ([0], [])
     assert "without encryption" not in capsys.readouterr().err
 
 
-def test_every_archive_has_a_published_digest_that_counts(data_dir, serve, original, tmp_path, monkeypatch):
+def test_every_archive_is_compared_with_its_published_digest(
+    data_dir, serve, original, tmp_path, monkeypatch
+):
     """The home of the data set has no encryption: what is not the published archive is refused."""
     server = serve()
     for subject in (2, 3, 4, 5, 6):
         server.files[ARCHIVE.replace("1", str(subject), 1)] = server.files[ARCHIVE]
-        with pytest.raises(DataError, match=f"instead of the published {haxby.ARCHIVE_MD5[subject]}"):
+        with pytest.raises(
+            DataError, match=f"instead of the published {haxby_download.ARCHIVE_MD5[subject]}"
+        ):
             Haxby(data_dir).fetch(subject)
     assert {path.name for path in (data_dir / "haxby2001").iterdir()} == {"mask.nii.gz", "MD5SUMS"}
 
@@ -302,16 +303,16 @@ def test_a_mask_that_is_not_the_published_one_is_refused(data_dir, serve, monkey
     server = serve()
     (data_dir / "haxby2001" / "mask.nii.gz").unlink()
     server.files["mask.nii.gz"] = b"another"
-    monkeypatch.setattr(haxby, "BRAIN_MASK", f"{server.url}mask.nii.gz")
+    monkeypatch.setattr(haxby_download, "BRAIN_MASK", f"{server.url}mask.nii.gz")
     with pytest.raises(DataError, match=r"mask\.nii\.gz .*SHA256 checksum"):
         Haxby(data_dir).fetch(1)
     assert list((data_dir / "haxby2001").iterdir()) == []
     digest = hashlib.sha256(b"another").hexdigest()
-    monkeypatch.setitem(haxby.PUBLISHED[2], "mask.nii.gz", (7, digest))
+    monkeypatch.setitem(haxby_download.PUBLISHED[2], "mask.nii.gz", (7, digest))
     assert Haxby(data_dir).fetch(1).masks["brain"].read_bytes() == b"another"
 
 
-def test_subject_2_is_compared_with_its_published_files_before_it_is_moved(
+def test_subject_2_is_compared_with_its_published_files_before_it_appears(
     data_dir, serve, original, tmp_path, monkeypatch
 ):
     server = serve()
@@ -321,7 +322,7 @@ def test_subject_2_is_compared_with_its_published_files_before_it_is_moved(
         tar.add(home, "subj2")
     name = ARCHIVE.replace("1", "2", 1)
     server.files[name] = (tmp_path / "archive").read_bytes()
-    monkeypatch.setitem(haxby.ARCHIVE_MD5, 2, hashlib.md5(server.files[name]).hexdigest())
+    monkeypatch.setitem(haxby_download.ARCHIVE_MD5, 2, hashlib.md5(server.files[name]).hexdigest())
     with pytest.raises(DataError, match=r"bold\.nii\.gz has [0-9]+ bytes instead of 284094471"):
         Haxby(data_dir).fetch(2)
     assert not list((data_dir / "haxby2001").glob("*subj2*"))
@@ -336,7 +337,7 @@ def test_processes_that_fetch_at_the_same_time_download_once(serve, data_dir, or
 
 
 @pytest.mark.parametrize("file", ["labels.txt", "bold.nii.gz"])
-def test_a_subject_that_is_not_whole_is_replaced_and_kept_aside(serve, data_dir, original, file, capsys):
+def test_a_damaged_subject_is_replaced_and_renamed(serve, data_dir, original, file, capsys):
     serve()
     home = data_dir / "haxby2001" / "subj1"
     shutil.copytree(original, home)
@@ -353,7 +354,7 @@ def test_a_subject_that_is_not_whole_is_replaced_and_kept_aside(serve, data_dir,
     assert find_damage(home) is None
 
 
-def test_offline_one_message_says_what_to_download_and_where_to(data_dir, monkeypatch):
+def test_offline_one_message_names_the_archive_and_the_directory(data_dir, monkeypatch):
     def get(address, **options):
         raise NoConnection("HTTPConnectionPool(host='data.pymvpa.org', port=80): Max retries exceeded")
 
@@ -375,7 +376,7 @@ def test_offline_one_message_says_what_to_download_and_where_to(data_dir, monkey
     assert "\n" not in message
 
 
-# Archives that are not what they should be ------------------------------------------------------------------
+# Hostile and damaged archives ------------------------------------------------------------------
 
 
 def member(name, content=b"", **attributes):
@@ -390,7 +391,7 @@ def link(kind, name, target):
     return member(name, type=kind, linkname=target)
 
 
-# What an archive holds beside the subject's own files, by the outside directory that it aims at.
+# Further members of an archive, given the directory outside of the data that they target.
 HOSTILE = {
     "symbolic link, then a file below it": lambda out: [
         link(tarfile.SYMTYPE, "subj1/out", str(out)),
@@ -468,8 +469,18 @@ def assert_refused(data_dir, match):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
-@pytest.mark.parametrize("kind", HOSTILE)
+# One archive of each kind of attack by default: through a link, by its path, by its type, by its number.
+DEFAULT_HOSTILE = ("symbolic link, then a file below it", "parent directory", "named pipe", "duplicate")
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        pytest.param(kind, first, marks=() if first and kind in DEFAULT_HOSTILE else pytest.mark.slow)
+        for kind in HOSTILE
+        for first in (True, False)
+    ],
+)
 def test_a_hostile_archive_is_refused_and_writes_nothing(
     serve, data_dir, original, surroundings, tmp_path, kind, first
 ):
@@ -503,7 +514,16 @@ def test_an_archive_that_grows_without_end_is_refused(
     assert_refused(data_dir, "more than 1048576 bytes")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize(
+    "share",
+    [
+        pytest.param(0.0, marks=pytest.mark.slow),
+        pytest.param(0.1, marks=pytest.mark.slow),
+        0.5,
+        pytest.param(0.9, marks=pytest.mark.slow),
+        pytest.param(0.999, marks=pytest.mark.slow),
+    ],
+)
 def test_an_archive_that_is_cut_short_is_refused(serve, data_dir, original, surroundings, tmp_path, share):
     archive = pack(original, tmp_path / "archive")
     (tmp_path / "archive").unlink()
@@ -511,7 +531,15 @@ def test_an_archive_that_is_cut_short_is_refused(serve, data_dir, original, surr
     assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
 
 
-@pytest.mark.parametrize("place", [0.001, 0.3, 0.7, 0.9999])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(0.001, marks=pytest.mark.slow),
+        pytest.param(0.3, marks=pytest.mark.slow),
+        0.7,
+        pytest.param(0.9999, marks=pytest.mark.slow),
+    ],
+)
 def test_an_archive_with_a_flipped_bit_is_refused(serve, data_dir, original, surroundings, tmp_path, place):
     archive = bytearray(pack(original, tmp_path / "archive"))
     (tmp_path / "archive").unlink()
@@ -522,15 +550,27 @@ def test_an_archive_with_a_flipped_bit_is_refused(serve, data_dir, original, sur
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>404</html>", gzip.compress(b"no tar"), gzip.compress(b"")],
-    ids=["nothing", "a page", "gzip without tar", "empty gzip"],
+    [
+        pytest.param(b"", id="nothing", marks=pytest.mark.slow),
+        pytest.param(b"<html>404</html>", id="a page"),
+        pytest.param(gzip.compress(b"no tar"), id="gzip without tar", marks=pytest.mark.slow),
+        pytest.param(gzip.compress(b""), id="empty gzip", marks=pytest.mark.slow),
+    ],
 )
-def test_what_is_no_archive_is_refused(serve, data_dir, surroundings, content):
+def test_other_content_than_an_archive_is_refused(serve, data_dir, surroundings, content):
     serve(content)
     assert_refused(data_dir, "subj1-2010.01.14.tar.gz")
 
 
-@pytest.mark.parametrize("name", ["bold.nii.gz", "labels.txt", "mask8_face_vt.nii.gz", "anat.nii.gz"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("bold.nii.gz", marks=pytest.mark.slow),
+        pytest.param("labels.txt", marks=pytest.mark.slow),
+        pytest.param("mask8_face_vt.nii.gz", marks=pytest.mark.slow),
+        "anat.nii.gz",
+    ],
+)
 def test_an_archive_without_a_file_is_refused(serve, data_dir, original, surroundings, tmp_path, name):
     home = tmp_path / "copy"
     shutil.copytree(original, home)
@@ -557,7 +597,7 @@ def test_an_archive_whose_image_is_damaged_is_refused(serve, data_dir, original,
 # Wholeness and digests --------------------------------------------------------------------------------------
 
 
-def test_every_cut_of_an_image_is_noticed(original, tmp_path):
+def test_every_truncation_of_an_image_is_detected(original, tmp_path):
     content = (original / "bold.nii.gz").read_bytes()
     home = tmp_path / "subj1"
     home.mkdir()
@@ -569,7 +609,7 @@ def test_every_cut_of_an_image_is_noticed(original, tmp_path):
         assert "bold.nii.gz is damaged or cut short" in find_damage(home), length
 
 
-def test_an_image_in_several_compressed_parts_is_whole(original, tmp_path):
+def test_an_image_of_several_gzip_members_is_complete(original, tmp_path):
     import gzip
 
     home = tmp_path / "subj1"
@@ -581,7 +621,7 @@ def test_an_image_in_several_compressed_parts_is_whole(original, tmp_path):
     assert find_damage(home) is None
 
 
-def test_subject_2_is_compared_with_what_was_published(original, tmp_path, monkeypatch, shared_data):
+def test_verify_compares_subject_2_with_the_published_files(original, tmp_path, monkeypatch, shared_data):
     home = tmp_path / "haxby2001" / "subj2"
     shutil.copytree(original, home)
     with pytest.raises(DataError, match=r"bold\.nii\.gz has [0-9]+ bytes instead of 284094471") as raised:
@@ -591,7 +631,7 @@ def test_subject_2_is_compared_with_what_was_published(original, tmp_path, monke
     shutil.copy(shared_data / "labels" / "subj2" / "labels.txt", home)
     bold = home / "bold.nii.gz"
     digest = hashlib.sha256(bold.read_bytes()).hexdigest()
-    monkeypatch.setitem(haxby.PUBLISHED[2], "subj2/bold.nii.gz", (bold.stat().st_size, digest))
+    monkeypatch.setitem(haxby_download.PUBLISHED[2], "subj2/bold.nii.gz", (bold.stat().st_size, digest))
     verdict = Haxby(tmp_path).verify(Haxby(tmp_path).load(2))
     assert verdict == "verified: bold.nii.gz, labels.txt are the published files"
     flipped = bytearray(bold.read_bytes())
@@ -604,7 +644,7 @@ def test_subject_2_is_compared_with_what_was_published(original, tmp_path, monke
 # The verb ---------------------------------------------------------------------------------------------------
 
 
-def test_the_verb_fetches_every_subject_and_says_where(serve, data_dir, original, capsys):
+def test_fetch_prints_the_files_of_every_subject(serve, data_dir, original, capsys):
     serve()
     status = run_verb(["fetch", "dataset=haxby", f"dataset.data_dir={data_dir}", "subject=1,3"])
     printed = capsys.readouterr()
@@ -616,7 +656,7 @@ def test_the_verb_fetches_every_subject_and_says_where(serve, data_dir, original
 
 
 @pytest.mark.slow
-def test_the_verb_makes_simulated_subjects(simulated_cache, capsys):
+def test_fetch_simulates_subjects(simulated_cache, capsys):
     assert run_verb(["fetch", "subject=range(2,4)"]) == 0
     printed = capsys.readouterr().out
     for subject in (2, 3):
@@ -625,7 +665,7 @@ def test_the_verb_makes_simulated_subjects(simulated_cache, capsys):
     assert "SIMULATED" in printed
 
 
-def test_the_verb_refuses_what_a_run_refuses(capsys):
+def test_fetch_refuses_unknown_options_and_subjects(capsys):
     assert run_verb(["fetch", "dataset=haxbi"]) == 2
     assert "Did you mean 'haxby'?" in capsys.readouterr().err
     assert run_verb(["fetch", "dataset=haxby", "subject=7"]) == 1
