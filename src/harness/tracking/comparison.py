@@ -51,24 +51,7 @@ class Comparison:
 
 
 def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> Comparison:
-    """Return the newest runs that match a query, the best first.
-
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    query : RunQuery, optional
-        By default all runs.
-    limit : int
-        How many runs at most.
-
-    Raises
-    ------
-    UsageError
-        If there is no such sweep, or MLflow cannot search for a value.
-    TrackingError
-        If the store cannot be read, or has no such experiment.
-    """
+    """Return the newest runs that match a query, the best first; errors as in `select_runs`."""
     selected = select_runs(uri, query or RunQuery(), limit)
     table = _best_first([_run_row(run) for run in selected.runs])
     return Comparison(table, selected.has_more, selected.sweep)
@@ -78,7 +61,7 @@ def list_runs(uri: str, query: RunQuery, limit: int = 50) -> Comparison:
     """Return the newest runs that match a query, the newest first.
 
     The table has the columns ``started`` (with zone), ``seconds`` (of a run that is RUNNING: up to now) and
-    ``error`` (the first line of why a run failed), too. Parameters and errors as in `compare_runs`.
+    ``error`` (the first line of why a run failed), too. Errors as in `select_runs`.
     """
     selected = select_runs(uri, query, limit)
     table = pd.DataFrame([_run_times(run) | _run_row(run) for run in selected.runs])

@@ -45,13 +45,7 @@ def database_uri(database: Path) -> str:
 
 
 def is_current(database: Path) -> bool:
-    """Return whether the installed MLflow can use a database as it is.
-
-    Raises
-    ------
-    sqlite3.Error
-        If the database is damaged or locked.
-    """
+    """Return whether the installed MLflow can use a database; raise sqlite3.Error if it is damaged."""
     if not database.is_file() or database.stat().st_size == 0:
         return False
     with closing(connect(database)) as connection:
@@ -69,13 +63,8 @@ def _read_revision(connection: sqlite3.Connection) -> str | None:
 def prepare_database(database: Path) -> None:
     """Create a database that is missing or incomplete, and migrate one of an older MLflow.
 
-    An interruption leaves the database as it was. One that is replaced is kept as a backup, whose name is
-    printed on standard error.
-
-    Parameters
-    ----------
-    database : Path
-        The caller holds the lock of its store.
+    The caller holds the lock of the store. An interruption leaves the database as it was. One that is
+    replaced is kept as a backup, whose name is printed on standard error.
 
     Raises
     ------

@@ -63,14 +63,7 @@ class EndingNote:
 
 
 def end_abandoned_runs(client: MlflowClient, running: Path) -> None:
-    """End the runs whose process is gone: the system releases a lock when its owner dies.
-
-    Parameters
-    ----------
-    client : MlflowClient
-    running : Path
-        See `harness.tracking.store.Store`.
-    """
+    """End the runs whose process is gone: the system releases a lock when its owner dies."""
     for file in running.glob("*.lock"):
         lock = FileLock(file, timeout=0)
         # A run whose lock is held is alive; one that cannot be read now is ended by a later opening.
@@ -95,14 +88,7 @@ def is_alive(running: Path, run_id: str) -> bool:
 def end_dead_run(client: MlflowClient, running: Path, run_id: str, reason: str) -> None:
     """End a run on behalf of its process, unless that has done so, and remove the run's lock.
 
-    Parameters
-    ----------
-    client : MlflowClient
-    running : Path
-        See `harness.tracking.store.Store`.
-    run_id : str
-    reason : str
-        Why it is KILLED, if its process left no note of how it ended.
+    It is KILLED for the reason given, unless its process left a note of how it ended.
     """
     note = EndingNote(running / f"{run_id}.end")
     try:

@@ -65,18 +65,13 @@ def retry_while_locked(operation: Callable[[], T]) -> T:
 
 
 def connect(database: Path, write: bool = False) -> sqlite3.Connection:
-    """Connect to an existing database once no other process has locked it.
+    """Connect to an existing database, in autocommit mode, once no other process has locked it.
 
     Parameters
     ----------
     database : Path
     write : bool
         Whether to begin a transaction that keeps other processes from writing.
-
-    Returns
-    -------
-    Connection
-        In autocommit mode.
 
     Raises
     ------

@@ -20,18 +20,10 @@ PIXELS = {RUN_NAME: 240, CREATED: 145}
 def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str, str]:
     """Prepare the views of a sweep, or of the experiment that was used last.
 
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    address : str
-        Of the MLflow UI.
-    sweep : SweepRecord or None
-
     Returns
     -------
     links : dict of str to str
-        One per experiment, by title.
+        One per experiment, by title, for the MLflow UI at an address.
     """
     client, experiments = MlflowClient(tracking_uri=uri), list_experiments(uri)
     identifier = sweep.identifier if sweep else None
@@ -54,10 +46,8 @@ def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, col
 
     Parameters
     ----------
-    client : MlflowClient
-    experiment_id : str
     sweep : str or None
-        Identifier of the sweep; None means every run of the experiment.
+        Identifier; None means every run of the experiment.
     columns : sequence of str
         Names of parameters and of metrics (those end in ``_mean`` or ``_std``), in the order of the table.
         Runs are ordered by the first metric, the best first.
@@ -89,16 +79,7 @@ def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, col
 
 
 def experiment_link(address: str, experiment_id: str, key: str | None = None) -> str:
-    """Return the link to an experiment's table of runs, or to a prepared view of it.
-
-    Parameters
-    ----------
-    address : str
-        Of the MLflow UI, for example ``http://127.0.0.1:5050``.
-    experiment_id : str
-    key : str, optional
-        See `ensure_view`.
-    """
+    """Return the link to an experiment's table of runs, or to the view with the key of `ensure_view`."""
     # Without the parameter, the UI opens a page for language models instead of the table.
     link = f"{address}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     return link if key is None else f"{link}&viewStateShareKey={key}"

@@ -10,21 +10,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# The packages whose version can change a number or a figure.
-PACKAGES = (
-    "harness",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "nilearn",
-    "nibabel",
-    "pandas",
-    "mlflow",
-    "hydra-core",
-    "matplotlib",
-)
-# Those of them that compute numbers, and the packages of the harness that do.
 COMPUTING_PACKAGES = ("numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "pandas")
+# The packages whose version can change a number or a figure.
+PACKAGES = ("harness", *COMPUTING_PACKAGES, "mlflow", "hydra-core", "matplotlib")
+# The packages of the harness that compute numbers.
 COMPUTING_MODULES = ("datasets", "samples", "solvers", "decoding")
 
 

@@ -132,14 +132,6 @@ def parse_statuses(text: str) -> tuple[str, ...]:
 def select_runs(uri: str, query: RunQuery, limit: int) -> SelectedRuns:
     """Return the newest runs that match a query; the store selects, so that a large one is no slower.
 
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    query : RunQuery
-    limit : int
-        How many runs at most.
-
     Raises
     ------
     UsageError
@@ -169,16 +161,7 @@ def select_runs(uri: str, query: RunQuery, limit: int) -> SelectedRuns:
 
 
 def seen_values(uri: str, query: RunQuery, limit: int = 50) -> dict[str, tuple[str, ...]]:
-    """Return the values of the newest runs for the parameters of a query none of whose values they have.
-
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    query : RunQuery
-    limit : int
-        How many runs are read.
-    """
+    """Return the values of the newest runs for the parameters of a query none of whose values they have."""
     newest = select_runs(uri, RunQuery(query.experiment, query.sweep), limit).runs
     values = {
         name: tuple(sorted({run.data.params[name] for run in newest if name in run.data.params}))
@@ -195,14 +178,7 @@ def list_experiments(uri: str) -> dict[str, str]:
 
 
 def find_run(identifier: str, uri: str) -> Run:
-    """Return the run of an identifier.
-
-    Parameters
-    ----------
-    identifier : str
-        Or its first letters, as ``runs`` prints them.
-    uri : str
-        Tracking URI.
+    """Return the run of an identifier, or of its first letters, as ``runs`` prints them.
 
     Raises
     ------

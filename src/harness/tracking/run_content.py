@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
     """Return one metric per fold and score, with the number of the fold, from 1, as its step.
 
-    Returns
-    -------
-    metrics : list of Metric
-        ``selected/<scorer>``, ``test/<scorer>`` and ``best_<parameter>``; undefined values are left out.
+    They are ``selected/<scorer>``, ``test/<scorer>`` and ``best_<parameter>``, without undefined values.
     """
     now = int(time.time() * 1000)
     metrics = []

@@ -189,15 +189,7 @@ def track_run(
 ) -> Iterator[TrackedRun]:
     """Start a run, which the caller finishes; end it as FAILED or KILLED if the block raises an exception.
 
-    Parameters
-    ----------
-    store, name, params, tags
-        See `TrackedRun`.
-
-    Raises
-    ------
-    TrackingError
-        If the store can no longer be written.
+    Raises TrackingError if the store can no longer be written.
     """
     with translate_errors(store.uri):
         run = TrackedRun(store, name, params, tags)
@@ -217,19 +209,7 @@ def track_run(
 
 
 def find_finished(store: Store, identity: str) -> FinishedRun | None:
-    """Return the newest finished run of a fingerprint that was not deleted, None if there is none.
-
-    Parameters
-    ----------
-    store : Store
-    identity : str
-        See `harness.tracking.fingerprint.identify`.
-
-    Raises
-    ------
-    TrackingError
-        If the store cannot be read.
-    """
+    """Return the newest finished run of a fingerprint that was not deleted, None if there is none."""
     query = f"attributes.status = 'FINISHED' AND tags.`{IDENTITY_TAG}` = '{identity}'"
     with translate_errors(store.uri):
         found = retry_while_locked(
@@ -253,14 +233,9 @@ def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> I
     ----------
     store : Store
     identity : str
-        See `harness.tracking.fingerprint.identify`.
+        Fingerprint of the run.
     report_wait : callable
         Called once if another process has the claim.
-
-    Raises
-    ------
-    TrackingError
-        If the directory cannot be written.
     """
     file = store.running / "claims" / f"{store.experiment_id}-{identity}.lock"
     lock = FileLock(file)

@@ -134,17 +134,8 @@ def _open_local_store(directory: Path, experiment: str) -> Store:
 def local_store_uri(directory: Path) -> str:
     """Return the tracking URI of an existing local store to read from; migrate one of an older MLflow.
 
-    Prints a notice on standard error if the store was moved.
-
-    Parameters
-    ----------
-    directory : Path
-        Usually ``mlruns``.
-
-    Raises
-    ------
-    TrackingError
-        If there is no store, or it cannot be read; see `harness.tracking.database.prepare_database`.
+    Prints a notice on standard error if the store was moved. Raises TrackingError if there is no store, or
+    it cannot be read; see `harness.tracking.database.prepare_database`.
     """
     directory = directory.resolve()
     database = directory / DATABASE
@@ -187,14 +178,7 @@ def check_server(uri: str) -> None:
 
 
 def reach_server(uri: str, patience: float = 0.0) -> None:
-    """Raise TrackingError if a server does not answer; MLflow itself would try for minutes.
-
-    Parameters
-    ----------
-    uri : str
-    patience : float
-        Seconds for which to try again.
-    """
+    """Raise TrackingError if a server does not answer for some seconds; MLflow would try for minutes."""
     end = time.monotonic() + patience
     while True:
         try:

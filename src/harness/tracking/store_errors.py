@@ -12,14 +12,9 @@ from harness.tracking.locks import driver_error, format_lock_error, is_locked
 
 @contextmanager
 def translate_errors(store: str) -> Iterator[None]:
-    """Raise any error of a store's driver as a TrackingError with one message.
+    """Raise any error of a store (directory or tracking URI) as a TrackingError with one message.
 
     The disk, SQLAlchemy, alembic, MLflow and requests all raise types of their own.
-
-    Parameters
-    ----------
-    store : str
-        Directory or tracking URI.
     """
     try:
         yield
@@ -30,14 +25,7 @@ def translate_errors(store: str) -> Iterator[None]:
 
 
 def format_store_error(store: str, error: BaseException) -> str:
-    """Return one message that a store cannot be used, why, and what to do.
-
-    Parameters
-    ----------
-    store : str
-        Directory or tracking URI.
-    error : BaseException
-    """
+    """Return one message that a store (directory or tracking URI) cannot be used, why, and what to do."""
     if is_locked(error):
         is_directory = not store.startswith("sqlite:")
         database = Path(store) / DATABASE if is_directory else Path(unquote(store.removeprefix("sqlite:///")))

@@ -56,17 +56,7 @@ def sweep_filter(identifier: str) -> str:
 
 
 def begin_sweep(store: Store, identifier: str, command: str, total: int | None) -> None:
-    """Record in the experiment that a sweep begins.
-
-    Parameters
-    ----------
-    store : Store
-    identifier : str
-    command : str
-        As the user typed it.
-    total : int or None
-        Number of its runs, if that is known.
-    """
+    """Record in the experiment that a sweep begins, with its command and, if known, its number of runs."""
     with translate_errors(store.uri):
         _write_note(store, identifier, {"started": _now(), "ended": None, "command": command, "total": total})
 
@@ -108,26 +98,13 @@ def join_sweep(store: Store, run: FinishedRun, identifier: str) -> None:
 
 
 def list_sweeps(uri: str, experiment: str | None = None) -> list[SweepRecord]:
-    """Return the sweeps of a store, the newest first.
-
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    experiment : str, optional
-        Name of an experiment; by default all of them.
-
-    Raises
-    ------
-    TrackingError
-        If the store cannot be read, or has no such experiment.
-    """
+    """Return the sweeps of a store, or of one of its experiments, the newest first."""
     with translate_errors(uri):
         return read_sweeps(find_experiments(MlflowClient(tracking_uri=uri), uri, experiment))
 
 
 def find_sweep(identifier: str, sweeps: Sequence[SweepRecord], uri: str) -> SweepRecord:
-    """Return the sweep of an identifier, or the newest for ``latest``.
+    """Return the sweep of an identifier, or for ``latest`` the first; raise UsageError if there is none.
 
     Parameters
     ----------
@@ -135,11 +112,6 @@ def find_sweep(identifier: str, sweeps: Sequence[SweepRecord], uri: str) -> Swee
     sweeps : sequence of SweepRecord, the newest first
     uri : str
         Of their store, for the message.
-
-    Raises
-    ------
-    UsageError
-        If there is no such sweep.
     """
     if not sweeps:
         raise UsageError(
