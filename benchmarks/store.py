@@ -4,8 +4,9 @@
     python benchmarks/store.py --written 200 --read 1000
 
 One small decoding of simulated data is made once. It is written again and again as a run of its own, as a job
-writes it, artifacts included. For reading, the store is filled up with copies of such runs without artifacts. All
-files are in a temporary directory, which is removed. Processor times, which a busy machine disturbs less, decide.
+writes it, artifacts included. For reading, the store is filled up with copies of such runs without artifacts.
+All files are in a temporary directory, which is removed. Processor times, which a busy machine disturbs less,
+decide.
 """
 
 import argparse
