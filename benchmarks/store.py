@@ -1,30 +1,26 @@
 """What a tracked run costs when the store is small and when it is large, and how long reading it takes.
 
-    python benchmarks/store.py                       # 1000 runs written, 10 000 read (some minutes, 1 GB)
+    python benchmarks/store.py                       # 1000 runs written, 10 000 read (many minutes, 1 GB)
     python benchmarks/store.py --written 200 --read 1000
 
 One small decoding of simulated data is made once. It is written again and again as a run of its own, as a job
-writes it, artifacts included. For reading, the store is filled up with copies of such runs, row by row in the
-database and without artifacts: writing 10 000 would take a quarter of an hour. All of it lies in a temporary
-folder and goes away. Processor times, which a busy machine disturbs less, decide.
+writes it, artifacts included. For reading, the store is filled up with copies of such runs without artifacts.
+All files are in a temporary directory, which is removed. Processor times, which a busy machine disturbs less,
+decide.
 """
 
 import argparse
 import shutil
-import sqlite3
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from statistics import mean, median
-from uuid import uuid4
 
 EXPERIMENT = "benchmark"
-GROUP = "benchmark.group"  # a tag that every hundredth run begins anew, as a sweep is one
+GROUP = "benchmark.group"  # a tag with one value per hundred runs, as that of a sweep
 SIZE_OF_GROUP = 100
-RUN_TABLES = ("runs", "params", "tags", "metrics", "latest_metrics")
 MOST_GROWTH = 1.5  # times the cost of the first runs
 
 
@@ -39,6 +35,7 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     from harness.report.artifacts import write_artifacts
     from harness.tracking.run_writer import track_run
     from harness.tracking.store import open_store
+    from harness.tracking.tags import OVERRIDES_TAG
 
     request = compose_request(["subject=2", "estimator=svc", "cv=logo"])
     decoding = decode_request(request)
@@ -49,7 +46,7 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     seconds = []
     for number in range(count):
         start = read_clocks()
-        tags = {"harness.overrides": "", GROUP: str(number // SIZE_OF_GROUP)}
+        tags = {OVERRIDES_TAG: "", GROUP: str(number // SIZE_OF_GROUP)}
         with track_run(store, request.name, request.params, tags) as run:
             run.finish(decoding, artifacts, decoding.seconds)
         end = read_clocks()
@@ -71,45 +68,26 @@ def report_written(seconds: list[tuple[float, float]]) -> float:
     return median(processor[-tenth:]) / median(processor[:tenth])
 
 
-def copy_runs(database: Path, count: int, first: int) -> None:
-    """Add copies of the newest run to a store, numbered from `first`, a second apart."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        ((original, start),) = connection.execute(
-            "SELECT run_uuid, start_time FROM runs ORDER BY start_time DESC LIMIT 1"
-        ).fetchall()
-        for table in RUN_TABLES:
-            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            rows = connection.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (original,)).fetchall()
-            key = names.index("run_uuid")
-            for number in range(first, first + count):
-                copies = [list(row) for row in rows]
-                for row in copies:
-                    row[key] = f"{number:032x}"
-                    if table == "runs":
-                        row[names.index("start_time")] = start + 1000 * number
-                    elif table == "tags" and row[names.index("key")] == GROUP:
-                        row[names.index("value")] = str(number // SIZE_OF_GROUP)
-                marks = ", ".join("?" * len(names))
-                connection.executemany(f"INSERT INTO {table} VALUES ({marks})", copies)
-        copy_inputs(connection, original, count, first)
+def copy_runs(folder: Path, count: int, first: int) -> None:
+    """Add copies of the newest run to a store, without artifacts, numbered from `first`, a second apart."""
+    from mlflow.entities import Param
+    from mlflow.tracking import MlflowClient
 
+    from harness.tracking.store import local_uri
 
-def copy_inputs(connection: sqlite3.Connection, original: str, count: int, first: int) -> None:
-    """Let the copies of a run name the data set that the run names."""
-    names = [row[1] for row in connection.execute("PRAGMA table_info(inputs)")]
-    found = connection.execute("SELECT * FROM inputs WHERE destination_id = ?", (original,)).fetchall()
+    client = MlflowClient(tracking_uri=local_uri(folder))
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    (newest,) = client.search_runs([experiment], max_results=1)
+    histories = [client.get_metric_history(newest.info.run_id, key) for key in newest.data.metrics]
+    metrics = [metric for history in histories for metric in history]
+    params = [Param(key, value) for key, value in newest.data.params.items()]
     for number in range(first, first + count):
-        for row in found:
-            changed = dict(zip(names, row, strict=True))
-            before, changed["input_uuid"] = changed["input_uuid"], uuid4().hex
-            changed["destination_id"] = f"{number:032x}"
-            marks = ", ".join("?" * len(names))
-            connection.execute(f"INSERT INTO inputs VALUES ({marks})", list(changed.values()))
-            connection.execute(
-                "INSERT INTO input_tags (input_uuid, name, value) "
-                "SELECT ?, name, value FROM input_tags WHERE input_uuid = ?",
-                (changed["input_uuid"], before),
-            )
+        tags = newest.data.tags | {GROUP: str(number // SIZE_OF_GROUP)}
+        start = newest.info.start_time + 1000 * number
+        run = client.create_run(experiment, start, tags, newest.info.run_name).info.run_id
+        client.log_batch(run, metrics, params)
+        client.log_inputs(run, newest.inputs.dataset_inputs)
+        client.set_terminated(run, end_time=start + 1000)
 
 
 def time_best(work: Callable[[], int], repeats: int = 3) -> tuple[float, float, int]:
@@ -129,7 +107,7 @@ def report_read(folder: Path, count: int) -> None:
     from mlflow.tracking import MlflowClient
 
     from harness.tracking.comparison import compare_runs
-    from harness.tracking.queries import Selection
+    from harness.tracking.queries import RunQuery
     from harness.tracking.store import local_uri
 
     uri = local_uri(folder / "mlruns")
@@ -139,13 +117,13 @@ def report_read(folder: Path, count: int) -> None:
     tagged = f"tags.`{GROUP}` = '{middle}'"
     scored = f"{tagged} and metrics.test_accuracy_mean > 0.5"
 
-    def search(filter_string: str, most: int = 1000) -> int:
-        return len(client.search_runs([experiment], filter_string, max_results=most))
+    def search(filter_string: str) -> int:
+        return len(client.search_runs([experiment], filter_string, max_results=1000))
 
-    everything = min(count, 50_000)  # more at once MLflow does not give
+    everything = min(count, 50_000)  # MLflow's limit
     questions: list[tuple[str, Callable[[], int]]] = [
-        ("the newest 100, as `harness compare`", lambda: len(compare_runs(uri, Selection(EXPERIMENT)).runs)),
-        ("all, as `harness compare`", lambda: len(compare_runs(uri, Selection(EXPERIMENT), everything).runs)),
+        ("the newest 100, as `harness compare`", lambda: len(compare_runs(uri, RunQuery(EXPERIMENT)).runs)),
+        ("all, as `harness compare`", lambda: len(compare_runs(uri, RunQuery(EXPERIMENT), everything).runs)),
         ("by a tag", lambda: search(tagged)),
         ("by a tag and a score", lambda: search(scored)),
     ]
@@ -167,7 +145,7 @@ def main() -> int:
         print(f"writing {arguments.written} runs ...", flush=True)
         growth = report_written(write_runs(folder, arguments.written))
         missing = max(arguments.read - arguments.written, 0)
-        copy_runs(folder / "mlruns" / "mlflow.db", missing, arguments.written)
+        copy_runs(folder / "mlruns", missing, arguments.written)
         report_read(folder, arguments.written + missing)
         size = (folder / "mlruns" / "mlflow.db").stat().st_size / 1e6
         print(f"  the database has {size:.0f} MB")

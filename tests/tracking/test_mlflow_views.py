@@ -17,8 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from harness.app import cli
 from harness.tracking.mlflow_views import VIEW_TAG, ensure_view, experiment_link, prepare_views
-from harness.tracking.queries import list_sweeps
 from harness.tracking.store import local_uri
+from harness.tracking.sweep_notes import list_sweeps
 
 SWEEP = "20261121-023015-ab12cd34"
 COLUMNS = ["subject", "estimator", "test_accuracy_mean"]
@@ -47,9 +47,9 @@ def made(make_store, tmp_path_factory):
 def store(made, tmp_path):
     """A copy of them to change."""
     folder = tmp_path / "mlruns"
-    shutil.copytree(made.folder, folder)
+    shutil.copytree(made.directory, folder)
     uri = local_uri(folder)
-    return replace(made, client=MlflowClient(tracking_uri=uri), uri=uri, folder=folder)
+    return replace(made, client=MlflowClient(tracking_uri=uri), uri=uri, directory=folder)
 
 
 def read_view(store, key):
@@ -157,7 +157,7 @@ def pages(monkeypatch):
 
 
 def test_ui_says_the_view_first_and_opens_it(store, pages, capsys):
-    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--port", "5999"]) == 0
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.directory), "--port", "5999"]) == 0
     lines = capsys.readouterr().out.splitlines()
     view = (
         f"http://127.0.0.1:5999/#/experiments/{store.experiment_id}/runs"
@@ -170,10 +170,10 @@ def test_ui_says_the_view_first_and_opens_it(store, pages, capsys):
 
 def test_ui_opens_nothing_when_it_is_told_so(store, pages, capsys, monkeypatch):
     monkeypatch.setattr(cli, "_can_browse", lambda: False)
-    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--sweep", SWEEP]) == 0
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.directory), "--sweep", SWEEP]) == 0
     monkeypatch.setattr(cli, "_can_browse", lambda: True)
     monkeypatch.setattr(cli.time, "monotonic", iter(range(0, 1000, 9)).__next__)
-    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--no-browser"]) == 0
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.directory), "--no-browser"]) == 0
     assert pages == []
 
 
@@ -182,7 +182,7 @@ def test_ui_goes_on_without_a_view(store, pages, capsys, monkeypatch):
         raise RuntimeError("the pages of the future have no tags")
 
     monkeypatch.setattr("harness.tracking.mlflow_views.ensure_view", fail)
-    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--port", "5999"]) == 0
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.directory), "--port", "5999"]) == 0
     printed = capsys.readouterr()
     assert "no prepared view" in printed.err
     plain = f"http://127.0.0.1:5999/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
@@ -194,7 +194,7 @@ def test_ui_opens_the_run_that_is_named(store, pages, capsys):
     runs = store.client.search_runs([store.experiment_id])
     for run in runs:
         identifier = run.info.run_id
-        folder = ["--folder", os.fspath(store.folder), "--port", "5999"]
+        folder = ["--folder", os.fspath(store.directory), "--port", "5999"]
         for asked in (identifier, identifier[:8]):
             assert cli.run_verb(["ui", *folder, "--run", asked]) == 0
             link = (
@@ -216,7 +216,7 @@ def test_ui_opens_the_run_that_is_named(store, pages, capsys):
     ],
 )
 def test_ui_refuses_a_run_that_does_not_exist(store, pages, capsys, asked, words):
-    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--run", asked]) == 2
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.directory), "--run", asked]) == 2
     assert words in capsys.readouterr().err
     assert pages == []
 
@@ -227,7 +227,7 @@ def test_ui_refuses_an_abbreviation_of_several_runs(store, pages, capsys):
     while len({run[0] for run in runs}) == len(runs):
         runs.append(client.create_run(store.experiment_id).info.run_id)
     first = next(run[0] for run in runs if sum(other[0] == run[0] for other in runs) > 1)
-    assert cli.run_verb(["ui", "--folder", os.fspath(store.folder), "--run", first]) == 2
+    assert cli.run_verb(["ui", "--folder", os.fspath(store.directory), "--run", first]) == 2
     message = capsys.readouterr().err
     assert all(run in message for run in runs if run[0] == first)
 

@@ -1,4 +1,4 @@
-"""Which runs are listed, from a store of runs that were written by MLflow's own client."""
+"""Queries and tables of runs, from a store that MLflow's own client has written."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from mlflow.tracking import MlflowClient
 
 from harness.app.cli import run_verb
 from harness.errors import TrackingError, UsageError
-from harness.tracking import queries as selection
 from harness.tracking.comparison import compare_runs, list_runs
-from harness.tracking.queries import Selection, list_sweeps, parse_conditions, parse_statuses, select_runs
+from harness.tracking.queries import RunQuery, parse_conditions, parse_statuses, select_runs
 from harness.tracking.store import local_uri, open_store
+from harness.tracking.sweep_notes import list_sweeps
 
 OLD, MIDDLE, NEW = "20261119-090000-0000000a", "20261120-090000-0000000b", "20261121-090000-0000000c"
 HOUR = 3_600_000  # ms
@@ -88,56 +88,52 @@ def names(selected):
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("query", "found"),
     [
-        (Selection(), "gfedcba"),
-        (Selection(experiment="simulated decoding"), "gfe"),
-        (Selection(sweep=OLD), "ba"),
-        (Selection(sweep="latest"), "gea"),
-        (Selection(experiment="haxby decoding", sweep="latest"), "a"),
-        (Selection(statuses=("FAILED", "KILLED")), "fd"),
-        (Selection(params={"subject": ("2",)}), "db"),
-        (Selection(params={"subject": ("1", "3"), "estimator": ("svc",)}), "gea"),
-        (Selection(params={"estimator": ("logistic[C=1,tol=2]", "lda")}), "dc"),
-        (Selection(params={"estimator": ("O'Hara",)}), "f"),
-        (Selection(sweep=MIDDLE, statuses=("FINISHED",), params={"subject": ("1",)}), "c"),
-        (Selection(params={"subject": ("9",)}), ""),
+        (RunQuery(), "gfedcba"),
+        (RunQuery(experiment="simulated decoding"), "gfe"),
+        (RunQuery(sweep=OLD), "ba"),
+        (RunQuery(sweep="latest"), "gea"),
+        (RunQuery(experiment="haxby decoding", sweep="latest"), "a"),
+        (RunQuery(statuses=("FAILED", "KILLED")), "fd"),
+        (RunQuery(params={"subject": ("2",)}), "db"),
+        (RunQuery(params={"subject": ("1", "3"), "estimator": ("svc",)}), "gea"),
+        (RunQuery(params={"estimator": ("logistic[C=1,tol=2]", "lda")}), "dc"),
+        (RunQuery(params={"estimator": ("O'Hara",)}), "f"),
+        (RunQuery(sweep=MIDDLE, statuses=("FINISHED",), params={"subject": ("1",)}), "c"),
+        (RunQuery(params={"subject": ("9",)}), ""),
     ],
 )
-def test_the_store_selects_and_the_newest_come_first(uri, asked, found):
-    selected = select_runs(uri, asked, most=50)
+def test_query_selects_runs_the_newest_first(uri, query, found):
+    selected = select_runs(uri, query, limit=50)
     assert names(selected) == found
-    assert selected.n_more == 0
-    few = select_runs(uri, asked, most=1)
+    assert not selected.has_more
+    few = select_runs(uri, query, limit=1)
     assert names(few) == found[:1]
-    assert few.n_more == max(len(found) - 1, 0)
+    assert few.has_more == (len(found) > 1)
 
 
-def test_only_what_is_shown_is_read_from_the_store(uri, monkeypatch):
-    asked = []
+def test_only_runs_that_are_shown_are_read_from_the_store(uri, monkeypatch):
+    searches = []
     search = MlflowClient.search_runs
     monkeypatch.setattr(
-        MlflowClient, "search_runs", lambda self, *a, **k: asked.append((a, k)) or search(self, *a, **k)
+        MlflowClient, "search_runs", lambda self, *a, **k: searches.append((a, k)) or search(self, *a, **k)
     )
-    select_runs(uri, Selection(sweep=OLD, params={"subject": ("1", "2"), "cv": ("logo",)}), most=3)
-    assert [kwargs["max_results"] for _, kwargs in asked] == [4, 4]
-    for (_, text), _ in asked:
+    select_runs(uri, RunQuery(sweep=OLD, params={"subject": ("1", "2"), "cv": ("logo",)}), limit=3)
+    assert [kwargs["max_results"] for _, kwargs in searches] == [4, 4]
+    for (_, text), _ in searches:
         assert f"LIKE '%{OLD}%'" in text
         assert "params.`cv` = 'logo'" in text
 
 
-def test_a_store_that_cannot_count_says_only_that_there_are_more(uri, monkeypatch):
-    monkeypatch.setattr(selection, "_count_runs", lambda *arguments: None)
-    assert select_runs(uri, Selection(), most=2).n_more is None
-
-
-def test_deleted_runs_are_neither_listed_nor_counted(make_store, tmp_path):
+def test_deleted_runs_do_not_match(make_store, tmp_path):
     store = make_store(tmp_path)
     for number in range(4):
         run = store.client.create_run(store.experiment_id, start_time=NOON + number).info.run_id
     store.client.delete_run(run)
-    selected = select_runs(store.uri, Selection(), most=2)
-    assert (len(selected.runs), selected.n_more) == (2, 1)
+    for limit, has_more in ((2, True), (3, False)):
+        selected = select_runs(store.uri, RunQuery(), limit)
+        assert (len(selected.runs), selected.has_more) == (min(limit, 3), has_more)
 
 
 @pytest.mark.parametrize(
@@ -196,44 +192,28 @@ def test_sweeps_come_with_their_facts_the_newest_first(uri):
     assert [sweep.identifier for sweep in list_sweeps(uri, "simulated decoding")] == [NEW]
 
 
-def test_a_sweep_whose_tag_was_damaged_hides_nothing(make_store, tmp_path, capsys):
-    store = make_store(tmp_path)
-    for text in ("no JSON", "[1]", '{"started": "yesterday", "finished": "many"}'):
-        store.client.set_experiment_tag(store.experiment_id, f"harness.sweep.{OLD}", text)
-        (sweep,) = list_sweeps(store.uri)
-        assert (sweep.identifier, sweep.started, sweep.counts) == (OLD, None, {})
-        assert run_verb(["runs", "--sweeps", "--folder", str(tmp_path)]) == 0
-        assert OLD in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
-    ("asked", "error", "message"),
+    ("query", "error", "message"),
     [
-        (Selection(sweep=NEW[:-1] + "d"), UsageError, f"the newest are {NEW}, .*Did you mean '{NEW}'"),
-        (Selection(sweep="lates"), UsageError, "Did you mean 'latest'"),
-        (Selection(experiment="haxby decodin"), TrackingError, "Did you mean 'haxby decoding'"),
-        (Selection(params={"cv": ("a'b\"c",)}), UsageError, "both kinds of quotes"),
+        (RunQuery(sweep=NEW[:-1] + "d"), UsageError, f"the newest are {NEW}, .*Did you mean '{NEW}'"),
+        (RunQuery(sweep="lates"), UsageError, "Did you mean 'latest'"),
+        (RunQuery(experiment="haxby decodin"), TrackingError, "Did you mean 'haxby decoding'"),
+        (RunQuery(params={"cv": ("a'b\"c",)}), UsageError, "both kinds of quotes"),
         (
-            Selection(params={name: tuple(map(str, range(20))) for name in ("cv", "roi")}),
+            RunQuery(params={name: tuple(map(str, range(20))) for name in ("cv", "roi")}),
             UsageError,
             "400 combinations.*at most 200",
         ),
     ],
 )
-def test_what_the_store_does_not_have_is_one_message(uri, asked, error, message):
+def test_query_that_the_store_cannot_answer_is_one_message(uri, query, error, message):
     with pytest.raises(error, match=message) as caught:
-        select_runs(uri, asked, most=5)
+        select_runs(uri, query, limit=5)
     assert "\n" not in str(caught.value)
 
 
-def test_a_sweep_is_asked_for_where_there_is_none_yet(uri, monkeypatch):
-    monkeypatch.setattr(selection, "_read_sweeps", lambda experiments: [])
-    with pytest.raises(UsageError, match=r"no sweeps .* yet; start one with python -m harness -m"):
-        compare_runs(uri, Selection(sweep="latest"))
-
-
 def test_comparison_of_a_sweep_has_its_runs_alone_the_best_first(uri):
-    comparison = compare_runs(uri, Selection(sweep="latest"))
+    comparison = compare_runs(uri, RunQuery(sweep="latest"))
     assert comparison.sweep == NEW
     assert comparison.runs["name"].tolist() == ["a", "e", "g"]
     same, varying = comparison.split_params()
@@ -243,7 +223,7 @@ def test_comparison_of_a_sweep_has_its_runs_alone_the_best_first(uri):
 
 
 def test_list_has_times_and_reasons(uri):
-    table = list_runs(uri, Selection()).runs.set_index("name")
+    table = list_runs(uri, RunQuery()).runs.set_index("name")
     assert table.loc["a", "seconds"] == 90
     assert table.loc["a", "started"].timestamp() == NOON / 1000
     assert table.loc["g", "seconds"] > 0, "a run that still runs has taken its time up to now"
@@ -284,7 +264,7 @@ def test_runs_says_once_what_is_the_same(verb):
 
 
 def test_runs_names_the_run_so_that_it_can_be_found(verb, uri):
-    (run,) = select_runs(uri, Selection(params={"estimator": ("lda",)}), 5).runs
+    (run,) = select_runs(uri, RunQuery(params={"estimator": ("lda",)}), 5).runs
     _, out, _ = verb("runs", "--failed")
     assert run.info.run_id[:8] in [row[-1] for row in rows(out)]
     assert "labels.txt: 'shoe' has no volumes" in out
@@ -294,7 +274,7 @@ def test_runs_names_the_run_so_that_it_can_be_found(verb, uri):
 
 @pytest.mark.parametrize("verb_name", ["runs", "compare"])
 def test_failed_means_every_run_that_did_not_finish_and_has_ended(verb, uri, verb_name):
-    ended = select_runs(uri, Selection(statuses=("FAILED", "KILLED")), 5).runs
+    ended = select_runs(uri, RunQuery(statuses=("FAILED", "KILLED")), 5).runs
     assert {run.info.status for run in ended} == {"FAILED", "KILLED"}
     status, out, _ = verb(verb_name, "--failed")
     assert status == 0
@@ -304,7 +284,7 @@ def test_failed_means_every_run_that_did_not_finish_and_has_ended(verb, uri, ver
 
 def test_runs_failed_has_a_reason_for_every_run(verb, uri):
     _, out, _ = verb("runs", "--failed")
-    for run in select_runs(uri, Selection(statuses=("FAILED", "KILLED")), 5).runs:
+    for run in select_runs(uri, RunQuery(statuses=("FAILED", "KILLED")), 5).runs:
         reason = out.partition(f"\n{run.info.run_id[:8]} ")[2].splitlines()[1]
         expected = run.data.tags.get("harness.error", "no reason was stored")
         assert expected in reason
@@ -341,13 +321,14 @@ def test_compare_and_runs_select_the_same_runs(verb, tmp_path, filters):
     assert found["compare"] == found["runs"]
 
 
-def test_runs_says_how_many_more_there_are(verb):
+def test_listing_says_that_more_runs_match(verb):
     _, out, _ = verb("runs", "--most", "3")
     assert len(rows(out)) == 3
-    assert "newest 3; there are 4 more" in out
+    assert "more than 3 runs match" in out
+    assert "--most" in out
     _, out, _ = verb("compare", "--most", "3")
-    assert "there are 4 more" in out
-    _, out, _ = verb("runs")
+    assert "more than 3 runs match" in out
+    _, out, _ = verb("runs", "--most", "7")
     assert "more" not in out
 
 
@@ -405,7 +386,7 @@ def test_bad_requests_are_one_message(verb, arguments, status, message):
 
 @pytest.mark.parametrize(
     ("verb", "status", "message"),
-    [("runs", 1, "no runs yet"), ("ui", 1, "no runs yet"), ("relocate", 2, "so it is no run store")],
+    [("runs", 1, "no runs yet"), ("ui", 1, "no runs yet"), ("relocate", 2, "it is not a run store")],
 )
 def test_folder_without_a_store_is_one_message(tmp_path, capsys, verb, status, message):
     assert run_verb([verb, "--folder", str(tmp_path)]) == status

@@ -10,7 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from harness.app.composition import compose_request, decode_request
-from harness.tracking.run_writer import fold_metrics, track_run
+from harness.tracking.run_content import fold_metrics
+from harness.tracking.run_writer import track_run
 from harness.tracking.store import open_store
 from services import start_process, start_server, wait_for
 

@@ -1,188 +1,190 @@
-"""A run store that was moved finds its files again, and nothing is touched that was not moved with it."""
+"""Opening a run store: created once, refused with one message if it cannot be used, or was moved."""
 
+import multiprocessing
 import os
-import re
 import shutil
-import sqlite3
-import sys
-from contextlib import closing
-from pathlib import Path
+import time
 
 import pytest
-from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
-from harness.app.cli import run_verb
-from harness.errors import TrackingError, UsageError
-from harness.tracking import databases
+from harness.errors import TrackingError
 from harness.tracking import store as stores
-from harness.tracking.store import local_uri, open_store, relocate_store
-
-# Linux tells who holds a lock.
-HOLDER = f"process {os.getpid()}" if sys.platform.startswith("linux") else "another process"
+from harness.tracking.relocation import relocate_store
+from harness.tracking.run_writer import TrackedRun
+from harness.tracking.store import local_store_uri, local_uri, open_store
 
 
 @pytest.fixture(scope="module")
-def original(make_store, tmp_path_factory):
-    """A store with one run, whose files lie beside it."""
-    store = make_store(tmp_path_factory.mktemp("original") / "mlruns")
-    add_run(store.client, store.experiment_id)
-    return store
+def store(make_store, tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store") / "mlruns")
+
+
+def test_local_store_is_in_its_directory(store):
+    assert (store.directory / "mlflow.db").is_file()
+    experiment = store.client.get_experiment(store.experiment_id)
+    assert experiment.name == "tests"
+    assert experiment.artifact_location == (store.directory / "artifacts").as_uri()
+
+
+def test_opening_again_finds_the_same_experiment(store):
+    assert open_store(None, store.directory, "tests").experiment_id == store.experiment_id
+
+
+def open_and_start(directory, results):
+    store = open_store(None, directory, "together")
+    run = TrackedRun(store, "one of many", {}, {})
+    store.client.set_terminated(run.run_id, "FINISHED")
+    results.put(store.experiment_id)
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_on_a_fresh_store_lose_no_run(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=open_and_start, args=(tmp_path / "mlruns", results)) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    experiments = {results.get(timeout=120) for _ in workers}
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    (experiment,) = experiments
+    runs = MlflowClient(tracking_uri=local_uri(tmp_path / "mlruns")).search_runs([experiment])
+    assert len(runs) == 6
+
+
+# Stores that were moved -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def before(original, tmp_path):
-    """A copy of it in a place of its own."""
-    folder = tmp_path / "before" / "mlruns"
-    shutil.copytree(original.folder, folder)
-    relocate_store(folder)
-    return folder
+def moved(make_store, tmp_path):
+    """A store with one run, after a move."""
+    store = make_store(tmp_path / "before" / "mlruns")
+    run = store.client.create_run(store.experiment_id, run_name="old").info.run_id
+    store.client.log_text(run, "kept", "note.txt")
+    store.client.set_terminated(run)
+    (tmp_path / "before").rename(tmp_path / "after")
+    return tmp_path / "after" / "mlruns"
 
 
-def add_run(client, experiment_id):
-    run = client.create_run(experiment_id).info.run_id
-    client.log_text(run, "kept", "note.txt")
-    client.set_terminated(run)
-    return run
+def test_run_is_refused_in_a_moved_store_until_it_is_relocated(moved, tmp_path):
+    command = f'python -m harness relocate --folder "{moved}"'
+    with pytest.raises(TrackingError, match="was moved or copied from") as caught:
+        open_store(None, moved, "tests")
+    assert str(tmp_path / "before" / "mlruns") in str(caught.value)
+    assert command in str(caught.value)
+    with pytest.raises(TrackingError, match="relocate"):
+        open_store(None, moved, "an experiment that is new")
+    relocate_store(moved)
+    run = TrackedRun(open_store(None, moved, "tests"), "new", {}, {})
+    assert run.where == str(moved / "artifacts" / run.run_id / "artifacts")
+    assert not (tmp_path / "before").exists()
 
 
-def notes(folder):
-    """Return what MLflow reads as the note of every run of a store."""
-    client = MlflowClient(tracking_uri=local_uri(folder))
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    return [
-        Path(client.download_artifacts(run.info.run_id, "note.txt")).read_text(encoding="utf-8")
-        for run in runs
-    ]
-
-
-def places(folder):
-    """Return the artifact locations of a store's experiments, without MLflow's."""
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        return dict(
-            connection.execute("SELECT name, artifact_location FROM experiments WHERE experiment_id != 0")
-        )
-
-
-def relocate(folder, capsys):
+def test_moved_store_can_be_read_with_a_notice(moved, capsys):
     capsys.readouterr()
-    status = run_verb(["relocate", "--folder", os.fspath(folder)])
-    return status, *capsys.readouterr()
+    client = MlflowClient(tracking_uri=local_store_uri(moved))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    assert [run.info.run_name for run in client.search_runs(experiments)] == ["old"]
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"notice: the run store {moved} was moved or copied from ")
+    assert printed.err.endswith(f'Repair it with: python -m harness relocate --folder "{moved}"\n')
+    assert printed.err.count("\n") == 1
+    relocate_store(moved)
+    local_store_uri(moved)
+    assert capsys.readouterr().err == ""
 
 
-def test_moved_store_is_mended_and_says_so_once(before, tmp_path, capsys):
-    after = tmp_path / "after %_" / "mlruns"
-    before.parent.rename(after.parent)
-    there, here = (before / "artifacts").as_uri(), (after / "artifacts").as_uri()
-    status, out, err = relocate(after, capsys)
-    assert status == 0
-    assert out == f"mended   1 runs: {there} is now {here}\n"
-    assert err == ""
-    assert notes(after) == ["kept"]
-    assert places(after) == {"tests": here}
-    status, out, _ = relocate(after, capsys)
-    assert (status, out) == (0, f"nothing had to be mended in {after}\n")
+def test_command_for_the_usual_directory_needs_no_option(moved, monkeypatch):
+    monkeypatch.chdir(moved.parent)
+    with pytest.raises(TrackingError, match="python -m harness relocate, and then"):
+        open_store(None, moved, "tests")
 
 
-def test_copied_store_is_mended_and_the_original_left(before, tmp_path, capsys):
-    after = tmp_path / "after"
-    shutil.copytree(before, after)
-    assert relocate(after, capsys)[0] == 0
-    shutil.rmtree(after / "artifacts")
-    assert notes(before) == ["kept"]
+def test_original_of_a_copy_is_not_moved(moved, tmp_path, capsys):
+    relocate_store(moved)
+    shutil.copytree(moved, tmp_path / "copy")
+    relocate_store(tmp_path / "copy")
+    capsys.readouterr()
+    for directory in (moved, tmp_path / "copy"):
+        open_store(None, directory, "tests")
+        local_store_uri(directory)
+    assert capsys.readouterr().err == ""
 
 
-def test_files_that_are_elsewhere_are_left_there(before, tmp_path, capsys):
-    """Also those whose place begins with the same letters as the one that was moved."""
-    client = MlflowClient(tracking_uri=local_uri(before))
-    disk = f"{(before / 'artifacts').as_uri()}-of-the-lab"
-    bucket = "s3://bucket/runs"
-    add_run(client, client.create_experiment("on a disk", artifact_location=disk))
-    client.create_experiment("in a bucket", artifact_location=bucket)
-    after = tmp_path / "after"
-    shutil.copytree(before, after)
-    shutil.rmtree(after / "artifacts-of-the-lab")
-    status, out, _ = relocate(after, capsys)
-    assert status == 0
-    assert f"left     on a disk: the files are in {disk}" in out
-    assert f"left     in a bucket: the files are in {bucket}" in out
-    here = (after / "artifacts").as_uri()
-    assert places(after) == {"tests": here, "on a disk": disk, "in a bucket": bucket}
-    shutil.rmtree(before / "artifacts")
-    assert notes(after) == ["kept", "kept"]
+# Errors -----------------------------------------------------------------------------------------------------
 
 
-def test_experiment_without_runs_moves_along(make_store, tmp_path):
-    """Or its first run would go to the old place."""
-    store = make_store(tmp_path / "before")
-    store.folder.rename(tmp_path / "after")
-    moved = open_store(None, tmp_path / "after", "tests")
-    assert places(moved.folder) == {"tests": (tmp_path / "after" / "artifacts").as_uri()}
+def test_store_that_cannot_be_created_is_one_message(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TrackingError, match=r"tracking\.folder=.*tracking=off"):
+        open_store(None, tmp_path / "file" / "mlruns", "tests")
 
 
-def test_folder_without_a_store_is_refused(tmp_path, before):
-    with pytest.raises(UsageError, match=r"has no mlflow\.db"):
-        relocate_store(tmp_path)
-    with pytest.raises(UsageError, match=re.escape(f"did you mean --folder {before}?")):
-        relocate_store(before.parent)
-    assert list(tmp_path.glob("*.lock")) == []
+def test_damaged_store_is_one_message(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"this is not a database, and long enough not to be empty" * 100)
+    with pytest.raises(TrackingError, match="cannot be used"):
+        open_store(None, tmp_path, "tests")
 
 
-def damage_header(file):
-    file.write_bytes(b"this is not a database, and long enough not to be empty" * 100)
+def test_server_that_does_not_answer_is_one_message_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "MlflowClient", None)  # which would try for minutes
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9"):
+        open_store("http://127.0.0.1:9", tmp_path, "tests")
 
 
-def damage_page(file):
-    content = bytearray(file.read_bytes())
-    content[8192:40960] = b"\xff" * 32768
-    file.write_bytes(content)
+def test_deleted_experiment_is_named_with_the_command_that_restores_it(make_store, tmp_path):
+    store = make_store(tmp_path / "mlruns", "deleted")
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        open_store(None, tmp_path / "mlruns", "deleted")
 
 
-def cut(file):
-    file.write_bytes(file.read_bytes()[:20000])
+def test_reading_a_directory_without_a_store_names_the_command_that_starts_one(tmp_path):
+    with pytest.raises(TrackingError, match="python -m harness"):
+        local_store_uri(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [damage_header, damage_page, cut])
-def test_damaged_database_is_refused_and_not_touched(before, damage, capsys):
-    damage(before / "mlflow.db")
-    content = (before / "mlflow.db").read_bytes()
-    status, _, err = relocate(before, capsys)
-    assert status == 1
-    assert "is damaged" in err
-    assert err.count("\n") == 1
-    assert (before / "mlflow.db").read_bytes() == content
+# Abandoned runs ---------------------------------------------------------------------------------------------
 
 
-def test_database_of_something_else_is_refused(tmp_path, capsys):
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
-        connection.execute("CREATE TABLE experiments (other)")
-    status, _, err = relocate(tmp_path, capsys)
-    assert status == 1
-    assert "no tables of MLflow" in err
+def start_and_die(directory, results):
+    run = TrackedRun(open_store(None, directory, "tests"), "dies", {"estimator": "svc"}, {})
+    results.put(run.run_id)
+    results.close()
+    results.join_thread()
+    os._exit(9)
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="nothing is read-only to this user")
-def test_store_that_cannot_be_written_is_one_message(before, tmp_path):
-    before.parent.rename(tmp_path / "after")
-    folder = tmp_path / "after" / "mlruns"
-    (folder / "mlflow.db").chmod(0o444)
-    with pytest.raises(TrackingError, match="cannot be written"):
-        relocate_store(folder)
+@pytest.mark.slow
+def test_run_whose_process_died_is_marked_killed_by_the_next_opening(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    worker = context.Process(target=start_and_die, args=(tmp_path, results))
+    worker.start()
+    dead = results.get(timeout=120)
+    worker.join(30)
+    client = MlflowClient(tracking_uri=local_uri(tmp_path))
+    assert client.get_run(dead).info.status == "RUNNING"
+    assert client.get_run(dead).data.params == {"estimator": "svc"}
+    (lock,) = (tmp_path / "running").glob("*.lock")
+    os.utime(lock, (time.time() - 60,) * 2)  # one that is new may be about to be held
+    store = open_store(None, tmp_path, "tests")
+    assert client.get_run(dead).info.status == "KILLED"
+    alive = TrackedRun(store, "alive", {}, {})
+    open_store(None, tmp_path, "tests")
+    assert client.get_run(alive.run_id).info.status == "RUNNING"
 
 
-def test_store_that_another_program_holds_is_one_message(before, tmp_path, monkeypatch):
-    before.parent.rename(tmp_path / "after")
-    folder = tmp_path / "after" / "mlruns"
-    monkeypatch.setattr(stores, "LOCK_SECONDS", 0.1)
-    monkeypatch.setattr(databases, "NOTICE_SECONDS", 0.1)
-    monkeypatch.setattr(databases, "LOCKED_SECONDS", 0.2)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(TrackingError, match=rf"mlflow\.db is locked by {HOLDER}"):
-            relocate_store(folder)
-        other.rollback()
-    with FileLock(folder / "store.lock"):
-        with pytest.raises(TrackingError, match=rf"store\.lock has been locked .* by {HOLDER}"):
-            relocate_store(folder)
-        with pytest.raises(TrackingError, match=rf"store\.lock has been locked .* by {HOLDER}"):
-            open_store(None, folder, "tests")
+@pytest.mark.parametrize("seconds_ahead", [3600, 10 * 365 * 86400, -3600])
+def test_killed_run_is_found_whatever_the_date_of_its_lock(make_store, tmp_path, seconds_ahead):
+    store = make_store(tmp_path)
+    dead = store.client.create_run(store.experiment_id).info.run_id
+    lock = store.running / f"{dead}.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    os.utime(lock, (time.time() + seconds_ahead,) * 2)
+    open_store(None, tmp_path, "tests")
+    assert store.client.get_run(dead).info.status == "KILLED"
+    assert not lock.exists()

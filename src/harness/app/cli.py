@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from harness.app.composition import Request
     from harness.datasets.recording import Recording
-    from harness.tracking.queries import Selection
+    from harness.tracking.queries import RunQuery
 
 MAX_NAME = 120  # letters of a directory's name; file systems take 255 bytes
 
@@ -113,7 +113,7 @@ def runs(arguments: list[str]) -> int:
 
     from harness.report.display import show_runs, show_sweeps
     from harness.tracking.comparison import list_runs, tabulate_sweeps
-    from harness.tracking.queries import list_sweeps
+    from harness.tracking.sweep_notes import list_sweeps
 
     if options.sweeps:
         if options.conditions or options.sweep:
@@ -153,14 +153,14 @@ def relocate(arguments: list[str]) -> int:
     _add_folder_argument(parser)
     options = parser.parse_args(arguments)
 
-    from harness.tracking.store import relocate_store
+    from harness.tracking.relocation import relocate_store
 
     relocation = relocate_store(options.folder)
-    for place, n_runs in relocation.mended.items():
+    for place, n_runs in relocation.repaired.items():
         print(f"mended   {n_runs} runs: {place} is now {(options.folder.resolve() / 'artifacts').as_uri()}")
     for place, experiments in relocation.elsewhere.items():
         print(f"left     {', '.join(experiments)}: the files are in {place}, not beside this store")
-    if not relocation.mended:
+    if not relocation.repaired:
         print(f"nothing had to be mended in {options.folder.resolve()}")
     return 0
 
@@ -191,12 +191,12 @@ def ui(arguments: list[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="print the links and open nothing")
     options = parser.parse_args(arguments)
 
-    from harness.tracking.comparison import open_local_store
     from harness.tracking.mlflow_views import experiment_link, prepare_views
-    from harness.tracking.queries import find_run, find_sweep, list_experiments, list_sweeps
-    from harness.tracking.store import UI_PORT, run_link
+    from harness.tracking.queries import find_run, list_experiments
+    from harness.tracking.store import UI_PORT, local_store_uri, run_link
+    from harness.tracking.sweep_notes import find_sweep, list_sweeps
 
-    uri = open_local_store(options.folder)
+    uri = local_store_uri(options.folder)
     run = None if options.run is None else find_run(options.run, uri)
     experiments = list_experiments(uri)
     sweeps = list_sweeps(uri)
@@ -462,14 +462,14 @@ def _add_filter_arguments(parser: argparse.ArgumentParser, with_sweeps: bool = F
         kinds.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
 
 
-def _read_selection(options: argparse.Namespace) -> "Selection":
-    from harness.tracking.queries import UNSUCCESSFUL, Selection, parse_conditions, parse_statuses
+def _read_selection(options: argparse.Namespace) -> "RunQuery":
+    from harness.tracking.queries import UNSUCCESSFUL, RunQuery, parse_conditions, parse_statuses
 
     statuses = UNSUCCESSFUL if options.failed else parse_statuses(options.status) if options.status else ()
-    return Selection(options.experiment, options.sweep, statuses, parse_conditions(options.conditions))
+    return RunQuery(options.experiment, options.sweep, statuses, parse_conditions(options.conditions))
 
 
-def _print_seen_values(uri: str, selection: "Selection") -> None:
+def _print_seen_values(uri: str, selection: "RunQuery") -> None:
     """Print which values the newest runs have of the parameters that no run was found by."""
     from harness.tracking.queries import seen_values
 
@@ -507,9 +507,9 @@ def _store_uri(options: argparse.Namespace) -> str:
         check_server(options.uri)
         reach_server(options.uri)
         return str(options.uri)
-    from harness.tracking.comparison import open_local_store
+    from harness.tracking.store import local_store_uri
 
-    return open_local_store(options.folder)
+    return local_store_uri(options.folder)
 
 
 def _is_free(port: int) -> bool:

@@ -168,7 +168,7 @@ class _Plan:
 
 def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
     """Note the end of a sweep in its stores; return whether that failed, which must not hide the results."""
-    from harness.tracking.run_writer import close_sweep
+    from harness.tracking.sweep_notes import close_sweep
 
     failed = False
     for store in stores:
@@ -183,11 +183,11 @@ def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
 def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:
     """Return links to the sweep's runs in the pages of a server; ``harness ui`` does it for a local store."""
     from harness.tracking.mlflow_views import prepare_views
-    from harness.tracking.queries import find_sweep, list_sweeps
     from harness.tracking.store import ui_address
+    from harness.tracking.sweep_notes import find_sweep, list_sweeps
 
     links: list[str] = []
-    for uri in dict.fromkeys(store.uri for store in stores if store.folder is None):
+    for uri in dict.fromkeys(store.uri for store in stores if store.directory is None):
         with suppress(Exception):  # a view is a convenience, and of a kind that MLflow does not document
             record = find_sweep(sweep.id, list_sweeps(uri), uri)
             links += prepare_views(uri, ui_address(uri), record).values()
@@ -280,7 +280,7 @@ def _run_multirun(
 ) -> int:
     """Have the jobs of a multirun done, whatever happens to some of them, and say what became of them."""
     from harness.report.display import SweepProgress, show_sweep
-    from harness.tracking.run_writer import begin_sweep
+    from harness.tracking.sweep_notes import begin_sweep
 
     command = shlex.join(["python", "-m", "harness", *arguments])
     # Made before any job starts, under a lock: processes that make a store at the same time destroy it.

@@ -55,12 +55,12 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
 
     from harness.samples.cache import SampleCache
     from harness.tracking.run_writer import claim_run
-    from harness.tracking.store import IDENTITY_TAG, SWEEP_TAG
+    from harness.tracking.tags import IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
 
     cache = SampleCache(enabled=None if request.cache else False)
     store = open_configured_store(request.tracking, experiment_name(request.tracking, request.dataset_option))
     identity = _identify(request, cache)
-    tags = {"harness.overrides": " ".join(request.overrides)}
+    tags = {OVERRIDES_TAG: " ".join(request.overrides)}
     tags |= {} if identity is None else {IDENTITY_TAG: identity}
     tags |= {} if sweep is None else {SWEEP_TAG: sweep.id}
     startup = time.perf_counter() - start
@@ -83,7 +83,8 @@ def _find_finished(
 ) -> Outcome | None:
     """Return the outcome of a run that need not be computed again; None if it has to be computed."""
     from harness.report.display import show_finished
-    from harness.tracking.run_writer import find_finished, join_sweep
+    from harness.tracking.run_writer import find_finished
+    from harness.tracking.sweep_notes import join_sweep
 
     found = find_finished(store, identity)
     if found is None:

@@ -21,7 +21,7 @@ from harness.samples.cache import SampleCache
 from harness.samples.contrasts import file_word
 from harness.tracking.comparison import Comparison, compare_outcomes
 from harness.tracking.ledger import Outcome, Sweep
-from harness.tracking.queries import SweepRecord
+from harness.tracking.sweep_notes import SweepRecord
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
@@ -173,7 +173,7 @@ def show_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "Tra
 
 def _show_store(console: Console, store: "Store", which: str = "") -> None:
     console.print(f"compare  python -m harness compare{store.argument}{which}", soft_wrap=True)
-    if store.folder is not None:
+    if store.directory is not None:
         console.print(f"pages    python -m harness ui{store.argument}{which}", soft_wrap=True)
 
 
@@ -465,10 +465,9 @@ def _show_sweep(console: Console, comparison: Comparison) -> None:
 
 
 def _show_more(console: Console, comparison: Comparison) -> None:
-    if comparison.n_more == 0:
-        return
-    several = "older runs" if comparison.n_more is None else f"{comparison.n_more} more, older"
-    console.print(f"These are the newest {len(comparison.runs)}; there are {several}: --most N")
+    if comparison.has_more:
+        n = len(comparison.runs)
+        console.print(f"more than {n} runs match; these are the newest. Give a larger --most, or a filter")
 
 
 def _score_cell(run: pd.Series, score: str) -> str:

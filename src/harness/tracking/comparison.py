@@ -1,52 +1,43 @@
-"""Lays runs side by side: the best first, or the newest first with what became of them."""
+"""Tables of runs: the best first, or the newest first with status and time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
 
-from harness.errors import TrackingError
 from harness.tracking.ledger import Outcome
-from harness.tracking.queries import COMPARED_PARAMS, Selection, SweepRecord, select_runs
-from harness.tracking.store import ERROR_TAG, local_uri, migrate_store
+from harness.tracking.queries import COMPARED_PARAMS, RunQuery, select_runs
+from harness.tracking.sweep_notes import SweepRecord
+from harness.tracking.tags import ERROR_TAG
 
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side.
+    """A table of runs.
 
     Attributes
     ----------
     runs : DataFrame, one row per run
         Columns ``name, status``, the parameters in which runs can differ, mean and SD of the scores, and
         ``run_id``.
-    experiment_ids : mapping of str to str
-        Identifiers of the experiments that were read, by name.
-    n_more : int or None
-        How many older runs there are; None if there are some, and the store cannot count them.
+    has_more : bool
+        Whether older runs match, too.
     sweep : str or None
-        Identifier of the sweep whose runs these are.
+        Identifier of the sweep of these runs.
     """
 
     runs: pd.DataFrame
-    experiment_ids: Mapping[str, str]
-    n_more: int | None = 0
+    has_more: bool = False
     sweep: str | None = None
 
     def split_params(self) -> tuple[dict[str, str], list[str]]:
-        """Tell the parameters that are the same in all runs from those that vary.
+        """Return the parameters that are the same in all runs, with their values, and those that vary.
 
-        Returns
-        -------
-        same : dict of str to str
-            Parameters of one value; without those that no run has.
-        varying : list of str
-            Names of the others.
+        A parameter that no run has is left out.
         """
         params = [name for name in COMPARED_PARAMS if name in self.runs]
         varying = [name for name in params if self.runs[name].nunique() > 1]
@@ -54,118 +45,38 @@ class Comparison:
         return {name: value for name, value in values.items() if value}, varying
 
     def view_columns(self) -> list[str]:
-        """Return what a table of these runs needs to show: what varies, and the mean scores.
-
-        Returns
-        -------
-        columns : list of str
-        """
+        """Return the parameters that vary, and the mean scores."""
         _, varying = self.split_params()
         return varying + [column for column in self.runs.columns if column.endswith("_mean")]
 
 
-def open_local_store(folder: Path) -> str:
-    """Return the tracking URI of a folder's store.
+def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> Comparison:
+    """Return the newest runs that match a query, the best first; errors as in `select_runs`."""
+    selected = select_runs(uri, query or RunQuery(), limit)
+    table = _best_first([_run_row(run) for run in selected.runs])
+    return Comparison(table, selected.has_more, selected.sweep)
 
-    Parameters
-    ----------
-    folder : Path
-        Usually ``mlruns``.
 
-    Returns
-    -------
-    uri : str
+def list_runs(uri: str, query: RunQuery, limit: int = 50) -> Comparison:
+    """Return the newest runs that match a query, the newest first.
 
-    Raises
-    ------
-    TrackingError
-        If there is no store.
+    The table has the columns ``started`` (with zone), ``seconds`` (of a run that is RUNNING: up to now) and
+    ``error`` (the first line of why a run failed), too. Errors as in `select_runs`.
     """
-    if not (folder / "mlflow.db").exists():
-        raise TrackingError(
-            f"no runs yet in {folder.resolve()}: it has no mlflow.db. Start one with `python -m harness`, "
-            "or name another folder with --folder"
-        )
-    migrate_store(folder)
-    return local_uri(folder)
-
-
-def compare_runs(uri: str, selection: Selection | None = None, most: int = 100) -> Comparison:
-    """Read the newest of the selected runs and put the best first.
-
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    selection : Selection, optional
-        By default all runs.
-    most : int
-        How many runs at the most.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    UsageError
-        If there is no such sweep, or a value cannot be searched for.
-    TrackingError
-        If the store cannot be read, or has no such experiment.
-    """
-    selected = select_runs(uri, selection or Selection(), most)
-    table = _best_first([_row(run) for run in selected.runs])
-    return Comparison(table, selected.experiment_ids, selected.n_more, selected.sweep)
-
-
-def list_runs(uri: str, selection: Selection, most: int = 50) -> Comparison:
-    """Read the newest of the runs that are asked for, and what became of them.
-
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    selection : Selection
-    most : int
-        How many runs at the most.
-
-    Returns
-    -------
-    Comparison
-        The newest first; with the columns ``started`` (with zone), ``seconds`` (of a run that still runs:
-        up to now) and ``error`` (the first line of why a run failed), too.
-
-    Raises
-    ------
-    UsageError
-        If there is no such sweep, or a value cannot be asked for.
-    TrackingError
-        If the store cannot be read, or has no such experiment.
-    """
-    selected = select_runs(uri, selection, most)
-    table = pd.DataFrame([_times(run) | _row(run) for run in selected.runs])
-    return Comparison(table, selected.experiment_ids, selected.n_more, selected.sweep)
+    selected = select_runs(uri, query, limit)
+    table = pd.DataFrame([_run_times(run) | _run_row(run) for run in selected.runs])
+    return Comparison(table, selected.has_more, selected.sweep)
 
 
 def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
-    """Lay the runs of a sweep side by side, from what its jobs said of them.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-
-    Returns
-    -------
-    Comparison
-        Without experiments.
-    """
+    """Return a table of the runs of a sweep, the best first, from the outcomes of its jobs."""
     rows = {
-        # A run that is asked for twice in one sweep is one run.
-        outcome.run_id or str(outcome.job): _lay_out(outcome.name, "FINISHED", outcome.words, outcome.scores)
+        # Two jobs of a sweep that are the same run have one row.
+        outcome.run_id or str(outcome.job): _row(outcome.name, "FINISHED", outcome.words, outcome.scores)
         | {"run_id": outcome.run_id}
         for outcome in outcomes
     }
-    return Comparison(_best_first(list(rows.values())), {})
+    return Comparison(_best_first(list(rows.values())))
 
 
 def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
@@ -176,12 +87,12 @@ def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def _row(run: Run) -> dict[str, object]:
-    row = _lay_out(run.info.run_name, run.info.status, run.data.params, run.data.metrics)
+def _run_row(run: Run) -> dict[str, object]:
+    row = _row(run.info.run_name, run.info.status, run.data.params, run.data.metrics)
     return row | {"run_id": run.info.run_id}
 
 
-def _lay_out(
+def _row(
     name: str, status: str, params: Mapping[str, str], metrics: Mapping[str, float]
 ) -> dict[str, object]:
     row: dict[str, object] = {"name": name, "status": status}
@@ -192,9 +103,9 @@ def _lay_out(
     return row
 
 
-def _times(run: Run) -> dict[str, object]:
+def _run_times(run: Run) -> dict[str, object]:
     now = datetime.now(UTC).timestamp() * 1000
-    # A run that was killed outright has no end, and nobody knows how long it took.
+    # A run whose process was killed has no end, and how long it took is unknown.
     end = run.info.end_time or (now if run.info.status == "RUNNING" else None)
     return {
         "started": datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
@@ -204,16 +115,7 @@ def _times(run: Run) -> dict[str, object]:
 
 
 def tabulate_sweeps(sweeps: Sequence[SweepRecord]) -> pd.DataFrame:
-    """Return sweeps as a table, one row per sweep.
-
-    Parameters
-    ----------
-    sweeps : sequence of SweepRecord
-
-    Returns
-    -------
-    table : DataFrame
-    """
+    """Return a table of sweeps, one row per sweep."""
     return pd.DataFrame(
         {
             "sweep": sweep.identifier,

@@ -1,24 +1,27 @@
-"""How a run ended, noted beside its store: for the next opening, where the store itself cannot be written."""
+"""The end of a run: noted near its store if that cannot be written, and entered for a process that died."""
 
 import json
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from filelock import FileLock, Timeout
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from harness.tracking.tags import ERROR_TAG
+
 Status = Literal["FAILED", "KILLED"]
-N_BYTES = 4096  # of a note: one block of most file systems
+NOTE_BYTES = 4096  # one block of most file systems
 MAX_REASON = 600  # characters; in JSON and UTF-8 one takes at most 6 bytes, those of a control character
+SECONDS_TO_LOCK = 2.0  # between creating a lock's file and holding the lock, at most
 
 
 @dataclass(frozen=True)
 class Ending:
-    """The end of a run.
-
-    Attributes
-    ----------
-    status : {"FAILED", "KILLED"}
-    reason : str
-    """
+    """The status of a run that did not finish, and why."""
 
     status: Status
     reason: str
@@ -28,10 +31,6 @@ class EndingNote:
     """A file whose space is reserved when the run begins, so that a full disk cannot lose the end of the run.
 
     File systems that write every change to a new block (btrfs, ZFS) give no such guarantee.
-
-    Parameters
-    ----------
-    file : Path
     """
 
     def __init__(self, file: Path) -> None:
@@ -39,20 +38,17 @@ class EndingNote:
 
     def reserve(self) -> None:
         """Reserve the space; raise OSError if the disk is full."""
-        self.file.write_bytes(b" " * N_BYTES)
+        self.file.write_bytes(b" " * NOTE_BYTES)
 
     def write(self, ending: Ending) -> None:
         """Write the end; raise OSError if that is impossible, or no space was reserved."""
         short = asdict(ending) | {"reason": ending.reason[:MAX_REASON]}
-        content = json.dumps(short, ensure_ascii=False).encode(errors="replace").ljust(N_BYTES)
+        content = json.dumps(short, ensure_ascii=False).encode(errors="replace").ljust(NOTE_BYTES)
         with self.file.open("r+b") as opened:
             opened.write(content)
 
     def read(self) -> Ending | None:
-        """Return the end; None if there is none, or none that can be read.
-
-        There is none where the process was killed, and a power cut can leave anything in its place.
-        """
+        """Return the end; None if there is none (the process was killed) or it is damaged (a power cut)."""
         try:
             content = json.loads(self.file.read_bytes())
         except (FileNotFoundError, ValueError, RecursionError):  # a JSONDecodeError is a ValueError
@@ -62,5 +58,48 @@ class EndingNote:
         return Ending(content["status"], content["reason"]) if "reason" in content else None
 
     def remove(self) -> None:
-        """Remove the file, which a run whose end is in the store does not need."""
+        """Remove the file of a run whose end is in the store."""
         self.file.unlink(missing_ok=True)
+
+
+def end_abandoned_runs(client: MlflowClient, running: Path) -> None:
+    """End the runs whose process is gone: the system releases a lock when its owner dies."""
+    for file in running.glob("*.lock"):
+        lock = FileLock(file, timeout=0)
+        # A run whose lock is held is alive; one that cannot be read now is ended by a later opening.
+        with suppress(Timeout, MlflowException, OSError):
+            # A file dated in the far future is not a new one: a clock was wrong.
+            if abs(time.time() - file.stat().st_mtime) < SECONDS_TO_LOCK:
+                continue
+            with lock:
+                reason = "its process was ended from outside: killed, or out of memory"
+                end_dead_run(client, running, file.stem, reason)
+
+
+def is_alive(running: Path, run_id: str) -> bool:
+    """Return whether a process holds the lock of a run."""
+    try:
+        with FileLock(running / f"{run_id}.lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def end_dead_run(client: MlflowClient, running: Path, run_id: str, reason: str) -> None:
+    """End a run on behalf of its process, unless that has done so, and remove the run's lock.
+
+    It is KILLED for the reason given, unless its process left a note of how it ended.
+    """
+    note = EndingNote(running / f"{run_id}.end")
+    try:
+        status = client.get_run(run_id).info.status
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        status = "deleted"
+    if status == "RUNNING":
+        ending = note.read() or Ending("KILLED", reason)
+        client.set_tag(run_id, ERROR_TAG, ending.reason)
+        client.set_terminated(run_id, ending.status)
+    note.remove()
+    (running / f"{run_id}.lock").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Prepared views of the MLflow pages: the runs of a sweep, their scores in columns, the best first."""
+"""Prepared views of the MLflow UI: the runs of a sweep, their scores in columns, the best first."""
 
 import json
 import time
@@ -7,41 +7,34 @@ from collections.abc import Sequence
 from mlflow.tracking import MlflowClient
 
 from harness.tracking.comparison import compare_runs
-from harness.tracking.queries import Selection, SweepRecord, list_experiments, select_runs, sweep_filter
+from harness.tracking.queries import RunQuery, list_experiments, select_runs
+from harness.tracking.sweep_notes import SweepRecord, sweep_filter
 
-# MLflow's pages keep a view that is shared by its link in an experiment tag of this name. That is documented
-# nowhere: it was read from the pages of MLflow 3.17, so whoever calls this must be able to do without.
+# The MLflow UI stores a view that is shared by its link in an experiment tag of this name. The format is not
+# documented: it is that of MLflow 3.17, so callers must work without views where another UI ignores them.
 VIEW_TAG = "mlflow.sharedViewState."
-RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # what the pages call these columns
+RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # the UI's names of these columns
 PIXELS = {RUN_NAME: 240, CREATED: 145}
 
 
 def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str, str]:
     """Prepare the views of a sweep, or of the experiment that was used last.
 
-    Parameters
-    ----------
-    uri : str
-        Tracking URI.
-    address : str
-        Where the pages are.
-    sweep : SweepRecord or None
-
     Returns
     -------
     links : dict of str to str
-        By what they show, one per experiment.
+        One per experiment, by title, for the MLflow UI at an address.
     """
     client, experiments = MlflowClient(tracking_uri=uri), list_experiments(uri)
     identifier = sweep.identifier if sweep else None
     if sweep:
         names = list(sweep.experiments)
     else:
-        used = {run.info.experiment_id for run in select_runs(uri, Selection(), most=1).runs}
+        used = {run.info.experiment_id for run in select_runs(uri, RunQuery(), limit=1).runs}
         names = [name for name, experiment_id in experiments.items() if experiment_id in used]
     links = {}
     for name in names:
-        columns = compare_runs(uri, Selection(name, identifier)).view_columns()
+        columns = compare_runs(uri, RunQuery(name, identifier)).view_columns()
         key = ensure_view(client, experiments[name], identifier, columns)
         title = f"sweep {identifier}, {name}" if identifier else f"all runs, {name}"
         links[title] = experiment_link(address, experiments[name], key)
@@ -49,17 +42,15 @@ def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str
 
 
 def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, columns: Sequence[str]) -> str:
-    """Prepare the table of a sweep's runs, unless somebody has changed it since in the pages.
+    """Write the view of a sweep's runs, unless a user has changed it since in the UI.
 
     Parameters
     ----------
-    client : MlflowClient
-    experiment_id : str
     sweep : str or None
-        Identifier of the sweep; None means every run of the experiment.
+        Identifier; None means every run of the experiment.
     columns : sequence of str
-        Names of parameters and of metrics (those end in ``_mean`` or ``_std``), in the order in which they
-        are shown. Runs are ordered by the first metric, the best first.
+        Names of parameters and of metrics (those end in ``_mean`` or ``_std``), in the order of the table.
+        Runs are ordered by the first metric, the best first.
 
     Returns
     -------
@@ -73,8 +64,8 @@ def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, col
     if before.get("updatedAt", created) != created:
         return key
     state = _view_state(sweep, columns)
-    # The pages of MLflow 3.17 list views by name, and look for them in `state`; those before it read the
-    # state itself, and neither minds what the other needs.
+    # The UI of MLflow 3.17 lists views by name and reads `state`; earlier ones read the keys of the state
+    # itself. Each ignores the keys of the other.
     envelope = {
         "name": f"sweep {sweep}" if sweep else "all runs",
         "createdAt": created,
@@ -88,21 +79,8 @@ def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, col
 
 
 def experiment_link(address: str, experiment_id: str, key: str | None = None) -> str:
-    """Return the address of an experiment's table of runs, or of a prepared view of it.
-
-    Parameters
-    ----------
-    address : str
-        Where the pages are, such as ``http://127.0.0.1:5050``.
-    experiment_id : str
-    key : str, optional
-        See `ensure_view`.
-
-    Returns
-    -------
-    link : str
-    """
-    # The plain address opens on a page for language models; this one opens on the table of runs.
+    """Return the link to an experiment's table of runs, or to the view with the key of `ensure_view`."""
+    # Without the parameter, the UI opens a page for language models instead of the table.
     link = f"{address}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     return link if key is None else f"{link}&viewStateShareKey={key}"
 
@@ -119,7 +97,7 @@ def _view_state(sweep: str | None, columns: Sequence[str]) -> dict[str, object]:
     kinds = {name: "metrics" if name.endswith(("_mean", "_std")) else "params" for name in columns}
     shown = {f"{kind}.`{name}`": kind for name, kind in kinds.items()}
     best = next((column for column, kind in shown.items() if kind == "metrics"), "attributes.start_time")
-    # A header is cut where it is wider than its column; some 7 pixels per letter, and a mark.
+    # The UI cuts a header that is wider than its column: some 7 pixels per letter, and a mark.
     widths = {column: 45 + 7 * len(name) for name, column in zip(columns, shown, strict=True)}
     return {
         "searchFilter": sweep_filter(sweep) if sweep else "",
@@ -128,6 +106,6 @@ def _view_state(sweep: str | None, columns: Sequence[str]) -> dict[str, object]:
         "selectedColumns": list(shown),
         "columnOrder": [*PIXELS, *shown],
         "columnWidths": PIXELS | widths,
-        # The charts are of the first ten runs otherwise.
+        # Otherwise, the charts show the first ten runs only.
         "runsHiddenMode": "SHOW_ALL",
     }

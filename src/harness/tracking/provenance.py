@@ -1,4 +1,4 @@
-"""Where a result comes from: the code, the packages, the files."""
+"""Provenance of a result: versions of the code and of the packages."""
 
 import hashlib
 import platform
@@ -10,32 +10,16 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# The packages whose version can change a number or a picture.
-PACKAGES = (
-    "harness",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "nilearn",
-    "nibabel",
-    "pandas",
-    "mlflow",
-    "hydra-core",
-    "matplotlib",
-)
-# Those of them that compute, and our own packages that do.
 COMPUTING_PACKAGES = ("numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "pandas")
+# The packages whose version can change a number or a figure.
+PACKAGES = ("harness", *COMPUTING_PACKAGES, "mlflow", "hydra-core", "matplotlib")
+# The packages of the harness that compute numbers.
 COMPUTING_MODULES = ("datasets", "samples", "solvers", "decoding")
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that can change a result.
-
-    Returns
-    -------
-    versions : dict of str to str
-    """
-    # harness itself has none when it is run from a checkout that is not installed
+    """Return the versions of Python and of the packages that can change a result."""
+    # harness has none in a checkout that is not installed
     found = {name: version for name in PACKAGES if (version := _installed_version(name))}
     return {"python": platform.python_version()} | found
 
@@ -50,15 +34,15 @@ def _installed_version(name: str) -> str | None:
 
 @cache
 def git_commit() -> str | None:
-    """Return the commit of this package: of the checkout it runs from, or that it was built from.
+    """Return the commit of the checkout that this package is in, or that it was built from.
 
-    Asked once per process: a checkout that changes later is not the code that runs.
+    Read once per process: a checkout that changes later is not the code that runs.
 
     Returns
     -------
     commit : str or None
-        With ``+changes`` behind it where tracked files of a checkout differ from the commit; shortened where
-        it comes from the version of an installed package; None if nobody knows.
+        Followed by ``+changes`` if tracked files of a checkout differ from the commit; shortened if it is
+        from the version of an installed package; None if it is unknown.
     """
     here = Path(__file__).resolve().parent
 
@@ -67,7 +51,7 @@ def git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        # An installed package inside somebody else's checkout is not of that checkout.
+        # Fails for a package that is installed inside the checkout of another project.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         commit = git("rev-parse", "HEAD")
         return f"{commit}+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
@@ -77,13 +61,7 @@ def git_commit() -> str | None:
 
 
 def describe_environment() -> str:
-    """Return every installed package with its version, in the format of a requirements file.
-
-    Returns
-    -------
-    environment : str
-        Comments name Python and the platform.
-    """
+    """Return every installed package with its version, as a requirements file with comments on Python."""
     lines = [f"{name}=={version}" for name, version in _list_packages(tuple(sys.path))]
     head = [f"# Python {sys.version.split()[0]}", f"# {platform.platform()}"]
     return "\n".join([*head, *lines]) + "\n"
@@ -91,15 +69,10 @@ def describe_environment() -> str:
 
 @cache
 def digest_code() -> str:
-    """Digest the code that computes: the packages from data to decoding, and the packages that they use.
+    """Return the SHA-256 (hexadecimal) of the code that computes, ours and that of the packages it uses.
 
-    The packages that compose, draw and track are left out: they change how a result looks, not what it is.
-    The files themselves are read, so that a checkout with changes counts as what it is.
-
-    Returns
-    -------
-    digest : str
-        SHA-256 (hexadecimal).
+    The other packages change how a result is shown, not its numbers. The files are read, so that changes of a
+    checkout count.
     """
     here = Path(__file__).resolve().parents[1]
     summed = hashlib.sha256()
@@ -115,12 +88,12 @@ def digest_code() -> str:
 
 @cache
 def _list_packages(path: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return name and version of what is installed on a search path, which means hundreds of files."""
+    """Return name and version of the packages on a search path, cached because it reads hundreds of files."""
     found = set()
     for distribution in metadata.distributions(path=list(path)):
-        # What a broken installation leaves behind has no metadata, or no name in it.
+        # A broken installation leaves a directory without metadata, or without a name in it.
         with suppress(FileNotFoundError):
-            read = distribution.metadata  # the file is read anew at every use
+            read = distribution.metadata  # every use reads the file
             if read["Name"]:
                 found.add((read["Name"], read["Version"]))
     return sorted(found, key=lambda item: item[0].lower())

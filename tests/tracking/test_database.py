@@ -6,22 +6,20 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from harness.errors import TrackingError
-from harness.tracking.comparison import open_local_store
+from harness.tracking import database as database_module
 from harness.tracking.queries import list_experiments
-from harness.tracking.store import local_uri, open_store
+from harness.tracking.store import local_store_uri, local_uri, open_store
 
 OLDER = "bda7b8c39065"  # an earlier revision of MLflow's schema
 
-# Opens a store in every folder of `work`, each in a process of its own, which ends at the part of the
-# creation that the folder's name gives: "open-0.4" is killed after 40 % of the SQL statements,
+# Opens a store in every directory of `work`, each in a process of its own, which ends at the part of the
+# creation that the directory's name gives: "open-0.4" is killed after 40 % of the SQL statements,
 # "open-guardrails" when that table has been created, and "full-0.4" finds the disk full at 40 % of the
 # size. With "mlflow-" for "open-", MLflow itself creates mlflow.db in place.
 INTERRUPT = """
@@ -34,8 +32,8 @@ from harness.tracking.store import MlflowClient, local_uri, open_store
 work = Path(sys.argv[1])
 executed = 0
 
-def create(folder, n_statements=sys.maxsize, n_bytes=0):
-    how, _, part = folder.name.partition("-")
+def create(directory, n_statements=sys.maxsize, n_bytes=0):
+    how, _, part = directory.name.partition("-")
 
     def count(connection, cursor, statement, *arguments):
         global executed
@@ -52,9 +50,9 @@ def create(folder, n_statements=sys.maxsize, n_bytes=0):
         size = int(float(part) * n_bytes)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     if how == "mlflow":
-        folder.mkdir()
-        MlflowClient(tracking_uri=local_uri(folder))
-    open_store(None, folder, "tests")
+        directory.mkdir()
+        MlflowClient(tracking_uri=local_uri(directory))
+    open_store(None, directory, "tests")
     (work / "statements").write_text(str(executed))
 
 def in_child(*arguments):
@@ -67,17 +65,23 @@ def in_child(*arguments):
             os._exit(7)
     return os.waitpid(child, 0)[1]
 
-in_child(work / "open-1")
-whole = int((work / "statements").read_text()), (work / "open-1" / "mlflow.db").stat().st_size
-(work / "statements").unlink()
+whole = ()
+if any(name.partition("-")[2][0].isdigit() for name in sys.argv[2:]):
+    in_child(work / "open-1")
+    whole = int((work / "statements").read_text()), (work / "open-1" / "mlflow.db").stat().st_size
+    (work / "statements").unlink()
 for name in sys.argv[2:]:
     status = in_child(work / name, *whole)
     assert os.WIFSIGNALED(status) or name.startswith("full"), name
-assert not (work / "statements").exists()  # not one came to its end
+assert not (work / "statements").exists()  # none was completed
 """
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="kill -9 and limits of POSIX systems")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+# To write to a store, and to read from it, as `runs`, `compare` and `ui` do.
+openings = pytest.mark.parametrize(
+    "open_directory", [lambda directory: open_store(None, directory, "tests"), local_store_uri]
+)
 
 
 def interrupt(work, *names):
@@ -97,21 +101,61 @@ def content(database):
         return list(connection.iterdump())
 
 
-def assert_works(folder):
+def assert_works(directory):
     """A run can be written to the store, and read back by MLflow's own client."""
-    store = open_store(None, folder, "tests")
+    store = open_store(None, directory, "tests")
     run = store.client.create_run(store.experiment_id).info.run_id
     store.client.log_metric(run, "score", 0.5)
-    client = MlflowClient(tracking_uri=local_uri(folder))
+    client = MlflowClient(tracking_uri=local_uri(directory))
     (found,) = client.search_runs([store.experiment_id])
     assert found.data.metrics == {"score": 0.5}
 
 
+@pytest.fixture(scope="module")
+def created(tmp_path_factory):
+    """A store that was created from nothing, with a name that needs quoting; environment before and after."""
+    directory = tmp_path_factory.mktemp("created") / "p%41?q&r=s;t+u %é" / "mlruns"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "5")
+        patch.delenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", raising=False)
+        before = dict(os.environ)
+        open_store(None, directory, "tests")
+        return directory, before, dict(os.environ)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_new_store_is_in_its_directory_only_whatever_the_name(created):
+    directory, _, _ = created
+    assert "tests" in list_experiments(local_store_uri(directory))
+    assert {path.name for path in directory.iterdir()} == {"mlflow.db", "store.lock"}
+    assert [path.name for path in directory.parents[1].iterdir()] == [directory.parent.name]
+
+
+def test_creation_leaves_the_settings_of_mlflows_connections_as_they_were(created):
+    _, before, after = created
+    assert after == before
+
+
+@linux
+def test_database_is_renamed_only_when_it_is_closed(created):
+    files = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}  # noqa: PTH208
+    assert not [file for file in files if ".mlflow.db-" in file]
+
+
+def test_leftovers_of_an_interrupted_creation_are_removed(make_store, tmp_path):
+    leftover = tmp_path / ".mlflow.db-k1ll3d"
+    leftover.mkdir()
+    (leftover / "mlflow.db").write_bytes(b"incomplete")
+    make_store(tmp_path)
+    assert not leftover.exists()
+
+
 @posix
+@pytest.mark.slow
 def test_store_whose_creation_was_killed_is_created_by_the_next_opening(tmp_path):
-    for folder in interrupt(tmp_path / "work", "open-guardrails", "open-0.5"):
-        assert_works(folder)
-        assert {path.name for path in folder.iterdir()} == {"mlflow.db", "store.lock"}
+    for directory in interrupt(tmp_path / "work", "open-guardrails", "open-0.5"):
+        assert_works(directory)
+        assert {path.name for path in directory.iterdir()} == {"mlflow.db", "store.lock"}
 
 
 @posix
@@ -120,99 +164,81 @@ def test_store_can_be_opened_after_an_interruption_at_any_moment(tmp_path):
     kills = [f"open-{part / 8}" for part in range(8)]
     kills += ["open-experiments", "open-registered_models", "open-logged_models", "open-guardrails"]
     full = [f"full-{part}" for part in (0, 0.1, 0.6, 0.99)]
-    for folder in interrupt(tmp_path / "work", *kills, *full):
-        assert not (folder / "mlflow.db").exists()
-        assert_works(folder)
-        assert {path.name for path in folder.iterdir()} == {"mlflow.db", "store.lock"}
+    for directory in interrupt(tmp_path / "work", *kills, *full):
+        assert not (directory / "mlflow.db").exists()
+        assert_works(directory)
+        assert {path.name for path in directory.iterdir()} == {"mlflow.db", "store.lock"}
 
 
 @posix
 @pytest.mark.slow
 def test_database_that_an_older_harness_left_incomplete_is_created_anew(tmp_path, capsys):
     """It ran MLflow's first migrations on mlflow.db itself."""
-    for folder in interrupt(
+    for directory in interrupt(
         tmp_path / "work", "mlflow-guardrails", *[f"mlflow-{part / 4}" for part in range(4)]
     ):
-        assert (folder / "mlflow.db").exists()
+        assert (directory / "mlflow.db").exists()
         capsys.readouterr()
-        open_local_store(folder)  # by `runs`, `compare` or `ui`
-        assert_works(folder)
-        assert f"{folder / 'mlflow.db'} was " in capsys.readouterr().err
+        local_store_uri(directory)  # by `runs`, `compare` or `ui`
+        assert_works(directory)
+        assert f"{directory / 'mlflow.db'} was " in capsys.readouterr().err
 
 
 @posix
 @pytest.mark.slow
 def test_processes_that_start_together_on_a_leftover_lose_no_run(tmp_path):
-    (folder,) = interrupt(tmp_path / "work", "open-0.5")
+    (directory,) = interrupt(tmp_path / "work", "open-0.5")
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=start_run, args=(folder,)) for _ in range(4)]
+    workers = [context.Process(target=start_run, args=(directory,)) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(120)
         assert worker.exitcode == 0
-    client = MlflowClient(tracking_uri=local_uri(folder))
+    client = MlflowClient(tracking_uri=local_uri(directory))
     assert len(client.search_runs([client.get_experiment_by_name("tests").experiment_id])) == 4
 
 
-def start_run(folder):
-    store = open_store(None, folder, "tests")
+def start_run(directory):
+    store = open_store(None, directory, "tests")
     store.client.create_run(store.experiment_id)
-
-
-@linux
-def test_database_is_renamed_only_when_it_is_closed(tmp_path):
-    open_store(None, tmp_path / "mlruns", "tests")
-    files = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}  # noqa: PTH208
-    assert not [file for file in files if ".mlflow.db-" in file]
-
-
-@pytest.mark.parametrize("setting", [None, "5"])
-def test_settings_of_mlflows_connections_are_left_as_they_are(tmp_path, monkeypatch, setting):
-    name = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"
-    monkeypatch.delenv(name, raising=False)
-    if setting is not None:
-        monkeypatch.setenv(name, setting)
-    before = dict(os.environ)
-    open_store(None, tmp_path / "mlruns", "tests")
-    after = dict(os.environ)
-    assert after == before
 
 
 # Files that are not a current database ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_empty_database_is_replaced_with_a_notice(tmp_path, capsys):
     (tmp_path / "mlflow.db").touch()
     assert_works(tmp_path)
     assert "mlflow.db was empty (0 bytes)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("open_folder", [lambda folder: open_store(None, folder, "tests"), open_local_store])
-def test_directory_in_place_of_the_database_is_named(tmp_path, open_folder):
+@openings
+def test_directory_with_the_name_of_the_database_is_refused(tmp_path, open_directory):
     (tmp_path / "mlflow.db").mkdir()
     with pytest.raises(TrackingError, match=r"mlflow\.db is a directory.*tracking\.folder="):
-        open_folder(tmp_path)
+        open_directory(tmp_path)
     assert list((tmp_path / "mlflow.db").iterdir()) == []
 
 
-@pytest.mark.parametrize("open_folder", [lambda folder: open_store(None, folder, "tests"), open_local_store])
-def test_database_of_another_program_is_refused_and_left_alone(tmp_path, open_folder):
+@openings
+def test_database_of_another_program_is_refused_and_left_alone(tmp_path, open_directory):
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("CREATE TABLE invoices (amount)")
     before = (tmp_path / "mlflow.db").read_bytes()
     with pytest.raises(TrackingError, match="invoices"):
-        open_folder(tmp_path)
+        open_directory(tmp_path)
     assert (tmp_path / "mlflow.db").read_bytes() == before
 
 
-def test_newer_schema_is_called_newer(make_store, tmp_path):
-    store = make_store(tmp_path)
+@openings
+def test_newer_schema_is_refused(make_store, tmp_path, open_directory):
+    make_store(tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
-    for open_folder in (lambda: open_store(None, store.folder, "tests"), lambda: open_local_store(tmp_path)):
-        with pytest.raises(TrackingError, match=r"newer MLflow.*ffffffffffff.*pip install --upgrade mlflow"):
-            open_folder()
+    with pytest.raises(TrackingError, match=r"newer MLflow.*ffffffffffff.*pip install --upgrade mlflow"):
+        open_directory(tmp_path)
     assert schema(tmp_path / "mlflow.db") == "ffffffffffff"
 
 
@@ -235,61 +261,60 @@ except MlflowException as error:
 @pytest.fixture(scope="module")
 def older_schema(tmp_path_factory):
     """A database at an earlier revision of MLflow's schema; no engine of this process has opened it."""
-    folder = tmp_path_factory.mktemp("older schema")
-    subprocess.run([sys.executable, "-c", CREATE_OLDER, str(folder), OLDER], check=True, timeout=120)
-    assert schema(folder / "mlflow.db") == OLDER
-    return folder / "mlflow.db"
+    directory = tmp_path_factory.mktemp("older schema")
+    subprocess.run([sys.executable, "-c", CREATE_OLDER, str(directory), OLDER], check=True, timeout=120)
+    assert schema(directory / "mlflow.db") == OLDER
+    return directory / "mlflow.db"
 
 
 @pytest.fixture
 def older(older_schema, tmp_path):
     """A store of an older MLflow, with one run."""
-    folder = tmp_path / "older"
-    folder.mkdir()
-    shutil.copy(older_schema, folder)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+    directory = tmp_path / "older"
+    directory.mkdir()
+    shutil.copy(older_schema, directory)
+    with closing(sqlite3.connect(directory / "mlflow.db")) as connection, connection:
         connection.execute(
             "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
             " VALUES (0, 'Default', 'file:///nowhere', 'active'), (1, 'tests', ?, 'active')",
-            ((folder / "artifacts").as_uri(),),
+            ((directory / "artifacts").as_uri(),),
         )
         connection.execute(
             "INSERT INTO runs (run_uuid, name, user_id, status, start_time, lifecycle_stage, artifact_uri,"
             " experiment_id) VALUES ('a1', 'kept', 'somebody', 'FINISHED', 1, 'active', ?, 1)",
-            ((folder / "artifacts" / "a1").as_uri(),),
+            ((directory / "artifacts" / "a1").as_uri(),),
         )
-    return folder
+    return directory
 
 
-def backups(folder):
-    return sorted(folder.glob("mlflow.db.backup-*"))
+def backups(directory):
+    return sorted(directory.glob("mlflow.db.backup-*"))
 
 
-@pytest.mark.parametrize("open_folder", [lambda folder: open_store(None, folder, "tests"), open_local_store])
-def test_older_store_is_migrated_and_its_backup_named(older, open_folder, capsys):
+@pytest.mark.slow
+@openings
+def test_older_store_is_migrated_and_its_backup_named(older, open_directory, capsys):
     before = content(older / "mlflow.db")
     capsys.readouterr()
-    open_folder(older)
+    open_directory(older)
     (backup,) = backups(older)
     assert content(backup) == before
     assert str(backup) in capsys.readouterr().err
     client = MlflowClient(tracking_uri=local_uri(older))
     assert [run.info.run_id for run in client.search_runs(["1"])] == ["a1"]
-    open_folder(older)
+    open_directory(older)
     assert capsys.readouterr().err == ""
     assert backups(older) == [backup]
 
 
 @pytest.mark.slow
 def test_earlier_backup_is_never_overwritten(older, monkeypatch):
-    import harness.tracking.databases
-
-    class Clock(harness.tracking.databases.datetime):
+    class Clock(database_module.datetime):
         @classmethod
         def now(cls):
             return cls(2024, 5, 6, 7, 8, 9)
 
-    monkeypatch.setattr(harness.tracking.databases, "datetime", Clock)
+    monkeypatch.setattr(database_module, "datetime", Clock)
     first = older / "mlflow.db.backup-20240506-070809"
     first.write_text("of an earlier migration")
     open_store(None, older, "tests")
@@ -299,7 +324,7 @@ def test_earlier_backup_is_never_overwritten(older, monkeypatch):
 
 @pytest.mark.slow
 def test_older_store_with_runs_that_cannot_be_migrated_is_left_as_it_was(older):
-    """As a migration in place leaves it that was interrupted."""
+    """Its tables are those of a migration in place that was interrupted."""
     with closing(sqlite3.connect(older / "mlflow.db")) as connection, connection:
         connection.execute("CREATE TABLE guardrails (identifier)")
     before = content(older / "mlflow.db")
@@ -312,16 +337,16 @@ def test_older_store_with_runs_that_cannot_be_migrated_is_left_as_it_was(older):
 MIGRATE = """
 import os, resource, signal, sys
 from pathlib import Path
-import harness.tracking.databases
+import harness.tracking.database
 from harness.tracking.store import open_store
 
-folder = Path(sys.argv[1])
+directory = Path(sys.argv[1])
 if sys.argv[2] == "full":
-    size = (folder / "mlflow.db").stat().st_size // 2
+    size = (directory / "mlflow.db").stat().st_size // 2
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 else:
-    harness.tracking.databases._upgrade = lambda database: os.kill(os.getpid(), signal.SIGKILL)
-open_store(None, folder, "tests")
+    harness.tracking.database._upgrade = lambda database: os.kill(os.getpid(), signal.SIGKILL)
+open_store(None, directory, "tests")
 """
 
 
@@ -347,9 +372,10 @@ def test_migration_that_is_interrupted_leaves_the_older_store(older, how):
     assert list(older.glob(".mlflow.db-*")) == []
 
 
+@pytest.mark.slow
 def test_journal_of_an_earlier_database_is_not_applied_to_a_new_one(tmp_path):
     """SQLite rolls back what a journal of that name holds, whichever database it was of."""
-    other, folder = tmp_path / "other.db", tmp_path / "mlruns"
+    other, directory = tmp_path / "other.db", tmp_path / "mlruns"
     with closing(sqlite3.connect(other, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE other (value)")
         connection.executemany("INSERT INTO other VALUES (zeroblob(3000))", [()] * 50)
@@ -359,120 +385,23 @@ def test_journal_of_an_earlier_database_is_not_applied_to_a_new_one(tmp_path):
         connection.execute("UPDATE other SET value = randomblob(3000)")
         journal = tmp_path.joinpath("other.db-journal").read_bytes()
         connection.rollback()
-    folder.mkdir()
-    (folder / "mlflow.db").touch()
-    (folder / "mlflow.db-journal").write_bytes(journal)
-    assert_works(folder)
-    assert not [line for line in content(folder / "mlflow.db") if line.startswith("CREATE TABLE other")]
-
-
-# Locks ------------------------------------------------------------------------------------------------------
-
-HOLD = """
-import sqlite3, sys, time
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN " + sys.argv[2])
-print("held", flush=True)
-time.sleep(float(sys.argv[3]))
-connection.rollback()
-"""
-
-
-def hold(folder, kind="EXCLUSIVE", seconds=300):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder / "mlflow.db"), kind, str(seconds)], stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"held\n"
-    process.stdout.close()
-    return process
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    import harness.tracking.databases
-
-    monkeypatch.setattr(harness.tracking.databases, "NOTICE_SECONDS", 0.1)
-    monkeypatch.setattr(harness.tracking.databases, "LOCKED_SECONDS", 0.2)
-
-
-@linux
-@pytest.mark.parametrize("kind", ["EXCLUSIVE", "IMMEDIATE"])
-def test_store_that_stays_locked_is_refused_with_who_has_locked_it(make_store, tmp_path, impatient, kind):
-    make_store(tmp_path)
-    holder = hold(tmp_path, kind)
-    try:
-        with pytest.raises(TrackingError, match=rf"is locked by process {holder.pid} \(.*python"):
-            open_store(None, tmp_path, "tests")
-    finally:
-        holder.kill()
-        holder.wait()
-
-
-@linux
-def test_listing_a_locked_store_names_who_has_locked_it(make_store, tmp_path, impatient):
-    make_store(tmp_path)
-    holder = hold(tmp_path)
-    try:
-        with pytest.raises(TrackingError, match=f"by process {holder.pid} "):
-            open_local_store(tmp_path)
-    finally:
-        holder.kill()
-        holder.wait()
-
-
-def test_holder_that_cannot_be_identified_is_called_that(make_store, tmp_path, impatient, monkeypatch):
-    import harness.tracking.databases
-
-    monkeypatch.setattr(harness.tracking.databases, "lock_holders", lambda file: [])
-    make_store(tmp_path)
-    holder = hold(tmp_path)
-    try:
-        with pytest.raises(TrackingError, match=r"could not be identified.*lsof"):
-            open_store(None, tmp_path, "tests")
-    finally:
-        holder.kill()
-        holder.wait()
-
-
-def test_opening_waits_for_a_lock_and_says_so(make_store, tmp_path, monkeypatch, capsys):
-    import harness.tracking.databases
-
-    monkeypatch.setattr(harness.tracking.databases, "NOTICE_SECONDS", 0.1)
-    make_store(tmp_path)
-    capsys.readouterr()
-    holder = hold(tmp_path, seconds=2)
-    open_store(None, tmp_path, "tests")
-    assert holder.wait(10) == 0
-    assert "waiting for it" in capsys.readouterr().err
+    directory.mkdir()
+    (directory / "mlflow.db").touch()
+    (directory / "mlflow.db-journal").write_bytes(journal)
+    assert_works(directory)
+    assert not [line for line in content(directory / "mlflow.db") if line.startswith("CREATE TABLE other")]
 
 
 @pytest.mark.slow
-def test_run_is_written_once_a_lock_of_half_a_minute_is_released(make_store, tmp_path):
-    """MLflow itself gives up after 20 seconds."""
-    from harness.tracking.run_writer import TrackedRun
-
-    store = make_store(tmp_path)
-    holder = hold(tmp_path, "IMMEDIATE", seconds=30)
-    run = TrackedRun(store, "patient", {"estimator": "svc"}, {})
-    assert holder.wait(10) == 0
-    assert store.client.get_run(run.run_id).data.params == {"estimator": "svc"}
-    store.client.set_terminated(run.run_id)
-    run._release()
-
-
-# Names ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["a?b#c", "p%41?q&r=s;t+u %é"])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
-def test_store_is_in_its_folder_only_whatever_the_name(tmp_path, name):
-    folder = tmp_path / name / "mlruns"
-    open_store(None, folder, "tests")
-    assert "tests" in list_experiments(open_local_store(folder))
-    # The address works in a process of its own, as `mlflow ui` is one.
+def test_address_of_a_store_works_in_another_process(make_store, tmp_path, name):
+    """`mlflow ui` is one."""
+    directory = tmp_path / name / "mlruns"
+    make_store(directory)
     code = "import mlflow, sys; print(mlflow.MlflowClient(sys.argv[1]).get_experiment_by_name('tests'))"
     done = subprocess.run(
-        [sys.executable, "-c", code, local_uri(folder)],
+        [sys.executable, "-c", code, local_uri(directory)],
         capture_output=True,
         text=True,
         check=True,
@@ -480,20 +409,4 @@ def test_store_is_in_its_folder_only_whatever_the_name(tmp_path, name):
     )
     assert "name='tests'" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert {path.name for path in folder.iterdir()} == {"mlflow.db", "store.lock"}
-
-
-# Abandoned runs ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ahead", [3600, 10 * 365 * 86400, -3600])
-def test_killed_run_is_found_whatever_the_date_of_its_lock(make_store, tmp_path, ahead):
-    store = make_store(tmp_path)
-    dead = store.client.create_run(store.experiment_id).info.run_id
-    lock = store.running / f"{dead}.lock"
-    lock.parent.mkdir()
-    lock.touch()
-    os.utime(lock, (time.time() + ahead,) * 2)
-    open_store(None, tmp_path, "tests")
-    assert store.client.get_run(dead).info.status == "KILLED"
-    assert not Path(lock).exists()
+    assert {path.name for path in directory.iterdir()} == {"mlflow.db", "store.lock"}

@@ -1,0 +1,111 @@
+"""What a decoding logs to its MLflow run: metrics, tags, a note in Markdown, and its data set."""
+
+import html
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
+
+from harness.datasets.images import list_files
+from harness.errors import escape_controls
+from harness.tracking.tags import DIGEST_TAG, NOTICES_TAG, POSITIVE_TAG, WARNINGS_TAG
+
+if TYPE_CHECKING:
+    from harness.decoding.decode import Decoding
+
+
+def fold_metrics(decoding: "Decoding") -> list[Metric]:
+    """Return one metric per fold and score, with the number of the fold, from 1, as its step.
+
+    They are ``selected/<scorer>``, ``test/<scorer>`` and ``best_<parameter>``, without undefined values.
+    """
+    now = int(time.time() * 1000)
+    metrics = []
+    for column in decoding.folds.columns:
+        kind, _, rest = column.partition("_")
+        if kind not in ("selected", "test", "best"):
+            continue
+        key = column if kind == "best" else f"{kind}/{rest}"
+        for fold, value in zip(decoding.folds["fold"], decoding.folds[column], strict=True):
+            if isinstance(value, int | float) and math.isfinite(value):
+                metrics.append(Metric(key, float(value), now, int(fold)))
+    return metrics
+
+
+def summary_metrics(decoding: "Decoding", seconds: Mapping[str, float]) -> list[Metric]:
+    """Return mean and standard deviation over folds, train accuracy, and seconds per stage.
+
+    MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
+    """
+    now = int(time.time() * 1000)
+    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores()
+    values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
+    return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
+
+
+def result_tags(decoding: "Decoding") -> dict[str, str]:
+    """Return the tags that are known only after the data were read."""
+    tags = {f"{DIGEST_TAG}.{name}": digest for name, digest in decoding.samples.digests.items()}
+    tags[WARNINGS_TAG] = str(len(decoding.warnings))
+    if decoding.notices:
+        tags[NOTICES_TAG] = "\n".join(decoding.notices)
+    if decoding.weights:
+        tags[POSITIVE_TAG] = ", ".join(weights.positive for weights in decoding.weights)
+    tags["mlflow.note.content"] = describe_decoding(decoding)
+    return tags
+
+
+def describe_decoding(decoding: "Decoding") -> str:
+    """Return the Markdown text that the MLflow UI shows above a run."""
+    samples = decoding.samples
+    question = (
+        f"{' vs '.join(samples.contrast.classes)}, {decoding.estimator.name}, cv={decoding.scheme.name}"
+    )
+    lines = [
+        f"**{_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}**: "
+        f"{_quote_markdown(question)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
+        "",
+        "| score | mean over folds | SD |",
+        "|---|---|---|",
+    ]
+    for score, row in decoding.summarise().iterrows():
+        lines.append(f"| {_quote_markdown(str(score))} | {row['mean']:.3f} | {row['sd']:.3f} |")
+    lines += [
+        "",
+        "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
+        "*test*: volumes that took part in no choice.",
+    ]
+    if decoding.recording.notice:
+        lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
+    lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
+    return "\n".join(lines)
+
+
+def _quote_markdown(text: str) -> str:
+    """Escape a text so that Markdown shows it as it is: no HTML, links, code, table cells or emphasis."""
+    line = escape_controls(text).replace("\n", " ")
+    marked = re.sub(r"[\\`*\[\]|!~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    return html.escape(marked, quote=False)
+
+
+def dataset_input(decoding: "Decoding") -> DatasetInput:
+    """Return the data set that MLflow shows as the input of the run."""
+    recording, samples = decoding.recording, decoding.samples
+    profile = {
+        "volumes": len(recording.labels),
+        "samples": len(samples.y),
+        "voxels": samples.n_voxels,
+        "classes": list(samples.contrast.classes),
+    }
+    dataset = Dataset(
+        name=f"{recording.dataset} subject {recording.subject}",
+        digest=samples.digests["bold"][:32],  # MLflow takes at most 36 characters
+        source_type="local",
+        source=json.dumps({"uri": list_files(recording.bold)[0].resolve().as_uri()}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "decoding")])

@@ -1,0 +1,13 @@
+"""Names of the MLflow tags that the harness writes; existing stores contain them, so they must not change."""
+
+IDENTITY_TAG = "harness.identity"  # fingerprint of a run
+# On a run: the ids of its sweeps, oldest first, separated by spaces. On an experiment: followed by a dot and
+# the id of a sweep, see `harness.tracking.sweep_notes`.
+SWEEP_TAG = "harness.sweep"
+ERROR_TAG = "harness.error"  # first line of why a run failed
+NOTICES_TAG = "harness.notices"  # one per line
+OVERRIDES_TAG = "harness.overrides"  # as typed, separated by spaces
+WARNINGS_TAG = "harness.warnings"  # their number
+POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positive weights speak for
+DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
+VERSION_TAG = "harness.version"  # followed by a dot and the name of a package

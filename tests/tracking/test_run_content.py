@@ -1,0 +1,57 @@
+"""The note of a run in the MLflow UI."""
+
+import html
+import re
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+from harness.tracking.run_content import describe_decoding
+
+
+def make_decoding(name):
+    """Return what the note reads of a decoding, all of whose names are one."""
+    return SimpleNamespace(
+        samples=SimpleNamespace(
+            contrast=SimpleNamespace(classes=(name, "house")), y=[name, "house"] * 16, n_voxels=80
+        ),
+        estimator=SimpleNamespace(name=f"lda[{name}]"),
+        scheme=SimpleNamespace(name=f"logo[{name}]"),
+        recording=SimpleNamespace(dataset=name, subject="1", notice=f"simulated {name}"),
+        warnings=(f"few volumes of {name}",),
+        summarise=lambda: pd.DataFrame({"mean": [0.75], "sd": [0.125]}, index=["test_accuracy"]),
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "[x](javascript:1)",
+        "**x**",
+        "a|b",
+        "`x`",
+        "_x_",
+        "\\*x*",
+        "~~x~~",
+        "&lt;",
+        "a_b",
+    ],
+)
+def test_note_shows_names_as_they_are(name):
+    """Rendered with markdown-it, with HTML allowed and tables, as an unprotected UI would."""
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    page = page.render(describe_decoding(make_decoding(name)))
+    elements = set(re.findall(r"<(\w+)", page))
+    assert elements <= {"p", "strong", "em", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    text = html.unescape(re.sub(r"<[^>]*>", "", page))
+    for words in (
+        f"{name} subject 1",
+        f"{name} vs house, lda[{name}], cv=logo[{name}]; 32 volumes, 80 voxels",
+        f"simulated {name}",
+        f"warning: few volumes of {name}",
+    ):
+        assert words in text, text
+    assert re.search(r"test_accuracy\s+0\.750\s+0\.125", text)
