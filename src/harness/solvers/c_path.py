@@ -80,7 +80,7 @@ class LogisticPaths:
                 return
             V, F = results.V, results.F
             ahead = np.log(Cs[following] / Cs[place])
-            # A polynomial is no good far outside its points.
+            # Extrapolation is inaccurate far outside the points of the polynomial.
             if ahead > LONGEST_STRIDE:
                 before = None
                 continue
