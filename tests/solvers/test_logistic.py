@@ -76,7 +76,9 @@ def test_inner_choice_of_c_is_the_same_from_voxels_and_gram():
     np.testing.assert_allclose(gram.scores, voxels.scores, rtol=1e-4)
 
 
-@pytest.mark.parametrize("p", [90, 20], ids=["dual", "primal"])
+@pytest.mark.parametrize(
+    "p", [pytest.param(90, id="dual", marks=pytest.mark.slow), pytest.param(20, id="primal")]
+)
 def test_inner_scores_equal_a_tight_reference_in_every_fold(p):
     X, Y, _ = simulated(p=p, n_labels=2)
     X += 0.4 * Y[:, :1] * (np.arange(p) < 10)

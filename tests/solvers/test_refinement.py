@@ -330,6 +330,7 @@ def test_decoders_of_volumes_that_are_not_standardised_are_at_their_optima(loss,
     assert relative_error(np.append(fit.coef, fit.intercept), np.mean(optima, axis=0)) < 1e-8
 
 
+@pytest.mark.slow
 def test_claims_hold_where_no_extended_precision_exists(monkeypatch):
     """As on platforms whose `numpy.longdouble` is float64."""
     monkeypatch.setattr("harness.solvers.refinement.LONG", np.float64)

@@ -40,12 +40,13 @@ def designs(draw):
 @given(design=designs())
 def test_leave_one_out_errors_equal_refitting_without_each_sample(design):
     X, y, _ = design
-    errors = leave_one_out_errors(factorise_ridge(X), y[:, None], ALPHAS)
+    alphas = ALPHAS[::3]
+    errors = leave_one_out_errors(factorise_ridge(X), y[:, None], alphas)
     np.testing.assert_allclose(
-        errors, leave_one_out_errors(factorise_ridge_gram(compute_gram(X)), y[:, None], ALPHAS), rtol=1e-5
+        errors, leave_one_out_errors(factorise_ridge_gram(compute_gram(X)), y[:, None], alphas), rtol=1e-5
     )
     expected = np.empty_like(errors[:, 0])
-    for k, alpha in enumerate(ALPHAS):
+    for k, alpha in enumerate(alphas):
         model = RidgeClassifier(alpha=alpha, solver="svd")
         left_out = [
             model.fit(np.delete(X, i, axis=0), np.delete(y, i)).decision_function(X[[i]])[0]

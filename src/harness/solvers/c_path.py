@@ -29,7 +29,7 @@ class PathPoint:
 
 
 class LogisticPaths:
-    """Training sets whose decoders are found together.
+    """Logistic decoders of several training sets, found together.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class LogisticPaths:
         return minimise_together(self.space, losses, self.systems, y, V, F, tol=tol, max_iter=max_iter)
 
     def follow(self, Cs: Array, y: Array, tol: float, max_iter: int) -> Iterator[tuple[int, NewtonResults]]:
-        """Yield the place of every C and its results, in ascending order of C.
+        """Yield the index of every C and its results, in ascending order of C.
 
         Each is started from where the ones before it lead. The solution is a smooth function of log C. The
         cubic with the values and slopes of the last two solutions ends about 1e-3 (relative) from the next
@@ -80,7 +80,7 @@ class LogisticPaths:
                 return
             V, F = results.V, results.F
             ahead = np.log(Cs[following] / Cs[place])
-            # A polynomial leads astray far outside of its points.
+            # Extrapolation is inaccurate far outside the points of the polynomial.
             if ahead > LONGEST_STRIDE:
                 before = None
                 continue
@@ -118,19 +118,7 @@ class LogisticPaths:
 def chunk_paths(
     space: Space, train_sets: Sequence[NDArray[np.intp]]
 ) -> Iterator[tuple[slice, LogisticPaths]]:
-    """Split problems into chunks whose Newton systems stay within `CHUNK_BYTES`.
-
-    Parameters
-    ----------
-    space : DualSpace or PrimalSpace
-    train_sets : sequence of ndarray of int
-        Rows of the space.
-
-    Yields
-    ------
-    chunk : slice
-    problems : LogisticPaths
-    """
+    """Yield chunks of the training sets whose Newton systems stay within `CHUNK_BYTES`, and their paths."""
     # In double and in single precision: what is factorised, and one factor.
     largest = 24 * max(len(train) for train in train_sets) * space.n_weights
     size = max(1, CHUNK_BYTES // largest)

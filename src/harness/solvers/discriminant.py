@@ -106,7 +106,7 @@ def voxel_scales(X_c: Array, mean: Array) -> Array:
     X_c : ndarray of shape (n_samples, n_voxels)
         Centred samples.
     mean : ndarray of shape (n_voxels,)
-        What was subtracted; it says how large rounding is.
+        The mean that was subtracted; rounding is relative to it.
 
     Returns
     -------

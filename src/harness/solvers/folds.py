@@ -1,4 +1,4 @@
-"""Stratified folds, without the milliseconds that a general splitter takes to check its arguments."""
+"""Stratified folds, without the milliseconds that scikit-learn's splitter takes to check its arguments."""
 
 import warnings
 
@@ -7,20 +7,9 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def stratified_fold_ids(y: ArrayLike, n_folds: int) -> NDArray[np.intp]:
-    """Deal the samples of every class to folds, in order.
+    """Return the fold that holds each sample out, from 0, as ``StratifiedKFold(n_folds)`` assigns them.
 
-    The folds of ``StratifiedKFold(n_folds)``, of which a nested cross-validation makes hundreds.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Class of every sample.
-    n_folds : int
-
-    Returns
-    -------
-    folds : ndarray of int of shape (n_samples,)
-        The fold that holds each sample out, from 0.
+    A nested cross-validation needs hundreds of them.
 
     Raises
     ------
@@ -36,10 +25,10 @@ def stratified_fold_ids(y: ArrayLike, n_folds: int) -> NDArray[np.intp]:
             UserWarning,
             stacklevel=2,
         )
-    # scikit-learn takes classes in the order in which they appear, and deals the folds like cards.
+    # scikit-learn takes classes in the order in which they appear, and assigns the folds in turn.
     codes = np.argsort(np.argsort(firsts))[codes]
     by_class = np.argsort(codes, kind="stable")
-    dealt = np.arange(len(codes)) % n_folds
+    assigned = np.arange(len(codes)) % n_folds
     folds = np.empty(len(codes), dtype=np.intp)
-    folds[by_class] = dealt[np.lexsort((dealt, codes[by_class]))]
+    folds[by_class] = assigned[np.lexsort((assigned, codes[by_class]))]
     return folds

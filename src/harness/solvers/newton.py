@@ -19,10 +19,10 @@ SHORTEST = 2.0**-40
 """The smallest share of a step that is tried."""
 
 SHORTEST_DECODER = 1e-200
-"""What errors are relative to where w~ is 0."""
+"""Errors are relative to this length where w~ is shorter."""
 
 ROUNDING = 2
-"""Relative error of a sum, in machine epsilons, that is not seen as a gradient or an increase."""
+"""Relative error of a sum, in machine epsilons, that does not count as a gradient or an increase."""
 
 
 class Loss(Protocol):
@@ -43,7 +43,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class NewtonResult:
-    """Where the iteration ended, and how far from the optimum that may be.
+    """The end of the iteration, and how far from the optimum it may be.
 
     Attributes
     ----------
@@ -95,29 +95,23 @@ def minimise(
     the way to a zero gradient, the second is the globally convergent finite Newton method, so the iteration
     cannot cycle.
 
-    A factorised Hessian is used again where its curvatures still hold: such a step costs n^2 operations and
-    not n^3 / 3. Smooth losses, whose old factors are of use for longer, go by `minimise_together`.
+    A factorised Hessian is used again while its curvatures are the same: such a step costs n^2 operations and
+    not n^3 / 3. For smooth losses, whose old factors are useful for longer, see `minimise_together`.
 
     Parameters
     ----------
-    space : DualSpace or PrimalSpace
-    loss : Loss
     factorise : callable
         Curvatures of shape (n_samples,) -> function from a gradient to Newton's step.
     y : ndarray of shape (n_samples,)
         Labels, -1 or +1.
     v : ndarray of shape (n_weights,)
-        Where to start.
+        Start of the iteration.
     f : ndarray of shape (n_samples,)
         Decision values of v.
     tol : float
         The iteration ends when Newton's step is shorter than tol ||w~||.
     max_iter : int
-        Steps after which it gives up.
-
-    Returns
-    -------
-    result : NewtonResult
+        Steps after which it ends without having converged.
 
     References
     ----------
@@ -155,7 +149,7 @@ def minimise(
                 stuck = True
                 break
             if share == 0.0:
-                step = None  # an old factor led uphill: renew it
+                step = None  # the step of an old factor increases J: renew it
                 continue
             if share < 1.0:
                 s_new, h_new = loss.slopes(y, f + share * f_d)
@@ -173,17 +167,14 @@ def minimise(
 def measure_beyond(
     space: Space, loss: Loss, y: Array, v: Array, f: Array, h: Array, norm: Any, rounding: Any
 ) -> Any:
-    """Return how far the optimum may be from the end of Newton's step; 0 where its length tells all.
+    """Return how far the optimum may be from the end of Newton's step; 0 where its length is enough.
 
-    It does where the loss is quadratic along the step, up to a factor of 2 in its curvatures, and where the
+    It is where the loss is quadratic along the step, up to a factor of 2 in its curvatures, and where the
     step halves the gradient, if that is more than rounding. If not, the bound is the length of the gradient
     at the end of the step, because J(w~) - ||w~||^2 / 2 is convex. The last digits of the step are added.
 
     Parameters
     ----------
-    space : DualSpace or PrimalSpace
-    loss : Loss
-    y : ndarray of shape (n_samples,)
     v : ndarray of shape (n_weights,) or (n_problems, n_weights)
         The end of the step.
     f : ndarray of shape (n_samples,) or (n_problems, n_samples)
@@ -218,14 +209,12 @@ def settle(space: Space, length: Any, rounding: Any, size: Any, tol: float) -> t
 
     Parameters
     ----------
-    space : DualSpace or PrimalSpace
     length : float or ndarray of shape (n_problems,)
         Of Newton's step.
     rounding : float or ndarray of shape (n_problems,)
         From `Space.rounding` and `measure_beyond`.
     size : float or ndarray of shape (n_problems,)
         ||w~||.
-    tol : float
 
     Returns
     -------
@@ -256,8 +245,6 @@ def shorten(
 
     Parameters
     ----------
-    space, loss, y
-        As in `minimise`.
     v, d : ndarray of shape (n_weights,)
         Weights and step.
     f, f_d : ndarray of shape (n_samples,)
@@ -266,10 +253,6 @@ def shorten(
         <gradient, d>.
     shortest : float
         The smallest share to try.
-
-    Returns
-    -------
-    share : float
     """
     v_v, v_d, d_d = space.multiply(v, v, f), space.multiply(v, d, f_d), space.multiply(d, d, f_d)
     J = v_v / 2 + loss.value(y, f)

@@ -1,8 +1,8 @@
 """LinearDecoders whose digits were lost by rounding, solved again in primal space with exact gradients.
 
 A Gram matrix in double precision has lost the small scales of its samples: where a few voxels, or the mean,
-are 10^4 times larger than the rest, decoders found from it can be wrong in every digit although their
-equations are solved. `Space.rounding` bounds that error. Where the bound is too large, the gradient
+are 10^4 times larger than the rest, decoders from it can be wrong in every digit although their equations
+are solved. `Space.rounding` bounds that error. Where the bound is too large, the gradient
 w~ - X~^T s(X~ w~) is computed from the samples themselves, in `numpy.longdouble`; Newton's step from there is
 the error that is left.
 """
@@ -75,7 +75,7 @@ class ExtendedSpace(PrimalSpace):
 
 
 class ExtendedSystems:
-    """Newton systems in extended precision, for as many voxels as one can wait for.
+    """Newton systems in extended precision, in plain NumPy: feasible for some hundred voxels.
 
     (I + X~^T H X~) d = -g
 
@@ -135,7 +135,7 @@ class Refiner:
     ----------
     X : ndarray of shape (n_samples, n_voxels)
     max_iter : int
-        Newton steps after which to give up.
+        Newton steps after which to end without having converged.
     """
 
     def __init__(self, X: Array, max_iter: int) -> None:
@@ -173,7 +173,7 @@ class Refiner:
         train : ndarray of int of shape (n_train,)
             The samples to train on.
         w : ndarray of shape (n_voxels + 1,)
-            Where to start.
+            Start of the iteration.
         tol : float
             The iteration ends when Newton's step is shorter than tol ||w~||.
         """
@@ -182,7 +182,7 @@ class Refiner:
         def minimise_from(v: NDArray[Any], share: float, factorise: Callable[[Array], Step]) -> NewtonResult:
             f, weaker = space.decide(v), loss.scale(share)
             size = space.measure(v, f)
-            # A shorter step than rounding makes it cannot be expected.
+            # A step cannot become shorter than its rounding.
             noise = space.rounding(v, *weaker.slopes(y, f), size) / size if size else 0.0
             reachable = max(tol, min(noise, ACCURACY))
             return minimise(space, weaker, factorise, y, v, f, tol=reachable, max_iter=self.max_iter)
@@ -210,7 +210,6 @@ class Refiner:
 
         Parameters
         ----------
-        refined : RefinedDecoder
         train : ndarray of int of shape (n_train,)
 
         Returns

@@ -1,4 +1,4 @@
-"""Ridge classifiers in closed form: all alphas, label vectors and left-out folds from one factorisation.
+"""Ridge classifiers in closed form: all alphas and label vectors from one factorisation.
 
     min_w,b  ||y - X w - b||^2 + alpha ||w||^2
 
@@ -50,21 +50,12 @@ class RidgeFactor:
 
         a = U diag(1 / (l + alpha)) U^T y
 
-        Parameters
-        ----------
-        alpha : float
-        projections : ndarray of shape (rank,)
-            U^T y.
-
-        Returns
-        -------
-        a : ndarray of shape (n_samples,)
-            Its sum is 0, so that X^T a = X_c^T a.
+        Projections U^T y have the shape (rank,). The sum of a is 0, so that X^T a = X_c^T a.
         """
         return self.U @ (projections / (self.eigenvalues + alpha))
 
     def rounding(self, alpha: float, projections: Array, row_lengths: Array) -> float:
-        """Return a bound of what rounding of the Gram matrix makes of w, relative to ||w||.
+        """Return a bound of the error of w that rounding of the Gram matrix leaves, relative to ||w||.
 
         A change E of K_c changes w = X_c^T a by X_c^T (K_c + alpha I)^-1 E a, E_ij <= e ||x_i|| ||x_j|| with
         e = ERROR_FACTOR eps. Eigenvalues that count as 0 are taken to be 0: whether they are cannot be seen
@@ -72,7 +63,6 @@ class RidgeFactor:
 
         Parameters
         ----------
-        alpha : float
         projections : ndarray of shape (rank,)
             U^T y.
         row_lengths : ndarray of shape (n_samples,)
@@ -91,7 +81,7 @@ class RidgeFactor:
         shrunk = alpha / (self.eigenvalues + alpha)
         R = (self.U * shrunk) @ self.U.T
         if rank < n - 1:
-            # What neither the intercept nor a voxel can fit. At full rank this is nothing but rounding.
+            # The part that neither the intercept nor a voxel can fit. At full rank it is only rounding.
             R += np.eye(n) - 1 / n - self.U @ self.U.T
         return R
 
@@ -105,24 +95,14 @@ class RidgeFactor:
 
 
 def factorise_ridge_gram(K: ArrayLike) -> RidgeFactor:
-    """Factorise the centred samples of one training set from their Gram matrix.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n_samples, n_samples)
-        X X^T.
-
-    Returns
-    -------
-    factor : RidgeFactor
-    """
+    """Factorise the centred samples of one training set from their Gram matrix."""
     K = check_gram(K)
     means = K.mean(axis=0)
     with one_blas_thread():
         eigenvalues, U = eigh(K - means - means[:, None] + means.mean())
     # One eigenvalue is 0 by the centring, others where samples repeat each other.
     kept = eigenvalues > 10 * len(K) * np.finfo(float).eps * max(eigenvalues[-1], K.diagonal().max())
-    # Columns with the sum 0, exactly: X^T a must not see the mean that was taken out of K.
+    # Columns with the sum 0, exactly: X^T a must not contain the mean that was subtracted from K.
     return RidgeFactor(np.ascontiguousarray(U[:, kept] - U[:, kept].mean(axis=0)), eigenvalues[kept])
 
 
@@ -165,16 +145,7 @@ class RidgeDecomposition(RidgeFactor):
 
 
 def decompose_ridge(X: ArrayLike) -> RidgeDecomposition:
-    """Decompose the centred samples of one training set themselves: no product of them loses any digits.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_voxels)
-
-    Returns
-    -------
-    decomposition : RidgeDecomposition
-    """
+    """Decompose the centred samples of one training set themselves, without the rounding of a product."""
     X = check_matrix(X, "X")
     U, lengths, V_T = svd(X - X.mean(axis=0), full_matrices=False)
     kept = lengths > max(X.shape) * EPS * lengths[0]
@@ -184,17 +155,25 @@ def decompose_ridge(X: ArrayLike) -> RidgeDecomposition:
 def solve_ridge_cv_gram(
     K: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
 ) -> tuple[LinearDecoders, Array]:
-    """Train ridge classifiers whose alpha is chosen inside of their training set, by leave-one-out.
+    """Train ridge classifiers whose alpha is chosen inside their training set, by leave-one-out.
 
     alpha = argmin_alpha sum_i ((y - H y)_i / (1 - H_ii))^2
 
     The choice of ``RidgeClassifierCV``, which is nilearn's "ridge_classifier", for every training set and
-    label vector by itself; of equal errors the first in alphas wins.
+    label vector by itself; of equal errors the first in alphas is chosen. Decoders whose coefficients may be
+    off by more than `COARSE_ACCURACY`, because the Gram matrix has lost too many digits, issue a
+    LinAlgWarning. A scale of the data that was lost altogether cannot be detected from K.
 
     Parameters
     ----------
-    K, Y, train_sets, alphas
-        As in `solve_ridge_gram`.
+    K : ndarray of shape (n_samples, n_samples)
+        X X^T (`compute_gram`).
+    Y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        Label vectors of -1 and +1. In a training set each must hold both.
+    train_sets : sequence of ndarray of int or bool
+        Indices (or a mask) of the samples to train on, one per fold.
+    alphas : ndarray of shape (n_alphas,)
+        In any order.
 
     Returns
     -------
@@ -214,20 +193,13 @@ def solve_ridge_cv(
     """Train the ridge classifiers of `solve_ridge_cv_gram` from the samples.
 
     They are solved from the Gram matrix. A training set for which that has lost too many digits is solved
-    again by a singular value decomposition of its samples, and then all decoders are returned in primal space.
+    again by a singular value decomposition of its samples; all decoders are then returned in primal space.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_voxels)
     Y, train_sets, alphas
-        As in `solve_ridge_gram`.
-
-    Returns
-    -------
-    decoders : LinearDecoders
-        Their axis of C has length 1.
-    chosen : ndarray of shape (n_sets, n_labels)
-        The chosen alphas.
+        As in `solve_ridge_cv_gram`, and so are the results.
     """
     X = np.asarray(X, dtype=np.float64)
     K = check_gram(compute_gram(X))
@@ -299,11 +271,11 @@ def _keeps_digits(factor: RidgeFactor, X: Array, Y: Array, alpha: float, smalles
     # With the mean: it cancels in w = X^T a, as far as the sum of a is 0.
     row_lengths = np.linalg.norm(X, axis=1)
 
-    def rounding(strength: float) -> float:
+    def rounding(penalty: float) -> float:
         if n > p:
-            least = strength + float(factor.eigenvalues.min(initial=np.inf))
+            least = penalty + float(factor.eigenvalues.min(initial=np.inf))
             return ERROR_FACTOR * EPS * float(row_lengths @ row_lengths) / least
-        return max(factor.rounding(strength, factor.U.T @ y, row_lengths) for y in Y.T)
+        return max(factor.rounding(penalty, factor.U.T @ y, row_lengths) for y in Y.T)
 
     return rounding(alpha) <= ACCURACY and rounding(smallest) <= COARSE_ACCURACY
 
@@ -363,12 +335,6 @@ def leave_one_out_errors(factor: RidgeFactor, Y: Array, alphas: Array) -> Array:
     """Compute the mean squared error of leave-one-out predictions.
 
     1/n sum_i ((y - H y)_i / (1 - H_ii))^2
-
-    Parameters
-    ----------
-    factor : RidgeFactor
-    Y : ndarray of shape (n_samples, n_targets)
-    alphas : ndarray of shape (n_alphas,)
 
     Returns
     -------

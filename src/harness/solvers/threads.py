@@ -1,8 +1,8 @@
-"""The one place where the number of BLAS threads is set.
+"""The number of BLAS threads, which is set here only.
 
 The linear systems of a decoder are small (200 x 200), and a second BLAS thread makes them slower, not faster.
-Workers that run beside each other would fight for the cores on top of it. Every public solver therefore works
-inside `one_blas_thread`; whoever wants more cores starts more workers. One thread also fixes the order of
+Parallel workers would compete for the cores in addition. Every public solver therefore works inside
+`one_blas_thread`; to use more cores, start more workers. One thread also fixes the order of
 summation, so that results are the same to the last bit whatever OMP_NUM_THREADS says.
 """
 
@@ -38,7 +38,7 @@ def one_blas_thread() -> Iterator[None]:
     """Run the enclosed block with one BLAS thread, and put the former number back afterwards.
 
     Blocks may be nested. The number belongs to the process: of several Python threads the first one inside
-    sets it, and puts it back when it leaves, even if others are still inside; they go on with the former
+    sets it, and puts it back when it leaves, even if others are still inside; they continue with the former
     number, and their sums may differ in the last digits. Run workers as processes to have the same bits.
     """
     this_thread = threading.get_ident()
