@@ -22,7 +22,8 @@ from harness.datasets.locations import cache_folder
 from harness.samples.array_directory import ArrayDirectory, DamagedEntryError
 from harness.samples.volumes import MaskedVolumes, read_masked
 
-FORMAT = "format-3"  # directory of the entries; directories of other formats are removed
+FORMAT = "format-3"  # directory of the entries
+FORMAT_2 = ("entries", "digests", "unfinished", "locks")  # directories of the previous format
 FileStatus = list[list[Any]]  # of every file: path, size, modification and change time, inode
 
 
@@ -106,10 +107,9 @@ class SampleCache:
                 return found
         with self._directory.lock(_digest_json([recipe, status])):
             try:
-                found = self._find(_key(recipe, status, "*")) or self._find_content(
-                    recipe, status, bold, files
-                )
-                if found:
+                if found := self._find(_key(recipe, status, "*")):
+                    return found
+                if found := self._find_content(recipe, status, bold, files):
                     return found
             except DamagedEntryError as damage:
                 warnings.warn(f"Sample cache: {damage}. It is computed again.", stacklevel=2)
@@ -157,14 +157,20 @@ class SampleCache:
 
     def trim(self, max_bytes: int | None = None) -> list[str]:
         """Remove the least recently used entries above a size, by default the limit; return their keys."""
-        for other in self.folder.glob("*"):
-            if other.name != FORMAT:
-                shutil.rmtree(other, ignore_errors=True)
+        self._remove_format_2()
         return self._directory.trim(self.max_bytes if max_bytes is None else max_bytes)
 
     def clear(self) -> None:
         """Remove the whole cache; arrays that are still mapped stay valid."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_format_2()
+        shutil.rmtree(self.folder / FORMAT, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _remove_format_2(self) -> None:
+        if any(self.folder.glob("entries/*/entry.json")):  # else they are not of this program
+            for name in FORMAT_2:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _find(self, pattern: str) -> MaskedVolumes | None:
         """Return the masked volumes of the entry whose key matches a pattern."""
