@@ -214,6 +214,12 @@ def test_digest_of_an_unchanged_image_is_known_without_reading_it(cache, bold, t
     assert cache.find_digest(tmp_path / "missing.nii.gz") is None
 
 
+def test_image_and_list_of_one_image_have_their_own_digests(cache, bold, mask):
+    alone, listed = cache.fetch(bold, mask, AFFINE), cache.fetch([bold], mask, AFFINE)
+    assert alone.digest == digest_files(bold) == cache.find_digest(bold)
+    assert listed.digest == digest_files([bold]) == cache.find_digest([bold]) != alone.digest
+
+
 def test_digest_of_a_cached_image_is_known(cache, bold, mask):
     masked = cache.fetch(bold, mask, AFFINE)
     assert cache.find_digest(bold) == masked.digest == digest_files(bold)

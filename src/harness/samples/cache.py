@@ -101,7 +101,8 @@ class SampleCache:
         if files is None:
             return read_image()
         preprocessing = dict(preprocessing or {})
-        recipe, status = _digest_recipe(mask, mask_affine, preprocessing), _digest_json(files)
+        recipe = _digest_recipe(mask, mask_affine, preprocessing)
+        status = _digest_status(bold, files)
         with suppress(DamagedEntryError):
             if found := self._find(_key(recipe, status, "*")):
                 return found
@@ -122,7 +123,7 @@ class SampleCache:
     def find_digest(self, bold: Path | Sequence[Path]) -> str | None:
         """Return the digest of an image that was read before and has not changed since, else None."""
         files = _file_status(bold) if self.enabled else None
-        keys = [] if files is None else self._directory.keys(_key("*", _digest_json(files), "*"))
+        keys = [] if files is None else self._directory.keys(_key("*", _digest_status(bold, files), "*"))
         return _image_digest(keys[0]) if keys else None
 
     def digest(self, bold: Path | Sequence[Path]) -> str:
@@ -133,7 +134,7 @@ class SampleCache:
             digest = digest_files(bold)
             if files is not None and _file_status(bold) == files:
                 with suppress(OSError):  # an entry without arrays
-                    self._directory.write(_key("image", _digest_json(files), digest), [], {})
+                    self._directory.write(_key("image", _digest_status(bold, files), digest), [], {})
         return digest
 
     def entries(self) -> list[CacheEntry]:
@@ -230,6 +231,11 @@ def _digest_recipe(mask: np.ndarray, mask_affine: np.ndarray, preprocessing: Map
     values = hashlib.sha256(np.ascontiguousarray(mask).tobytes()).hexdigest()
     affine = np.asarray(mask_affine, dtype=np.float64).tolist()
     return _digest_json([values, mask.dtype.str, mask.shape, affine, preprocessing])
+
+
+def _digest_status(bold: Path | Sequence[Path], files: FileStatus) -> str:
+    # The digest of an image is not that of a list of this image alone.
+    return _digest_json([isinstance(bold, str | Path), files])
 
 
 def _file_status(bold: Path | Sequence[Path]) -> FileStatus | None:
