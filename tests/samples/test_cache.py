@@ -214,6 +214,12 @@ def test_digest_of_an_unchanged_image_is_known_without_reading_it(cache, bold, t
     assert cache.find_digest(tmp_path / "missing.nii.gz") is None
 
 
+def test_image_and_list_of_one_image_have_their_own_digests(cache, bold, mask):
+    alone, listed = cache.fetch(bold, mask, AFFINE), cache.fetch([bold], mask, AFFINE)
+    assert alone.digest == digest_files(bold) == cache.find_digest(bold)
+    assert listed.digest == digest_files([bold]) == cache.find_digest([bold]) != alone.digest
+
+
 def test_digest_of_a_cached_image_is_known(cache, bold, mask):
     masked = cache.fetch(bold, mask, AFFINE)
     assert cache.find_digest(bold) == masked.digest == digest_files(bold)
@@ -322,12 +328,22 @@ def test_least_recently_used_entries_are_removed(tmp_path, cache, mask):
     assert not cache.folder.exists()
 
 
-def test_entries_of_earlier_formats_are_removed(cache, bold, mask):
-    for name in ("entries", "digests"):
+def test_entries_of_the_previous_format_are_removed_and_other_files_are_not(cache, bold, mask):
+    for name in ("entries", "digests", "own data of the user"):
         (cache.folder / name / "0123").mkdir(parents=True)
+    (cache.folder / "entries" / "0123" / "entry.json").touch()
     cache.fetch(bold, mask, AFFINE)
-    assert [path.name for path in cache.folder.iterdir()] == [cache_module.FORMAT]
+    kept = {cache_module.FORMAT, "own data of the user"}
+    assert {path.name for path in cache.folder.iterdir()} == kept
     assert len(cache.entries()) == 1
+    cache.clear()
+    assert {path.name for path in cache.folder.iterdir()} == {"own data of the user"}
+
+
+def test_directories_without_entries_of_the_previous_format_remain(cache, bold, mask):
+    (cache.folder / "entries" / "0123").mkdir(parents=True)
+    cache.fetch(bold, mask, AFFINE)
+    assert (cache.folder / "entries" / "0123").is_dir()
 
 
 def test_masked_volumes_above_the_limit_are_not_stored(cache, bold, mask, tmp_path):

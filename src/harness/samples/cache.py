@@ -22,7 +22,8 @@ from harness.datasets.locations import cache_folder
 from harness.samples.array_directory import ArrayDirectory, DamagedEntryError
 from harness.samples.volumes import MaskedVolumes, read_masked
 
-FORMAT = "format-3"  # directory of the entries; directories of other formats are removed
+FORMAT = "format-3"  # directory of the entries
+FORMAT_2 = ("entries", "digests", "unfinished", "locks")  # directories of the previous format
 FileStatus = list[list[Any]]  # of every file: path, size, modification and change time, inode
 
 
@@ -100,16 +101,16 @@ class SampleCache:
         if files is None:
             return read_image()
         preprocessing = dict(preprocessing or {})
-        recipe, status = _digest_recipe(mask, mask_affine, preprocessing), _digest_json(files)
+        recipe = _digest_recipe(mask, mask_affine, preprocessing)
+        status = _digest_status(bold, files)
         with suppress(DamagedEntryError):
             if found := self._find(_key(recipe, status, "*")):
                 return found
         with self._directory.lock(_digest_json([recipe, status])):
             try:
-                found = self._find(_key(recipe, status, "*")) or self._find_content(
-                    recipe, status, bold, files
-                )
-                if found:
+                if found := self._find(_key(recipe, status, "*")):
+                    return found
+                if found := self._find_content(recipe, status, bold, files):
                     return found
             except DamagedEntryError as damage:
                 warnings.warn(f"Sample cache: {damage}. It is computed again.", stacklevel=2)
@@ -122,7 +123,7 @@ class SampleCache:
     def find_digest(self, bold: Path | Sequence[Path]) -> str | None:
         """Return the digest of an image that was read before and has not changed since, else None."""
         files = _file_status(bold) if self.enabled else None
-        keys = [] if files is None else self._directory.keys(_key("*", _digest_json(files), "*"))
+        keys = [] if files is None else self._directory.keys(_key("*", _digest_status(bold, files), "*"))
         return _image_digest(keys[0]) if keys else None
 
     def digest(self, bold: Path | Sequence[Path]) -> str:
@@ -133,7 +134,7 @@ class SampleCache:
             digest = digest_files(bold)
             if files is not None and _file_status(bold) == files:
                 with suppress(OSError):  # an entry without arrays
-                    self._directory.write(_key("image", _digest_json(files), digest), [], {})
+                    self._directory.write(_key("image", _digest_status(bold, files), digest), [], {})
         return digest
 
     def entries(self) -> list[CacheEntry]:
@@ -157,14 +158,20 @@ class SampleCache:
 
     def trim(self, max_bytes: int | None = None) -> list[str]:
         """Remove the least recently used entries above a size, by default the limit; return their keys."""
-        for other in self.folder.glob("*"):
-            if other.name != FORMAT:
-                shutil.rmtree(other, ignore_errors=True)
+        self._remove_format_2()
         return self._directory.trim(self.max_bytes if max_bytes is None else max_bytes)
 
     def clear(self) -> None:
         """Remove the whole cache; arrays that are still mapped stay valid."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_format_2()
+        shutil.rmtree(self.folder / FORMAT, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.rmdir()
+
+    def _remove_format_2(self) -> None:
+        if any(self.folder.glob("entries/*/entry.json")):  # else they are not of this program
+            for name in FORMAT_2:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _find(self, pattern: str) -> MaskedVolumes | None:
         """Return the masked volumes of the entry whose key matches a pattern."""
@@ -224,6 +231,11 @@ def _digest_recipe(mask: np.ndarray, mask_affine: np.ndarray, preprocessing: Map
     values = hashlib.sha256(np.ascontiguousarray(mask).tobytes()).hexdigest()
     affine = np.asarray(mask_affine, dtype=np.float64).tolist()
     return _digest_json([values, mask.dtype.str, mask.shape, affine, preprocessing])
+
+
+def _digest_status(bold: Path | Sequence[Path], files: FileStatus) -> str:
+    # The digest of an image is not that of a list of this image alone.
+    return _digest_json([isinstance(bold, str | Path), files])
 
 
 def _file_status(bold: Path | Sequence[Path]) -> FileStatus | None:
