@@ -239,12 +239,15 @@ except DataError as error:
 
 
 class TestLoad:
-    def test_recording_comes_from_cache_dir_and_has_a_notice(self, tmp_path):
-        recording = Simulated(seed=3, cache_dir=str(tmp_path)).load(2)
-        folder = tmp_path / f"simulated-v{VERSION}-seed3" / "haxby2001" / "subj2"
+    @pytest.mark.usefixtures("folder")
+    def test_recording_comes_from_cache_dir_and_has_a_notice(self, root, tmp_path):
+        # A whole subject under the name of the seed is read, so that no other one is simulated.
+        (tmp_path / f"simulated-v{VERSION}-seed3").symlink_to(root)
+        recording = Simulated(seed=3, cache_dir=str(tmp_path)).load(1)
+        folder = tmp_path / f"simulated-v{VERSION}-seed3" / "haxby2001" / "subj1"
         assert recording.bold == folder / "bold.nii.gz"
         assert recording.anat == folder / "anat.nii.gz"
-        assert recording.subject == 2
+        assert recording.subject == 1
         assert recording.t_r == 2.5
         assert len(recording.labels) == 1452
         assert {"vt", "face", "house", "face_little", "house_little", "brain"} <= set(recording.masks)
