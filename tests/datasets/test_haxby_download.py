@@ -135,7 +135,7 @@ def test_a_download_is_complete_and_found_by_nilearn(serve, data_dir, original):
     recording = Haxby(data_dir).fetch(1)
     assert_whole(data_dir, original)
     assert set(recording.masks) == {*MASK_FILES, "brain"}
-    # nilearn itself finds it there: a second server would not be asked.
+    # nilearn finds it there: it does not contact the server.
     again = fetch_haxby(data_dir=str(data_dir), subjects=[1], url="http://127.0.0.1:9/", verbose=0)
     assert again.func == [str(recording.bold)]
 
@@ -411,7 +411,7 @@ HOSTILE = {
     "absolute path": lambda out: [member(f"{out}/stolen", b"x")],
     "parent directory": lambda out: [member("subj1/../../../../outside/stolen", b"x")],
     "parent directory, still inside": lambda out: [member("subj1/../subj1/stolen", b"x")],
-    "beside the subject": lambda out: [member("stolen", b"x")],
+    "outside of the subject": lambda out: [member("stolen", b"x")],
     "backslashes": lambda out: [member("subj1\\..\\..\\stolen", b"x")],
     "drive": lambda out: [member("subj1/C:stolen", b"x")],
     "named pipe": lambda out: [member("subj1/pipe", type=tarfile.FIFOTYPE)],

@@ -259,7 +259,7 @@ class TestLoad:
     def test_default_cache_follows_the_environment(self, root, folder, tmp_path, monkeypatch):
         monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
         assert cache_folder() == tmp_path
-        # A whole subject is found where the environment says, so nothing has to be made.
+        # A complete subject is found in HARNESS_CACHE, so that nothing is simulated.
         (tmp_path / f"simulated-v{VERSION}-seed0").symlink_to(root)
         assert Simulated().load(1).bold.resolve() == (folder / "bold.nii.gz").resolve()
 
