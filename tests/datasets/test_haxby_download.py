@@ -192,7 +192,7 @@ def test_a_kill_before_the_last_rename_needs_no_second_download(serve, data_dir,
 def test_a_killed_download_resumes(serve, data_dir, original):
     server = serve(pause=0.1)
     code = (
-        "import sys\nfrom harness.datasets import haxby\n"
+        "import sys\nfrom harness.datasets import haxby, haxby_download\n"
         "haxby_download.SERVERS = (sys.argv[1],)\nhaxby.Haxby(sys.argv[2]).fetch(1)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, server.url, str(data_dir)])
