@@ -57,6 +57,24 @@ def test_load_finds_all_files_of_a_subject(root, run_of_study):
     assert recording.notice is None
 
 
+def test_name_of_the_data_set_is_that_of_its_description_and_not_of_its_directory(root):
+    assert Bids(root, run=1).load(1).dataset == "bids"
+    description = root / "dataset_description.json"
+    for content, name in [
+        ('{"Name": " Faces\\nand cats"}', "Faces and cats"),
+        ('{"Name": 3}', "bids"),
+        ("{", "bids"),
+    ]:
+        description.write_text(content)
+        assert Bids(root, run=1).load(1).dataset == name
+    moved = root.rename(root.with_name("elsewhere"))
+    assert Bids(moved, run=1).load(1).dataset == "bids"
+
+
+def test_an_empty_list_of_runs_is_refused(root, refused):
+    refused(Bids(root, run=[]), "dataset.run=[] is empty", kind=UsageError)
+
+
 def test_brain_is_the_intersection_of_all_runs_masks(root):
     mask = nib.load(Bids(root).load(1).masks["brain"]).get_fdata()
     assert np.argwhere(mask == 0).tolist() == [[5, 4, 1], [5, 4, 2]]

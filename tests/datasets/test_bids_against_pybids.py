@@ -25,12 +25,12 @@ MASK = gzip.compress(nib.Nifti1Image(np.ones((1, 1, 1), np.uint8), np.eye(4)).to
 DESCRIPTION = {"Name": "A tree", "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
 
 TREES = {
-    "runs with zeros in the raw data alone, sidecar and events at the root": """
+    "runs with zeros in the raw data alone, sidecar at the root": """
         task-a_bold.json 2.0
-        task-a_run-02_events.tsv
         sub-01/func/sub-01_task-a_run-01_bold.nii.gz
         sub-01/func/sub-01_task-a_run-01_events.tsv
         sub-01/func/sub-01_task-a_run-02_bold.nii.gz
+        sub-01/func/sub-01_task-a_run-02_events.tsv
         derivatives/fmriprep/sub-01/func/sub-01_task-a_run-1_space-T1w_desc-preproc_bold.nii.gz
         derivatives/fmriprep/sub-01/func/sub-01_task-a_run-1_space-T1w_desc-brain_mask.nii.gz
         derivatives/fmriprep/sub-01/func/sub-01_task-a_run-2_space-T1w_desc-preproc_bold.nii.gz

@@ -50,7 +50,11 @@ def dataset(request, layout):
     return Nifti(f"{home}/run-?.nii.gz", events=f"{home}/events-?.tsv", **several)
 
 
-every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+# The simulated images have 1452 volumes: concatenating and masking them with nilearn takes seconds.
+every_layout = pytest.mark.parametrize(
+    "layout",
+    [pytest.param(name, marks=pytest.mark.slow if name == "simulated" else ()) for name in LAYOUTS],
+)
 
 
 def files_of(value):

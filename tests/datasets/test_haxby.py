@@ -16,14 +16,14 @@ from harness.errors import DataError
 @pytest.fixture
 def offline(monkeypatch):
     """Make every request fail; return the requested addresses."""
-    asked = []
+    requested = []
 
     def get(address, **options):
-        asked.append(address)
+        requested.append(address)
         raise NoConnection("HTTPConnectionPool(host='data.pymvpa.org', port=80): Max retries exceeded")
 
     monkeypatch.setattr("requests.get", get)
-    return asked
+    return requested
 
 
 # Labels -----------------------------------------------------------------------------------------------------

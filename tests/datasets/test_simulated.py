@@ -239,12 +239,15 @@ except DataError as error:
 
 
 class TestLoad:
-    def test_recording_comes_from_cache_dir_and_has_a_notice(self, tmp_path):
-        recording = Simulated(seed=3, cache_dir=str(tmp_path)).load(2)
-        folder = tmp_path / f"simulated-v{VERSION}-seed3" / "haxby2001" / "subj2"
+    @pytest.mark.usefixtures("folder")
+    def test_recording_comes_from_cache_dir_and_has_a_notice(self, root, tmp_path):
+        # A whole subject under the name of the seed is read, so that no other one is simulated.
+        (tmp_path / f"simulated-v{VERSION}-seed3").symlink_to(root)
+        recording = Simulated(seed=3, cache_dir=str(tmp_path)).load(1)
+        folder = tmp_path / f"simulated-v{VERSION}-seed3" / "haxby2001" / "subj1"
         assert recording.bold == folder / "bold.nii.gz"
         assert recording.anat == folder / "anat.nii.gz"
-        assert recording.subject == 2
+        assert recording.subject == 1
         assert recording.t_r == 2.5
         assert len(recording.labels) == 1452
         assert {"vt", "face", "house", "face_little", "house_little", "brain"} <= set(recording.masks)
@@ -256,7 +259,7 @@ class TestLoad:
     def test_default_cache_follows_the_environment(self, root, folder, tmp_path, monkeypatch):
         monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
         assert cache_folder() == tmp_path
-        # A whole subject is found where the environment says, so nothing has to be made.
+        # A complete subject is found in HARNESS_CACHE, so that nothing is simulated.
         (tmp_path / f"simulated-v{VERSION}-seed0").symlink_to(root)
         assert Simulated().load(1).bold.resolve() == (folder / "bold.nii.gz").resolve()
 

@@ -1,9 +1,10 @@
 """Events in BIDS's format, converted to one condition per volume.
 
 Each volume takes the condition of the event that covers its mid-acquisition time: ``(i + 0.5) * TR`` after
-the run's start for volume ``i``, from 0. Events that begin with a scanner pulse begin with a volume, so that the
-start of a volume would be between two events, where a millisecond decides; and fMRIPrep's slice timing
-correction moves every slice to the middle of its volume [1]_. ``signal.lag`` allows for the haemodynamic delay.
+the run's start for volume ``i``, from 0. Events that begin with a scanner pulse begin with a volume, so that
+the start of a volume would be between two events, where a millisecond decides; and fMRIPrep's slice timing
+correction moves every slice to the middle of its volume [1]_. ``signal.lag`` allows for the haemodynamic
+delay.
 
 References
 ----------

@@ -125,8 +125,8 @@ class Nifti:
             kind = "4D" if all(header.is_series for header in headers) else "3D"
             raise DataError(
                 f"dataset.events are {len(files)} files, the first {files[0]}, and dataset.bold "
-                f"{len(headers)} {kind} images, the first {headers[0].path}; expected one 4D image and one events file per "
-                "run, or dataset.labels with a row per volume"
+                f"{len(headers)} {kind} images, the first {headers[0].path}; expected one 4D image "
+                "and one events file per run, or dataset.labels with a row per volume"
             )
         if t_r is None:
             raise DataError(

@@ -95,8 +95,8 @@ class Simulated:
     def load(self, subject: int) -> Recording:
         """Return the recording of one subject, 1 to 6; it is simulated unless it is in the cache."""
         cache = cache_folder() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
-        folder = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
-        return read_subject(folder.parent, subject, dataset="simulated", notice=NOTICE)
+        directory = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
+        return read_subject(directory.parent, subject, dataset="simulated", notice=NOTICE)
 
 
 def write_subject(root: Path, subject: int, seed: int = 0) -> Path:
@@ -127,52 +127,52 @@ def write_subject(root: Path, subject: int, seed: int = 0) -> Path:
     if seed < 0:
         raise UsageError(f"dataset.seed={seed!r} is negative; expected 0 or a larger integer")
     home = root / "haxby2001"
-    folder = home / f"subj{subject}"
-    if _is_whole(folder):
-        return folder
+    directory = home / f"subj{subject}"
+    if _is_whole(directory):
+        return directory
     try:
         home.mkdir(parents=True, exist_ok=True)
         # Processes that start together would otherwise all simulate the subject.
         with FileLock(home / f".subj{subject}.lock"):
-            if not _is_whole(folder):
-                _write_whole(folder, subject, seed)
+            if not _is_whole(directory):
+                _write_whole(directory, subject, seed)
     # A file system without locks makes filelock raise NotImplementedError.
     except (OSError, NotImplementedError) as error:
         raise DataError(
             f"the simulated data cannot be written to {home} ({error}); free about 20 MB there, "
             "or name another directory with the environment variable HARNESS_CACHE"
         ) from error
-    return folder
+    return directory
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(directory: Path) -> bool:
     """Return whether a subject and the shared brain mask exist."""
-    if not folder.is_dir():
+    if not directory.is_dir():
         return False
-    if missing := list_missing(folder, SUBJECT_FILES):
+    if missing := list_missing(directory, SUBJECT_FILES):
         raise DataError(
-            f"{folder} lacks {', '.join(missing)}; delete this directory, "
+            f"{directory} lacks {', '.join(missing)}; delete this directory, "
             "and the next run simulates the subject again"
         )
-    return (folder.parent / BRAIN_FILE).is_file()
+    return (directory.parent / BRAIN_FILE).is_file()
 
 
-def _write_whole(folder: Path, subject: int, seed: int) -> None:
+def _write_whole(directory: Path, subject: int, seed: int) -> None:
     """Write mask and subject under a temporary name, then give them their own."""
-    temporary = folder.with_name(f".{folder.name}-unfinished")
+    temporary = directory.with_name(f".{directory.name}-unfinished")
     # The caller holds the lock, so a killed process left this.
     shutil.rmtree(temporary, ignore_errors=True)
     slab = _slab()
     try:
         temporary.mkdir()
-        shared_mask = folder.with_name(BRAIN_FILE)
+        shared_mask = directory.with_name(BRAIN_FILE)
         if not shared_mask.is_file():
             mask = temporary / BRAIN_FILE
             _write_image(mask, slab.brain.astype(np.uint8), slab.affine)
             mask.replace(shared_mask)
-        if not folder.is_dir():
+        if not directory.is_dir():
             _write_files(temporary, slab, subject, seed)
-            temporary.replace(folder)
+            temporary.replace(directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -233,8 +233,8 @@ def _slab() -> _Slab:
     )
 
 
-def _write_files(folder: Path, slab: _Slab, subject: int, seed: int) -> None:
-    """Write all files of one subject into an existing folder."""
+def _write_files(directory: Path, slab: _Slab, subject: int, seed: int) -> None:
+    """Write all files of one subject into an existing directory."""
     anatomy, design, *runs = (
         np.random.default_rng(stream)
         for stream in np.random.SeedSequence([seed, subject, VERSION]).spawn(2 + N_RUNS)
@@ -251,9 +251,9 @@ def _write_files(folder: Path, slab: _Slab, subject: int, seed: int) -> None:
         percent = _response(order, patterns) + _noise(slab.brain, rng)
         volumes = slice(run * RUN_VOLUMES, (run + 1) * RUN_VOLUMES)
         bold[..., volumes][slab.brain] = np.rint(mean * (1 + percent / 100)).T
-    (folder / "labels.txt").write_text("".join(labels), encoding="ascii", newline="\n")
-    _write_image(folder / "bold.nii.gz", bold, slab.affine)
-    _write_image(folder / "anat.nii.gz", slab.anat, slab.anat_affine)
+    (directory / "labels.txt").write_text("".join(labels), encoding="ascii", newline="\n")
+    _write_image(directory / "bold.nii.gz", bold, slab.affine)
+    _write_image(directory / "anat.nii.gz", slab.anat, slab.anat_affine)
 
     masks = {"mask4_vt": vt}
     for condition in ("face", "house"):
@@ -263,7 +263,7 @@ def _write_files(folder: Path, slab: _Slab, subject: int, seed: int) -> None:
     for name, chosen in masks.items():
         mask = np.zeros(slab.brain.shape, dtype=np.uint8)
         mask[slab.brain] = chosen
-        _write_image(folder / f"{name}.nii.gz", mask, slab.affine)
+        _write_image(directory / f"{name}.nii.gz", mask, slab.affine)
 
 
 def _write_image(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
