@@ -307,6 +307,42 @@ def test_older_store_is_migrated_and_its_backup_named(older, open_directory, cap
     assert backups(older) == [backup]
 
 
+@pytest.fixture
+def unmigratable(make_store, tmp_path, monkeypatch):
+    """A store of an older revision whose migration fails; a new database is a copy of an empty one."""
+    store = make_store(tmp_path / "store")
+    database = store.directory / "mlflow.db"
+    empty = shutil.copy(make_store(tmp_path / "empty").directory / "mlflow.db", tmp_path)
+    with closing(sqlite3.connect(empty)) as connection, connection:
+        connection.execute("DELETE FROM experiments WHERE experiment_id != 0")
+    monkeypatch.setattr(database_module, "_upgrade", lambda database: "table guardrails already exists")
+    monkeypatch.setattr(database_module, "_create_at", lambda database: shutil.copy(empty, database))
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", [OLDER])
+    return store
+
+
+def test_failed_migration_of_a_store_with_data_changes_nothing(unmigratable):
+    database = unmigratable.directory / "mlflow.db"
+    before = content(database)
+    with pytest.raises(TrackingError, match=r"guardrails already exists.*Nothing was changed"):
+        local_store_uri(unmigratable.directory)
+    assert content(database) == before
+    assert backups(unmigratable.directory) == []
+
+
+def test_failed_migration_of_a_store_without_data_creates_it_again(unmigratable, capsys):
+    database = unmigratable.directory / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("DELETE FROM experiments WHERE experiment_id != 0")
+    before = content(database)
+    local_store_uri(unmigratable.directory)
+    (backup,) = backups(unmigratable.directory)
+    assert content(backup) == before
+    assert schema(database) != OLDER
+    assert f"a backup of it is {backup}" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_earlier_backup_is_never_overwritten(older, monkeypatch):
     class Clock(database_module.datetime):
