@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from harness.app.composition import compose_request, compose_requests
 from harness.app.settings import normalise
+from harness.datasets.images import digest_files
+from harness.samples.samples import open_sources
 from harness.tracking.comparison import compare_outcomes
-from harness.tracking.fingerprint import identify
+from harness.tracking.fingerprint import fingerprint_run
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS
 from processes import harness, read_runs
@@ -29,9 +31,8 @@ def describe(tiny_subject):
         request = compose_request([*base, *overrides])
         recording = request.dataset.load(1)
         compared = {name: request.params.get(name) for name in COMPARED_PARAMS}
-        identity = identify(
-            normalise(request.config), recording, request.question.roi, request.question.signal
-        )
+        sources = open_sources(recording, request.question.roi, request.question.signal)
+        identity = fingerprint_run(normalise(request.config), sources, digest_files(recording.bold))
         return request.name, compared, identity
 
     describe_run.data = data

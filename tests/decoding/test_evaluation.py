@@ -29,7 +29,7 @@ from harness.decoding.question import Question
 from harness.decoding.splitters import HoldOutLast
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import make_contrast
-from harness.samples.samples import Preparation, Roi, load_samples
+from harness.samples.samples import FoldPreprocessing, Roi, load_samples
 from harness.samples.signal import Signal
 
 LOGO = Scheme("logo", LeaveOneGroupOut())
@@ -207,7 +207,9 @@ def test_a_dummy_guesses_as_nilearns_does_for_every_strategy(recording, strategy
     y, runs = samples.y[kept], samples.runs[kept]
     folds = list(LeaveOneGroupOut().split(y, groups=runs))
     model = DummyClassifier(strategy=strategy, random_state=0)
-    fitted = fit_decoder(samples.X[kept], y, folds, Estimator("dummy", model), "roc_auc", Preparation("own"))
+    fitted = fit_decoder(
+        samples.X[kept], y, folds, Estimator("dummy", model), "roc_auc", FoldPreprocessing("own")
+    )
     images = index_img(recording.bold, samples.volumes[kept])
     decoder = Decoder(model, mask=recording.masks["vt"], cv=folds, standardize="zscore_sample")
     with warnings.catch_warnings():
@@ -280,7 +282,9 @@ def evaluate_noise(make_samples, estimator, scheme, seed, n_runs=4, n_blocks=24,
         X[:, volume] = 0.7 * X[:, volume - 1] + np.sqrt(1 - 0.7**2) * X[:, volume]
     y = [np.repeat(rng.permutation(TWO * (n_blocks // 2)), block) for _ in range(n_runs)]
     runs = np.repeat(range(n_runs), n_blocks * block)
-    samples = make_samples(X.reshape(-1, 20), np.concatenate(y), runs, make_contrast(TWO), Preparation("own"))
+    samples = make_samples(
+        X.reshape(-1, 20), np.concatenate(y), runs, make_contrast(TWO), FoldPreprocessing("own")
+    )
     return evaluate(samples, estimator, scheme, Scoring(inner_folds=2)).folds.mean(numeric_only=True)
 
 
@@ -353,7 +357,7 @@ def test_train_standardises_by_the_training_volumes(make_samples, rng):
     X = rng.normal(1000, 50, size=(40, 6)).astype(np.float32)
     y = np.tile(TWO, 20)
     X[y == "face", 2] += 80
-    samples = make_samples(X, y, np.repeat(range(4), 10), preparation=Preparation("train"))
+    samples = make_samples(X, y, np.repeat(range(4), 10), preparation=FoldPreprocessing("train"))
     ridge = Estimator("ridge", RidgeClassifierCV(alphas=[1.0]))
     fitted = fit_decoder(X, y, make_folds(samples, LOGO), ridge, "accuracy", samples.preparation)
     X = X.astype(float)
@@ -379,7 +383,7 @@ def test_own_standardises_the_held_out_volumes_by_themselves(make_samples, rng):
     moved = X + 1000 * (runs == 3)[:, np.newaxis]  # float32 keeps 1e-4 of it
     scheme, scoring = Scheme("holdout", HoldOutLast(10)), Scoring(inner_folds=2)
     plain, offset = (
-        evaluate(make_samples(data, y, runs, preparation=Preparation("own")), LDA, scheme, scoring)
+        evaluate(make_samples(data, y, runs, preparation=FoldPreprocessing("own")), LDA, scheme, scoring)
         for data in (X, moved)
     )
     np.testing.assert_allclose(
@@ -487,7 +491,7 @@ def test_decision_values_above_zero_mean_the_first_class(make_samples, rng, cond
     y = np.tile(TWO, 20)
     X = rng.normal(size=(40, 4))
     X[:, 1] += 10 * (y == conditions[0])
-    samples = make_samples(X, y, np.repeat(range(4), 10), make_contrast(conditions), Preparation("own"))
+    samples = make_samples(X, y, np.repeat(range(4), 10), make_contrast(conditions), FoldPreprocessing("own"))
     evaluation = evaluate(samples, SVC, LOGO, Scoring(inner_folds=2))
     table = evaluation.predictions
     np.testing.assert_array_equal(table["decision_value"] > 0, table["class"] == conditions[0])
@@ -556,7 +560,7 @@ def test_training_moments_standardise_the_held_out_volumes(make_samples, rng):
     """By hand: every fold's held-out volumes in units of the mean and SD of the volumes it was fitted on."""
     y = np.tile(["cat", "face"], 24)
     X = rng.normal(1000, 20, (48, 30)) + 15 * (y == "face")[:, np.newaxis] * (np.arange(30) < 5)
-    samples = make_samples(X, y, np.repeat(range(4), 12), preparation=Preparation(zscore="train"))
+    samples = make_samples(X, y, np.repeat(range(4), 12), preparation=FoldPreprocessing(zscore="train"))
     estimator = Estimator("svc", LinearSVC(tol=1e-8, max_iter=100_000), {"C": [0.1]})
     evaluation = evaluate(samples, estimator, LOGO, Scoring(inner_folds=3))
     X = samples.X.astype(float)

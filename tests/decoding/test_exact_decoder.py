@@ -8,7 +8,7 @@ from sklearn.svm import LinearSVC
 
 from harness.decoding.decoder import Estimator, _fit_one_by_one, fit_decoder, score_decisions
 from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds
-from harness.samples.samples import Preparation
+from harness.samples.samples import FoldPreprocessing
 from harness.solvers.estimators import (
     ExactLDA,
     ExactLinearSVC,
@@ -35,7 +35,9 @@ def samples(request, make_samples, rng):
 
 
 @pytest.mark.parametrize(
-    "preparation", [Preparation("own"), Preparation("train"), Preparation("own", 30)], ids=str
+    "preparation",
+    [FoldPreprocessing("own"), FoldPreprocessing("train"), FoldPreprocessing("own", 30)],
+    ids=str,
 )
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_together_equals_one_by_one(samples, name, preparation, monkeypatch):
@@ -78,7 +80,12 @@ def test_decoders_that_order_volumes_alike_tie_exactly_and_the_last_wins(make_sa
     X = rng.normal(size=(40, 60)) + 3 * (y == "a")[:, np.newaxis]
     samples = make_samples(X, y, np.repeat(range(4), 10))
     fit = fit_decoder(
-        samples.X, samples.y, make_folds(samples, LOGO), ESTIMATORS["svc"], "roc_auc", Preparation("own")
+        samples.X,
+        samples.y,
+        make_folds(samples, LOGO),
+        ESTIMATORS["svc"],
+        "roc_auc",
+        FoldPreprocessing("own"),
     )
     assert (fit.scores == 1).all()
     assert {params[0]["C"] for params in fit.params} == {100.0}

@@ -14,7 +14,7 @@ from harness.datasets.haxby import read_labels, read_subject
 from harness.decoding.decoder import fit_decoder
 from harness.decoding.evaluation import evaluate, make_folds
 from harness.samples.contrasts import make_contrast, select_volumes
-from harness.samples.samples import Preparation, Roi, Samples, load_samples
+from harness.samples.samples import FoldPreprocessing, Roi, Samples, load_samples
 from harness.samples.signal import Signal
 
 OPTION = {"svc": "svc_liblinear", "logistic": "logistic_liblinear", "dummy_classifier": "dummy"}
@@ -153,11 +153,7 @@ def test_dummy_reproduces_the_tutorial_row(compose, shared_data, tutorial, rng):
         conditions=y,
         volumes=volumes,
         contrast=contrast,
-        preparation=Preparation(zscore="own"),
-        mask=np.ones((3, 1, 1), bool),
-        affine=np.eye(4),
-        mean_volume=np.zeros((3, 1, 1), np.float32),
-        digests={},
+        preparation=FoldPreprocessing(zscore="own"),
     )
     evaluation = evaluate(samples, question.estimator, question.scheme, question.scoring)
     np.testing.assert_allclose(

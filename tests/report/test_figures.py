@@ -132,10 +132,10 @@ def test_the_words_on_the_slices_say_which_class_is_positive_and_where_they_are(
 def test_left_is_left_and_up_is_forward_on_the_slices(decode_tiny, tmp_path):
     """The first axis of these images runs from right to left, which the affine says."""
     decoding = decode_tiny(shape=(12, 10, 1))
-    assert nib.aff2axcodes(decoding.samples.affine) == ("L", "A", "S")
+    assert nib.aff2axcodes(decoding.samples.grid.affine) == ("L", "A", "S")
     data = np.zeros((12, 10, 1), dtype=np.float32)
     data[1, 8, 0] = 1.0  # on the right, in front
-    weights = replace(decoding.weights[0], mean=nib.Nifti1Image(data, decoding.samples.affine))
+    weights = replace(decoding.weights[0], mean=nib.Nifti1Image(data, decoding.samples.grid.affine))
     file = tmp_path / "slices.png"
     draw_slices(decoding, weights, file)
     strip = read_png(file)[:, :950]

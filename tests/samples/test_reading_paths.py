@@ -163,7 +163,7 @@ def test_damaged_mask_is_refused(run, load, path):
         except DataError as error:
             assert str(file) in str(error)
         else:
-            np.testing.assert_array_equal(decoding.samples.mask, intact.samples.mask)
+            np.testing.assert_array_equal(decoding.samples.grid.mask, intact.samples.grid.mask)
             np.testing.assert_array_equal(decoding.samples.X, intact.samples.X)
 
 
@@ -193,13 +193,13 @@ def test_voxel_that_is_not_finite_is_dropped_and_named(run, load, value, volumes
     def damage(data):
         data[(*voxel, volumes)] = value
 
-    mask = run().samples.mask.copy()
+    mask = run().samples.grid.mask.copy()
     replace_values(image_of(load()), damage)
     decoding = run()
     dropped = f"dropped 1 of {mask.sum()} voxels with NaN or infinite values"
     assert dropped in decoding.warnings
     mask[voxel] = False
-    np.testing.assert_array_equal(decoding.samples.mask, mask)
+    np.testing.assert_array_equal(decoding.samples.grid.mask, mask)
     assert np.isfinite(decoding.samples.X).all()
 
 

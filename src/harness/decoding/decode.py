@@ -1,4 +1,4 @@
-"""The whole science of one run, with plain objects: a recording goes in, a `Decoding` comes out."""
+"""Decode a loaded recording: read its samples, evaluate the decoder and map its weights."""
 
 import math
 import time
@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +22,18 @@ from harness.decoding.question import Question
 from harness.decoding.weights import WeightMap, map_weights
 from harness.errors import escape_controls
 from harness.samples.cache import SampleCache
-from harness.samples.samples import Samples, load_samples
+from harness.samples.samples import RecordedSamples, Sources, open_sources, read_samples
 
 
 @dataclass(frozen=True, eq=False)
 class Decoding:
-    """Everything that one run found.
+    """The results of one run.
 
     Attributes
     ----------
     recording : Recording
     question : Question
-    samples : Samples
+    samples : RecordedSamples
     decoder : FittedDecoder
         Fitted with the scheme's folds on all samples.
     folds : DataFrame, one row per fold
@@ -50,12 +50,12 @@ class Decoding:
     seconds : mapping of str to float
         Wall time of every stage.
     warnings : tuple of str
-        What was warned of, each once, with a count where it came more often.
+        Messages of warnings, each once, with a count where it was repeated.
     """
 
     recording: Recording
     question: Question
-    samples: Samples
+    samples: RecordedSamples
     decoder: FittedDecoder
     folds: pd.DataFrame
     skipped: pd.DataFrame
@@ -68,7 +68,7 @@ class Decoding:
 
     @property
     def notices(self) -> list[str]:
-        """What must be said of the result: where the data come from, if it matters, and all warnings."""
+        """The notice of the data set, if it has one, and all warnings."""
         first = [] if self.recording.notice is None else [self.recording.notice]
         return first + [f"warning: {text}" for text in self.warnings]
 
@@ -94,7 +94,7 @@ class Decoding:
         Returns
         -------
         scores : dict of str to float
-            ``test_accuracy_mean``, ``test_accuracy_std`` and so on; what is not defined is left out.
+            ``test_accuracy_mean``, ``test_accuracy_std`` and so on; undefined ones are left out.
         """
         return {
             f"{score}_{name}": float(row[column])
@@ -136,32 +136,51 @@ def decode(
     ... )
     >>> decoding = decode(Simulated().load(2), question)  # doctest: +SKIP
     """
+    seconds: dict[str, float] = {}
+    with collect_warnings() as caught, timed(seconds, "data"):
+        sources = open_sources(recording, question.roi, question.signal)
+        samples = read_question_samples(sources, question, cache)
+    decoding = decode_samples(samples, question, progress=progress)
+    return replace(
+        decoding,
+        seconds={**seconds, **decoding.seconds},
+        warnings=(*count_messages(caught), *decoding.warnings),
+    )
+
+
+def read_question_samples(
+    sources: Sources, question: Question, cache: SampleCache | None = None
+) -> RecordedSamples:
+    """Read the samples that a question is about; see `harness.samples.samples.read_samples`."""
+    single = question.engine != Engine.nilearn
+    contrast, roi, signal = question.contrast, question.roi, question.signal
+    return read_samples(sources, contrast, roi, signal, cache, single_precision=single)
+
+
+def decode_samples(
+    samples: RecordedSamples, question: Question, *, progress: Progress | None = None
+) -> Decoding:
+    """Decode samples that `read_question_samples` returned for the same question."""
     by_nilearn = question.engine == Engine.nilearn
-    contrast, roi = question.contrast, question.roi
     seconds: dict[str, float] = {}
     with collect_warnings() as caught:
-        with _timed(seconds, "data"):
-            samples = load_samples(
-                recording, contrast, roi, question.signal, cache, single_precision=not by_nilearn
-            )
-        with _timed(seconds, "decoding"):
-            fit = NilearnEngine(samples, roi) if by_nilearn else fit_decoder
+        with timed(seconds, "decoding"):
+            fit = NilearnEngine(samples.grid, question.roi) if by_nilearn else fit_decoder
             evaluation = evaluate(
                 samples, question.estimator, question.scheme, question.scoring, fit, progress
             )
-        maps = map_weights(evaluation.selected, samples)
+        maps = map_weights(evaluation.selected, question.contrast, samples.grid)
+    table = evaluation.predictions
     return Decoding(
-        recording=recording,
+        recording=samples.sources.recording,
         question=question,
         samples=samples,
         decoder=evaluation.selected,
         folds=evaluation.folds,
         skipped=evaluation.skipped,
-        predictions=evaluation.predictions,
+        predictions=table,
         train_accuracy=evaluation.train_accuracy,
-        confusion=confusion_matrix(
-            evaluation.predictions["class"], evaluation.predictions["predicted"], labels=contrast.classes
-        ),
+        confusion=confusion_matrix(table["class"], table["predicted"], labels=question.contrast.classes),
         weights=maps,
         seconds=seconds,
         warnings=count_messages(caught),
@@ -169,10 +188,11 @@ def decode(
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the wall time of a block to that of its stage."""
     start = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @contextmanager
@@ -189,7 +209,7 @@ def collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
 
 
 def count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Say every warning once: a solver that does not converge says so hundreds of times."""
+    """Return every message once, with its count: a solver may warn hundreds of times."""
     # Deprecations are for the authors of packages, not for readers of results.
     silent = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
     messages = Counter(

@@ -25,7 +25,7 @@ from sklearn.svm import LinearSVC, l1_min_c
 from sklearn.utils import check_random_state
 
 from harness.errors import UsageError
-from harness.samples.samples import Preparation
+from harness.samples.samples import FoldPreprocessing
 from harness.samples.signal import zscore
 from harness.solvers.estimators import LinearClassifier
 
@@ -259,7 +259,7 @@ def fit_decoder(
     folds: Folds,
     estimator: Estimator,
     scorer: str,
-    preparation: Preparation,
+    preparation: FoldPreprocessing,
 ) -> FittedDecoder:
     """Fit the best model of every fold and average them.
 
@@ -273,7 +273,7 @@ def fit_decoder(
     estimator : Estimator
     scorer : str
         Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value of the list.
-    preparation : Preparation
+    preparation : FoldPreprocessing
         Standardisation, over all given samples or over the training volumes of each fold, and screening.
 
     Returns
@@ -336,7 +336,7 @@ def _fit_prepared(
     fold: tuple[np.ndarray, np.ndarray],
     estimator: Estimator,
     scorer: str,
-    preparation: Preparation,
+    preparation: FoldPreprocessing,
     screens: bool,
     fit: FitFolds,
 ) -> list[_Fit]:

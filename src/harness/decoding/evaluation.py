@@ -22,7 +22,7 @@ from harness.decoding.choices import Scorer
 from harness.decoding.decoder import Estimator, FittedDecoder, Folds, fit_decoder, score_decisions
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import file_word
-from harness.samples.samples import Preparation, Samples
+from harness.samples.samples import FoldPreprocessing, Samples
 from harness.solvers.folds import stratify
 
 # The scorers that mean the same for two classes and for more.
@@ -149,7 +149,7 @@ class FitDecoder(Protocol):
         folds: Folds,
         estimator: Estimator,
         scorer: str,
-        preparation: Preparation,
+        preparation: FoldPreprocessing,
     ) -> FittedDecoder:
         """Fit the best model of every fold and average them; see `harness.decoding.decoder.fit_decoder`."""
         ...

@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 from harness.decoding.decoder import Estimator, FittedDecoder, Folds
 from harness.decoding.weights import unmask
 from harness.errors import UsageError
-from harness.samples.samples import Preparation, Roi, Samples
+from harness.samples.samples import FoldPreprocessing, Roi, VoxelGrid
 from harness.solvers.estimators import (
     ExactLDA,
     ExactLinearSVC,
@@ -39,12 +39,12 @@ class NilearnDecoder(FittedDecoder):
     Attributes
     ----------
     decoder : nilearn.decoding.Decoder
-    samples : Samples
-        Whose mask turns masked volumes back into images.
+    grid : VoxelGrid
+        Turns masked volumes back into images.
     """
 
     decoder: Any = None
-    samples: Samples | None = None
+    grid: VoxelGrid | None = None
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return nilearn's decision values; see `FittedDecoder.decision_function`."""
@@ -61,8 +61,8 @@ class NilearnDecoder(FittedDecoder):
         return self.decoder.predict(self._image(X))
 
     def _image(self, X: np.ndarray) -> nib.Nifti1Image:
-        assert self.samples is not None
-        return unmask(X, self.samples, dtype=X.dtype)
+        assert self.grid is not None
+        return unmask(X, self.grid, dtype=X.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +71,12 @@ class NilearnEngine:
 
     Attributes
     ----------
-    samples : Samples
-        Whose mask is decoded.
+    grid : VoxelGrid
     roi : Roi
-        Whose screening nilearn is asked to do.
+        Its screening percentile is given to nilearn.
     """
 
-    samples: Samples
+    grid: VoxelGrid
     roi: Roi
 
     def __call__(
@@ -87,7 +86,7 @@ class NilearnEngine:
         folds: Folds,
         estimator: Estimator,
         scorer: str,
-        preparation: Preparation,
+        preparation: FoldPreprocessing,
     ) -> NilearnDecoder:
         """Fit nilearn's Decoder.
 
@@ -98,7 +97,7 @@ class NilearnEngine:
         folds : sequence of (train, test) index arrays
         estimator : Estimator
         scorer : str
-        preparation : Preparation
+        preparation : FoldPreprocessing
 
         Returns
         -------
@@ -116,7 +115,7 @@ class NilearnEngine:
         estimator = Estimator(estimator.name, model, estimator.grid)
         decoder = Decoder(
             estimator=clone(model),
-            mask=unmask(np.ones(self.samples.n_voxels), self.samples),
+            mask=unmask(np.ones(X.shape[1]), self.grid),
             cv=list(folds),
             param_grid=_param_grid(estimator),
             scoring=scorer,
@@ -130,7 +129,7 @@ class NilearnEngine:
                 "screening_percentile set to",
             ):
                 warnings.filterwarnings("ignore", message=expected)
-            decoder.fit(unmask(X, self.samples, dtype=X.dtype), y)
+            decoder.fit(unmask(X, self.grid, dtype=X.dtype), y)
         classes = decoder.classes_
         problems = list(classes if len(classes) > 2 else classes[1:])
         has_weights = decoder.coef_ is not None
@@ -146,7 +145,7 @@ class NilearnEngine:
             intercept=np.atleast_1d(decoder.intercept_) if has_weights else None,
             prior=None if has_weights else decoder.dummy_output_,
             decoder=decoder,
-            samples=self.samples,
+            grid=self.grid,
         )
 
 

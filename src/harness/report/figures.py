@@ -268,7 +268,7 @@ def read_anatomy(file: Path) -> nib.Nifti1Image:
 
 
 def _mean_volume(decoding: Decoding) -> nib.Nifti1Image:
-    return nib.Nifti1Image(decoding.samples.mean_volume, decoding.samples.affine)
+    return nib.Nifti1Image(decoding.samples.grid.mean_volume, decoding.samples.grid.affine)
 
 
 def _shades(image: nib.Nifti1Image) -> np.ndarray:

@@ -263,7 +263,7 @@ def find_finished(store: Store, identity: str) -> FinishedRun | None:
     ----------
     store : Store
     identity : str
-        See `harness.tracking.fingerprint.identify`.
+        See `harness.tracking.fingerprint.fingerprint_run`.
 
     Returns
     -------
@@ -300,7 +300,7 @@ def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> I
     ----------
     store : Store
     identity : str
-        See `harness.tracking.fingerprint.identify`.
+        See `harness.tracking.fingerprint.fingerprint_run`.
     report_wait : callable
         Called once if another process has the claim.
 
