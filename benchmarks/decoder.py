@@ -23,9 +23,11 @@ from sklearn.model_selection import LeaveOneGroupOut  # noqa: E402
 from sklearn.svm import LinearSVC  # noqa: E402
 
 from harness.datasets.haxby import Haxby  # noqa: E402
-from harness.decoding.decoder import Estimator, fit_decoder  # noqa: E402
-from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds  # noqa: E402
+from harness.decoding.decoder import fit_decoder  # noqa: E402
+from harness.decoding.estimator import Estimator  # noqa: E402
+from harness.decoding.evaluation import Scoring, evaluate  # noqa: E402
 from harness.decoding.nilearn_decoder import NilearnEngine  # noqa: E402
+from harness.decoding.splitters import Scheme, split_samples  # noqa: E402
 from harness.samples.contrasts import make_contrast  # noqa: E402
 from harness.samples.samples import FoldPreprocessing, RecordedSamples, Roi, Samples, VoxelGrid, load_samples  # noqa: E402
 from harness.samples.signal import Signal  # noqa: E402
@@ -107,7 +109,7 @@ def main() -> None:
     if options.large:
         for shape, n_folds in (((216, 20_000, 12), 2), ((1000, 300, 10), 2)):
             samples = simulate(*shape)
-            folds = make_folds(samples, LOGO)[:n_folds]
+            folds = list(split_samples(samples, LOGO).folds.values())[:n_folds]
             side = int(np.ceil(shape[1] ** (1 / 3)))
             mask = (np.arange(side**3) < shape[1]).reshape(side, side, side)
             grid = VoxelGrid(mask, np.diag([3.0, 3.0, 3.0, 1.0]), np.zeros(mask.shape, np.float32))

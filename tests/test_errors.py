@@ -11,9 +11,10 @@ from harness.app.cli import run_verb
 from harness.app.entry import run
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.errors import DataError, HarnessError, describe_error, escape_controls
 from harness.report.display import show_decoding, show_error
 from harness.samples.contrasts import make_contrast

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from harness.datasets.recording import Recording
     from harness.datasets.simulated import Simulated
     from harness.decoding.decode import Decoding, decode
-    from harness.decoding.decoder import Estimator
-    from harness.decoding.evaluation import Scheme, Scoring
+    from harness.decoding.estimator import Estimator
+    from harness.decoding.evaluation import Scoring
     from harness.decoding.question import Question
-    from harness.decoding.splitters import HoldOutLast
+    from harness.decoding.splitters import HoldOutLast, Scheme
     from harness.errors import HarnessError
     from harness.samples.contrasts import make_contrast
     from harness.samples.samples import Roi
@@ -37,7 +37,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 _MODULES = {
     "Bids": "harness.datasets.bids",
     "Decoding": "harness.decoding.decode",
-    "Estimator": "harness.decoding.decoder",
+    "Estimator": "harness.decoding.estimator",
     "ExactLDA": "harness.solvers.estimators",
     "ExactLinearSVC": "harness.solvers.estimators",
     "ExactLogisticRegressionCV": "harness.solvers.estimators",
@@ -50,7 +50,7 @@ _MODULES = {
     "Recording": "harness.datasets.recording",
     "Roi": "harness.samples.samples",
     "RunSpec": "harness.app.composition",
-    "Scheme": "harness.decoding.evaluation",
+    "Scheme": "harness.decoding.splitters",
     "Scoring": "harness.decoding.evaluation",
     "Signal": "harness.samples.signal",
     "Simulated": "harness.datasets.simulated",

@@ -7,7 +7,7 @@ import yaml
 from harness.app.composition import compose_request
 from harness.app.entry import run
 from harness.datasets.nifti import Nifti
-from harness.decoding.decoder import Estimator
+from harness.decoding.estimator import Estimator
 from harness.decoding.nilearn_decoder import check_nilearn
 from harness.errors import UsageError
 from harness.samples.samples import Roi, load_samples

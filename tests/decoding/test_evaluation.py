@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -23,10 +22,12 @@ from sklearn.svm import LinearSVC
 from harness.datasets.haxby import read_subject
 from harness.decoding.choices import Scorer
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator, fit_decoder
-from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds, score_predictions
+from harness.decoding.decoder import fit_decoder
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring, evaluate
 from harness.decoding.question import Question
-from harness.decoding.splitters import HoldOutLast
+from harness.decoding.scores import score_predictions
+from harness.decoding.splitters import HoldOutLast, Scheme, split_samples
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import FoldPreprocessing, Roi, load_samples
@@ -124,7 +125,12 @@ def test_selected_scores_parameters_and_weights_are_nilearns(
     expected = fit_nilearn(recording, conditions, zscore=zscore, estimator=string).decoder
     samples = load_samples(recording, make_contrast(conditions), Roi(), Signal(zscore))
     fitted = fit_decoder(
-        samples.X, samples.y, make_folds(samples, LOGO), estimator, "roc_auc", samples.preparation
+        samples.X,
+        samples.y,
+        list(split_samples(samples, LOGO).folds.values()),
+        estimator,
+        "roc_auc",
+        samples.preparation,
     )
     assert fitted.classes.tolist() == sorted(conditions)
     for column, name in enumerate(problems(conditions)):
@@ -152,7 +158,14 @@ def test_screening_inside_the_folds_is_nilearns(tiny_subject, percentile):
     ).decoder
     roi = Roi(mask="brain", screening_percentile=percentile)
     samples = load_samples(recording, make_contrast(TWO), roi, Signal())
-    fitted = fit_decoder(samples.X, samples.y, make_folds(samples, LOGO), SVC, "roc_auc", samples.preparation)
+    fitted = fit_decoder(
+        samples.X,
+        samples.y,
+        list(split_samples(samples, LOGO).folds.values()),
+        SVC,
+        "roc_auc",
+        samples.preparation,
+    )
     np.testing.assert_array_equal(fitted.scores[:, 0], expected.cv_scores_["face"])
     np.testing.assert_array_equal(fitted.coef, expected.coef_)
     assert 40 < np.count_nonzero(fitted.coef) < 120
@@ -182,13 +195,15 @@ def test_predictions_are_those_of_nilearns_decoder_fitted_on_the_training_volume
         warnings.simplefilter("ignore")
         decoder.fit(index_img(images, slice(0, -10)), samples.y[:-10])
         expected = decoder.predict(index_img(images, slice(-10, None)))
-        everything = Decoder(**decoder.get_params()).fit(images, samples.y)
+        fold = (np.arange(len(samples.y) - 10), np.arange(len(samples.y) - 10, len(samples.y)))
+        stored = Decoder(**decoder.get_params() | {"cv": [fold]}).fit(images, samples.y)
     table = evaluation.predictions
     assert table["volume"].tolist() == samples.volumes[-10:].tolist()
     assert table["class"].tolist() == samples.y[-10:].tolist()
     assert table["predicted"].tolist() == expected.tolist()
     assert evaluation.folds["test_accuracy"].tolist() == [accuracy_score(samples.y[-10:], expected)]
-    assert evaluation.train_accuracy == accuracy_score(samples.y, everything.predict(images))
+    fitted = stored.predict(images)[:-10]
+    assert evaluation.train_accuracy == accuracy_score(samples.y[:-10], fitted)
     if estimator is not DUMMY:
         decision = decoder.decision_function(index_img(images, slice(-10, None)))
         if len(conditions) == 2:
@@ -359,7 +374,9 @@ def test_train_standardises_by_the_training_volumes(make_samples, rng):
     X[y == "face", 2] += 80
     samples = make_samples(X, y, np.repeat(range(4), 10), preparation=FoldPreprocessing("train"))
     ridge = Estimator("ridge", RidgeClassifierCV(alphas=[1.0]))
-    fitted = fit_decoder(X, y, make_folds(samples, LOGO), ridge, "accuracy", samples.preparation)
+    fitted = fit_decoder(
+        X, y, list(split_samples(samples, LOGO).folds.values()), ridge, "accuracy", samples.preparation
+    )
     X = X.astype(float)
     coefs, scores = [], []
     for train, test in LeaveOneGroupOut().split(X, y, samples.runs):
@@ -398,13 +415,13 @@ def test_own_standardises_the_held_out_volumes_by_themselves(make_samples, rng):
 def test_leave_one_run_out_of_one_run(make_samples, rng):
     samples = make_samples(rng.normal(size=(20, 3)), np.tile(TWO, 10), np.zeros(20, dtype=int))
     with pytest.raises(DesignError, match=r"cv=logo cannot split 20 volumes of 1 run"):
-        make_folds(samples, LOGO)
+        list(split_samples(samples, LOGO).folds.values())
 
 
 def test_a_hold_out_of_everything(make_samples, rng):
     samples = make_samples(rng.normal(size=(20, 3)), np.tile(TWO, 10), np.repeat([0, 1], 10))
     with pytest.raises(DesignError, match=r"cv=holdout30 .*n_volumes=30 of 20"):
-        make_folds(samples, Scheme("holdout30", HoldOutLast(30)))
+        list(split_samples(samples, Scheme("holdout30", HoldOutLast(30))).folds.values())
 
 
 @pytest.mark.parametrize(
@@ -436,7 +453,7 @@ def test_too_few_volumes_for_the_inner_folds(make_samples, rng):
 
 def test_schemes_that_ignore_runs_do_so_without_a_warning(make_samples, rng):
     samples = make_samples(rng.normal(size=(20, 3)), TWO * 10, np.repeat([0, 1], 10))
-    folds = make_folds(samples, Scheme("kfold", KFold(4)))
+    folds = list(split_samples(samples, Scheme("kfold", KFold(4))).folds.values())
     for ours, theirs in zip(folds, KFold(4).split(np.zeros(20)), strict=True):
         np.testing.assert_array_equal(ours[0], theirs[0])
         np.testing.assert_array_equal(ours[1], theirs[1])
@@ -714,33 +731,18 @@ def test_incomplete_is_skip_or_refuse(value):
         Scheme("logo", LeaveOneGroupOut(), value)
 
 
-class CountedSVC(LinearSVC):
-    """Remembers how many volumes it was fitted on, each time."""
-
-    fits: ClassVar[list[int]] = []
-
-    def fit(self, X, y):
-        self.fits.append(len(y))
-        return super().fit(X, y)
-
-
-def test_the_train_accuracy_is_computed_once_for_all_schemes_of_the_same_samples(rng, make_samples):
-    """A scheme has no part in it; other samples, estimators and scorers have one of their own."""
+def test_train_accuracy_is_that_of_the_mean_model_on_its_training_volumes(rng, make_samples):
     y = np.tile(np.repeat(["a", "b"], 6), 4)
     X = rng.normal(size=(len(y), 9)) + np.where(y == "a", 0.3, -0.3)[:, np.newaxis]
     samples = make_samples(X, y, np.repeat(np.arange(4), 12))
-
-    def count(samples, scheme, C=1.0, inner_folds=2):
-        CountedSVC.fits.clear()
-        estimator = Estimator("svc", CountedSVC(random_state=0), {"C": [C]})
-        evaluation = evaluate(samples, estimator, scheme, Scoring(inner_folds=inner_folds))
-        n_folds = len(evaluation.folds)
-        return len(CountedSVC.fits) - n_folds - n_folds * inner_folds, evaluation.train_accuracy
-
-    halves = Scheme("halves", KFold(2))
-    first, accuracy = count(samples, LOGO)
-    assert first == 2
-    assert count(samples, halves) == (0, accuracy)
-    assert count(samples, halves, C=10.0)[0] == 2
-    assert count(samples, halves, inner_folds=3)[0] == 3
-    assert count(make_samples(X + np.eye(len(X), 9), y, samples.runs), halves)[0] == 2
+    estimator = Estimator("svc", LinearSVC(random_state=0), {"C": [1.0]})
+    X = samples.X.astype(float)
+    train_sets = [train for train, _ in LeaveOneGroupOut().split(X, y, samples.runs)]
+    models = [
+        LinearSVC(random_state=0).fit(X[train], np.where(y[train] == "b", 1, -1)) for train in train_sets
+    ]
+    decision = X @ np.mean([model.coef_[0] for model in models], axis=0)
+    decision += np.mean([model.intercept_[0] for model in models])
+    expected = np.mean((decision > 0) == (y == "b"))
+    assert 0.5 < expected < 1
+    assert evaluate(samples, estimator, LOGO, Scoring(inner_folds=2)).train_accuracy == expected

@@ -6,8 +6,11 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.svm import LinearSVC
 
-from harness.decoding.decoder import Estimator, _fit_one_by_one, fit_decoder, score_decisions
-from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds
+from harness.decoding.decoder import _fit_each, fit_decoder
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring, evaluate
+from harness.decoding.scores import score_decisions
+from harness.decoding.splitters import Scheme, split_samples
 from harness.samples.samples import FoldPreprocessing
 from harness.solvers.estimators import (
     ExactLDA,
@@ -41,11 +44,11 @@ def samples(request, make_samples, rng):
 )
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_together_equals_one_by_one(samples, name, preparation, monkeypatch):
-    folds = make_folds(samples, LOGO)
+    folds = list(split_samples(samples, LOGO).folds.values())
     # By accuracy, because scikit-learn's areas of decoders that order the samples alike differ by rounding.
     asked = (samples.X, samples.y, folds, ESTIMATORS[name], "accuracy", preparation)
     together = fit_decoder(*asked)
-    monkeypatch.setattr("harness.decoding.decoder._fit_together", _fit_one_by_one)
+    monkeypatch.setattr("harness.decoding.decoder._fit_batched", _fit_each)
     alone = fit_decoder(*asked)
     np.testing.assert_allclose(together.scores, alone.scores, atol=1e-12)
     assert together.params == alone.params
@@ -82,7 +85,7 @@ def test_decoders_that_order_volumes_alike_tie_exactly_and_the_last_wins(make_sa
     fit = fit_decoder(
         samples.X,
         samples.y,
-        make_folds(samples, LOGO),
+        list(split_samples(samples, LOGO).folds.values()),
         ESTIMATORS["svc"],
         "roc_auc",
         FoldPreprocessing("own"),
@@ -101,7 +104,7 @@ def test_svc_has_nilearns_scores_and_c_where_voxels_outnumber_volumes(
 ):
     expected = golden[name, contrast, "svc"]
     question, samples = load_golden(name, contrast, "svc")
-    folds = make_folds(samples, question.scheme)
+    folds = list(split_samples(samples, question.scheme).folds.values())
     for scorer in ("roc_auc", "accuracy"):
         fit = fit_decoder(samples.X, samples.y, folds, question.estimator, scorer, samples.preparation)
         np.testing.assert_allclose(fit.scores[:, 0], expected[f"logo_{scorer}"], rtol=0, atol=1e-9)
@@ -122,7 +125,7 @@ def test_svc_has_a_finished_liblinears_scores_where_volumes_outnumber_voxels(loa
     """There nilearn's liblinear is 16 to 28 % from the optimum at C=100; a tight one is the reference."""
     question, samples = load_golden("slice98", ("face", "cat"), "svc")
     assert samples.n_voxels < len(samples.y)
-    folds = make_folds(samples, question.scheme)
+    folds = list(split_samples(samples, question.scheme).folds.values())
     asked = ("roc_auc", samples.preparation)
     exact = fit_decoder(samples.X, samples.y, folds, question.estimator, *asked)
     tight = Estimator("tight", LinearSVC(dual=True, tol=1e-10, max_iter=10_000_000), question.estimator.grid)
@@ -137,7 +140,7 @@ def test_logistic_has_nilearns_scores_but_for_what_liblinear_leaves_unfinished(g
     """Measured: the C's of face against cat are nilearn's in every fold, one area of 36 differs by .025."""
     for name in ("vt577", "slice530", "slice98"):
         question, samples = load_golden(name, ("face", "cat"), "logistic")
-        folds = make_folds(samples, question.scheme)
+        folds = list(split_samples(samples, question.scheme).folds.values())
         fit = fit_decoder(samples.X, samples.y, folds, question.estimator, "roc_auc", samples.preparation)
         expected = golden[name, ("face", "cat"), "logistic"]
         np.testing.assert_allclose([params[0]["C"] for params in fit.params], expected["logo_roc_auc_C"])

@@ -8,7 +8,8 @@ from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.svm import LinearSVC
 
 from harness.datasets.haxby import read_subject
-from harness.decoding.decoder import Estimator, fit_decoder
+from harness.decoding.decoder import fit_decoder
+from harness.decoding.estimator import Estimator
 from harness.decoding.weights import map_weights, unmask
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import FoldPreprocessing, Roi, VoxelGrid, load_samples

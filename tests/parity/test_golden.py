@@ -12,7 +12,8 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from harness.datasets.haxby import read_labels, read_subject
 from harness.decoding.decoder import fit_decoder
-from harness.decoding.evaluation import evaluate, make_folds
+from harness.decoding.evaluation import evaluate
+from harness.decoding.splitters import split_samples
 from harness.samples.contrasts import make_contrast, select_volumes
 from harness.samples.samples import FoldPreprocessing, Roi, Samples, load_samples
 from harness.samples.signal import Signal
@@ -46,12 +47,12 @@ def test_liblinear_estimators_equal_nilearn(compose, golden, load_golden, name, 
     assert len(samples.y) == expected["n_samples"]
 
     for scorer in ("roc_auc", "accuracy"):
-        folds = make_folds(samples, question.scheme)
+        folds = list(split_samples(samples, question.scheme).folds.values())
         fit = fit_decoder(samples.X, samples.y, folds, question.estimator, scorer, samples.preparation)
         assert_equals_golden(fit, expected, f"logo_{scorer}")
 
     stratified = compose("cv=stratified5", "scoring=accuracy").question.scheme
-    folds = make_folds(samples, stratified)
+    folds = list(split_samples(samples, stratified).folds.values())
     fit = fit_decoder(samples.X, samples.y, folds, question.estimator, "accuracy", samples.preparation)
     np.testing.assert_allclose(fit.scores[:, 0], expected["cv5_accuracy"], rtol=0, atol=1e-9)
     assert_same_values(best_c(fit), expected["cv5_C"])
@@ -113,7 +114,7 @@ def test_liblinear_primal_equals_nilearn_on_this_machine(load_golden, shared_dat
     fit = fit_decoder(
         samples.X,
         samples.y,
-        make_folds(samples, question.scheme),
+        list(split_samples(samples, question.scheme).folds.values()),
         question.estimator,
         "roc_auc",
         samples.preparation,
@@ -180,7 +181,7 @@ def test_every_number_of_the_tutorial(compose, tutorial):
     selected = fit_decoder(
         samples.X,
         samples.y,
-        make_folds(samples, question.scheme),
+        list(split_samples(samples, question.scheme).folds.values()),
         question.estimator,
         "roc_auc",
         samples.preparation,
@@ -190,7 +191,7 @@ def test_every_number_of_the_tutorial(compose, tutorial):
     assert selected.classes.tolist() == tutorial["class_order"]
     # The published coefficients were printed with 9 digits by machines that differ by up to 3.1e-7.
     np.testing.assert_allclose(selected.coef[0], tutorial["coef_svc_logo"], rtol=0, atol=1e-6)
-    stratified = make_folds(samples, compose("cv=stratified5").question.scheme)
+    stratified = list(split_samples(samples, compose("cv=stratified5").question.scheme).folds.values())
     by_accuracy = fit_decoder(
         samples.X, samples.y, stratified, question.estimator, "accuracy", samples.preparation
     )

@@ -15,9 +15,10 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.report.artifacts import write_artifacts
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.samples.contrasts import make_contrast

@@ -17,9 +17,9 @@ from harness.datasets.haxby import Haxby
 from harness.datasets.images import list_files
 from harness.datasets.nifti import Nifti
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme
+from harness.decoding.estimator import Estimator
 from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.errors import DataError, HarnessError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast

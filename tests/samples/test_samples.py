@@ -18,9 +18,9 @@ from sklearn.svm import LinearSVC
 
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme
+from harness.decoding.estimator import Estimator
 from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast

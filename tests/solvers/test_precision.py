@@ -17,7 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold
 
-from harness.decoding.decoder import Estimator, fit_decoder
+from harness.decoding.decoder import fit_decoder
+from harness.decoding.estimator import Estimator
 from harness.samples.samples import FoldPreprocessing
 from harness.solvers.estimators import (
     ExactLDA,

@@ -23,9 +23,10 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.errors import DataError, TrackingError
 from harness.samples.contrasts import make_contrast
 from harness.tracking.comparison import compare_runs, open_local_store

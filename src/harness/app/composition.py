@@ -346,9 +346,10 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     UsageError
         If a key or a value is not in the vocabulary, or a ``_target_`` may not be built.
     """
-    from harness.decoding.decoder import Estimator
-    from harness.decoding.evaluation import Scheme, Scoring
+    from harness.decoding.estimator import Estimator
+    from harness.decoding.evaluation import Scoring
     from harness.decoding.question import Question
+    from harness.decoding.splitters import Scheme
     from harness.samples.contrasts import make_contrast
     from harness.samples.samples import Roi
     from harness.samples.signal import Signal

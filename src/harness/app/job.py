@@ -265,7 +265,7 @@ def _explaining_write_errors(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise HarnessError(
-            f"the files of this run cannot be written to {where}: {error}. Check the disk's free space and the "
-            "permissions, or choose another directory: with tracking.folder=... for the store, with the "
+            f"the files of this run cannot be written to {where}: {error}. Check the disk's free space and "
+            "the permissions, or choose another directory: with tracking.folder=... for the store, with the "
             "environment variable TMPDIR for temporary files"
         ) from error

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 
 from harness.decoding.choices import Engine
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring
 from harness.decoding.nilearn_decoder import check_nilearn
+from harness.decoding.splitters import Scheme
 from harness.errors import UsageError
 from harness.samples.contrasts import Contrast
 from harness.samples.samples import Roi

@@ -28,7 +28,7 @@ class WeightMap:
     mean : Nifti1Image of shape (x, y, z)
         Mean coefficients over folds, 0 outside the mask, per standard deviation of the voxel.
     sd : Nifti1Image of shape (x, y, z)
-        Standard deviation of the coefficients over folds.
+        Standard deviation of the coefficients over folds, with ddof=0 as in nilearn; scores have ddof=1.
     """
 
     name: str
