@@ -209,9 +209,6 @@ def fit_decoder(
     preparation : FoldPreprocessing
         Standardisation, over all given samples or over the training volumes of each fold, and screening.
 
-    Returns
-    -------
-    FittedDecoder
     """
     classes = np.unique(y)
     problems = classes if len(classes) > 2 else classes[1:]

@@ -27,7 +27,7 @@ class Estimator:
     Attributes
     ----------
     name : str
-        What the user types after ``estimator=``.
+        Option, as the user types it after ``estimator=``.
     model : ClassifierMixin
         Unfitted classifier; cloned for every fit.
     grid : mapping of str to list

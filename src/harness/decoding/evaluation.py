@@ -153,15 +153,6 @@ def predict_volumes(
 ) -> dict[str, np.ndarray]:
     """Predict some of the samples, together, as nilearn's `Decoder.predict` does.
 
-    Parameters
-    ----------
-    samples : Samples
-    rows : ndarray of int
-        Samples to predict.
-    decoder : FittedDecoder
-    fold : int
-        Number of the fold that holds them out.
-
     Returns
     -------
     predictions : dict of str to ndarray of shape (n_rows,)

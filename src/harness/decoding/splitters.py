@@ -106,15 +106,6 @@ def split_samples(samples: Samples, scheme: Scheme) -> Split:
     A held-out set of one class has no area under the curve and no balanced accuracy; on a training set that
     lacks a class, the decoder cannot be fitted.
 
-    Parameters
-    ----------
-    samples : Samples
-    scheme : Scheme
-
-    Returns
-    -------
-    Split
-
     Raises
     ------
     DesignError

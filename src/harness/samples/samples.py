@@ -1,4 +1,4 @@
-"""Samples: the masked, selected and standardised volumes of one subject, in memory."""
+"""Samples of one recording: masked, selected and standardised volumes."""
 
 import hashlib
 import warnings
@@ -173,19 +173,7 @@ class RecordedSamples(Samples):
 
 
 def find_mask(recording: Recording, roi: str) -> Path:
-    """Return the mask file that a ROI's name or path means.
-
-    Parameters
-    ----------
-    recording : Recording
-    roi : str
-        A name that the data set knows (``vt``, ``face``, ``brain`` ...), or the path of a mask image.
-
-    Raises
-    ------
-    DataError
-        If it is neither.
-    """
+    """Return the mask file of a ROI: the name of a mask of the recording, or the path of an image."""
     if roi in recording.masks:
         return recording.masks[roi]
     path = expand_path("roi.mask", roi)
@@ -198,13 +186,7 @@ def find_mask(recording: Recording, roi: str) -> Path:
 
 
 def open_sources(recording: Recording, roi: Roi, signal: Signal) -> Sources:
-    """Read the mask and the confounds of a recording.
-
-    Raises
-    ------
-    DataError
-        If there is no such mask, or a file is missing or damaged.
-    """
+    """Read the mask and the confounds of a recording."""
     mask_file = find_mask(recording, roi.mask)
     mask, affine = read_mask(mask_file)
     runs = recording.labels["run"].to_numpy()
@@ -251,10 +233,8 @@ def read_samples(
     ------
     DataError
         If the image is missing or damaged, the files do not fit each other, or no voxel is usable.
-    DesignError
-        If a condition has no volumes.
-    UsageError
-        If screening leaves no voxel.
+    HarnessError
+        If a condition has no volumes, or screening leaves no voxel.
     """
     recording, mask_file = sources.recording, sources.mask_file
     volumes, y, conditions = _choose_volumes(recording, contrast, signal)
@@ -277,6 +257,7 @@ def read_samples(
     if signal.average_blocks:
         X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
         volumes, y = volumes[first], y[first]
+    zscore = signal.zscore if signal.zscore in ("own", "train") else None
     return RecordedSamples(
         X=X,
         y=y,
@@ -284,10 +265,7 @@ def read_samples(
         conditions=conditions[volumes],
         volumes=volumes,
         contrast=contrast,
-        preparation=FoldPreprocessing(
-            zscore=signal.zscore if signal.zscore in ("own", "train") else None,
-            screening_percentile=_check_screening(roi, mask, sources),
-        ),
+        preparation=FoldPreprocessing(zscore, _check_screening(roi, mask, sources)),
         grid=VoxelGrid(mask, sources.affine, masked.mean_volume),
         sources=sources,
         image_digest=masked.digest,
@@ -362,9 +340,8 @@ def _read_volumes(
 
 def _warn_of_gaps(mean_volume: np.ndarray) -> None:
     """Warn of voxels that smoothing has taken for 0, those outside the mask included."""
-    n_bad = int(
-        (~np.isfinite(mean_volume)).sum()
-    )  # the mean over volumes is not finite where one of them is not
+    # The mean over volumes is not finite where one of them is not.
+    n_bad = int((~np.isfinite(mean_volume)).sum())
     if n_bad:
         warnings.warn(
             f"{n_bad} of {mean_volume.size} voxels of the image hold NaN or infinite values; smoothing "
@@ -382,14 +359,6 @@ def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -
     ----------
     percentile : float
         Percentage of the MNI152 brain's volume.
-    mask : ndarray of shape (x, y, z), bool
-    affine : ndarray of shape (4, 4)
-        Voxel indices to millimetres.
-
-    Returns
-    -------
-    percentile : int
-        Percentage of the mask's voxels.
     """
     if percentile == 100:
         return 100

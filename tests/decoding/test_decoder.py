@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.svm import LinearSVC
 
 from harness.decoding.decoder import _fit_each, fit_decoder
 from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring, evaluate
-from harness.decoding.scores import score_decisions
 from harness.decoding.splitters import Scheme, split_samples
 from harness.samples.samples import FoldPreprocessing
 from harness.solvers.estimators import (
@@ -43,13 +41,13 @@ def samples(request, make_samples, rng):
     ids=str,
 )
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_together_equals_one_by_one(samples, name, preparation, monkeypatch):
+def test_batched_fits_equal_single_fits(samples, name, preparation, monkeypatch):
     folds = list(split_samples(samples, LOGO).folds.values())
     # By accuracy, because scikit-learn's areas of decoders that order the samples alike differ by rounding.
-    asked = (samples.X, samples.y, folds, ESTIMATORS[name], "accuracy", preparation)
-    together = fit_decoder(*asked)
+    arguments = (samples.X, samples.y, folds, ESTIMATORS[name], "accuracy", preparation)
+    together = fit_decoder(*arguments)
     monkeypatch.setattr("harness.decoding.decoder._fit_batched", _fit_each)
-    alone = fit_decoder(*asked)
+    alone = fit_decoder(*arguments)
     np.testing.assert_allclose(together.scores, alone.scores, atol=1e-12)
     assert together.params == alone.params
     np.testing.assert_allclose(together.coef, alone.coef, rtol=1e-6, atol=1e-9)
@@ -57,24 +55,10 @@ def test_together_equals_one_by_one(samples, name, preparation, monkeypatch):
     np.testing.assert_allclose(together.intercept, alone.intercept, rtol=1e-6, atol=1e-9)
 
 
-def test_what_a_solver_cannot_vary_goes_one_by_one():
+def test_grids_that_a_solver_cannot_vary_are_fitted_singly():
     assert ESTIMATORS["svc"].is_solved_together
     assert not Estimator("svc", ExactLinearSVC(), {"C": [1.0], "max_iter": [50, 100]}).is_solved_together
     assert not Estimator("liblinear", LinearSVC(), {"C": [1.0]}).is_solved_together
-
-
-def test_scores_of_decisions_are_scikit_learns(rng):
-    y = rng.permutation(np.repeat([-1, 1], [13, 8]))
-    decisions = rng.normal(size=(20, 21)).round(1)  # with ties
-    decisions[0] = 0.0
-    expected = {
-        "roc_auc": [roc_auc_score(y, row) for row in decisions],
-        "accuracy": [np.mean(np.where(row > 0, 1, -1) == y) for row in decisions],
-        "balanced_accuracy": [balanced_accuracy_score(y, np.where(row > 0, 1, -1)) for row in decisions],
-    }
-    for scorer, scores in expected.items():
-        np.testing.assert_allclose(score_decisions(scorer, y, decisions), scores, atol=1e-14)
-    assert np.isnan(score_decisions("roc_auc", np.ones(21), decisions)).all()
 
 
 def test_decoders_that_order_volumes_alike_tie_exactly_and_the_last_wins(make_samples, rng):
@@ -126,10 +110,10 @@ def test_svc_has_a_finished_liblinears_scores_where_volumes_outnumber_voxels(loa
     question, samples = load_golden("slice98", ("face", "cat"), "svc")
     assert samples.n_voxels < len(samples.y)
     folds = list(split_samples(samples, question.scheme).folds.values())
-    asked = ("roc_auc", samples.preparation)
-    exact = fit_decoder(samples.X, samples.y, folds, question.estimator, *asked)
+    arguments = ("roc_auc", samples.preparation)
+    exact = fit_decoder(samples.X, samples.y, folds, question.estimator, *arguments)
     tight = Estimator("tight", LinearSVC(dual=True, tol=1e-10, max_iter=10_000_000), question.estimator.grid)
-    reference = fit_decoder(samples.X, samples.y, folds, tight, *asked)
+    reference = fit_decoder(samples.X, samples.y, folds, tight, *arguments)
     np.testing.assert_allclose(exact.scores, reference.scores, rtol=0, atol=1e-9)
     assert exact.params == reference.params
     np.testing.assert_allclose(exact.coef, reference.coef, rtol=1e-5, atol=1e-7)
