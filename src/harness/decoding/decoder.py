@@ -208,7 +208,6 @@ def fit_decoder(
         Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value of the list.
     preparation : FoldPreprocessing
         Standardisation, over all given samples or over the training volumes of each fold, and screening.
-
     """
     classes = np.unique(y)
     problems = classes if len(classes) > 2 else classes[1:]
