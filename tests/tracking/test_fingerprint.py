@@ -1,4 +1,4 @@
-"""What makes two runs the same, and what does not."""
+"""What a fingerprint counts, and what it does not."""
 
 import shutil
 import tomllib
@@ -47,7 +47,7 @@ def fingerprint_spec(spec):
         "++cv.incomplete=refuse",  # the default
     ],
 )
-def test_where_things_go_and_how_they_look_does_not_count(fingerprint, override):
+def test_storage_and_figure_options_are_not_counted(fingerprint, override):
     assert fingerprint(override) == fingerprint()
 
 
@@ -70,11 +70,11 @@ def test_where_things_go_and_how_they_look_does_not_count(fingerprint, override)
         "roi.screening_percentile=10",
     ],
 )
-def test_what_is_asked_counts(fingerprint, override):
+def test_configuration_is_counted(fingerprint, override):
     assert fingerprint(override) != fingerprint()
 
 
-def test_the_data_count_by_what_they_hold(fingerprint, tiny_subject, tmp_path):
+def test_data_count_by_their_content(fingerprint, tiny_subject, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(fingerprint.data, moved)
     assert fingerprint(data_dir=moved) == fingerprint()
@@ -84,7 +84,7 @@ def test_the_data_count_by_what_they_hold(fingerprint, tiny_subject, tmp_path):
     assert fingerprint(data_dir=tiny_subject(seed=8)) != fingerprint()
 
 
-def test_a_mask_counts_by_what_it_holds(fingerprint):
+def test_mask_counts_by_its_content(fingerprint):
     mask = fingerprint.data / "haxby2001" / "subj1" / "mask4_vt.nii.gz"
     assert fingerprint(f"roi.mask={mask}") == fingerprint()
 
@@ -105,7 +105,7 @@ def test_missing_image_is_named(compose, tiny_subject):
         fingerprint_spec(spec)
 
 
-def test_bids_data_count_by_what_they_hold(compose, bids_study, tmp_path):
+def test_bids_data_count_by_their_content(compose, bids_study, tmp_path):
     root = bids_study()
 
     def fingerprint(root):
@@ -119,13 +119,13 @@ def test_bids_data_count_by_what_they_hold(compose, bids_study, tmp_path):
     assert fingerprint(renamed) != before
 
 
-def test_the_code_counts(fingerprint, monkeypatch):
+def test_code_is_counted(fingerprint, monkeypatch):
     before = fingerprint()
     monkeypatch.setattr("harness.tracking.fingerprint.digest_code", lambda: "another version")
     assert fingerprint() != before
 
 
-def test_a_class_of_the_users_own_counts_by_its_source(fingerprint, tmp_path, monkeypatch):
+def test_classes_of_the_user_count_by_their_source(fingerprint, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HARNESS_TARGETS", "own_estimator")
     source = tmp_path / "own_estimator.py"
