@@ -23,11 +23,13 @@ from sklearn.model_selection import LeaveOneGroupOut  # noqa: E402
 from sklearn.svm import LinearSVC  # noqa: E402
 
 from harness.datasets.haxby import Haxby  # noqa: E402
-from harness.decoding.decoder import Estimator, fit_decoder  # noqa: E402
-from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds  # noqa: E402
+from harness.decoding.decoder import fit_decoder  # noqa: E402
+from harness.decoding.estimator import Estimator  # noqa: E402
+from harness.decoding.evaluation import Scoring, evaluate  # noqa: E402
 from harness.decoding.nilearn_decoder import NilearnEngine  # noqa: E402
+from harness.decoding.splitters import Scheme, split_samples  # noqa: E402
 from harness.samples.contrasts import make_contrast  # noqa: E402
-from harness.samples.samples import Preparation, Roi, Samples, load_samples  # noqa: E402
+from harness.samples.samples import FoldPreprocessing, RecordedSamples, Roi, Samples, VoxelGrid, load_samples  # noqa: E402
 from harness.samples.signal import Signal  # noqa: E402
 from harness.solvers.estimators import ExactLinearSVC, ExactLogisticRegressionCV  # noqa: E402
 
@@ -59,7 +61,7 @@ def seconds_of(work: Callable[..., object], *arguments: object) -> float:
     return time.process_time() - start
 
 
-def load_real() -> Samples | None:
+def load_real() -> RecordedSamples | None:
     folder = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "haxby2001-vt").is_dir():
         return None
@@ -72,8 +74,6 @@ def simulate(n_samples: int, n_voxels: int, n_runs: int) -> Samples:
     y = np.where(np.arange(n_samples) // (n_samples // n_runs // 2) % 2 == 0, "face", "cat")
     pattern = rng.normal(size=n_voxels) * (rng.random(n_voxels) < 0.1)
     X = rng.normal(size=(n_samples, n_voxels)) + 0.15 * np.where(y == "face", 1, -1)[:, np.newaxis] * pattern
-    side = int(np.ceil(n_voxels ** (1 / 3)))
-    mask = (np.arange(side**3) < n_voxels).reshape(side, side, side)
     return Samples(
         X=X.astype(np.float32),
         y=y,
@@ -81,11 +81,7 @@ def simulate(n_samples: int, n_voxels: int, n_runs: int) -> Samples:
         conditions=y,
         volumes=np.arange(n_samples),
         contrast=make_contrast(["face", "cat"]),
-        preparation=Preparation("own"),
-        mask=mask,
-        affine=np.diag([3.0, 3.0, 3.0, 1.0]),
-        mean_volume=np.zeros(mask.shape, np.float32),
-        digests={},
+        preparation=FoldPreprocessing("own"),
     )
 
 
@@ -107,14 +103,17 @@ def main() -> None:
         for name, (ours, theirs) in ESTIMATORS.items():
             evaluate(real, ours, LOGO, Scoring())  # what is imported and compiled at first use
             by_us = min(seconds_of(evaluate, real, ours, LOGO, Scoring()) for _ in range(3))
-            engine = NilearnEngine(real, Roi("vt", 100))
+            engine = NilearnEngine(real.grid, Roi("vt", 100))
             by_nilearn = seconds_of(evaluate, real, theirs, LOGO, Scoring(), engine)
             report(f"{name}, {size}: selected + test + train scores, logo", by_us, by_nilearn)
     if options.large:
         for shape, n_folds in (((216, 20_000, 12), 2), ((1000, 300, 10), 2)):
             samples = simulate(*shape)
-            folds = make_folds(samples, LOGO)[:n_folds]
-            engine = NilearnEngine(samples, Roi("vt", 100))
+            folds = list(split_samples(samples, LOGO).folds.values())[:n_folds]
+            side = int(np.ceil(shape[1] ** (1 / 3)))
+            mask = (np.arange(side**3) < shape[1]).reshape(side, side, side)
+            grid = VoxelGrid(mask, np.diag([3.0, 3.0, 3.0, 1.0]), np.zeros(mask.shape, np.float32))
+            engine = NilearnEngine(grid, Roi("vt", 100))
             for name, (ours, theirs) in ESTIMATORS.items():
                 asked = (samples.X, samples.y, folds)
                 by_us = seconds_of(fit_decoder, *asked, ours, "roc_auc", samples.preparation)

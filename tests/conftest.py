@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.app.composition import compose_request
 from harness.samples.contrasts import make_contrast
-from harness.samples.samples import Preparation, Samples, load_samples
+from harness.samples.samples import FoldPreprocessing, Samples, load_samples
 from harness.tracking.store import local_uri, open_store
 
 # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
@@ -91,25 +91,18 @@ def tiny_subject(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_samples():
-    """Build samples from arrays; their voxels fill a box in C order, after one voxel that is outside."""
+    """Build samples from arrays."""
 
-    def make(X, y, runs, contrast=None, preparation=None, affine=AFFINE):
-        X, y = np.asarray(X, dtype=np.float32), np.asarray(y, dtype=str)
-        mask = np.zeros(4 * 3 * (X.shape[1] // 12 + 1), dtype=bool)
-        mask[1 : X.shape[1] + 1] = True
-        mask = mask.reshape(-1, 4, 3)
+    def make(X, y, runs, contrast=None, preparation=None):
+        y = np.asarray(y, dtype=str)
         return Samples(
-            X=X,
+            X=np.asarray(X, dtype=np.float32),
             y=y,
             runs=np.asarray(runs),
             conditions=y,
             volumes=np.arange(len(y)) * 2 + 1,
             contrast=contrast or make_contrast(list(dict.fromkeys(y.tolist()))),
-            preparation=preparation or Preparation(),
-            mask=mask,
-            affine=affine,
-            mean_volume=np.ones(mask.shape, dtype=np.float32),
-            digests={},
+            preparation=preparation or FoldPreprocessing(),
         )
 
     return make
@@ -126,7 +119,7 @@ def simulated_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def compose():
-    """Return a function from overrides to the request that they make."""
+    """Return a function from overrides to the run that they specify."""
 
     return lambda *overrides: compose_request(list(overrides))
 
@@ -280,11 +273,11 @@ def golden(shared_data):
 
 @pytest.fixture(scope="session")
 def load_golden(compose, shared_data):
-    """Return a function to the request and the samples that one of nilearn's answers is about."""
+    """Return a function to the question and the samples that one of nilearn's answers is about."""
 
     def load(name, contrast, estimator):
         folder, roi = GOLDEN[name]
-        request = compose(
+        spec = compose(
             "dataset=haxby",
             f"dataset.data_dir={shared_data / folder}",
             "subject=1",
@@ -292,7 +285,9 @@ def load_golden(compose, shared_data):
             f"contrast.conditions=[{','.join(contrast)}]",
             f"estimator={estimator}",
         )
-        return request, load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+        question = spec.question
+        samples = load_samples(spec.dataset.load(1), question.contrast, question.roi, question.signal)
+        return question, samples
 
     return load
 

@@ -8,16 +8,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.app.composition import Request, compose_request, compose_requests, decode_request
+    from harness.app.composition import RunSpec, compose_request, compose_requests, decode_request
     from harness.datasets.bids import Bids
     from harness.datasets.haxby import Haxby
     from harness.datasets.nifti import Nifti
     from harness.datasets.recording import Recording
     from harness.datasets.simulated import Simulated
     from harness.decoding.decode import Decoding, decode
-    from harness.decoding.decoder import Estimator
-    from harness.decoding.evaluation import Scheme, Scoring
-    from harness.decoding.splitters import HoldOutLast
+    from harness.decoding.estimator import Estimator
+    from harness.decoding.evaluation import Scoring
+    from harness.decoding.question import Question
+    from harness.decoding.splitters import HoldOutLast, Scheme
     from harness.errors import HarnessError
     from harness.samples.contrasts import make_contrast
     from harness.samples.samples import Roi
@@ -36,7 +37,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 _MODULES = {
     "Bids": "harness.datasets.bids",
     "Decoding": "harness.decoding.decode",
-    "Estimator": "harness.decoding.decoder",
+    "Estimator": "harness.decoding.estimator",
     "ExactLDA": "harness.solvers.estimators",
     "ExactLinearSVC": "harness.solvers.estimators",
     "ExactLogisticRegressionCV": "harness.solvers.estimators",
@@ -45,10 +46,11 @@ _MODULES = {
     "Haxby": "harness.datasets.haxby",
     "HoldOutLast": "harness.decoding.splitters",
     "Nifti": "harness.datasets.nifti",
+    "Question": "harness.decoding.question",
     "Recording": "harness.datasets.recording",
-    "Request": "harness.app.composition",
     "Roi": "harness.samples.samples",
-    "Scheme": "harness.decoding.evaluation",
+    "RunSpec": "harness.app.composition",
+    "Scheme": "harness.decoding.splitters",
     "Scoring": "harness.decoding.evaluation",
     "Signal": "harness.samples.signal",
     "Simulated": "harness.datasets.simulated",
@@ -71,9 +73,10 @@ __all__ = [
     "Haxby",
     "HoldOutLast",
     "Nifti",
+    "Question",
     "Recording",
-    "Request",
     "Roi",
+    "RunSpec",
     "Scheme",
     "Scoring",
     "Signal",

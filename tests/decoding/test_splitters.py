@@ -18,24 +18,24 @@ def test_equals_the_slices_of_the_tutorial(n_samples, n_volumes):
     np.testing.assert_array_equal(volumes[folds[0][1]], volumes[-n_volumes:])
 
 
-def test_thirty_volumes_unless_told_otherwise():
+def test_thirty_volumes_are_held_out_by_default():
     ((_, test),) = HoldOutLast().split(np.zeros(216))
     assert len(test) == 30
 
 
 @pytest.mark.parametrize("n_volumes", [0, -1, 10, 11])
-def test_what_cannot_be_held_out(n_volumes):
+def test_number_of_held_out_volumes_is_checked(n_volumes):
     with pytest.raises(ValueError, match=rf"n_volumes={n_volumes} of 10 .*expected 1 to 9"):
         list(HoldOutLast(n_volumes).split(np.zeros(10)))
 
 
 @pytest.mark.parametrize("n_volumes", [None, True, 1.5, "30", [30], {}])
-def test_the_number_of_volumes_is_a_whole_number(n_volumes):
+def test_number_of_volumes_must_be_an_integer(n_volumes):
     with pytest.raises(ValueError, match="is not a whole number"):
         HoldOutLast(n_volumes)
 
 
-def test_scikit_learn_takes_it(rng):
+def test_scikit_learn_accepts_the_splitter(rng):
     X, y = rng.normal(size=(40, 5)), np.tile([0, 1], 20)
     scores = cross_val_score(LinearSVC(), X, y, cv=HoldOutLast(8))
     assert scores.tolist() == [LinearSVC().fit(X[:-8], y[:-8]).score(X[-8:], y[-8:])]

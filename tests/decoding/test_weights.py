@@ -8,10 +8,11 @@ from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.svm import LinearSVC
 
 from harness.datasets.haxby import read_subject
-from harness.decoding.decoder import Estimator, fit_decoder
+from harness.decoding.decoder import fit_decoder
+from harness.decoding.estimator import Estimator
 from harness.decoding.weights import map_weights, unmask
 from harness.samples.contrasts import make_contrast
-from harness.samples.samples import Preparation, Roi, load_samples
+from harness.samples.samples import FoldPreprocessing, Roi, VoxelGrid, load_samples
 from harness.samples.signal import Signal
 
 SVC = Estimator("svc", LinearSVC(random_state=0), {"C": [1.0, 10.0]})
@@ -28,7 +29,7 @@ def map_of(tiny_subject):
         samples = load_samples(recording, make_contrast(conditions), Roi(), Signal())
         folds = list(LeaveOneGroupOut().split(samples.X, samples.y, samples.runs))
         fitted = fit_decoder(samples.X, samples.y, folds, estimator, "roc_auc", samples.preparation)
-        return map_weights(fitted, samples)
+        return map_weights(fitted, samples.contrast, samples.grid)
 
     map_of.recording = recording
     return map_of
@@ -119,26 +120,37 @@ def test_the_dummy_has_no_maps(map_of):
     assert map_of(["face", "cat"], dummy) == []
 
 
-def test_values_go_back_to_the_voxels_that_they_came_from(make_samples, rng):
-    samples = make_samples(rng.normal(size=(6, 30)), ["face", "cat"] * 3, [0] * 6)
+def make_grid(n_voxels):
+    """A grid whose voxels fill a box in C order, after one voxel that is outside the mask."""
+    mask = np.zeros(4 * 3 * (n_voxels // 12 + 1), dtype=bool)
+    mask[1 : n_voxels + 1] = True
+    mask = mask.reshape(-1, 4, 3)
+    return VoxelGrid(mask, np.eye(4), np.ones(mask.shape, dtype=np.float32))
+
+
+def test_values_go_back_to_the_voxels_that_they_came_from(rng):
+    X, grid = rng.normal(size=(6, 30)).astype(np.float32), make_grid(30)
     values = rng.normal(size=30).astype(np.float32)
-    image = unmask(values, samples, "x" * 100)
-    assert image.shape == samples.mask.shape
-    np.testing.assert_array_equal(read(image)[samples.mask], values)
+    image = unmask(values, grid, "x" * 100)
+    assert image.shape == grid.mask.shape
+    np.testing.assert_array_equal(read(image)[grid.mask], values)
     assert np.count_nonzero(read(image)) == 30
     assert image.header["descrip"].item() == b"x" * 79
-    several = unmask(samples.X, samples)
-    assert several.shape == (*samples.mask.shape, 6)
-    np.testing.assert_array_equal(read(several)[samples.mask].T, samples.X)
+    several = unmask(X, grid)
+    assert several.shape == (*grid.mask.shape, 6)
+    np.testing.assert_array_equal(read(several)[grid.mask].T, X)
 
 
 def test_voxels_that_were_screened_out_weigh_nothing(make_samples, rng):
     y, runs = np.tile(["face", "cat"], 20), np.repeat(range(4), 10)
     X = rng.normal(size=(40, 120))
     X[:, 77] += 5 * (y == "face")
-    samples = make_samples(X, y, runs, preparation=Preparation("own", 10))
+    samples = make_samples(X, y, runs, preparation=FoldPreprocessing("own", 10))
+    grid = make_grid(120)
     folds = list(LeaveOneGroupOut().split(X, y, runs))
-    (weights,) = map_weights(fit_decoder(samples.X, y, folds, SVC, "roc_auc", samples.preparation), samples)
-    inside = read(weights.mean)[samples.mask]
+    (weights,) = map_weights(
+        fit_decoder(samples.X, y, folds, SVC, "roc_auc", samples.preparation), samples.contrast, grid
+    )
+    inside = read(weights.mean)[grid.mask]
     assert 12 <= np.count_nonzero(inside) <= 48  # 12 voxels in each of four folds
     assert inside.argmax() == 77

@@ -15,8 +15,10 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring
+from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.report.artifacts import write_artifacts
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.samples.contrasts import make_contrast
@@ -35,11 +37,13 @@ def decode_tiny(tiny_subject):
             affine = nib.load(folder / "mask.nii.gz").affine
             nib.save(nib.Nifti1Image(values, affine), folder / "subj1" / "anat.nii.gz")
         return decode(
-            lambda: read_subject(folder, 1, dataset="haxby"),
-            make_contrast(list(conditions)),
-            LDA,
-            Scheme("logo", LeaveOneGroupOut()),
-            scoring=Scoring(inner_folds=2),
+            read_subject(folder, 1, dataset="haxby"),
+            Question(
+                make_contrast(list(conditions)),
+                LDA,
+                Scheme("logo", LeaveOneGroupOut()),
+                scoring=Scoring(inner_folds=2),
+            ),
         )
 
     return decode_tiny
@@ -129,10 +133,10 @@ def test_the_words_on_the_slices_say_which_class_is_positive_and_where_they_are(
 def test_left_is_left_and_up_is_forward_on_the_slices(decode_tiny, tmp_path):
     """The first axis of these images runs from right to left, which the affine says."""
     decoding = decode_tiny(shape=(12, 10, 1))
-    assert nib.aff2axcodes(decoding.samples.affine) == ("L", "A", "S")
+    assert nib.aff2axcodes(decoding.samples.grid.affine) == ("L", "A", "S")
     data = np.zeros((12, 10, 1), dtype=np.float32)
     data[1, 8, 0] = 1.0  # on the right, in front
-    weights = replace(decoding.weights[0], mean=nib.Nifti1Image(data, decoding.samples.affine))
+    weights = replace(decoding.weights[0], mean=nib.Nifti1Image(data, decoding.samples.grid.affine))
     file = tmp_path / "slices.png"
     draw_slices(decoding, weights, file)
     strip = read_png(file)[:, :950]

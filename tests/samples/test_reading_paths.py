@@ -17,8 +17,9 @@ from harness.datasets.haxby import Haxby
 from harness.datasets.images import list_files
 from harness.datasets.nifti import Nifti
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme
+from harness.decoding.estimator import Estimator
+from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.errors import DataError, HarnessError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
@@ -73,13 +74,15 @@ def run(load, path, tmp_path):
 
     def run(mask=ROI_OF[layout]):
         return decode(
-            load,
-            FACE_CAT,
-            Estimator("svc", LinearSVC(), {"C": [1]}),
-            Scheme("logo", LeaveOneGroupOut()),
-            Roi(str(mask), 100),
-            signal,
-            engine=engine,
+            load(),
+            Question(
+                FACE_CAT,
+                Estimator("svc", LinearSVC(), {"C": [1]}),
+                Scheme("logo", LeaveOneGroupOut()),
+                roi=Roi(str(mask), 100),
+                signal=signal,
+                engine=engine,
+            ),
             cache=cache,
         )
 
@@ -157,7 +160,7 @@ def test_damaged_mask_is_refused(run, load, path):
         except DataError as error:
             assert str(file) in str(error)
         else:
-            np.testing.assert_array_equal(decoding.samples.mask, intact.samples.mask)
+            np.testing.assert_array_equal(decoding.samples.grid.mask, intact.samples.grid.mask)
             np.testing.assert_array_equal(decoding.samples.X, intact.samples.X)
 
 
@@ -187,13 +190,13 @@ def test_voxel_that_is_not_finite_is_dropped_with_a_warning(run, load, value, vo
     def damage(data):
         data[(*voxel, volumes)] = value
 
-    mask = run().samples.mask.copy()
+    mask = run().samples.grid.mask.copy()
     replace_values(image_of(load()), damage)
     decoding = run()
     dropped = f"dropped 1 of {mask.sum()} voxels with NaN or infinite values"
     assert dropped in decoding.warnings
     mask[voxel] = False
-    np.testing.assert_array_equal(decoding.samples.mask, mask)
+    np.testing.assert_array_equal(decoding.samples.grid.mask, mask)
     assert np.isfinite(decoding.samples.X).all()
 
 

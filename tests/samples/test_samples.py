@@ -18,12 +18,13 @@ from sklearn.svm import LinearSVC
 
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme
+from harness.decoding.estimator import Estimator
+from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
-from harness.samples.samples import Preparation, Roi, find_mask, load_samples, screening_of_mask
+from harness.samples.samples import FoldPreprocessing, Roi, find_mask, load_samples, screening_of_mask
 from harness.samples.signal import Signal, zscore
 
 FACE_CAT = make_contrast(["face", "cat"])
@@ -97,13 +98,15 @@ def test_engine_nilearn_receives_what_nilearn_reads_from_the_files(
 
     def run():
         return decode(
-            lambda: recording,
-            FACE_CAT,
-            Estimator("svc", LinearSVC(random_state=0), {"C": [1, 10]}),
-            Scheme("logo", LeaveOneGroupOut()),
-            Roi("vt", 100),
-            Signal(smoothing_fwhm=fwhm),
-            engine="nilearn",
+            recording,
+            Question(
+                FACE_CAT,
+                Estimator("svc", LinearSVC(random_state=0), {"C": [1, 10]}),
+                Scheme("logo", LeaveOneGroupOut()),
+                roi=Roi("vt", 100),
+                signal=Signal(smoothing_fwhm=fwhm),
+                engine="nilearn",
+            ),
             cache=cache,
         )
 
@@ -208,9 +211,9 @@ def test_mask_affine_mean_volume_and_digests(real):
     recording, _ = real
     samples = load_samples(recording, FACE_CAT, Roi(), Signal())
     bold, vt = nib.load(recording.bold), recording.masks["vt"]
-    np.testing.assert_array_equal(samples.mask, read_array(vt) > 0)
-    np.testing.assert_array_equal(samples.affine, bold.affine)
-    np.testing.assert_allclose(samples.mean_volume, read_array(recording.bold).mean(axis=-1), rtol=1e-6)
+    np.testing.assert_array_equal(samples.grid.mask, read_array(vt) > 0)
+    np.testing.assert_array_equal(samples.grid.affine, bold.affine)
+    np.testing.assert_allclose(samples.grid.mean_volume, read_array(recording.bold).mean(axis=-1), rtol=1e-6)
     files = {"bold": recording.bold, "labels": recording.labels_file, "mask": vt}
     assert samples.digests == {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()
@@ -234,7 +237,7 @@ def test_screening_equals_nilearns_truncated_to_a_whole_number(percentile, size)
 
 def test_screening_of_the_real_mask_keeps_every_voxel(real):
     recording, _ = real
-    assert load_samples(recording, FACE_CAT, Roi(), Signal()).preparation == Preparation("own", 100)
+    assert load_samples(recording, FACE_CAT, Roi(), Signal()).preparation == FoldPreprocessing("own", 100)
 
 
 def test_screening_counts_the_voxels_that_are_left(tiny_subject):
@@ -353,7 +356,7 @@ def test_voxels_that_are_not_finite_are_dropped_and_counted(recording, bad):
     assert [str(item.message) for item in warned] == ["dropped 2 of 80 voxels with NaN or infinite values"]
     kept = read_array(recording.masks["vt"]) > 0
     kept[0, 0, 1] = kept[1, 2, 3] = False
-    np.testing.assert_array_equal(samples.mask, kept)
+    np.testing.assert_array_equal(samples.grid.mask, kept)
     columns = np.setdiff1d(np.arange(80), [1, 20 + 2 * 4 + 3])
     np.testing.assert_array_equal(samples.X, masked[samples.volumes][:, columns])
 
@@ -368,10 +371,10 @@ def test_voxels_constant_over_the_selected_volumes_are_dropped_and_counted(recor
     assert [str(item.message) for item in warned] == [
         "dropped 2 of 80 voxels that are constant over the selected volumes"
     ]
-    assert samples.n_voxels == samples.mask.sum() == 78
-    assert samples.mask[3, 1, 1]
-    assert not samples.mask[0, 0, 0]
-    assert not samples.mask[2, 1, 1]
+    assert samples.n_voxels == samples.grid.mask.sum() == 78
+    assert samples.grid.mask[3, 1, 1]
+    assert not samples.grid.mask[0, 0, 0]
+    assert not samples.grid.mask[2, 1, 1]
 
 
 def test_a_mask_without_a_usable_voxel(recording):
@@ -415,7 +418,9 @@ def test_a_lag_beyond_the_end_of_the_runs_is_named_as_the_cause(compose, tiny_su
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", f"signal.lag={lag}"]
     request = compose(*words)
     with pytest.raises(DesignError, match=rf"signal\.lag={lag} moves .* the shortest run has 15 volumes"):
-        load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+        load_samples(
+            request.dataset.load(1), request.question.contrast, request.question.roi, request.question.signal
+        )
 
 
 @pytest.mark.parametrize("trim", ["trim_first", "trim_last"])
@@ -423,4 +428,6 @@ def test_trimming_more_than_a_block_has_is_named_as_the_cause(compose, tiny_subj
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", f"signal.{trim}={10**30}"]
     request = compose(*words)
     with pytest.raises(DesignError, match="trim less"):
-        load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+        load_samples(
+            request.dataset.load(1), request.question.contrast, request.question.roi, request.question.signal
+        )

@@ -17,8 +17,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import StratifiedKFold
 
-from harness.decoding.decoder import Estimator, fit_decoder
-from harness.samples.samples import Preparation
+from harness.decoding.decoder import fit_decoder
+from harness.decoding.estimator import Estimator
+from harness.samples.samples import FoldPreprocessing
 from harness.solvers.estimators import (
     ExactLDA,
     ExactLinearSVC,
@@ -323,7 +324,7 @@ def test_decoders_of_volumes_that_are_not_standardised_are_at_their_optima(loss,
     folds = [(np.flatnonzero(data.runs != run), np.flatnonzero(data.runs == run)) for run in range(3)]
     estimator = Estimator("exact", ESTIMATORS[loss](C=1.0), {"C": [1.0]} if loss == "squared hinge" else {})
     fit, warned = recorded(
-        lambda: fit_decoder(data.X, data.y, folds, estimator, "accuracy", Preparation(zscore=None))
+        lambda: fit_decoder(data.X, data.y, folds, estimator, "accuracy", FoldPreprocessing(zscore=None))
     )
     assert not (EXTENDED and warned)
     optima = [extended_optimum(data.X[train].astype(float), y[train], 1.0, loss) for train, _ in folds]

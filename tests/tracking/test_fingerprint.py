@@ -1,4 +1,4 @@
-"""What makes two runs the same, and what does not."""
+"""What a fingerprint counts, and what it does not."""
 
 import shutil
 import tomllib
@@ -8,34 +8,32 @@ import pytest
 
 from harness.app.allowed_targets import list_classes
 from harness.app.settings import normalise
+from harness.datasets.images import digest_files
 from harness.errors import DataError
-from harness.samples.cache import SampleCache
-from harness.samples.samples import digest_sources, load_samples
+from harness.samples.samples import load_samples, open_sources
 from harness.tracking import provenance
-from harness.tracking.fingerprint import identify
+from harness.tracking.fingerprint import fingerprint_run
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def identity(compose, tiny_subject):
-    """Return a function that identifies the run that some overrides ask for, of the tiny subject."""
+def fingerprint(compose, tiny_subject):
+    """Return a function that fingerprints the run of the tiny subject with some overrides."""
     data = tiny_subject()
 
-    def identify_run(*overrides, data_dir=data, cache=None):
-        request = compose("dataset=haxby", f"++dataset.data_dir={data_dir}", "subject=1", *overrides)
-        recording = request.dataset.load(1)
-        return identify(
-            normalise(request.asked),
-            recording,
-            request.roi,
-            request.signal,
-            list_classes(request.asked),
-            cache,
-        )
+    def fingerprint(*overrides, data_dir=data):
+        spec = compose("dataset=haxby", f"++dataset.data_dir={data_dir}", "subject=1", *overrides)
+        return fingerprint_spec(spec)
 
-    identify_run.data = data
-    return identify_run
+    fingerprint.data = data
+    return fingerprint
+
+
+def fingerprint_spec(spec):
+    sources = open_sources(spec.dataset.load(1), spec.question.roi, spec.question.signal)
+    digest = digest_files(sources.recording.bold)
+    return fingerprint_run(normalise(spec.config), sources, digest, list_classes(spec.config))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +47,8 @@ def identity(compose, tiny_subject):
         "++cv.incomplete=refuse",  # the default
     ],
 )
-def test_where_things_go_and_how_they_look_does_not_count(identity, override):
-    assert identity(override) == identity()
+def test_storage_and_figure_options_are_not_counted(fingerprint, override):
+    assert fingerprint(override) == fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -72,75 +70,73 @@ def test_where_things_go_and_how_they_look_does_not_count(identity, override):
         "roi.screening_percentile=10",
     ],
 )
-def test_what_is_asked_counts(identity, override):
-    assert identity(override) != identity()
+def test_configuration_is_counted(fingerprint, override):
+    assert fingerprint(override) != fingerprint()
 
 
-def test_the_data_count_by_what_they_hold(identity, tiny_subject, tmp_path):
+def test_data_count_by_their_content(fingerprint, tiny_subject, tmp_path):
     moved = tmp_path / "moved"
-    shutil.copytree(identity.data, moved)
-    assert identity(data_dir=moved) == identity()
+    shutil.copytree(fingerprint.data, moved)
+    assert fingerprint(data_dir=moved) == fingerprint()
     labels = moved / "haxby2001" / "subj1" / "labels.txt"
     labels.write_text(labels.read_text().replace("face 0", "house 0", 1))
-    assert identity(data_dir=moved) != identity()
-    assert identity(data_dir=tiny_subject(seed=8)) != identity()
+    assert fingerprint(data_dir=moved) != fingerprint()
+    assert fingerprint(data_dir=tiny_subject(seed=8)) != fingerprint()
 
 
-def test_a_mask_counts_by_what_it_holds(identity):
-    mask = identity.data / "haxby2001" / "subj1" / "mask4_vt.nii.gz"
-    assert identity(f"roi.mask={mask}") == identity()
-
-
-def test_the_cache_knows_the_image_as_long_as_it_stays_as_it_was(identity, tmp_path, monkeypatch):
-    cache = SampleCache(tmp_path / "kept")
-    first = identity(cache=cache)
-    assert first == identity()
-    monkeypatch.setattr("harness.samples.cache.digest_files", lambda files: pytest.fail("read again"))
-    assert identity(cache=cache) == first
-    monkeypatch.undo()
-    bold = identity.data / "haxby2001" / "subj1" / "bold.nii.gz"
-    before = bold.read_bytes()
-    try:
-        bold.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
-        assert identity(cache=cache) != first
-    finally:
-        bold.write_bytes(before)
+def test_mask_counts_by_its_content(fingerprint):
+    mask = fingerprint.data / "haxby2001" / "subj1" / "mask4_vt.nii.gz"
+    assert fingerprint(f"roi.mask={mask}") == fingerprint()
 
 
 def test_digests_are_those_of_the_samples(compose, tiny_subject):
-    request = compose("dataset=haxby", f"++dataset.data_dir={tiny_subject()}", "subject=1")
-    recording = request.dataset.load(1)
-    samples = load_samples(recording, request.contrast, request.roi, request.signal)
-    assert digest_sources(recording, request.roi, request.signal) == samples.digests
+    spec = compose("dataset=haxby", f"++dataset.data_dir={tiny_subject()}", "subject=1")
+    recording, question = spec.dataset.load(1), spec.question
+    samples = load_samples(recording, question.contrast, question.roi, question.signal)
+    sources = open_sources(recording, question.roi, question.signal)
+    assert samples.digests == {"bold": digest_files(recording.bold), **sources.digests}
 
 
-def test_a_missing_image_is_named(compose, tiny_subject):
+def test_missing_image_is_named(compose, tiny_subject):
     data = tiny_subject()
-    request = compose("dataset=haxby", f"++dataset.data_dir={data}", "subject=1")
-    recording = request.dataset.load(1)
+    spec = compose("dataset=haxby", f"++dataset.data_dir={data}", "subject=1")
     (data / "haxby2001" / "subj1" / "bold.nii.gz").unlink()
     with pytest.raises(DataError, match=r"bold\.nii\.gz"):
-        identify(normalise(request.asked), recording, request.roi, request.signal)
+        fingerprint_spec(spec)
 
 
-def test_the_code_counts(identity, monkeypatch):
-    before = identity()
+def test_bids_data_count_by_their_content(compose, bids_study, tmp_path):
+    root = bids_study()
+
+    def fingerprint(root):
+        return fingerprint_spec(compose("dataset=bids", f"dataset.root={root}", "subject=1", "roi=brain"))
+
+    before = fingerprint(root)
+    renamed = root.rename(tmp_path / "another name")
+    assert fingerprint(renamed) == before
+    events = next(renamed.rglob("sub-01*_events.tsv"))
+    events.write_text(events.read_text().replace("face", "house", 1))
+    assert fingerprint(renamed) != before
+
+
+def test_code_is_counted(fingerprint, monkeypatch):
+    before = fingerprint()
     monkeypatch.setattr("harness.tracking.fingerprint.digest_code", lambda: "another version")
-    assert identity() != before
+    assert fingerprint() != before
 
 
-def test_a_class_of_the_users_own_counts_by_its_source(identity, tmp_path, monkeypatch):
+def test_classes_of_the_user_count_by_their_source(fingerprint, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HARNESS_TARGETS", "own_estimator")
     source = tmp_path / "own_estimator.py"
     source.write_text("from sklearn.svm import LinearSVC\n\n\nclass Mine(LinearSVC):\n    pass\n")
     asked = ["++estimator._target_=own_estimator.Mine"]
-    before = identity(*asked)
+    before = fingerprint(*asked)
     source.write_text(source.read_text() + "\n# another version\n")
-    assert identity(*asked) != before
+    assert fingerprint(*asked) != before
 
 
-def test_a_package_of_the_users_own_counts_as_a_whole(identity, tmp_path, monkeypatch):
+def test_a_package_of_the_users_own_counts_as_a_whole(fingerprint, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HARNESS_TARGETS", "own_package")
     package = tmp_path / "own_package"
@@ -152,9 +148,9 @@ def test_a_package_of_the_users_own_counts_as_a_whole(identity, tmp_path, monkey
         "class Mine(LinearSVC):\n    k = K\n"
     )
     asked = ["++estimator._target_=own_package.estimators.Mine"]
-    before = identity(*asked)
+    before = fingerprint(*asked)
     (package / "constants.py").write_text("K = 2\n")
-    assert identity(*asked) != before
+    assert fingerprint(*asked) != before
 
 
 def test_every_package_that_computes_is_counted():

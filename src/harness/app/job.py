@@ -8,27 +8,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from functools import cache, partial
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from harness.app.composition import Request, build_request, decode_request
+from harness.app.composition import RunSpec, build_request
 from harness.errors import HarnessError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 
 if TYPE_CHECKING:
-    from harness.samples.cache import SampleCache
-    from harness.tracking.run_writer import TrackedRun
+    from harness.samples.samples import RecordedSamples, Sources
+    from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
 
 
 def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
-    """Decode what a composed configuration asks for, track it, and show the result of a single run.
+    """Decode as a composed configuration specifies, track it, and show the result of a single run.
 
     Parameters
     ----------
@@ -45,109 +45,175 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     Raises
     ------
     HarnessError
-        If the request, the data or the store make no sense; a run that was started is then FAILED.
+        If the configuration, the data or the store cannot be used; a run that was started is then FAILED.
     """
     start = time.perf_counter()
     job = HydraConfig.get()
-    request = build_request(config, job.runtime.choices, job.overrides.task)
+    spec = build_request(config, job.runtime.choices, job.overrides.task)
     number = 0 if sweep is None else job.job.num
-    outcome = Outcome(number, "finished", request.overrides, request.name, words=request.words)
+    outcome = Outcome(number, "finished", spec.overrides, spec.name, words=spec.choices)
+    tracking = spec.config["tracking"]
+    store = open_configured_store(tracking, experiment_name(tracking, job.runtime.choices["dataset"]))
+    run = _Job(spec, store, sweep, outcome, _RunData(spec))
+    run.data.seconds["startup"] = time.perf_counter() - start
+    if store is None:
+        return run.compute()
 
-    from harness.samples.cache import SampleCache
-    from harness.tracking.run_writer import claim_run
-    from harness.tracking.tags import IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
+    from harness.report.display import ProgressBar
 
-    cache = SampleCache(enabled=None if request.cache else False)
-    store = open_configured_store(request.tracking, experiment_name(request.tracking, request.dataset_option))
-    identity = _identify(request, cache)
-    tags = {OVERRIDES_TAG: " ".join(request.overrides)}
-    tags |= {} if identity is None else {IDENTITY_TAG: identity}
-    tags |= {} if sweep is None else {SWEEP_TAG: sweep.id}
-    startup = time.perf_counter() - start
-    resume = sweep is not None if request.resume is None else request.resume
-    if not resume or store is None or identity is None:
-        return _compute(request, store, tags, cache, sweep, outcome, startup)
-    with claim_run(store, identity, partial(_report_wait, request.name, sweep)):
-        finished = _find_finished(request.name, store, identity, sweep, outcome)
-        return finished or _compute(request, store, tags, cache, sweep, outcome, startup)
+    try:
+        with ProgressBar(spec.name, sweep is None):
+            fingerprint = run.data.fingerprint()
+    except BaseException:
+        with run.open():  # stored as FAILED or KILLED
+            raise
+    resume = sweep is not None if spec.config["resume"] is None else spec.config["resume"]
+    if not resume:
+        return run.compute(fingerprint)
+
+    from harness.tracking.run_writer import claim_run, find_finished
+
+    with claim_run(store, fingerprint, partial(_report_wait, spec.name, sweep)):
+        found = find_finished(store, fingerprint)
+        return run.compute(fingerprint) if found is None else run.skip(store, found)
 
 
 def _report_wait(name: str, sweep: Sweep | None) -> None:
-    """Print why a single run does not begin; a sweep's line of progress shows what remains."""
+    """Print why a single run waits; the progress of a sweep shows it anyway."""
     if sweep is None:
         print(f"{name} is being computed by another process; waiting for its result", file=sys.stderr)
 
 
-def _find_finished(
-    name: str, store: "Store", identity: str, sweep: Sweep | None, outcome: Outcome
-) -> Outcome | None:
-    """Return the outcome of a run that need not be computed again; None if it has to be computed."""
-    from harness.report.display import show_finished
-    from harness.tracking.run_writer import find_finished
-    from harness.tracking.sweep_notes import join_sweep
+class _RunData:
+    """The data of a run, each part read once; `seconds` and `warnings` grow as they are read."""
 
-    found = find_finished(store, identity)
-    if found is None:
-        return None
-    if sweep is None:
-        show_finished(name, found, store)
-    else:
-        join_sweep(store, found, sweep.id)
-    known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
-    return replace(outcome, status="skipped", notices=tuple(found.notices), **known)
+    def __init__(self, spec: RunSpec) -> None:
+        from harness.samples.cache import SampleCache
 
+        self.spec = spec
+        self.cache = SampleCache(enabled=None if spec.config["cache"] else False)
+        self.seconds: dict[str, float] = {}
+        self.warnings: tuple[str, ...] = ()
 
-def _compute(
-    request: Request,
-    store: "Store | None",
-    tags: Mapping[str, str],
-    cache: "SampleCache",
-    sweep: Sweep | None,
-    outcome: Outcome,
-    startup: float,
-) -> Outcome:
-    """Decode, write the files, track, and show a single run; return the outcome with its results."""
-    from harness.report.artifacts import write_artifacts
-    from harness.report.display import ProgressBar, show_decoding
+    @cached_property
+    def sources(self) -> "Sources":
+        from harness.samples.samples import open_sources
 
-    figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
-    with _open_run(store, request, tags) as tracked, ProgressBar(request.name, sweep is None) as progress:
-        if sweep is not None:
-            sweep.name_run(outcome.job, request.name, None if tracked is None else tracked.run_id)
-        decoding = decode_request(request, progress, cache)
-        progress("figures", 1, 1)
-        with _artifact_folder(tracked is None) as folder:
-            begin = time.perf_counter()
-            with _explaining_write_errors(str(folder)):
-                decoding = write_artifacts(decoding, folder, request.config, figures)
-            seconds = {"startup": startup, **decoding.seconds, "figures": time.perf_counter() - begin}
-            if tracked is not None:
-                with _explaining_write_errors(tracked.where):
-                    tracked.finish(decoding, folder, seconds)
-            where = str(folder) if tracked is None else tracked.where
-    if sweep is None:
-        show_decoding(decoding, request.name, where, tracked)
-    return replace(
-        outcome,
-        run_id=None if tracked is None else tracked.run_id,
-        scores=decoding.flat_scores(),
-        notices=tuple(decoding.notices),
-    )
+        question = self.spec.question
+        with self._reading():
+            recording = self.spec.dataset.load(self.spec.subject)
+            return open_sources(recording, question.roi, question.signal)
+
+    @cached_property
+    def samples(self) -> "RecordedSamples":
+        from harness.decoding.decode import read_question_samples
+
+        sources = self.sources
+        with self._reading():
+            return read_question_samples(sources, self.spec.question, self.cache)
+
+    def fingerprint(self) -> str:
+        """Fingerprint the run; the image is read unless the cache knows its digest."""
+        from harness.app.allowed_targets import list_classes
+        from harness.app.settings import normalise
+        from harness.tracking.fingerprint import fingerprint_run
+
+        config = {key: value for key, value in self.spec.config.items() if key != "dataset"}
+        digest = self.cache.find_digest(self.sources.recording.bold) or self.samples.image_digest
+        return fingerprint_run(normalise(config), self.sources, digest, list_classes(config))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        from harness.decoding.decode import collect_warnings, count_messages, timed
+
+        with timed(self.seconds, "data"), collect_warnings() as caught:
+            yield
+        self.warnings += count_messages(caught)
 
 
-def _identify(request: Request, cache: "SampleCache") -> str | None:
-    """Return the identity of the run; None where its data cannot be read, as the run itself will say."""
-    from harness.app.allowed_targets import list_classes
-    from harness.app.settings import normalise
-    from harness.tracking.fingerprint import identify
+class _UntrackedRun:
+    """Stands for the tracked run with ``tracking=off``: its files stay in Hydra's own directory."""
 
-    try:
-        recording = request.dataset.load(request.subject)
-        config = {key: value for key, value in request.asked.items() if key != "dataset"}
-        classes = list_classes(config)
-        return identify(normalise(config), recording, request.roi, request.signal, classes, cache)
-    except HarnessError:
-        return None
+    run_id = None
+
+    def __init__(self) -> None:
+        self.where = str(_own_directory())
+
+    def finish(self, *results: object) -> None:
+        """Log nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One run of a store and, where it is one of many, of a sweep."""
+
+    spec: RunSpec
+    store: "Store | None"
+    sweep: Sweep | None
+    outcome: Outcome
+    data: _RunData
+
+    def skip(self, store: "Store", found: "FinishedRun") -> Outcome:
+        """Return the outcome of a run that finished before."""
+        from harness.report.display import show_finished
+        from harness.tracking.sweep_notes import join_sweep
+
+        if self.sweep is None:
+            show_finished(self.spec.name, found, store)
+        else:
+            join_sweep(store, found, self.sweep.id)
+        known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
+        return replace(self.outcome, status="skipped", notices=tuple(found.notices), **known)
+
+    def compute(self, fingerprint: str | None = None) -> Outcome:
+        """Decode, write the files, track, and show a single run; return the outcome with its results."""
+        from harness.decoding.decode import decode_samples
+        from harness.report.artifacts import write_artifacts
+        from harness.report.display import ProgressBar, show_decoding
+
+        single, data = self.sweep is None, self.data
+        figures = self.spec.config["figures"]
+        if figures == "auto":
+            figures = "full" if single else "light"
+        with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
+            decoding = decode_samples(data.samples, self.spec.question, progress=progress)
+            decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
+            progress("figures", 1, 1)
+            with _artifact_directory(keep=run.run_id is None) as directory:
+                begin = time.perf_counter()
+                with _explaining_write_errors(str(directory)):
+                    decoding = write_artifacts(decoding, directory, self.spec.to_yaml(), figures)
+                seconds = {**data.seconds, **decoding.seconds, "figures": time.perf_counter() - begin}
+                with _explaining_write_errors(run.where):
+                    run.finish(decoding, directory, seconds)
+        if single:
+            show_decoding(decoding, self.spec.name, run.where, None if self.store is None else run)
+        return replace(
+            self.outcome,
+            run_id=run.run_id,
+            scores=decoding.flat_scores(),
+            notices=tuple(decoding.notices),
+        )
+
+    @contextmanager
+    def open(self, fingerprint: str | None = None) -> Iterator[Any]:
+        """Start the tracked run, and name it in the sweep."""
+        opened: AbstractContextManager[Any] = nullcontext(_UntrackedRun())
+        if self.store is not None:
+            opened = self._track(self.store, fingerprint)
+        with opened as run:
+            if self.sweep is not None:
+                self.sweep.name_run(self.outcome.job, self.spec.name, run.run_id)
+            yield run
+
+    def _track(self, store: "Store", fingerprint: str | None) -> "AbstractContextManager[TrackedRun]":
+        from harness.tracking.run_writer import track_run
+        from harness.tracking.tags import IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
+
+        tags = {OVERRIDES_TAG: " ".join(self.spec.overrides)}
+        tags |= {} if fingerprint is None else {IDENTITY_TAG: fingerprint}
+        tags |= {} if self.sweep is None else {SWEEP_TAG: self.sweep.id}
+        return track_run(store, self.spec.name, self.spec.params, tags)
 
 
 def experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:
@@ -176,40 +242,30 @@ def open_store_once(uri: str | None, folder: Path, experiment: str) -> "Store":
     return open_store(uri, folder, experiment, patience)
 
 
-@contextmanager
-def _open_run(
-    store: "Store | None", request: Request, tags: Mapping[str, str]
-) -> Iterator["TrackedRun | None"]:
-    """Start the tracked run, or none with ``tracking=off``."""
-    if store is None:
-        yield None
-        return
-    from harness.tracking.run_writer import track_run
-
-    with track_run(store, request.name, request.params, tags) as tracked:
-        yield tracked
+def _own_directory() -> Path:
+    return Path(HydraConfig.get().runtime.output_dir) / "artifacts"
 
 
 @contextmanager
-def _artifact_folder(keep: bool) -> Iterator[Path]:
-    """Yield Hydra's own folder to keep, or a temporary one that lasts until its files are in the store."""
-    folder = Path(HydraConfig.get().runtime.output_dir) / "artifacts"
-    with _explaining_write_errors(str(folder) if keep else "a temporary directory"):
+def _artifact_directory(keep: bool) -> Iterator[Path]:
+    """Yield Hydra's own directory to keep, or a temporary one that lasts until its files are in the store."""
+    directory = _own_directory()
+    with _explaining_write_errors(str(directory) if keep else "a temporary directory"):
         if keep:
-            folder.mkdir(parents=True, exist_ok=True)
-        made: Any = nullcontext(folder) if keep else tempfile.TemporaryDirectory(prefix="harness-")
+            directory.mkdir(parents=True, exist_ok=True)
+        made: Any = nullcontext(directory) if keep else tempfile.TemporaryDirectory(prefix="harness-")
     with made as name:
         yield Path(name)
 
 
 @contextmanager
 def _explaining_write_errors(where: str) -> Iterator[None]:
-    """Turn what the operating system raises, such as for a full disk, into one message."""
+    """Turn what the operating system raises, for example, for a full disk, into one message."""
     try:
         yield
     except OSError as error:
         raise HarnessError(
-            f"the files of this run cannot be written to {where}: {error}. Check that there is room and that "
-            "it can be written, or choose another directory: with tracking.folder=... for the store, with "
-            "the environment variable TMPDIR for temporary files"
+            f"the files of this run cannot be written to {where}: {error}. Check the disk's free space and "
+            "the permissions, or choose another directory: with tracking.folder=... for the store, with the "
+            "environment variable TMPDIR for temporary files"
         ) from error

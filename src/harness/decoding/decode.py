@@ -1,12 +1,12 @@
-"""The whole science of one run, with plain objects: a recording goes in, a `Decoding` comes out."""
+"""Decode a loaded recording: read its samples, evaluate the decoder and map its weights."""
 
 import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +15,25 @@ from sklearn.metrics import confusion_matrix
 
 from harness.datasets.recording import Recording
 from harness.decoding.choices import Engine
-from harness.decoding.decoder import Estimator, FittedDecoder, fit_decoder
-from harness.decoding.evaluation import Progress, Scheme, Scoring, evaluate
-from harness.decoding.nilearn_decoder import NilearnEngine, check_nilearn
+from harness.decoding.decoder import FittedDecoder, fit_decoder
+from harness.decoding.evaluation import Progress, evaluate
+from harness.decoding.nilearn_decoder import NilearnEngine
+from harness.decoding.question import Question
 from harness.decoding.weights import WeightMap, map_weights
-from harness.errors import UsageError, escape_controls
+from harness.errors import escape_controls
 from harness.samples.cache import SampleCache
-from harness.samples.contrasts import Contrast
-from harness.samples.samples import Roi, Samples, load_samples
-from harness.samples.signal import Signal
+from harness.samples.samples import RecordedSamples, Sources, open_sources, read_samples
 
 
 @dataclass(frozen=True, eq=False)
 class Decoding:
-    """Everything that one run found.
+    """The results of one run.
 
     Attributes
     ----------
     recording : Recording
-    samples : Samples
-    estimator : Estimator
-    scheme : Scheme
-    scoring : Scoring
+    question : Question
+    samples : RecordedSamples
     decoder : FittedDecoder
         Fitted with the scheme's folds on all samples.
     folds : DataFrame, one row per fold
@@ -53,14 +50,12 @@ class Decoding:
     seconds : mapping of str to float
         Wall time of every stage.
     warnings : tuple of str
-        What was warned of, each once, with a count where it came more often.
+        Messages of warnings, each once, with a count where it was repeated.
     """
 
     recording: Recording
-    samples: Samples
-    estimator: Estimator
-    scheme: Scheme
-    scoring: Scoring
+    question: Question
+    samples: RecordedSamples
     decoder: FittedDecoder
     folds: pd.DataFrame
     skipped: pd.DataFrame
@@ -73,7 +68,7 @@ class Decoding:
 
     @property
     def notices(self) -> list[str]:
-        """What must be said of the result: where the data come from, if it matters, and all warnings."""
+        """The notice of the data set, if it has one, and all warnings."""
         first = [] if self.recording.notice is None else [self.recording.notice]
         return first + [f"warning: {text}" for text in self.warnings]
 
@@ -99,7 +94,7 @@ class Decoding:
         Returns
         -------
         scores : dict of str to float
-            ``test_accuracy_mean``, ``test_accuracy_std`` and so on; what is not defined is left out.
+            ``test_accuracy_mean``, ``test_accuracy_std`` and so on; undefined ones are left out.
         """
         return {
             f"{score}_{name}": float(row[column])
@@ -110,14 +105,9 @@ class Decoding:
 
 
 def decode(
-    load: Callable[[], Recording],
-    contrast: Contrast,
-    estimator: Estimator,
-    scheme: Scheme,
-    roi: Roi | None = None,
-    signal: Signal | None = None,
-    scoring: Scoring | None = None,
-    engine: str = "harness",
+    recording: Recording,
+    question: Question,
+    *,
     progress: Progress | None = None,
     cache: SampleCache | None = None,
 ) -> Decoding:
@@ -125,102 +115,101 @@ def decode(
 
     Parameters
     ----------
-    load : callable returning a Recording
-        Called once; its time is counted as the data stage's.
-    contrast : Contrast
-    estimator : Estimator
-    scheme : Scheme
-    roi : Roi, optional
-        By default ventral temporal cortex.
-    signal : Signal, optional
-        By default as nilearn's Decoder standardises.
-    scoring : Scoring, optional
-        By default roc_auc selects, and accuracy, balanced accuracy and roc_auc are reported.
-    engine : {"harness", "nilearn"}
-        Whose Decoder fits and predicts. nilearn's receives the samples of nilearn's masker, which are
-        float64 for some images; see `load_samples`.
     progress : callable, optional
         Called with the stage's name, the steps done and the steps in all.
     cache : SampleCache, optional
         Where masked volumes are kept from one run to the next; by default nothing is kept.
 
-    Returns
-    -------
-    Decoding
-
     Raises
     ------
     HarnessError
-        If the request, the data or the design make no sense; the message says which and what to do.
+        If the files cannot be read, or the question does not fit the recording.
 
     Examples
     --------
     >>> from sklearn.model_selection import LeaveOneGroupOut
-    >>> from harness import ExactLinearSVC, Simulated, make_contrast
-    >>> decoding = decode(
-    ...     lambda: Simulated().load(2),
+    >>> from harness import Estimator, ExactLinearSVC, Question, Scheme, Simulated, make_contrast
+    >>> question = Question(
     ...     make_contrast(["face", "cat"]),
     ...     Estimator("svc", ExactLinearSVC(), {"C": [1, 10, 100]}),
     ...     Scheme("logo", LeaveOneGroupOut()),
-    ... )  # doctest: +SKIP
+    ... )
+    >>> decoding = decode(Simulated().load(2), question)  # doctest: +SKIP
     """
-    if engine not in list(Engine):
-        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(Engine)}")
-    roi, signal, scoring = roi or Roi(), signal or Signal(), scoring or Scoring()
-    if engine == "nilearn":
-        check_nilearn(estimator, signal.zscore)
     seconds: dict[str, float] = {}
-    with _collect_warnings() as caught:
-        with _timed(seconds, "data"):
-            recording = load()
-            samples = load_samples(
-                recording, contrast, roi, signal, cache, single_precision=engine != "nilearn"
+    with collect_warnings() as caught, timed(seconds, "data"):
+        sources = open_sources(recording, question.roi, question.signal)
+        samples = read_question_samples(sources, question, cache)
+    decoding = decode_samples(samples, question, progress=progress)
+    return replace(
+        decoding,
+        seconds={**seconds, **decoding.seconds},
+        warnings=(*count_messages(caught), *decoding.warnings),
+    )
+
+
+def read_question_samples(
+    sources: Sources, question: Question, cache: SampleCache | None = None
+) -> RecordedSamples:
+    """Read the samples that a question is about; see `harness.samples.samples.read_samples`."""
+    single = question.engine != Engine.nilearn
+    contrast, roi, signal = question.contrast, question.roi, question.signal
+    return read_samples(sources, contrast, roi, signal, cache, single_precision=single)
+
+
+def decode_samples(
+    samples: RecordedSamples, question: Question, *, progress: Progress | None = None
+) -> Decoding:
+    """Decode samples that `read_question_samples` returned for the same question."""
+    by_nilearn = question.engine == Engine.nilearn
+    seconds: dict[str, float] = {}
+    with collect_warnings() as caught:
+        with timed(seconds, "decoding"):
+            fit = NilearnEngine(samples.grid, question.roi) if by_nilearn else fit_decoder
+            evaluation = evaluate(
+                samples, question.estimator, question.scheme, question.scoring, fit, progress
             )
-        with _timed(seconds, "decoding"):
-            fit = NilearnEngine(samples, roi) if engine == "nilearn" else fit_decoder
-            evaluation = evaluate(samples, estimator, scheme, scoring, fit, progress)
-        maps = map_weights(evaluation.selected, samples)
+        maps = map_weights(evaluation.selected, question.contrast, samples.grid)
+    table = evaluation.predictions
     return Decoding(
-        recording=recording,
+        recording=samples.sources.recording,
+        question=question,
         samples=samples,
-        estimator=estimator,
-        scheme=scheme,
-        scoring=scoring,
         decoder=evaluation.selected,
         folds=evaluation.folds,
         skipped=evaluation.skipped,
-        predictions=evaluation.predictions,
+        predictions=table,
         train_accuracy=evaluation.train_accuracy,
-        confusion=confusion_matrix(
-            evaluation.predictions["class"], evaluation.predictions["predicted"], labels=contrast.classes
-        ),
+        confusion=confusion_matrix(table["class"], table["predicted"], labels=question.contrast.classes),
         weights=maps,
         seconds=seconds,
-        warnings=_count_messages(caught),
+        warnings=count_messages(caught),
     )
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the wall time of a block to that of its stage."""
     start = time.perf_counter()
     yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @contextmanager
-def _collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
+def collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Record every warning of a block, and note them on an exception that ends it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield caught
         except Exception as error:
-            for text in _count_messages(caught):
+            for text in count_messages(caught):
                 error.add_note(f"warned before: {text}")
             raise
 
 
-def _count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Say every warning once: a solver that does not converge says so hundreds of times."""
+def count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Return every message once, with its count: a solver may warn hundreds of times."""
     # Deprecations are for the authors of packages, not for readers of results.
     silent = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
     messages = Counter(

@@ -8,249 +8,180 @@ References
 nilearn 0.14.1, `nilearn.decoding.Decoder`: https://nilearn.github.io/stable/modules/decoding.html
 """
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
-from sklearn.base import ClassifierMixin, clone, is_classifier
-from sklearn.dummy import DummyClassifier
+from sklearn.base import ClassifierMixin, clone
 from sklearn.feature_selection import SelectPercentile, f_classif
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import ParameterGrid
-from sklearn.svm import LinearSVC, l1_min_c
+from sklearn.svm import l1_min_c
 from sklearn.utils import check_random_state
 
+from harness.decoding.estimator import L1_LOSSES, REFUSALS, Estimator
+from harness.decoding.scores import score_decisions
 from harness.errors import UsageError
-from harness.samples.samples import Preparation
+from harness.samples.samples import FoldPreprocessing
 from harness.samples.signal import zscore
-from harness.solvers.estimators import LinearClassifier
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
-DUMMY_STRATEGIES = ("most_frequent", "prior", "stratified")
-L1_LOSSES = {LinearSVC: "squared_hinge", LogisticRegression: "log", LogisticRegressionCV: "log"}
-# What classifiers raise at arguments that they do not take, or that do not fit the samples.
-REFUSALS = (TypeError, ValueError, ArithmeticError, AttributeError, LookupError)
 MIN_VOXELS_FOR_SCREENING = 100  # nilearn screens only above this
 
 
-@dataclass(frozen=True)
-class Estimator:
-    """A scikit-learn classifier and the values of its parameters that are tried.
+class FittedDecoder(Protocol):
+    """A fitted decoder: the mean over folds of the best model of every fold.
 
-    Attributes
-    ----------
-    name : str
-        What the user types after ``estimator=``.
-    model : ClassifierMixin
-        Unfitted classifier; cloned for every fit.
-    grid : mapping of str to list
-        Values to try for each parameter. ``{"C": {"times_l1_min_c": [2, 20]}}`` means multiples of the
-        smallest C for which an L1-penalised model is not empty, found for every training set.
+    K = 2 classes make one problem, K > 2 classes make K one-vs-rest problems.
     """
 
-    name: str
-    model: ClassifierMixin
-    grid: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not is_classifier(self.model):
-            raise UsageError(
-                f"estimator={self.name}: {type(self.model).__name__} is no classifier; name one, such as "
-                "sklearn.svm.LinearSVC"
-            )
-        for name, values in self.grid.items():
-            if isinstance(values, Mapping) and (
-                set(values) != {"times_l1_min_c"} or not isinstance(self.model, tuple(L1_LOSSES))
-            ):
-                raise UsageError(
-                    f"estimator.grid.{name}={dict(values)}: expected a list of values, or, for a LinearSVC "
-                    "or LogisticRegression, {times_l1_min_c: [2, 20, 200]}"
-                )
-            if isinstance(values, Mapping):
-                _check_multiples(name, values["times_l1_min_c"])
-        self._check_arguments()
-        if self.is_dummy and self.model.strategy not in DUMMY_STRATEGIES:
-            raise UsageError(
-                f"estimator={self.name}: a DummyClassifier with strategy={self.model.strategy!r} is none "
-                f"that nilearn's Decoder knows; expected one of {', '.join(DUMMY_STRATEGIES)}"
-            )
-
-    def _check_arguments(self) -> None:
-        """Refuse arguments and values of the grid that the classifier refuses, before any data are read."""
-        values = {key: tried for key, tried in self.grid.items() if not isinstance(tried, Mapping)}
-        try:
-            if isinstance(self.model, LinearClassifier):
-                self.model.check_arguments(values)
-                return
-            if not type(self.model).__module__.startswith("sklearn."):
-                return  # what another class does without samples is not known
-            _check_by_fitting(self.model)
-            for key, tried in values.items():
-                for value in tried:
-                    _check_by_fitting(clone(self.model).set_params(**{key: value}))
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"estimator={self.name}: {error}") from error
+    @property
+    def classes(self) -> np.ndarray:
+        """Classes in alphabetical order; for two, positive decision values mean the second."""
 
     @property
-    def is_dummy(self) -> bool:
-        """Whether it looks at the labels alone, and so has no weights."""
-        return isinstance(self.model, DummyClassifier)
+    def scores(self) -> np.ndarray:
+        """Score of the best model, (n_folds, n_problems), on the same fold on which it was chosen."""
 
     @property
-    def is_solved_together(self) -> bool:
-        """Whether all folds, values of the grid and problems can be solved at once."""
-        return isinstance(self.model, LinearClassifier) and self.model.takes_grid(self.grid)
+    def params(self) -> tuple[tuple[Mapping[str, Any], ...], ...]:
+        """Parameters of the best models, n_folds by n_problems."""
 
+    @property
+    def coef(self) -> np.ndarray | None:
+        """Mean coefficients over folds, (n_problems, n_voxels); None for a dummy."""
 
-def _check_multiples(name: str, multiples: Any) -> None:
-    if not isinstance(multiples, list | tuple) or not all(
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-        for value in multiples
-    ):
-        raise UsageError(
-            f"estimator.grid.{name}.times_l1_min_c={multiples!r} cannot be used; expected numbers above 0, "
-            "such as [2,20,200]"
-        )
+    @property
+    def coef_sd(self) -> np.ndarray | None:
+        """Standard deviation over folds, with ddof=0 as nilearn's ``std_coef_``; None for a dummy."""
 
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return decision values, (n_samples,) for two classes, else (n_samples, n_classes)."""
 
-def _check_by_fitting(model: ClassifierMixin) -> None:
-    """Raise what scikit-learn raises at arguments of a wrong type, and nothing else.
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return the class of every sample of X, (n_samples, n_voxels), not standardised."""
 
-    It checks arguments when it fits, and before it looks at the samples: there are none here, which ends
-    every other fit. Its error for arguments is both a ValueError and a TypeError; that for samples is not.
-    """
-    try:
-        clone(model).fit(np.empty((0, 1)), np.empty(0))
-    except REFUSALS as error:
-        if isinstance(error, TypeError) and isinstance(error, ValueError):
-            raise
+    def classify(self, decision: np.ndarray) -> np.ndarray:
+        """Return the class that `predict` would return for decision values."""
 
 
 @dataclass(frozen=True, eq=False)
-class FittedDecoder:
-    """A decoder that was fitted: the mean over folds of the best model of every fold.
-
-    K = 2 classes make one problem, K > 2 classes make K one-vs-rest problems.
-
-    Attributes
-    ----------
-    classes : ndarray of shape (n_classes,), str
-        In alphabetical order. For two classes, positive decision values mean the second.
-    scores : ndarray of shape (n_folds, n_problems)
-        Score of the best model of every fold, on the very fold on which it was chosen.
-    params : tuple of tuple of dict, n_folds by n_problems
-        The parameters of the best models.
-    coef : ndarray of shape (n_problems, n_voxels), or None without weights
-        Mean coefficients over folds.
-    coef_sd : ndarray of shape (n_problems, n_voxels), or None without weights
-        Standard deviation (ddof=0) of the coefficients over folds.
-    intercept : ndarray of shape (n_problems,), or None without weights
-        Mean intercepts over folds.
-    prior : ndarray of shape (n_problems, 2), or None with weights
-        Share of the rest and of the class among the training volumes, for a dummy.
-    guesses : bool
-        Whether a dummy draws classes by their shares, rather than always naming the most frequent one.
-    zscore : {"own", "train"} or None
-        How volumes are standardised before they are predicted.
-    location, scale : ndarray of shape (n_voxels,), or None
-        Mean and standard deviation of all volumes that it was given, where `zscore` is "train"; the folds'
-        coefficients are in units of their own training volumes, which hardly differ.
-    """
+class SelectedModels(ABC):
+    """The outcome of choosing models, which all decoders share; see `FittedDecoder`."""
 
     classes: np.ndarray
     scores: np.ndarray
     params: tuple[tuple[Mapping[str, Any], ...], ...]
-    coef: np.ndarray | None
-    coef_sd: np.ndarray | None
-    intercept: np.ndarray | None
-    prior: np.ndarray | None
-    guesses: bool = False
-    zscore: str | None = None
-    location: np.ndarray | None = None
-    scale: np.ndarray | None = None
 
+    @abstractmethod
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        """Return one decision value per sample and problem.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_voxels)
-            Masked volumes, standardised here as `zscore` says.
-
-        Returns
-        -------
-        decision : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
-        """
-        if self.coef is None or self.intercept is None:
-            return self._guess(len(X))
-        decision = self._standardise(X) @ self.coef.T + self.intercept
-        return decision[:, 0] if decision.shape[1] == 1 else decision
+        """Return decision values; see `FittedDecoder.decision_function`."""
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the class of every sample.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_voxels)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,), str
-        """
+        """Return the class of every sample; see `FittedDecoder.predict`."""
         return self.classify(self.decision_function(X))
 
     def classify(self, decision: np.ndarray) -> np.ndarray:
-        """Return the class that decision values speak for.
-
-        Parameters
-        ----------
-        decision : ndarray of shape (n_samples,) for two classes, else (n_samples, n_classes)
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,), str
-        """
+        """Return the class of decision values; see `FittedDecoder.classify`."""
         if decision.ndim == 1:
             return self.classes[(decision > 0).astype(int)]
         return self.classes[decision.argmax(axis=1)]
 
-    def _standardise(self, X: np.ndarray) -> np.ndarray:
-        if self.zscore == "own":
-            return zscore(X).astype(np.float64)
-        if self.zscore == "train":
-            return (X - self.location) / self.scale
-        return X.astype(np.float64)
 
-    def _guess(self, n_samples: int) -> np.ndarray:
-        assert self.prior is not None
+@dataclass(frozen=True, eq=False)
+class LinearDecoder(SelectedModels):
+    """A decoder with weights.
+
+    Attributes
+    ----------
+    coef, coef_sd : ndarray of shape (n_problems, n_voxels)
+        Mean and standard deviation (ddof=0, as nilearn's ``std_coef_``) of the coefficients over folds.
+    intercept : ndarray of shape (n_problems,)
+        Mean intercepts over folds.
+    standardise : callable
+        Standardises volumes before they are predicted.
+    """
+
+    coef: np.ndarray
+    coef_sd: np.ndarray
+    intercept: np.ndarray
+    standardise: Callable[[np.ndarray], np.ndarray]
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return decision values; see `FittedDecoder.decision_function`."""
+        decision = self.standardise(X) @ self.coef.T + self.intercept
+        return decision[:, 0] if decision.shape[1] == 1 else decision
+
+
+@dataclass(frozen=True, eq=False)
+class DummyDecoder(SelectedModels):
+    """A decoder that uses the labels alone.
+
+    Attributes
+    ----------
+    prior : ndarray of shape (n_problems, 2)
+        Share of the rest and of the class among the training volumes.
+    guesses : bool
+        Whether it draws classes by their shares, rather than always naming the most frequent one.
+    """
+
+    prior: np.ndarray
+    guesses: bool
+
+    @property
+    def coef(self) -> None:
+        """None: a dummy has no weights."""
+
+    @property
+    def coef_sd(self) -> None:
+        """None: a dummy has no weights."""
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return guesses as decision values; see `FittedDecoder.decision_function`."""
         shares = self.prior[0] if len(self.prior) == 1 else self.prior[:, 1]
         if self.guesses:
             # nilearn re-seeds for every prediction, so that a dummy's guesses are the same in every fold.
-            named = np.random.default_rng(0).multinomial(1, shares, size=n_samples)
+            named = np.random.default_rng(0).multinomial(1, shares, size=len(X))
         else:
-            named = np.tile(np.eye(len(shares), dtype=int)[shares.argmax()], (n_samples, 1))
+            named = np.tile(np.eye(len(shares), dtype=int)[shares.argmax()], (len(X), 1))
         return named[:, 1] - named[:, 0] if len(self.prior) == 1 else named
 
 
-def training_moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (ddof=1) of every voxel, with 1 in place of a zero SD.
+@dataclass(frozen=True, eq=False)
+class TrainingMoments:
+    """Standardises volumes by the mean and standard deviation (ddof=1) of the training volumes.
 
-    Parameters
+    Attributes
     ----------
-    X : ndarray of shape (n_samples, n_voxels)
-
-    Returns
-    -------
     location, scale : ndarray of shape (n_voxels,), float64
+        `scale` is 1 in place of a zero.
     """
-    scale = X.std(axis=0, ddof=1, dtype=np.float64)
-    scale[scale < np.finfo(np.float64).eps] = 1.0
-    return X.mean(axis=0, dtype=np.float64), scale
+
+    location: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> "TrainingMoments":
+        """Return the moments of volumes."""
+        scale = X.std(axis=0, ddof=1, dtype=np.float64)
+        scale[scale < np.finfo(np.float64).eps] = 1.0
+        return cls(X.mean(axis=0, dtype=np.float64), scale)
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Return the standardised volumes."""
+        return (X - self.location) / self.scale
+
+
+def _zscore_double(X: np.ndarray) -> np.ndarray:
+    return zscore(X).astype(np.float64)
+
+
+def _as_double(X: np.ndarray) -> np.ndarray:
+    return X.astype(np.float64)
 
 
 def fit_decoder(
@@ -259,9 +190,12 @@ def fit_decoder(
     folds: Folds,
     estimator: Estimator,
     scorer: str,
-    preparation: Preparation,
+    preparation: FoldPreprocessing,
 ) -> FittedDecoder:
     """Fit the best model of every fold and average them.
+
+    Where volumes are standardised by the training volumes, the folds' coefficients are in units of their own
+    training volumes, which hardly differ, and the decoder standardises by all of them.
 
     Parameters
     ----------
@@ -270,60 +204,57 @@ def fit_decoder(
     y : ndarray of shape (n_samples,), str
         Class of every sample.
     folds : sequence of (train, test) index arrays
-    estimator : Estimator
     scorer : str
         Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value of the list.
-    preparation : Preparation
+    preparation : FoldPreprocessing
         Standardisation, over all given samples or over the training volumes of each fold, and screening.
-
-    Returns
-    -------
-    FittedDecoder
     """
     classes = np.unique(y)
     problems = classes if len(classes) > 2 else classes[1:]
     Y = np.where(y[:, np.newaxis] == problems, 1, -1)
-    Z = zscore(X).astype(np.float64) if preparation.zscore == "own" else X.astype(np.float64)
-    fit = _fit_one_by_one
+    standardise: Callable[[np.ndarray], np.ndarray] = _as_double
+    if preparation.zscore == "own":
+        standardise = _zscore_double
+    Z = standardise(X)
+    fit_folds: FitFolds = _fit_each
     if estimator.is_solved_together:
-        fit = _fit_together
+        fit_folds = _fit_batched
     elif estimator.is_dummy and not estimator.grid:
-        fit = _fit_dummy
+        fit_folds = _fit_dummy
     screens = preparation.screening_percentile < 100 and X.shape[1] > MIN_VOXELS_FOR_SCREENING
     if screens or preparation.zscore == "train":
         # Every fold has voxels of its own, in units of its own.
-        best = [_fit_prepared(Z, Y, fold, estimator, scorer, preparation, screens, fit) for fold in folds]
+        best = [
+            _fit_prepared(Z, Y, fold, estimator, scorer, preparation, screens, fit_folds) for fold in folds
+        ]
     else:
-        best = fit(Z, Y, folds, estimator, scorer)
-    moments = training_moments(X) if preparation.zscore == "train" else (None, None)
-    has_weights = best[0][0].coef is not None
-    coefs = np.array([[fit.coef for fit in fold] for fold in best]) if has_weights else None
-    return FittedDecoder(
-        classes=classes,
-        scores=np.array([[fit.score for fit in fold] for fold in best]),
-        params=tuple(tuple(fit.params for fit in fold) for fold in best),
-        coef=None if coefs is None else coefs.mean(axis=0),
-        coef_sd=None if coefs is None else coefs.std(axis=0),
-        intercept=np.array([[fit.intercept for fit in fold] for fold in best]).mean(axis=0)
-        if has_weights
-        else None,
-        prior=None if has_weights else np.array([[fit.prior for fit in fold] for fold in best]).mean(axis=0),
-        guesses=estimator.is_dummy and estimator.model.strategy == "stratified",
-        zscore=preparation.zscore,
-        location=moments[0],
-        scale=moments[1],
-    )
+        best = fit_folds(Z, Y, folds, estimator, scorer)
+    scores = np.array([[fit.score for fit in fold] for fold in best])
+    params = tuple(tuple(fit.params for fit in fold) for fold in best)
+    means = np.array([[fit.intercept for fit in fold] for fold in best]).mean(axis=0)
+    values = np.array([[fit.values for fit in fold] for fold in best])
+    if estimator.is_dummy:
+        guesses = estimator.model.strategy == "stratified"
+        return DummyDecoder(classes, scores, params, values.mean(axis=0), guesses)
+    if preparation.zscore == "train":
+        standardise = TrainingMoments.of(X)
+    return LinearDecoder(classes, scores, params, values.mean(axis=0), values.std(axis=0), means, standardise)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The best model of one fold and problem."""
+    """The best model of one fold and problem.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_voxels,), or (2,) for a dummy
+        Coefficients; for a dummy the share of the rest and of the class.
+    """
 
     score: float
     params: Mapping[str, Any]
-    coef: np.ndarray | None
-    intercept: float | None
-    prior: np.ndarray | None
+    values: np.ndarray
+    intercept: float = 0.0
 
 
 FitFolds = Callable[[np.ndarray, np.ndarray, Folds, Estimator, str], list[list[_Fit]]]
@@ -336,29 +267,28 @@ def _fit_prepared(
     fold: tuple[np.ndarray, np.ndarray],
     estimator: Estimator,
     scorer: str,
-    preparation: Preparation,
+    preparation: FoldPreprocessing,
     screens: bool,
-    fit: FitFolds,
+    fit_folds: FitFolds,
 ) -> list[_Fit]:
     """Standardise and screen the voxels by the training volumes of a fold, and fit its problems."""
     train, _ = fold
     if preparation.zscore == "train":
-        location, scale = training_moments(Z[train])
-        Z = (Z - location) / scale
+        Z = TrainingMoments.of(Z[train])(Z)
     if not screens:
-        return fit(Z, Y, [fold], estimator, scorer)[0]
+        return fit_folds(Z, Y, [fold], estimator, scorer)[0]
     fits = []
     for y in Y.T:
         screen = SelectPercentile(f_classif, percentile=preparation.screening_percentile)
         screen.fit(Z[train], y[train])
-        ((best,),) = fit(screen.transform(Z), y[:, np.newaxis], [fold], estimator, scorer)
-        # The voxels that were screened out have the weight 0.
-        coef = None if best.coef is None else screen.inverse_transform(best.coef[np.newaxis])[0]
-        fits.append(replace(best, coef=coef))
+        ((best,),) = fit_folds(screen.transform(Z), y[:, np.newaxis], [fold], estimator, scorer)
+        if not estimator.is_dummy:  # the voxels that were screened out have the weight 0
+            best = replace(best, values=screen.inverse_transform(best.values[np.newaxis])[0])
+        fits.append(best)
     return fits
 
 
-def _fit_together(
+def _fit_batched(
     Z: np.ndarray, Y: np.ndarray, folds: Folds, estimator: Estimator, scorer: str
 ) -> list[list[_Fit]]:
     """Solve all folds, values of the grid and problems at once, with a solver that can."""
@@ -388,9 +318,8 @@ def _fit_together(
             _Fit(
                 score=float(scores[i, j]),
                 params={} if values is None else {str(tried.parameter): float(values[i, j])},
-                coef=coefs[i, j],
+                values=coefs[i, j],
                 intercept=float(intercepts[i, j]),
-                prior=None,
             )
             for j in range(Y.shape[1])
         ]
@@ -398,47 +327,8 @@ def _fit_together(
     ]
 
 
-def score_decisions(scorer: str, y: np.ndarray, decisions: np.ndarray) -> np.ndarray:
-    """Score decision values as scikit-learn's scorers score a linear classifier.
-
-    Parameters
-    ----------
-    scorer : {"accuracy", "balanced_accuracy", "roc_auc"}
-    y : ndarray of shape (n_samples,)
-        Labels of -1 and +1.
-    decisions : ndarray of shape (n_decoders, n_samples)
-        Above zero means +1.
-
-    Returns
-    -------
-    scores : ndarray of shape (n_decoders,)
-        Areas are NaN where `y` holds one label; they are counted, so that two decoders that order the samples
-        alike have the same area to the last digit, and tie.
-    """
-    positive = y > 0
-    if scorer == "roc_auc":
-        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-        if n_positive == 0 or n_negative == 0:
-            return np.full(len(decisions), np.nan)
-        wins = [_count_wins(f[positive], np.sort(f[~positive])) for f in decisions]
-        return np.array(wins) / (n_positive * n_negative)
-    right = (decisions > 0) == positive
-    if scorer == "accuracy":
-        return right.mean(axis=1)
-    shown = [label for label in (positive, ~positive) if label.any()]
-    return np.mean([right[:, label].mean(axis=1) for label in shown], axis=0)
-
-
-def _count_wins(positives: np.ndarray, negatives: np.ndarray) -> float:
-    """Return how often a positive lies above one of the sorted negatives; a tie is half of it."""
-    return (
-        float((negatives.searchsorted(positives, "left") + negatives.searchsorted(positives, "right")).sum())
-        / 2
-    )
-
-
 def _last_best(scores: np.ndarray) -> int:
-    """Return the place of the largest score; of equal ones the last, as nilearn's Decoder does."""
+    """Return the index of the largest score; of ties the last, as nilearn's Decoder does."""
     best = 0
     for place, score in enumerate(scores):
         if score >= scores[best]:
@@ -446,7 +336,7 @@ def _last_best(scores: np.ndarray) -> int:
     return best
 
 
-def _fit_one_by_one(
+def _fit_each(
     Z: np.ndarray, Y: np.ndarray, folds: Folds, estimator: Estimator, scorer: str
 ) -> list[list[_Fit]]:
     """Fit any scikit-learn classifier, one fold, value of the grid and problem after the other."""
@@ -476,7 +366,7 @@ def _fit_dummy(
                 named = np.tile(prior, (len(test), 1))
             decisions = (named[:, 1] - named[:, 0])[np.newaxis]
             score = float(score_decisions(scorer, y[test], decisions)[0])
-            fits[-1].append(_Fit(score=score, params={}, coef=None, intercept=None, prior=prior))
+            fits[-1].append(_Fit(score=score, params={}, values=prior))
     return fits
 
 
@@ -498,14 +388,14 @@ def _fit_best(
         except REFUSALS as error:  # scikit-learn checks arguments when it fits
             is_own = not type(estimator.model).__module__.startswith("sklearn.")
             if is_own and not isinstance(error, TypeError | ValueError):
-                raise  # a defect in a class of the user's own: its traceback is what helps
+                raise  # a defect in the user's own class: its traceback is needed
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
             ) from error
         if best is None or score >= best.score:
             has_weights = hasattr(model, "coef_")
-            if not has_weights and not hasattr(model, "class_prior_"):
+            if not has_weights and not estimator.is_dummy:
                 raise UsageError(
                     f"estimator={estimator.name}: {type(model).__name__} has no coef_ after fitting; the "
                     "Decoder averages linear weights over folds, so a linear classifier is needed"
@@ -513,9 +403,8 @@ def _fit_best(
             best = _Fit(
                 score=score,
                 params=params | _chosen_inside(model),
-                coef=np.ravel(model.coef_) if has_weights else None,
-                intercept=float(np.ravel(model.intercept_)[0]) if has_weights else None,
-                prior=None if has_weights else model.class_prior_,
+                values=np.ravel(model.coef_) if has_weights else model.class_prior_,
+                intercept=float(np.ravel(model.intercept_)[0]) if has_weights else 0.0,
             )
     assert best is not None
     return best

@@ -1,6 +1,6 @@
-"""The same decoding through nilearn's own `Decoder`, as a cross-check that anyone can ask for.
+"""The same decoding with nilearn's own `Decoder`, as an independent check.
 
-nilearn is handed images and standardises, screens, fits and predicts by itself; nothing of the arithmetic of
+nilearn receives images and standardises, screens, fits and predicts by itself; nothing of the arithmetic of
 `harness.decoding.decoder` is shared. The images have the precision that nilearn's masker gives, float64 for
 some files; see `harness.samples.samples.load_samples`.
 """
@@ -17,10 +17,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegressionCV, RidgeClassifierCV
 from sklearn.svm import LinearSVC
 
-from harness.decoding.decoder import Estimator, FittedDecoder, Folds
+from harness.decoding.decoder import Folds, SelectedModels
+from harness.decoding.estimator import Estimator
 from harness.decoding.weights import unmask
 from harness.errors import UsageError
-from harness.samples.samples import Preparation, Roi, Samples
+from harness.samples.samples import FoldPreprocessing, Roi, VoxelGrid
 from harness.solvers.estimators import (
     ExactLDA,
     ExactLinearSVC,
@@ -33,18 +34,21 @@ L1_MULTIPLES = [2.0, 20.0, 200.0]  # of the smallest C, for an L1 penalty: nilea
 
 
 @dataclass(frozen=True, eq=False)
-class NilearnDecoder(FittedDecoder):
+class NilearnDecoder(SelectedModels):
     """A fitted nilearn `Decoder` that takes masked volumes.
 
     Attributes
     ----------
+    coef, coef_sd : ndarray of shape (n_problems, n_voxels), or None for a dummy
     decoder : nilearn.decoding.Decoder
-    samples : Samples
-        Whose mask turns masked volumes back into images.
+    grid : VoxelGrid
+        Turns masked volumes back into images.
     """
 
-    decoder: Any = None
-    samples: Samples | None = None
+    coef: np.ndarray | None
+    coef_sd: np.ndarray | None
+    decoder: Any
+    grid: VoxelGrid
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
         """Return nilearn's decision values; see `FittedDecoder.decision_function`."""
@@ -61,8 +65,7 @@ class NilearnDecoder(FittedDecoder):
         return self.decoder.predict(self._image(X))
 
     def _image(self, X: np.ndarray) -> nib.Nifti1Image:
-        assert self.samples is not None
-        return unmask(X, self.samples, dtype=X.dtype)
+        return unmask(X, self.grid, dtype=X.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +74,12 @@ class NilearnEngine:
 
     Attributes
     ----------
-    samples : Samples
-        Whose mask is decoded.
+    grid : VoxelGrid
     roi : Roi
-        Whose screening nilearn is asked to do.
+        Its screening percentile is given to nilearn.
     """
 
-    samples: Samples
+    grid: VoxelGrid
     roi: Roi
 
     def __call__(
@@ -87,28 +89,9 @@ class NilearnEngine:
         folds: Folds,
         estimator: Estimator,
         scorer: str,
-        preparation: Preparation,
+        preparation: FoldPreprocessing,
     ) -> NilearnDecoder:
-        """Fit nilearn's Decoder.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_voxels)
-        y : ndarray of shape (n_samples,), str
-        folds : sequence of (train, test) index arrays
-        estimator : Estimator
-        scorer : str
-        preparation : Preparation
-
-        Returns
-        -------
-        NilearnDecoder
-
-        Raises
-        ------
-        UsageError
-            If the standardisation is one that nilearn's Decoder cannot do.
-        """
+        """Fit nilearn's Decoder; see `harness.decoding.decoder.fit_decoder`."""
         from nilearn.decoding import Decoder
 
         check_nilearn(estimator, preparation.zscore)
@@ -116,7 +99,7 @@ class NilearnEngine:
         estimator = Estimator(estimator.name, model, estimator.grid)
         decoder = Decoder(
             estimator=clone(model),
-            mask=unmask(np.ones(self.samples.n_voxels), self.samples),
+            mask=unmask(np.ones(X.shape[1]), self.grid),
             cv=list(folds),
             param_grid=_param_grid(estimator),
             scoring=scorer,
@@ -130,10 +113,9 @@ class NilearnEngine:
                 "screening_percentile set to",
             ):
                 warnings.filterwarnings("ignore", message=expected)
-            decoder.fit(unmask(X, self.samples, dtype=X.dtype), y)
+            decoder.fit(unmask(X, self.grid, dtype=X.dtype), y)
         classes = decoder.classes_
         problems = list(classes if len(classes) > 2 else classes[1:])
-        has_weights = decoder.coef_ is not None
         return NilearnDecoder(
             classes=classes,
             scores=np.array([decoder.cv_scores_[name] for name in problems]).T,
@@ -142,28 +124,14 @@ class NilearnEngine:
                 for fold in range(len(folds))
             ),
             coef=decoder.coef_,
-            coef_sd=decoder.std_coef_[-len(problems) :] if has_weights else None,
-            intercept=np.atleast_1d(decoder.intercept_) if has_weights else None,
-            prior=None if has_weights else decoder.dummy_output_,
+            coef_sd=decoder.std_coef_[-len(problems) :] if decoder.coef_ is not None else None,
             decoder=decoder,
-            samples=self.samples,
+            grid=self.grid,
         )
 
 
 def check_nilearn(estimator: Estimator, zscore: str | None) -> None:
-    """Refuse what nilearn's Decoder cannot do, and arguments that have no effect on its own solvers.
-
-    Parameters
-    ----------
-    estimator : Estimator
-    zscore : {"own", "run", "train", "none"} or None
-        See `harness.samples.signal.Signal`.
-
-    Raises
-    ------
-    UsageError
-        If there is something of the kind.
-    """
+    """Raise a UsageError for what nilearn's Decoder cannot do, or what has no effect on its own solvers."""
     if zscore == "train":
         raise UsageError(
             "engine=nilearn cannot standardise by the training volumes (signal.zscore=train): its Decoder "
@@ -202,12 +170,12 @@ def _nilearns_own(model: ClassifierMixin) -> ClassifierMixin:
 
 
 def _param_grid(estimator: Estimator) -> dict[str, Any] | None:
-    """Say the grid in nilearn's words: it wraps the values that a model searches by itself."""
+    """Return the grid as nilearn takes it: values that a model searches by itself are wrapped in a list."""
     for name in ("Cs", "alphas"):
         if hasattr(estimator.model, name):
             if estimator.grid:
                 raise UsageError(
-                    f"engine=nilearn cannot try {list(estimator.grid)} beside the {name} that "
+                    f"engine=nilearn cannot vary {list(estimator.grid)} in addition to the {name} that "
                     f"estimator={estimator.name} searches by itself; leave estimator.grid empty"
                 )
             return {name: [getattr(estimator.model, name)]}

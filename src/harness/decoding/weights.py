@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 
 from harness.decoding.decoder import FittedDecoder
-from harness.samples.contrasts import file_word
-from harness.samples.samples import Samples
+from harness.samples.contrasts import Contrast, file_word
+from harness.samples.samples import VoxelGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class WeightMap:
     mean : Nifti1Image of shape (x, y, z)
         Mean coefficients over folds, 0 outside the mask, per standard deviation of the voxel.
     sd : Nifti1Image of shape (x, y, z)
-        Standard deviation of the coefficients over folds.
+        Standard deviation of the coefficients over folds, with ddof=0 as in nilearn; scores have ddof=1.
     """
 
     name: str
@@ -38,14 +38,8 @@ class WeightMap:
     sd: nib.Nifti1Image
 
 
-def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
+def map_weights(decoder: FittedDecoder, contrast: Contrast, grid: VoxelGrid) -> list[WeightMap]:
     """Turn a decoder's coefficients into images.
-
-    Parameters
-    ----------
-    decoder : FittedDecoder
-    samples : Samples
-        The samples that it was fitted on.
 
     Returns
     -------
@@ -54,7 +48,6 @@ def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
     """
     if decoder.coef is None or decoder.coef_sd is None:
         return []
-    contrast = samples.contrast
     if len(contrast.classes) == 2:
         first, second = contrast.classes
         sign = 1.0 if first == decoder.classes[1] else -1.0
@@ -76,8 +69,8 @@ def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
             name=name,
             positive=positive,
             negative=negative,
-            mean=unmask(mean, samples, f"weights, positive = {positive}"),
-            sd=unmask(sd, samples, "SD of weights over folds"),
+            mean=unmask(mean, grid, f"weights, positive = {positive}"),
+            sd=unmask(sd, grid, "SD of weights over folds"),
         )
         for name, positive, negative, mean, sd in rows
     ]
@@ -85,7 +78,7 @@ def map_weights(decoder: FittedDecoder, samples: Samples) -> list[WeightMap]:
 
 def unmask(
     values: np.ndarray,
-    samples: Samples,
+    grid: VoxelGrid,
     description: str = "",
     dtype: np.dtype | type[np.floating] = np.float32,
 ) -> nib.Nifti1Image:
@@ -94,8 +87,7 @@ def unmask(
     Parameters
     ----------
     values : ndarray of shape (n_voxels,) or (n_volumes, n_voxels)
-    samples : Samples
-        Whose mask and affine are used.
+    grid : VoxelGrid
     description : str
         Written into the header; NIfTI keeps 79 characters.
     dtype : dtype, default=numpy.float32
@@ -104,9 +96,9 @@ def unmask(
     -------
     image : Nifti1Image of shape (x, y, z) or (x, y, z, n_volumes), 0 outside the mask
     """
-    volume = np.zeros((*samples.mask.shape, *values.shape[:-1]), dtype=dtype)
-    volume[samples.mask] = values.T
-    image = nib.Nifti1Image(volume, samples.affine)
+    volume = np.zeros((*grid.mask.shape, *values.shape[:-1]), dtype=dtype)
+    volume[grid.mask] = values.T
+    image = nib.Nifti1Image(volume, grid.affine)
     image.header["descrip"] = description[:79].encode()
     image.header.set_xyzt_units("mm")
     return image

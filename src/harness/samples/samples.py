@@ -1,9 +1,9 @@
-"""Samples: the masked, selected and standardised volumes of one subject, in memory."""
+"""Samples of one recording: masked, selected and standardised volumes."""
 
 import hashlib
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,8 @@ class Roi:
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """What is left for the decoder to do to the voxels, inside the folds.
+class FoldPreprocessing:
+    """What the decoder does to the voxels inside the folds.
 
     Attributes
     ----------
@@ -72,30 +72,22 @@ class Preparation:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What a decoder is given: one row per selected volume, one column per voxel.
+    """One row per selected volume, one column per feature, usually a voxel.
 
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_voxels), float32 or float64
-        Masked volumes, standardised but for what `preparation` leaves to the decoder.
+        Standardised but for what `preparation` leaves to the decoder.
     y : ndarray of shape (n_samples,), str
         Class of every sample.
     runs : ndarray of shape (n_samples,), int
-        Run in which every sample was recorded.
+        Scanner run of every sample.
     conditions : ndarray of shape (n_samples,), str
-        Condition that was shown; differs from `y` where a class groups several conditions.
+        Condition of every sample; differs from `y` where a class groups several conditions.
     volumes : ndarray of shape (n_samples,), int
         Index of every sample in the recording, from 0.
     contrast : Contrast
-    preparation : Preparation
-    mask : ndarray of shape (x, y, z), bool
-        Voxels that are columns of `X`, in C order; dropped voxels are False.
-    affine : ndarray of shape (4, 4)
-        Voxel indices to millimetres.
-    mean_volume : ndarray of shape (x, y, z), float32
-        Mean over all volumes of the recording.
-    digests : mapping of str to str
-        SHA-256 of the bold, labels and mask files, and of the confounds that were regressed out.
+    preparation : FoldPreprocessing
     """
 
     X: np.ndarray
@@ -104,11 +96,7 @@ class Samples:
     conditions: np.ndarray
     volumes: np.ndarray
     contrast: Contrast
-    preparation: Preparation
-    mask: np.ndarray
-    affine: np.ndarray
-    mean_volume: np.ndarray
-    digests: Mapping[str, str]
+    preparation: FoldPreprocessing
 
     @property
     def n_voxels(self) -> int:
@@ -116,20 +104,78 @@ class Samples:
         return int(self.X.shape[1])
 
 
-def find_mask(recording: Recording, roi: str) -> Path:
-    """Return the mask file that a ROI's name or path means.
+@dataclass(frozen=True, eq=False)
+class VoxelGrid:
+    """The image grid of the voxels of samples.
 
-    Parameters
+    Attributes
+    ----------
+    mask : ndarray of shape (x, y, z), bool
+        Voxels that are columns of `Samples.X`, in C order; dropped voxels are False.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to millimetres.
+    mean_volume : ndarray of shape (x, y, z), float32
+        Mean over all volumes of the recording.
+    """
+
+    mask: np.ndarray
+    affine: np.ndarray
+    mean_volume: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What samples are made from, the image itself not yet read.
+
+    Attributes
     ----------
     recording : Recording
-    roi : str
-        A name that the data set knows (``vt``, ``face``, ``brain`` ...), or the path of a mask image.
-
-    Raises
-    ------
-    DataError
-        If it is neither.
+    mask_file : Path
+    mask : ndarray of shape (x, y, z), bool
+    affine : ndarray of shape (4, 4)
+    confounds : DataFrame with one row per volume, or None if none are regressed out
     """
+
+    recording: Recording
+    mask_file: Path
+    mask: np.ndarray
+    affine: np.ndarray
+    confounds: pd.DataFrame | None
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the labels and mask files, and of the confounds that are regressed out."""
+        digests = {"labels": digest_files(self.recording.labels_file), "mask": digest_files(self.mask_file)}
+        if self.confounds is not None:
+            table = self.confounds.to_csv(index=False).encode()
+            digests["confounds"] = hashlib.sha256(table).hexdigest()
+        return digests
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedSamples(Samples):
+    """Samples of one recording.
+
+    Attributes
+    ----------
+    grid : VoxelGrid
+    sources : Sources
+    image_digest : str
+        SHA-256 of the image; see `harness.datasets.images.digest_files`.
+    """
+
+    grid: VoxelGrid
+    sources: Sources
+    image_digest: str
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the image, the labels, the mask and the confounds."""
+        return {"bold": self.image_digest, **self.sources.digests}
+
+
+def find_mask(recording: Recording, roi: str) -> Path:
+    """Return the mask file of a ROI: the name of a mask of the recording, or the path of an image."""
     if roi in recording.masks:
         return recording.masks[roi]
     path = expand_path("roi.mask", roi)
@@ -141,6 +187,15 @@ def find_mask(recording: Recording, roi: str) -> Path:
     )
 
 
+def open_sources(recording: Recording, roi: Roi, signal: Signal) -> Sources:
+    """Read the mask and the confounds of a recording."""
+    mask_file = find_mask(recording, roi.mask)
+    mask, affine = read_mask(mask_file)
+    runs = recording.labels["run"].to_numpy()
+    confounds = select_confounds(signal, recording, runs) if signal.cleans_runs else None
+    return Sources(recording, mask_file, mask, affine, confounds)
+
+
 def load_samples(
     recording: Recording,
     contrast: Contrast,
@@ -149,35 +204,83 @@ def load_samples(
     cache: SampleCache | None = None,
     *,
     single_precision: bool = True,
-) -> Samples:
-    """Mask a recording, select the volumes of a contrast and prepare their signal.
+) -> RecordedSamples:
+    """Mask a recording, select the volumes of a contrast and prepare their signal; see `read_samples`."""
+    sources = open_sources(recording, roi, signal)
+    return read_samples(sources, contrast, roi, signal, cache, single_precision=single_precision)
+
+
+def read_samples(
+    sources: Sources,
+    contrast: Contrast,
+    roi: Roi,
+    signal: Signal,
+    cache: SampleCache | None = None,
+    *,
+    single_precision: bool = True,
+) -> RecordedSamples:
+    """Mask an image, select the volumes of a contrast and prepare their signal.
 
     Parameters
     ----------
-    recording : Recording
-    contrast : Contrast
-    roi : Roi
-    signal : Signal
+    sources : Sources
+        Those of this `roi` and `signal`.
     cache : SampleCache, optional
         Where masked volumes are kept from one run to the next; by default nothing is kept.
     single_precision : bool, default=True
         Whether samples are float32 whatever the image holds. False gives those of nilearn's masker: float64
         where the image holds float64, or integers with a slope or an intercept.
 
-    Returns
-    -------
-    Samples
-
     Raises
     ------
     DataError
-        If a file is missing or damaged, the files do not fit each other, or no voxel is usable.
-    DesignError
-        If a condition has no volumes.
-    UsageError
-        If screening leaves no voxel.
+        If the image is missing or damaged, the files do not fit each other, or no voxel is usable.
+    HarnessError
+        If a condition has no volumes, or screening leaves no voxel.
     """
-    # The question is checked before the image is read: a misspelt condition must not cost a minute.
+    recording, mask_file = sources.recording, sources.mask_file
+    volumes, y, conditions = _choose_volumes(recording, contrast, signal)
+    runs = recording.labels["run"].to_numpy()
+    masked = _read_volumes(sources, signal, cache, single_precision)
+    if len(masked.data) != len(conditions):
+        raise DataError(
+            f"{describe_files(recording.labels_file)} has {len(conditions)} rows, but "
+            f"{describe_files(recording.bold)} has {len(masked.data)} volumes; expected one row per volume"
+        )
+    if signal.smoothing_fwhm is not None:
+        _warn_of_gaps(masked.mean_volume)
+    usable = _usable_voxels(masked.data, volumes, mask_file)
+    mask = sources.mask.copy()
+    mask[mask] = usable
+    data = masked.data if usable.all() else masked.data[:, usable]
+    if signal.cleans_runs:
+        data = clean_runs(data, runs, signal, recording, sources.confounds)
+    X = np.ascontiguousarray(data[volumes])
+    if signal.average_blocks:
+        X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
+        volumes, y = volumes[first], y[first]
+    zscore = signal.zscore if signal.zscore in ("own", "train") else None
+    return RecordedSamples(
+        X=X,
+        y=y,
+        runs=runs[volumes],
+        conditions=conditions[volumes],
+        volumes=volumes,
+        contrast=contrast,
+        preparation=FoldPreprocessing(zscore, _check_screening(roi, mask, sources)),
+        grid=VoxelGrid(mask, sources.affine, masked.mean_volume),
+        sources=sources,
+        image_digest=masked.digest,
+    )
+
+
+def _choose_volumes(
+    recording: Recording, contrast: Contrast, signal: Signal
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the volumes of a contrast, their classes, and the condition of every volume of the recording.
+
+    It needs no image, so that a misspelt condition is found before one is read.
+    """
     shown = recording.labels["condition"].to_numpy(dtype=str)
     runs = recording.labels["run"].to_numpy()
     select_volumes(contrast, shown, describe_files(recording.labels_file))
@@ -197,110 +300,33 @@ def load_samples(
             f"signal.trim_first={signal.trim_first}, signal.trim_last={signal.trim_last} leave no volume of "
             f"{sorted(lost)[0]!r}; trim less"
         )
-    mask_file = find_mask(recording, roi.mask)
-    mask, affine = read_mask(mask_file)
-    masked = _read_volumes(recording, mask, affine, mask_file, signal, cache, single_precision)
-    if len(masked.data) != len(conditions):
-        raise DataError(
-            f"{describe_files(recording.labels_file)} has {len(conditions)} rows, but "
-            f"{describe_files(recording.bold)} has {len(masked.data)} volumes; expected one row per volume"
-        )
-    if signal.smoothing_fwhm is not None:
-        _warn_of_gaps(masked.mean_volume)
-    usable = _usable_voxels(masked.data, volumes, mask_file)
-    mask = mask.copy()
-    mask[mask] = usable
-    data = masked.data if usable.all() else masked.data[:, usable]
-    confounds = select_confounds(signal, recording, runs) if signal.cleans_runs else None
-    if signal.cleans_runs:
-        data = clean_runs(data, runs, signal, recording, confounds)
-    X = np.ascontiguousarray(data[volumes])
-    if signal.average_blocks:
-        X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
-        volumes, y = volumes[first], y[first]
-    screening = screening_of_mask(roi.screening_percentile, mask, affine)
+    return volumes, y, conditions
+
+
+def _check_screening(roi: Roi, mask: np.ndarray, sources: Sources) -> int:
+    """Return the percentage of the mask's voxels that screening keeps."""
+    screening = screening_of_mask(roi.screening_percentile, mask, sources.affine)
     if screening == 100 > roi.screening_percentile != Roi.screening_percentile:
         warnings.warn(
             f"roi.screening_percentile={roi.screening_percentile:g} has no effect: it is a percentage of a "
-            f"whole brain, and the {mask.sum()} voxels of {mask_file} are fewer than that; all are kept",
-            stacklevel=2,
+            f"whole brain, and the {mask.sum()} voxels of {sources.mask_file} are fewer than that; all are "
+            "kept",
+            stacklevel=3,
         )
     if mask.sum() * screening < 100:
         raise UsageError(
             f"roi.screening_percentile={roi.screening_percentile} leaves none of the {mask.sum()} voxels of "
-            f"{mask_file}; choose a larger percentage (100 keeps every voxel)"
+            f"{sources.mask_file}; choose a larger percentage (100 keeps every voxel)"
         )
-    return Samples(
-        X=X,
-        y=y,
-        runs=runs[volumes],
-        conditions=conditions[volumes],
-        volumes=volumes,
-        contrast=contrast,
-        preparation=Preparation(
-            zscore=signal.zscore if signal.zscore in ("own", "train") else None,
-            screening_percentile=screening,
-        ),
-        mask=mask,
-        affine=affine,
-        mean_volume=masked.mean_volume,
-        digests=_digest(masked.digest, recording, mask_file, confounds),
-    )
-
-
-def digest_sources(
-    recording: Recording, roi: Roi, signal: Signal, cache: SampleCache | None = None
-) -> dict[str, str]:
-    """Digest all that `load_samples` would read, without reading it where the cache knows it.
-
-    Parameters
-    ----------
-    recording : Recording
-    roi : Roi
-    signal : Signal
-    cache : SampleCache, optional
-        What knows the digests of images that were read before.
-
-    Returns
-    -------
-    digests : dict of str to str
-        The `digests` that the samples will have.
-
-    Raises
-    ------
-    DataError
-        If a file is missing.
-    """
-    runs = recording.labels["run"].to_numpy()
-    confounds = select_confounds(signal, recording, runs) if signal.cleans_runs else None
-    bold = digest_files(recording.bold) if cache is None else cache.digest(recording.bold)
-    return _digest(bold, recording, find_mask(recording, roi.mask), confounds)
-
-
-def _digest(
-    bold: str, recording: Recording, mask_file: Path, confounds: pd.DataFrame | None
-) -> dict[str, str]:
-    digests = {
-        "bold": bold,
-        "labels": digest_files(recording.labels_file),
-        "mask": digest_files(mask_file),
-    }
-    if confounds is not None:
-        digests["confounds"] = hashlib.sha256(confounds.to_csv(index=False).encode()).hexdigest()
-    return digests
+    return screening
 
 
 def _read_volumes(
-    recording: Recording,
-    mask: np.ndarray,
-    affine: np.ndarray,
-    mask_file: Path,
-    signal: Signal,
-    cache: SampleCache | None,
-    single_precision: bool,
+    sources: Sources, signal: Signal, cache: SampleCache | None, single_precision: bool
 ) -> MaskedVolumes:
     """Read the mask's voxels of every volume, or find them in the cache."""
-    bold, name = recording.bold, str(mask_file)
+    bold, name = sources.recording.bold, str(sources.mask_file)
+    mask, affine = sources.mask, sources.affine
     dtype = np.float32 if single_precision else None
 
     def read() -> MaskedVolumes:
@@ -315,10 +341,9 @@ def _read_volumes(
 
 
 def _warn_of_gaps(mean_volume: np.ndarray) -> None:
-    """Warn of voxels that smoothing has taken for 0, those outside of the mask included."""
-    n_bad = int(
-        (~np.isfinite(mean_volume)).sum()
-    )  # the mean over volumes is not finite where one of them is not
+    """Warn of voxels that smoothing has taken for 0, those outside the mask included."""
+    # The mean over volumes is not finite where one of them is not.
+    n_bad = int((~np.isfinite(mean_volume)).sum())
     if n_bad:
         warnings.warn(
             f"{n_bad} of {mean_volume.size} voxels of the image hold NaN or infinite values; smoothing "
@@ -336,14 +361,6 @@ def screening_of_mask(percentile: float, mask: np.ndarray, affine: np.ndarray) -
     ----------
     percentile : float
         Percentage of the MNI152 brain's volume.
-    mask : ndarray of shape (x, y, z), bool
-    affine : ndarray of shape (4, 4)
-        Voxel indices to millimetres.
-
-    Returns
-    -------
-    percentile : int
-        Percentage of the mask's voxels.
     """
     if percentile == 100:
         return 100
@@ -357,7 +374,7 @@ def _usable_voxels(data: np.ndarray, volumes: np.ndarray, mask_file: Path) -> np
     if empty.any():
         raise DataError(
             f"volume {empty.argmax()} (from 0) holds no finite value inside {mask_file}, and so do "
-            f"{empty.sum() - 1} more; mend the image, or leave these volumes out of image and labels"
+            f"{empty.sum() - 1} more; correct the image, or leave these volumes out of image and labels"
         )
     finite = np.isfinite(data).all(axis=0)
     with np.errstate(invalid="ignore"):

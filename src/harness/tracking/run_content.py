@@ -62,9 +62,8 @@ def result_tags(decoding: "Decoding") -> dict[str, str]:
 def describe_decoding(decoding: "Decoding") -> str:
     """Return the Markdown text that the MLflow UI shows above a run."""
     samples = decoding.samples
-    question = (
-        f"{' vs '.join(samples.contrast.classes)}, {decoding.estimator.name}, cv={decoding.scheme.name}"
-    )
+    estimator, scheme = decoding.question.estimator, decoding.question.scheme
+    question = f"{' vs '.join(samples.contrast.classes)}, {estimator.name}, cv={scheme.name}"
     lines = [
         f"**{_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}**: "
         f"{_quote_markdown(question)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
