@@ -3,21 +3,17 @@
 What computes is imported when objects are built, so that ``--help`` and completion answer at once.
 """
 
-import errno
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum, EnumType
 from functools import lru_cache
 from importlib.resources import files
 from itertools import islice, product
 from math import prod
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from hydra import compose, initialize_config_module
@@ -27,17 +23,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
     InterpolationResolutionError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
 )
-from yaml import YAMLError
 
 from harness.app.allowed_targets import (
     TARGET,
@@ -49,6 +39,7 @@ from harness.app.allowed_targets import (
     locate_class,
 )
 from harness.app.conflicts import check_launching, check_tracking
+from harness.app.hydra_errors import explaining
 from harness.app.overrides import say_to_hydra
 from harness.app.schema import RunSchema
 from harness.app.settings import (
@@ -60,7 +51,7 @@ from harness.app.settings import (
     name_option,
     shorten,
 )
-from harness.errors import HarnessError, UsageError, describe_unknown
+from harness.errors import UsageError, describe_unknown
 from harness.tracking.ledger import VARIABLE as SWEEP_VARIABLE
 
 if TYPE_CHECKING:
@@ -272,34 +263,6 @@ def compose_requests(
                 del config["hydra"]
             requests.append(build_request(config, choices, one))
     return requests
-
-
-@contextmanager
-def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn whatever is raised while a configuration is composed and its objects are built into a UsageError.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The overrides, for the message.
-    passing : tuple of types
-        Exceptions that are raised as they are, beside a `HarnessError`. Those of Hydra never are, although
-        that of a missing option is an OSError, too.
-
-    Raises
-    ------
-    UsageError
-        In place of every other exception.
-    """
-    try:
-        yield
-    except HarnessError:
-        raise
-    except Exception as error:  # Hydra and OmegaConf also raise AssertionError, TypeError and others
-        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-        if isinstance(error, passing) and not isinstance(error, HydraException) and not too_long:
-            raise
-        raise UsageError(explain_error(error, words)) from error
 
 
 def expand_grid(words: Sequence[str]) -> list[list[str]]:
@@ -569,115 +532,3 @@ def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
             for key, value in _flatten(child, f"{prefix}.{name}").items()
         }
     return {prefix: str(node)}
-
-
-def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
-    """Say a Hydra or OmegaConf error in one message that names the key and what is allowed.
-
-    Parameters
-    ----------
-    error : BaseException
-    words : sequence of str
-        The overrides, where they are known.
-
-    Returns
-    -------
-    message : str
-    """
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
-        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
-    if isinstance(error, OverrideParseException):
-        asked = str(error.override).removeprefix("++")
-        return (
-            f"{asked!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
-            "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
-        )
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    for cause in causes:
-        if isinstance(cause, YAMLError):
-            reason = " ".join(str(cause).split())
-            return f"a configuration file cannot be read: {reason}; correct its YAML"
-        if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
-            return _explain_key(cause, str(error).splitlines()[0])
-    if isinstance(error, HydraException):
-        return _explain_composition(str(error))
-    typed = " ".join(word.removeprefix("++") for word in words)
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{typed!r} names an option that no file can have: a name is that long in no file system"
-    if isinstance(error, UnicodeDecodeError):
-        return f"{typed!r}: a configuration file is not UTF-8 text ({error.reason}); save it as UTF-8"
-    return (
-        f"{typed or 'the configuration'!r} cannot be composed; check that its keys exist and that their "
-        "values are of the right type (HYDRA_FULL_ERROR=1 shows where this was found)"
-    )
-
-
-def _explain_key(error: OmegaConfBaseException, first: str) -> str:
-    """Explain why a key cannot have its value; `first` is the first line of Hydra's own message."""
-    key, parent = str(error.full_key), error.parent_node
-    if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-        return describe_unknown(
-            key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
-        )
-    expected = _describe_type(key) or "a value of another type"
-    typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
-    if isinstance(error, MissingMandatoryValue):
-        return f"{key} has no value; give one, such as {key}=VALUE"
-    if isinstance(error, InterpolationResolutionError):
-        reason = re.sub(r"(While dereferencing interpolation .*?\}'): .*", r"\1", str(error).splitlines()[0])
-        return f"{key}: {reason}; expected ${{KEY}}, with another key whose value is {expected}"
-    if typed.startswith("~"):
-        return f"{typed!r} cannot be used: {key} cannot be removed; give it another value"
-    return f"{typed!r} cannot be used; {key} takes {expected}"
-
-
-def _explain_composition(text: str) -> str:
-    """Say what Hydra could not compose in the words of a run."""
-    for pattern, message in (
-        (r"Could not override '(.*)'", "{0!r} is not a key or a group; see python -m harness --help"),
-        (
-            r"Could not delete '?(.*?)'?\.? (No match|from config)",
-            "~{0} removes nothing: there is no such option",
-        ),
-        (r"Could not delete from config. (.*) does not exist", "~{0} removes nothing: there is no such key"),
-        (r"Could not append to config. An item is already at '(.*)'", "{0!r} exists; leave out the +"),
-        (r"(.*) appears more than once in the final", "{0!r} is chosen twice; leave out the +"),
-        (r"Error merging override (?:\+\+)?(.*)", "{0!r} cannot be used; that key takes another value"),
-        (
-            r"Ambiguous value for argument '(\+\+)?(.*)'",
-            "{1!r} has several values: -m makes a run of each; KEY=[A,B] is a list, \"KEY='A,B'\" a text",
-        ),
-    ):
-        found = re.match(pattern, text)
-        if found is not None:
-            return message.format(*found.groups())
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _describe_type(key: str) -> str | None:
-    """Say what a key of the schema takes; None for keys of the open groups and of Hydra."""
-    hint: Any = RunSchema
-    for part in re.sub(r"\[.*", "", key).split("."):
-        hints = get_type_hints(hint) if is_dataclass(hint) else {}
-        if part not in hints:
-            return None
-        hint = hints[part]
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return " or ".join(_describe_kind(kind) for kind in kinds)
-
-
-def _describe_kind(kind: Any) -> str:
-    if get_origin(kind) is list:
-        (item,) = get_args(kind)
-        return "a list" if item is Any else f"a list of {_describe_kind(item)}"
-    if isinstance(kind, EnumType):
-        members: list[Enum] = list(kind)
-        return f"one of {', '.join(str(member.value) for member in members)}"
-    if is_dataclass(kind) or get_origin(kind) is dict:
-        return "the name of an option"
-    named = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-    return named[kind]
