@@ -6,6 +6,7 @@ What computes is imported when objects are built, so that ``--help`` and complet
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
@@ -16,18 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import (
-    InterpolationResolutionError,
-)
+from omegaconf.errors import InterpolationResolutionError
 
 from harness.app.allowed_targets import (
     TARGET,
@@ -52,7 +52,7 @@ from harness.app.settings import (
     shorten,
 )
 from harness.errors import UsageError, describe_unknown
-from harness.tracking.ledger import VARIABLE as SWEEP_VARIABLE
+from harness.tracking.ledger import SWEEP_DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
     from harness.datasets.recording import Dataset
@@ -73,72 +73,69 @@ ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
 
 
-class _OwnFolders(SearchPathPlugin):
-    """Finds studies and options in the user's own directories, and then the studies of the package."""
+# What --config-dir names. Hydra makes the plugin below by itself and passes it nothing; it would search the
+# directory of its own flag last, and `compose` has no such argument.
+_config_dir: ContextVar[Path | None] = ContextVar("config_dir", default=None)
 
-    # What --config-dir names. Hydra itself would search it last, and `compose` takes none.
-    named: Path | None = None
+
+class OwnDirectories(SearchPathPlugin):
+    """Search the user's own directories for studies and options, and then the studies of the package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = [] if self.named is None else [self.named]
-        for folder in (*own, Path("experiments"), Path("conf")):
-            if folder.is_dir():
-                search_path.append(provider="harness", path=f"file://{folder.absolute()}")
+        """Append the directories that exist: --config-dir, ``experiments``, ``conf``."""
+        named = _config_dir.get()
+        for directory in (*([named] if named is not None else []), Path("experiments"), Path("conf")):
+            if directory.is_dir():
+                search_path.append(provider="harness", path=f"file://{directory.absolute()}")
         search_path.append(provider="harness", path="pkg://harness.experiments")
 
 
-Plugins.instance().register(_OwnFolders)
+Plugins.instance().register(OwnDirectories)
 
 
 @contextmanager
 def searching(config_dir: Path | None) -> Iterator[None]:
     """Search a directory of the user's own options and studies before the others, within this context."""
-    before, _OwnFolders.named = _OwnFolders.named, config_dir
+    token = _config_dir.set(config_dir)
     try:
         yield
     finally:
-        _OwnFolders.named = before
+        _config_dir.reset(token)
 
 
 @contextmanager
-def composing(config_dir: Path | None = None) -> Iterator[None]:
-    """Find options and studies as the command line does, inside of this context.
+def composing(config_dir: Path | None = None, config_path: str | None = None) -> Iterator[None]:
+    """Initialise Hydra for `compose`, with the options and studies that the command line finds.
 
     Parameters
     ----------
     config_dir : Path, optional
-        Folder of the user's own options and studies.
+        Directory of the user's own options and studies.
+    config_path : str, optional
+        Directory or ``pkg://`` package that replaces ``harness.conf``.
 
     Raises
     ------
     UsageError
-        If there is no such folder.
+        If `config_dir` is not a directory.
     """
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(
-            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
+            f"--config-dir {config_dir} is not a directory; give the directory that holds GROUP/OPTION.yaml"
         )
-    with searching(config_dir), initialize_config_module("harness.conf", version_base="1.3"):
-        yield
+    path = config_path or "pkg://harness.conf"
+    with searching(config_dir):
+        if path.startswith("pkg://"):
+            initialised: Any = initialize_config_module(path.removeprefix("pkg://"), version_base="1.3")
+        else:
+            initialised = initialize_config_dir(str(Path(path).absolute()), version_base="1.3")
+        with initialised:
+            yield
 
 
-def check_study(name: str, config_dir: Path | None = None) -> None:
-    """Refuse a study that does not exist.
-
-    Parameters
-    ----------
-    name : str
-        What ``--config-name`` is followed by.
-    config_dir : Path, optional
-        Directory of the user's own studies.
-
-    Raises
-    ------
-    UsageError
-        If there is none of this name; the message lists those that there are.
-    """
-    with composing(config_dir):
-        sources = GlobalHydra.instance().config_loader().get_sources()
+def check_study(name: str) -> None:
+    """Raise a UsageError, which lists the studies, unless a study of this name exists; needs `composing`."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
     is_option = name.partition("/")[0] in _groups()
     if not is_option and any(source.is_config(name) for source in sources):
         return
@@ -266,43 +263,42 @@ def compose_requests(
 
 
 def expand_grid(words: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of every job of a grid: each combination of values once.
+    """Return the overrides of every job of a sweep: each combination of values once; needs `composing`.
 
     Parameters
     ----------
     words : sequence of str
-        Overrides, as Hydra takes them. The last word on a key counts.
-
-    Returns
-    -------
-    jobs : list of list of str
+        Overrides in Hydra's grammar. The last override of a key counts.
 
     Raises
     ------
     UsageError
-        If a key has no value, or there are too many combinations.
+        If a key has no value, or there are more than `MAX_JOBS` combinations.
     """
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     values: dict[str, list[str]] = {}
-    for word, override in zip(words, parser.parse_overrides(list(words)), strict=True):
+    for word, override in zip(words, parse_overrides(words), strict=True):
         key = override.get_key_element()
+        values[key] = [word]
         if override.is_sweep_override():
-            # One more than is allowed tells that there are too many, whatever their number.
+            # One more than is allowed suffices to refuse them.
             found = islice(override.sweep_string_iterator(), MAX_JOBS + 1)
             values[key] = [f"{key}={value}" for value in found]
-        else:
-            values[key] = [word]
         if not values[key]:
             raise UsageError(
-                f"{word.removeprefix('++')!r} has no value at all; glob(...) finds options of a group"
+                f"{word.removeprefix('++')!r} has no values; glob(...) matches the options of a group"
             )
-    n_jobs = prod(map(len, values.values()))
-    if n_jobs > MAX_JOBS:
+    if prod(map(len, values.values())) > MAX_JOBS:
         many = max(values, key=lambda key: len(values[key]))
         raise UsageError(
             f"{many.removeprefix('++')} has too many values: a sweep has at most {MAX_JOBS} runs; give fewer"
         )
     return [list(job) for job in product(*values.values())]
+
+
+def parse_overrides(words: Sequence[str]) -> list[Override]:
+    """Parse overrides in Hydra's grammar; ``glob(...)`` finds the options that `composing` makes known."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(list(words))
 
 
 @explaining()
@@ -410,7 +406,7 @@ def _compose_usual(config: DictConfig, choices: Mapping[str, str]) -> dict[str, 
     """Compose the chosen options as they are, without any change of a value but subject, seed and engine."""
     words = tuple(f"{group}={choices[group]}" for group in _groups() if choices.get(group))
     # In a sweep the options stay the same, also for workers, to which every job brings another loader.
-    during = os.environ.get(SWEEP_VARIABLE) or GlobalHydra.instance().config_loader()
+    during = os.environ.get(SWEEP_DIRECTORY_VARIABLE) or GlobalHydra.instance().config_loader()
     usual = deepcopy(_compose_once(words, during))
     for key in ("subject", "seed", "engine"):
         usual[key] = config[key]

@@ -21,7 +21,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from harness.app.schema import RunSchema
-from harness.errors import HarnessError, UsageError, describe_unknown
+from harness.errors import HarnessError, UsageError, describe_error, describe_unknown
 
 
 @contextmanager
@@ -49,10 +49,10 @@ def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] =
         too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
         if isinstance(error, passing) and not isinstance(error, HydraException) and not too_long:
             raise
-        raise UsageError(explain_error(error, words)) from error
+        raise UsageError(format_hydra_error(error, words)) from error
 
 
-def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
+def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
     """Say a Hydra or OmegaConf error in one message that names the key and what is allowed.
 
     Parameters
@@ -83,9 +83,9 @@ def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
             reason = " ".join(str(cause).split())
             return f"a configuration file cannot be read: {reason}; correct its YAML"
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
-            return _explain_key(cause, str(error).splitlines()[0])
+            return _format_key_error(cause, str(error).splitlines()[0])
     if isinstance(error, HydraException):
-        return _explain_composition(str(error))
+        return _format_composition_error(str(error))
     typed = " ".join(word.removeprefix("++") for word in words)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return f"{typed!r} names an option that no file can have: a name is that long in no file system"
@@ -97,14 +97,14 @@ def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
     )
 
 
-def _explain_key(error: OmegaConfBaseException, first: str) -> str:
+def _format_key_error(error: OmegaConfBaseException, first: str) -> str:
     """Explain why a key cannot have its value; `first` is the first line of Hydra's own message."""
     key, parent = str(error.full_key), error.parent_node
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
         return describe_unknown(
             key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
         )
-    expected = _describe_type(key) or "a value of another type"
+    expected = _expected_type(key) or "a value of another type"
     typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
     if isinstance(error, MissingMandatoryValue):
         return f"{key} has no value; give one, such as {key}=VALUE"
@@ -116,7 +116,7 @@ def _explain_key(error: OmegaConfBaseException, first: str) -> str:
     return f"{typed!r} cannot be used; {key} takes {expected}"
 
 
-def _explain_composition(text: str) -> str:
+def _format_composition_error(text: str) -> str:
     """Say what Hydra could not compose in the words of a run."""
     for pattern, message in (
         (r"Could not override '(.*)'", "{0!r} is not a key or a group; see python -m harness --help"),
@@ -139,7 +139,7 @@ def _explain_composition(text: str) -> str:
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _describe_type(key: str) -> str | None:
+def _expected_type(key: str) -> str | None:
     """Say what a key of the schema takes; None for keys of the open groups and of Hydra."""
     hint: Any = RunSchema
     for part in re.sub(r"\[.*", "", key).split("."):
@@ -148,13 +148,13 @@ def _describe_type(key: str) -> str | None:
             return None
         hint = hints[part]
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return " or ".join(_describe_kind(kind) for kind in kinds)
+    return " or ".join(_expected_kind(kind) for kind in kinds)
 
 
-def _describe_kind(kind: Any) -> str:
+def _expected_kind(kind: Any) -> str:
     if get_origin(kind) is list:
         (item,) = get_args(kind)
-        return "a list" if item is Any else f"a list of {_describe_kind(item)}"
+        return "a list" if item is Any else f"a list of {_expected_kind(item)}"
     if isinstance(kind, EnumType):
         members: list[Enum] = list(kind)
         return f"one of {', '.join(str(member.value) for member in members)}"
@@ -162,3 +162,14 @@ def _describe_kind(kind: Any) -> str:
         return "the name of an option"
     named = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
     return named[kind]
+
+
+def format_launcher_error(error: RuntimeError) -> HarnessError:
+    """Return the error of a launcher that is not installed, or gave up."""
+    missing = re.search(
+        r"Unknown plugin class : 'hydra_plugins\.hydra_(joblib|submitit)_launcher", str(error)
+    )
+    if missing is not None:
+        extra = {"joblib": "joblib", "submitit": "slurm"}[missing.group(1)]
+        return UsageError(f"this launcher is not installed; it comes with: pip install 'harness[{extra}]'")
+    return HarnessError(f"the launcher gave up: {describe_error(error)}. The same command resumes the sweep")

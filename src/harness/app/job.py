@@ -112,7 +112,7 @@ def _compute(
     figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
     with _open_run(store, request, tags) as tracked, ProgressBar(request.name, sweep is None) as progress:
         if sweep is not None:
-            sweep.name_run(outcome.job, request.name, None if tracked is None else tracked.run_id)
+            sweep.note_run(outcome.job, request.name, None if tracked is None else tracked.run_id)
         decoding = decode_request(request, progress, cache)
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None) as folder:

@@ -401,7 +401,7 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
 
     try:
         retry_while_locked(end_dead_runs)
-        if not sweep.taken() and not sweep.count():  # a usage error: no job was begun
+        if not sweep.ever_claimed() and not sweep.count():  # a usage error: no job was begun
             retry_while_locked(lambda: client.delete_experiment_tag(store.experiment_id, tag))
             return
         tags = retry_while_locked(lambda: client.get_experiment(store.experiment_id)).tags

@@ -1,16 +1,15 @@
-"""The loader that remembers hands out what Hydra's own does."""
+"""The loader of a sweep composes the same configurations as Hydra's own."""
 
 import pickle
 
 import pytest
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from harness.app.composition import composing
-from hydra_plugins.harness_sweeper import RememberingLoader
+from harness.app.sweep_loader import SweepConfigLoader
 
 JOBS = [
     ["subject=1", "estimator=svc", "cv=logo"],
@@ -37,7 +36,7 @@ def loaders(monkeypatch, tmp_path):
     with composing():
         theirs = GlobalHydra.instance().config_loader()
         sweep = theirs.load_configuration("config", ["tracking=off"], RunMode.MULTIRUN)
-        yield theirs, RememberingLoader(theirs.get_search_path()), sweep
+        yield theirs, SweepConfigLoader(theirs), sweep
 
 
 def compose(loader, sweep, job):
@@ -106,20 +105,21 @@ def test_a_job_changes_nothing_for_the_next_one(loaders):
 
 
 def test_options_are_composed_once_per_sweep_and_process(loaders, monkeypatch):
-    _, ours, sweep = loaders
+    theirs, ours, sweep = loaders
     composed = []
-    whole = ConfigLoaderImpl.load_sweep_config
+    load = type(theirs).load_sweep_config
 
-    def compose_whole(self, config, overrides):
+    def load_and_count(self, config, overrides):
         composed.append(list(overrides))
-        return whole(self, config, overrides)
+        return load(self, config, overrides)
 
-    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", compose_whole)
+    monkeypatch.setattr(type(theirs), "load_sweep_config", load_and_count)
     for subject in range(1, 4):
         for cv in ("logo", "kfold5"):
             ours.load_sweep_config(sweep, [f"subject={subject}", f"cv={cv}"])
-            # As in a worker, which is sent the loader with every job.
-            pickle.loads(pickle.dumps(ours)).load_sweep_config(sweep, [f"cv={cv}", f"seed={subject}"])
     assert composed == [["cv=logo"], ["cv=kfold5"]]
-    RememberingLoader(ours.get_search_path()).load_sweep_config(sweep, ["cv=logo"])
+    # As in a worker, which receives a copy of the loader with every job.
+    for subject in range(1, 4):
+        copy = pickle.loads(pickle.dumps(ours))
+        copy.load_sweep_config(sweep, ["cv=logo", f"seed={subject}"])
     assert composed[2:] == [["cv=logo"]]
