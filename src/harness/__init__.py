@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.app.composition import Request, compose_request, compose_requests, decode_request
+    from harness.app.composition import RunSpec, compose_request, compose_requests, decode_request
     from harness.datasets.bids import Bids
     from harness.datasets.haxby import Haxby
     from harness.datasets.nifti import Nifti
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.decoding.decode import Decoding, decode
     from harness.decoding.decoder import Estimator
     from harness.decoding.evaluation import Scheme, Scoring
+    from harness.decoding.question import Question
     from harness.decoding.splitters import HoldOutLast
     from harness.errors import HarnessError
     from harness.samples.contrasts import make_contrast
@@ -45,9 +46,10 @@ _MODULES = {
     "Haxby": "harness.datasets.haxby",
     "HoldOutLast": "harness.decoding.splitters",
     "Nifti": "harness.datasets.nifti",
+    "Question": "harness.decoding.question",
     "Recording": "harness.datasets.recording",
-    "Request": "harness.app.composition",
     "Roi": "harness.samples.samples",
+    "RunSpec": "harness.app.composition",
     "Scheme": "harness.decoding.evaluation",
     "Scoring": "harness.decoding.evaluation",
     "Signal": "harness.samples.signal",
@@ -71,9 +73,10 @@ __all__ = [
     "Haxby",
     "HoldOutLast",
     "Nifti",
+    "Question",
     "Recording",
-    "Request",
     "Roi",
+    "RunSpec",
     "Scheme",
     "Scoring",
     "Signal",

@@ -68,20 +68,21 @@ def test_every_option_composes_builds_and_runs_once(compose, simulated_cache, gr
         return
     decoding = decode_request(request)
     assert decoding.folds["test_accuracy"].between(0, 1).all()
-    assert (len(decoding.weights) == 0) == request.estimator.is_dummy
+    assert (len(decoding.weights) == 0) == request.question.estimator.is_dummy
     has_c = any(name.startswith("best_C") for name in decoding.folds)
     assert has_c == (
-        request.estimator.name in {"svc", "svc_liblinear", "svc_l1"} | {"logistic", "logistic_liblinear"}
+        request.question.estimator.name
+        in {"svc", "svc_liblinear", "svc_l1"} | {"logistic", "logistic_liblinear"}
     )
 
 
 def test_defaults_are_the_tutorials(compose):
     request = compose()
     assert request.name == "sub-2 face_vs_cat vt svc logo"
-    assert request.contrast.classes == ("face", "cat")
-    assert request.scoring.select == "roc_auc"
-    assert request.scoring.inner_folds == 10
-    assert request.engine == "harness"
+    assert request.question.contrast.classes == ("face", "cat")
+    assert request.question.scoring.select == "roc_auc"
+    assert request.question.scoring.inner_folds == 10
+    assert request.question.engine == "harness"
     assert request.params["signal"] == "tutorial"
 
 
@@ -101,7 +102,7 @@ def test_changed_options_are_not_called_by_their_bare_name(compose):
         "dataset.cache_dir=/somewhere",
         "scoring.select=accuracy",
     )
-    assert request.scheme.name == request.params["cv"] == "kfold5[n_splits=10]"
+    assert request.question.scheme.name == request.params["cv"] == "kfold5[n_splits=10]"
     assert request.params["signal"] == "tutorial[detrend=true]"
     assert request.params["scoring"] == "roc_auc[select=accuracy]"
     assert request.params["dataset"] == "simulated", "where data lie does not change what they are"
@@ -123,13 +124,13 @@ def test_tracking_uri_is_a_server_without_a_password(uri):
 
 def test_conditions_can_be_a_list_or_groups(compose):
     request = compose("contrast=animate_vs_inanimate", "contrast.conditions=[{living:[face,cat]},shoe]")
-    assert request.contrast.members == {"living": ("face", "cat"), "shoe": ("shoe",)}
+    assert request.question.contrast.members == {"living": ("face", "cat"), "shoe": ("shoe",)}
 
 
 def test_estimator_takes_arguments_that_its_file_does_not_mention(compose):
     model = compose(
         "estimator=svc_liblinear", "++estimator.class_weight=balanced", "estimator.grid.C=[0.5]"
-    ).estimator
+    ).question.estimator
     assert isinstance(model.model, LinearSVC)
     assert model.model.class_weight == "balanced"
     assert model.grid == {"C": [0.5]}
@@ -348,7 +349,7 @@ def test_groups_of_the_command_line_and_of_the_schema_agree():
 
 def test_several_values_are_several_requests_in_the_order_of_a_multirun():
     requests = compose_requests(["subject=range(1,4)", "contrast=face_vs_cat,face_vs_house"])
-    assert [(request.subject, request.contrast.name) for request in requests] == [
+    assert [(request.subject, request.question.contrast.name) for request in requests] == [
         (subject, contrast) for subject in (1, 2, 3) for contrast in ("face_vs_cat", "face_vs_house")
     ]
     with pytest.raises(UsageError, match="has 2 combinations of values"):
@@ -364,7 +365,7 @@ def test_composing_finds_a_users_own_options(tmp_path):
     option.parent.mkdir()
     option.write_text("_target_: sklearn.svm.LinearSVC\nclass_weight: balanced\n")
     request = compose_request(["estimator=svc_balanced"], tmp_path)
-    assert request.estimator.model.class_weight == "balanced"
+    assert request.question.estimator.model.class_weight == "balanced"
     with pytest.raises(UsageError, match="nowhere is no folder"):
         compose_request([], tmp_path / "nowhere")
 
@@ -375,10 +376,10 @@ def test_every_scheme_says_what_happens_to_incomplete_folds(scheme, tmp_path):
     (tmp_path / "cv" / "mine.yaml").write_text("_target_: sklearn.model_selection.KFold\nincomplete: skip\n")
     request = compose_request([f"cv={scheme}"], tmp_path)
     default = "skip" if scheme == "mine" else "refuse"
-    assert (request.scheme.name, request.scheme.incomplete) == (scheme, default)
+    assert (request.question.scheme.name, request.question.scheme.incomplete) == (scheme, default)
     for value in ("skip", "refuse"):
         request = compose_request([f"cv={scheme}", f"cv.incomplete={value}"], tmp_path)
-        assert request.scheme.incomplete == request.params["config.cv.incomplete"] == value
+        assert request.question.scheme.incomplete == request.params["config.cv.incomplete"] == value
 
 
 def test_a_file_that_is_not_yaml_is_named(tmp_path):

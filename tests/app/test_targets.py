@@ -152,8 +152,8 @@ def test_inside_of_an_object_only_estimators_and_schemes_are_built(target):
 def test_schemes_and_estimators_inside_of_an_object_are_built():
     scheme = "{_target_:sklearn.model_selection.StratifiedKFold,n_splits:4}"
     request = compose_request(["estimator=logistic_liblinear", f"estimator.cv={scheme}"])
-    assert type(request.estimator.model.cv).__name__ == "StratifiedKFold"
-    assert request.estimator.model.cv.n_splits == 4
+    assert type(request.question.estimator.model.cv).__name__ == "StratifiedKFold"
+    assert request.question.estimator.model.cv.n_splits == 4
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from harness.errors import HarnessError, UsageError, escape_controls
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.app.composition import Request
+    from harness.app.composition import RunSpec
     from harness.datasets.recording import Recording
     from harness.tracking.queries import Selection
 
@@ -327,8 +327,10 @@ def inspect(arguments: list[str]) -> int:
     from harness.samples.cache import SampleCache
 
     recording = request.dataset.load(request.subject)
-    cache = SampleCache(enabled=None if request.cache else False)
-    inspection = inspect_recording(recording, request.contrast, request.roi, request.signal, cache)
+    cache = SampleCache(enabled=None if request.config["cache"] else False)
+    inspection = inspect_recording(
+        recording, request.question.contrast, request.question.roi, request.question.signal, cache
+    )
     folder = options.out or Path("mlruns") / "inspect" / _name_page(request, recording)
     own = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
     command = shlex.join(["python", "-m", "harness", *own, *options.overrides])
@@ -344,17 +346,19 @@ def inspect(arguments: list[str]) -> int:
     return 0
 
 
-def _name_page(request: "Request", recording: "Recording") -> str:
+def _name_page(spec: "RunSpec", recording: "Recording") -> str:
     """Name the directory of a page by what the page shows: two questions never share one."""
     from harness.app.settings import normalise
     from harness.datasets.images import list_files
     from harness.samples.contrasts import file_word
 
-    shown = {group: request.asked[group] for group in ("dataset", "subject", "contrast", "roi", "signal")}
+    shown = {group: spec.config[group] for group in ("dataset", "subject", "contrast", "roi", "signal")}
     files = [str(file.resolve()) for file in list_files(recording.bold)]
     page = json.dumps(normalise([shown, files]), sort_keys=True, default=str)
     digest = hashlib.sha256(page.encode(errors="backslashreplace")).hexdigest()
-    words = f"{recording.dataset}_sub-{recording.subject}_{request.contrast.name}_{request.roi.name}"
+    words = (
+        f"{recording.dataset}_sub-{recording.subject}_{spec.question.contrast.name}_{spec.question.roi.name}"
+    )
     return f"{file_word(words)[:MAX_NAME]}-{digest[:8]}"
 
 
