@@ -4,6 +4,7 @@ What computes is imported when objects are built, so that ``--help`` and complet
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -67,6 +68,14 @@ if TYPE_CHECKING:
 NOT_LOGGED = ("tracking", "figures", "cache", "resume")
 MAX_NAME = 250  # characters of a run's name that MLflow's databases hold
 MAX_JOBS = 100_000  # of a sweep; every one is composed before the first one starts
+
+# The launchers' options have the names of the plugins' own, which validate them; Hydra warns about that.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
+# Without an accounting database submitit warns whenever it reads the queue, and finds its jobs all the same.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "ERROR")
+# Hydra 1.4 and its OmegaConf deprecate what 1.3 requires.
+warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated", UserWarning)
+warnings.filterwarnings("ignore", "The version_base parameter is deprecated")
 
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)

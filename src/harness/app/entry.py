@@ -7,7 +7,6 @@ computes is imported inside the job.
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,11 +26,6 @@ from harness.app.multirun import plan_multirun, run_multirun
 from harness.app.overrides import say_to_hydra
 from harness.app.worker import run_single_job
 from harness.errors import HarnessError, UsageError
-
-# The launchers' options have the names of the plugins' own, which validate them; Hydra warns about that.
-warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
-# Without an accounting database submitit warns whenever it reads the queue, and finds its jobs all the same.
-os.environ.setdefault("SUBMITIT_LOG_LEVEL", "ERROR")
 
 # Flags that show something and run nothing; Hydra handles them.
 SHOWING_FLAGS = ("help", "hydra_help", "version", "cfg", "info", "shell_completion", "experimental_rerun")
