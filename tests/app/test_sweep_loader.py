@@ -64,7 +64,7 @@ def test_jobs_are_composed_as_hydra_composes_them(loaders, jobs):
     assert [compose(ours, sweep, job) for job in reversed(jobs)] == expected[::-1]
 
 
-OVERRIDES = sorted({word for job in JOBS for word in job}) + ["cv=stratified5", "engine=nilearn", "roi=brain"]
+OVERRIDES = [*sorted({word for job in JOBS for word in job}), "cv=stratified5", "engine=nilearn", "roi=brain"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a run asks for: overrides are composed by Hydra, checked, and become plain objects.
+"""From overrides to plain objects: Hydra composes a configuration, which is checked and built.
 
 What computes is imported when objects are built, so that ``--help`` and completion answer at once.
 """
@@ -191,50 +191,40 @@ class RunSpec:
 
 
 def compose_request(overrides: list[str], config_dir: Path | None = None) -> RunSpec:
-    """Compose and check the request that a run with these overrides would be, and run nothing.
+    """Compose and check the run that these overrides describe, without running it.
 
     Parameters
     ----------
     overrides : list of str
-        ``GROUP=OPTION`` and ``KEY=VALUE``, as a run takes them.
+        ``GROUP=OPTION`` and ``KEY=VALUE``, as on the command line.
     config_dir : Path, optional
-        Folder of the user's own options.
-
-    Returns
-    -------
-    RunSpec
+        Directory of the user's own options.
 
     Raises
     ------
     UsageError
-        If they make no sense, in the words of a run, or ask for several values of one key.
+        If an override is invalid, or has several values.
     """
-    (request,) = compose_requests(overrides, config_dir, limit=1)
-    return request
+    (spec,) = compose_requests(overrides, config_dir, limit=1)
+    return spec
 
 
 def compose_requests(
     overrides: list[str], config_dir: Path | None = None, limit: int = MAX_JOBS
 ) -> list[RunSpec]:
-    """Compose the requests that a multirun with these overrides would be: one per combination of values.
+    """Compose and check the runs of a sweep: one per combination of values, for example ``subject=1,2``.
 
     Parameters
     ----------
-    overrides : list of str
-        As `compose_request` takes them, and several values of a key: ``subject=1,2``, ``subject=range(1,7)``.
-    config_dir : Path, optional
-        Folder of the user's own options.
+    overrides, config_dir
+        See `compose_request`.
     limit : int
-        The most requests that may be asked for.
-
-    Returns
-    -------
-    specs : list of RunSpec
+        Largest number of combinations.
 
     Raises
     ------
     UsageError
-        If they make no sense, in the words of a run, or are too many.
+        If an override is invalid, or there are too many combinations.
     """
     words = [say_to_hydra(word) for word in overrides]
     check_launching(words, multirun=False)
@@ -244,14 +234,14 @@ def compose_requests(
             raise UsageError(
                 f"{' '.join(overrides)!r} has {len(jobs)} combinations of values; give one value of each key"
             )
-        requests = []
-        for one in jobs:
-            config = compose("config", one, return_hydra_config=True)
+        specs = []
+        for job in jobs:
+            config = compose("config", job, return_hydra_config=True)
             choices = config.hydra.runtime.choices
             with open_dict(config):
                 del config["hydra"]
-            requests.append(build_request(config, choices, one))
-    return requests
+            specs.append(build_request(config, choices, job))
+    return specs
 
 
 def expand_grid(words: Sequence[str]) -> list[list[str]]:

@@ -26,20 +26,9 @@ from harness.errors import HarnessError, UsageError, describe_error, describe_un
 
 @contextmanager
 def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn whatever is raised while a configuration is composed and its objects are built into a UsageError.
+    """Turn every exception of a composition into a UsageError, except for those in `passing`.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The overrides, for the message.
-    passing : tuple of types
-        Exceptions that are raised as they are, beside a `HarnessError`. Those of Hydra never are, although
-        that of a missing option is an OSError, too.
-
-    Raises
-    ------
-    UsageError
-        In place of every other exception.
+    Exceptions of Hydra never pass, although that of a missing option is an OSError, too.
     """
     try:
         yield
@@ -53,26 +42,15 @@ def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] =
 
 
 def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
-    """Say a Hydra or OmegaConf error in one message that names the key and what is allowed.
-
-    Parameters
-    ----------
-    error : BaseException
-    words : sequence of str
-        The overrides, where they are known.
-
-    Returns
-    -------
-    message : str
-    """
+    """Return one message for an error of Hydra or OmegaConf; `words` are the overrides, if known."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
         return describe_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
     if isinstance(error, OverrideParseException):
-        asked = str(error.override).removeprefix("++")
+        typed = str(error.override).removeprefix("++")
         return (
-            f"{asked!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
+            f"{typed!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
             "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
         )
     causes = [error]
@@ -88,7 +66,7 @@ def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
         return _format_composition_error(str(error))
     typed = " ".join(word.removeprefix("++") for word in words)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{typed!r} names an option that no file can have: a name is that long in no file system"
+        return f"{typed!r} names an option that is longer than a file name can be; shorten it"
     if isinstance(error, UnicodeDecodeError):
         return f"{typed!r}: a configuration file is not UTF-8 text ({error.reason}); save it as UTF-8"
     return (
@@ -98,7 +76,7 @@ def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
 
 
 def _format_key_error(error: OmegaConfBaseException, first: str) -> str:
-    """Explain why a key cannot have its value; `first` is the first line of Hydra's own message."""
+    """Return why a key cannot have its value; `first` is the first line of Hydra's own message."""
     key, parent = str(error.full_key), error.parent_node
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
         return describe_unknown(
@@ -107,7 +85,7 @@ def _format_key_error(error: OmegaConfBaseException, first: str) -> str:
     expected = _expected_type(key) or "a value of another type"
     typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{key} has no value; give one, such as {key}=VALUE"
+        return f"{key} has no value; give one, for example {key}=VALUE"
     if isinstance(error, InterpolationResolutionError):
         reason = re.sub(r"(While dereferencing interpolation .*?\}'): .*", r"\1", str(error).splitlines()[0])
         return f"{key}: {reason}; expected ${{KEY}}, with another key whose value is {expected}"
@@ -117,7 +95,7 @@ def _format_key_error(error: OmegaConfBaseException, first: str) -> str:
 
 
 def _format_composition_error(text: str) -> str:
-    """Say what Hydra could not compose in the words of a run."""
+    """Return a message for a composition that Hydra rejects."""
     for pattern, message in (
         (r"Could not override '(.*)'", "{0!r} is not a key or a group; see python -m harness --help"),
         (
@@ -140,7 +118,7 @@ def _format_composition_error(text: str) -> str:
 
 
 def _expected_type(key: str) -> str | None:
-    """Say what a key of the schema takes; None for keys of the open groups and of Hydra."""
+    """Return what a key of the schema takes; None for keys of the open groups and of Hydra."""
     hint: Any = RunSchema
     for part in re.sub(r"\[.*", "", key).split("."):
         hints = get_type_hints(hint) if is_dataclass(hint) else {}
