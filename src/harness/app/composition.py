@@ -115,17 +115,8 @@ def searching(config_dir: Path | None) -> Iterator[None]:
 def composing(config_dir: Path | None = None, config_path: str | None = None) -> Iterator[None]:
     """Initialise Hydra for `compose`, with the options and studies that the command line finds.
 
-    Parameters
-    ----------
-    config_dir : Path, optional
-        Directory of the user's own options and studies.
-    config_path : str, optional
-        Directory or ``pkg://`` package that replaces ``harness.conf``.
-
-    Raises
-    ------
-    UsageError
-        If `config_dir` is not a directory.
+    `config_dir` is a directory of the user's own options and studies; `config_path` a directory, or a package
+    ``pkg://NAME``, that replaces ``harness.conf``.
     """
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(
@@ -191,19 +182,9 @@ class RunSpec:
 
 
 def compose_request(overrides: list[str], config_dir: Path | None = None) -> RunSpec:
-    """Compose and check the run that these overrides describe, without running it.
+    """Compose and check the run that overrides describe, for example ``["subject=2", "estimator=svc"]``.
 
-    Parameters
-    ----------
-    overrides : list of str
-        ``GROUP=OPTION`` and ``KEY=VALUE``, as on the command line.
-    config_dir : Path, optional
-        Directory of the user's own options.
-
-    Raises
-    ------
-    UsageError
-        If an override is invalid, or has several values.
+    `config_dir` is a directory of the user's own options. Several values of a key raise a `UsageError`.
     """
     (spec,) = compose_requests(overrides, config_dir, limit=1)
     return spec
@@ -212,20 +193,7 @@ def compose_request(overrides: list[str], config_dir: Path | None = None) -> Run
 def compose_requests(
     overrides: list[str], config_dir: Path | None = None, limit: int = MAX_JOBS
 ) -> list[RunSpec]:
-    """Compose and check the runs of a sweep: one per combination of values, for example ``subject=1,2``.
-
-    Parameters
-    ----------
-    overrides, config_dir
-        See `compose_request`.
-    limit : int
-        Largest number of combinations.
-
-    Raises
-    ------
-    UsageError
-        If an override is invalid, or there are too many combinations.
-    """
+    """Compose and check the runs of a sweep: one per combination of values, for example ``subject=1,2``."""
     words = [say_to_hydra(word) for word in overrides]
     check_launching(words, multirun=False)
     with explaining(words), composing(config_dir):
@@ -247,15 +215,7 @@ def compose_requests(
 def expand_grid(words: Sequence[str]) -> list[list[str]]:
     """Return the overrides of every job of a sweep: each combination of values once; needs `composing`.
 
-    Parameters
-    ----------
-    words : sequence of str
-        Overrides in Hydra's grammar. The last override of a key counts.
-
-    Raises
-    ------
-    UsageError
-        If a key has no value, or there are more than `MAX_JOBS` combinations.
+    Of several overrides of a key, the last counts. More than `MAX_JOBS` combinations raise a `UsageError`.
     """
     values: dict[str, list[str]] = {}
     for word, override in zip(words, parse_overrides(words), strict=True):

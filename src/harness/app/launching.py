@@ -30,20 +30,8 @@ def launch_jobs(sweep: Sweep, total: int, launch: Callable[[], None], blame: Bla
     process died are tried once more, one at a time, so that a job that kills its process (by taking all
     memory, say) affects no other.
 
-    Parameters
-    ----------
-    sweep : Sweep
-    total : int
-        Number of jobs.
-    launch : callable
-        Runs all jobs of the sweep that can be claimed, and returns when they have ended.
-    blame : callable
-        See `BlameJobs`.
-
-    Raises
-    ------
-    Exception
-        What `launch` raises, if no job of it was claimed.
+    `launch` runs all of the `total` jobs that can be claimed, and returns when they have ended. What it raises
+    is raised if no job was claimed since the launch before.
     """
     retried: set[int] = set()
     in_vain = 0

@@ -63,21 +63,9 @@ class Plan:
 
 
 def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
-    """Expand the overrides of a sweep into its jobs; needs `composing`.
+    """Expand the overrides `words` of a sweep into its jobs; needs `composing`.
 
-    Parameters
-    ----------
-    name : str
-        Of the primary configuration: ``config``, or a study.
-    words : list of str
-        Overrides in Hydra's grammar.
-    multirun : bool
-        Whether -m was typed; a study can set ``hydra.mode`` instead.
-
-    Returns
-    -------
-    Plan or None
-        None for one run.
+    Returns None for one run: without -m (`multirun`) and without ``hydra.mode: MULTIRUN``, which a study sets.
     """
     if not multirun and name == "config" and not any("hydra.mode" in word for word in words):
         return None

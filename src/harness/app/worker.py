@@ -94,11 +94,6 @@ def end_with_process(number: int) -> None:
     The sweep is stopped first, so that a running job ends as after Ctrl-C: its run is KILLED, and the next
     sweep that includes it computes it. A job that does not end within `STOP_SECONDS` is cut off. On Windows,
     where a process does not notice the end of its parent, nothing is done.
-
-    Parameters
-    ----------
-    number : int
-        Id of the main process.
     """
     if sys.platform == "win32" or any(thread.name == WATCH_THREAD for thread in threading.enumerate()):
         return
