@@ -236,6 +236,7 @@ def test_a_combination_that_cannot_be_composed_does_not_affect_the_others(tmp_pa
         (["-cd", "nowhere", "-cn", "study"], "is not a directory"),
         (["--config-name=study"], "study"),
         (["-m", "hydra.sweeper._target_=hydra_plugins.optuna.OptunaSweeper"], "basic sweeper"),
+        (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs=0: expected"),
     ],
 )
 def test_a_usage_error_is_one_message_and_starts_no_sweep(tmp_path, monkeypatch, capsys, arguments, text):

@@ -30,8 +30,8 @@ def launch_jobs(sweep: Sweep, total: int, launch: Callable[[], None], blame: Bla
     process died are tried once more, one at a time, so that a job that kills its process (by taking all
     memory, say) affects no other.
 
-    `launch` runs all of the `total` jobs that can be claimed, and returns when they have ended. What it raises
-    is raised if no job was claimed since the launch before.
+    `launch` runs all of the `total` jobs that can be claimed, and returns when they have ended. What it
+    raises is raised if no job was claimed meanwhile.
     """
     retried: set[int] = set()
     in_vain = 0

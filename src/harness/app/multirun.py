@@ -65,7 +65,7 @@ class Plan:
 def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
     """Expand the overrides `words` of a sweep into its jobs; needs `composing`.
 
-    Returns None for one run: without -m (`multirun`) and without ``hydra.mode: MULTIRUN``, which a study sets.
+    Returns None for one run: without -m (`multirun`) and without a study's ``hydra.mode: MULTIRUN``.
     """
     if not multirun and name == "config" and not any("hydra.mode" in word for word in words):
         return None
@@ -81,6 +81,8 @@ def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
             f"hydra.sweeper._target_={config.hydra.sweeper._target_}: sweeps take Hydra's basic sweeper; "
             "leave out hydra/sweeper, and list the values: KEY=A,B or KEY=range(1,7)"
         )
+    if config.hydra.launcher.get("n_jobs") == 0:
+        raise UsageError("hydra.launcher.n_jobs=0: expected a number of processes; -1: one per core")
     own = [override.is_hydra_override() for override in parse_overrides(words)]
     varied = [word for word, of_hydra in zip(words, own, strict=True) if not of_hydra]
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
