@@ -66,7 +66,7 @@ def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
         return _format_composition_error(str(error))
     typed = " ".join(word.removeprefix("++") for word in words)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{typed!r} names an option that is longer than a file name can be; shorten it"
+        return f"{typed!r} names an option that no file can have: its name is too long"
     if isinstance(error, UnicodeDecodeError):
         return f"{typed!r}: a configuration file is not UTF-8 text ({error.reason}); save it as UTF-8"
     return (
