@@ -23,8 +23,8 @@ from harness.app.allowed_targets import list_arguments, locate_class
 from harness.app.composition import compose_requests, decode_request
 from harness.app.entry import run
 from harness.app.schema import RunSchema
+from harness.app.sweep_loader import SweepConfigLoader
 from harness.errors import HarnessError
-from hydra_plugins.harness_sweeper import RememberingLoader
 
 SEED = 20011009
 N_CASES = 2400
@@ -146,8 +146,7 @@ class JobLoader:
 
     def __call__(self, config_name, overrides, return_hydra_config):
         if self.loader is None:
-            search_path = GlobalHydra.instance().config_loader().get_search_path()
-            self.loader = RememberingLoader(search_path)
+            self.loader = SweepConfigLoader(GlobalHydra.instance().config_loader())
             self.master = self.loader.load_configuration(config_name, [], RunMode.MULTIRUN)
         return self.loader.load_sweep_config(self.master, list(overrides))
 

@@ -94,7 +94,8 @@ def test_an_unknown_study_is_answered_with_those_there_are(elsewhere, capsys, ty
 
 @pytest.mark.parametrize("typed", [f"{SHIPPED[0]}.yaml", "config"])
 def test_names_that_hydra_takes_are_taken(typed):
-    check_study(typed)
+    with composing():
+        check_study(typed)
 
 
 def test_a_config_directory_that_does_not_exist_is_one_message(elsewhere, capsys):

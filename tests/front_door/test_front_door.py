@@ -1,4 +1,4 @@
-"""Through the front door: processes as a user starts them, from another folder, read back by MLflow."""
+"""``python -m harness`` as a user starts it, in another directory; results are read through MLflow."""
 
 import os
 import signal
@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.app import entry as app
+from harness.app.entry import run as run_in_process
 from processes import harness, is_running, read_runs
 
 
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory):
-    """The README's first command, in an empty folder."""
+    """The README's first command, in an empty directory."""
     folder = tmp_path_factory.mktemp("first command")
     process = harness(folder, "estimator=svc", "cv=logo")
     client, (run,) = read_runs(folder)
@@ -60,7 +60,7 @@ def test_params_hold_choices_and_configuration(one_run):
     assert params["config.cv._target_"] == "sklearn.model_selection.LeaveOneGroupOut"
 
 
-def test_tags_and_input_say_where_the_result_comes_from(one_run):
+def test_tags_and_input_hold_the_provenance(one_run):
     _, _, _, run = one_run
     tags = run.data.tags
     for name in ("nilearn", "scikit-learn", "numpy", "python"):
@@ -112,17 +112,17 @@ def test_nothing_is_written_outside_mlruns(one_run):
     assert [path.name for path in folder.iterdir()] == ["mlruns"]
 
 
-def test_terminal_shows_scores_files_and_the_way_on(one_run):
+def test_terminal_shows_scores_files_and_the_next_commands(one_run):
     _, process, _, run = one_run
     for text in ("sub-2 face_vs_cat vt svc logo", "mean", "SIMULATED", "dataset=haxby", "harness compare"):
         assert text in process.stdout, text
     assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
     assert f"python -m harness ui --run {run.info.run_id}" in process.stdout
-    assert "http://127.0.0.1" not in process.stdout, "nothing serves a page there yet"
+    assert "http://127.0.0.1" not in process.stdout, "no server runs yet"
     assert process.stderr == ""
 
 
-def test_multirun_keeps_going_past_a_failure(tmp_path, tiny_subject):
+def test_a_sweep_continues_after_a_failed_run(tmp_path, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "cv=logo", "scoring.inner_folds=3"]
     process = harness(
         tmp_path,
@@ -145,9 +145,10 @@ def test_multirun_keeps_going_past_a_failure(tmp_path, tiny_subject):
     assert "Traceback" not in process.stderr
     finished = next(run for run in runs if run.info.status == "FINISHED")
     files = {item.path for item in client.list_artifacts(finished.info.run_id)}
-    assert not any(name.endswith(".html") for name in files), "a multirun draws lightly"
+    assert not any(name.endswith(".html") for name in files), "a sweep draws light figures"
 
 
+@pytest.mark.slow
 def test_skipped_folds_are_in_the_terminal_the_run_and_its_files(tmp_path, tiny_subject):
     data = tiny_subject()
     file = data / "haxby2001" / "subj1" / "labels.txt"
@@ -174,7 +175,7 @@ def test_skipped_folds_are_in_the_terminal_the_run_and_its_files(tmp_path, tiny_
     assert table["skipped"].notna().tolist() == [False, False, True, False]
 
 
-def test_wrong_option_is_a_usage_error_and_leaves_no_run(tmp_path):
+def test_unknown_option_is_a_usage_error_and_leaves_no_run(tmp_path):
     process = harness(tmp_path, "estimator=svm", check=False)
     assert process.returncode == 2
     assert process.stderr.startswith("error: unknown option 'estimator=svm'")
@@ -184,7 +185,7 @@ def test_wrong_option_is_a_usage_error_and_leaves_no_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_with_markup_in_its_name_is_printed_as_it_is(tmp_path, tiny_subject):
+def test_a_directory_with_markup_in_its_name_is_printed_unchanged(tmp_path, tiny_subject):
     folder = tmp_path / "[old] study [red]"
     folder.mkdir()
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
@@ -192,6 +193,7 @@ def test_a_folder_with_markup_in_its_name_is_printed_as_it_is(tmp_path, tiny_sub
     assert str(folder / "mlruns" / "artifacts") in process.stdout
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_mlruns_is_one_message(tmp_path):
     (tmp_path / "mlruns").write_text("in the way")
     process = harness(tmp_path, "estimator=dummy", check=False)
@@ -201,7 +203,7 @@ def test_a_file_in_the_place_of_mlruns_is_one_message(tmp_path):
 
 
 @pytest.mark.slow
-def test_estimator_arguments_that_scikit_learn_refuses_are_one_message(tmp_path, tiny_subject):
+def test_estimator_arguments_that_scikit_learn_rejects_are_one_message(tmp_path, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
     process = harness(tmp_path, *asked, "estimator.tol=-1", "estimator=svc_liblinear", check=False)
     assert process.returncode == 2
@@ -277,7 +279,7 @@ def test_help_answers_without_the_heavy_packages(tmp_path):
         (["compare", "--mots", "3"], 2, "unrecognized arguments"),
     ],
 )
-def test_verbs_refuse_in_one_message(tmp_path, arguments, status, text):
+def test_errors_of_verbs_are_one_message(tmp_path, arguments, status, text):
     process = harness(tmp_path, *arguments, check=False)
     assert process.returncode == status
     assert text in process.stderr
@@ -285,7 +287,7 @@ def test_verbs_refuse_in_one_message(tmp_path, arguments, status, text):
 
 
 @pytest.mark.slow
-def test_compare_lays_runs_side_by_side(one_run):
+def test_compare_prints_and_exports_the_runs(one_run):
     folder, _, _, run = one_run
     process = harness(folder, "compare", "--csv", "table.csv")
     assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
@@ -315,7 +317,7 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
 
 
 @pytest.mark.slow
-def test_inspect_writes_a_page_for_the_run_that_comes_next(tmp_path, tiny_subject):
+def test_inspect_writes_a_page(tmp_path, tiny_subject):
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
     process = harness(tmp_path, "inspect", *asked, "--out", "look")
     page = tmp_path / "look" / "index.html"
@@ -325,7 +327,7 @@ def test_inspect_writes_a_page_for_the_run_that_comes_next(tmp_path, tiny_subjec
     assert [path.name for path in tmp_path.iterdir()] == ["look"]
 
 
-# What can be started in a folder with one run, and how many runs it adds.
+# Commands for a directory with one run, and how many runs each adds.
 COMMANDS = {
     "runs": (["runs"], 0),
     "sweeps": (["runs", "--sweeps"], 0),
@@ -354,10 +356,10 @@ EVERY_COMMAND = [
 
 @pytest.fixture(scope="module")
 def start_command(tmp_path_factory, tiny_subject):
-    """Return a folder, whose name is not ASCII, and a function that starts a command in it.
+    """Return a directory, whose name is not ASCII, and a function that starts a command in it.
 
-    The folder has one finished run. The function returns exit status, output (None where it is given a file
-    to write to), and standard error.
+    The directory has one finished run. The function returns exit status, output (None if it is written to a
+    file), and standard error.
     """
     folder = tmp_path_factory.mktemp("Übung")
     asked = [f"dataset.data_dir={tiny_subject()}", "dataset=haxby", "subject=1", "figures=off"]
@@ -386,8 +388,9 @@ def count_finished(folder):
     return sum(run.info.status == "FINISHED" for run in read_runs(folder)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "_"), EVERY_COMMAND)
-def test_output_is_degraded_where_the_encoding_is_ascii(start_command, arguments, _):
+def test_output_is_escaped_if_the_encoding_is_ascii(start_command, arguments, _):
     _, start = start_command
     status, output, errors = start(arguments, LC_ALL="C", PYTHONIOENCODING="ascii:strict")
     assert "Error" not in errors
@@ -412,6 +415,7 @@ def test_output_to_a_full_device_is_one_message_and_the_runs_are_stored(start_co
     assert count_finished(folder) == before + n_runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "n_runs"), EVERY_COMMAND)
 def test_output_to_a_closed_pipe_is_dropped_silently_and_the_runs_are_stored(
     start_command, arguments, n_runs
@@ -431,7 +435,7 @@ def test_output_to_a_closed_pipe_is_dropped_silently_and_the_runs_are_stored(
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_messages_nobody_reads_is_computed(start_command, tiny_subject):
+def test_a_sweep_whose_output_is_not_read_is_computed(start_command, tiny_subject):
     folder, _ = start_command
     before = count_finished(folder)
     words = ["-m", "dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "figures=off"]
@@ -456,7 +460,7 @@ def test_a_full_temporary_directory_is_one_message_and_the_run_is_failed(
     small.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
     if subprocess.run(command, check=False).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
+        pytest.skip("this machine does not allow mounting a disk")
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
     words += ["cv=logo", "figures=light", *(["-m"] if multirun else [])]
     try:
@@ -475,13 +479,13 @@ def test_a_full_temporary_directory_is_one_message_and_the_run_is_failed(
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
-def test_without_a_temporary_directory_the_files_of_a_run_are_refused_in_one_message(
+def test_without_a_temporary_directory_a_run_fails_with_one_message(
     tmp_path, tiny_subject, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "removed"))
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
-    assert app.run([*words, "cv=logo", "figures=off", "estimator=dummy"]) == 1
+    assert run_in_process([*words, "cv=logo", "figures=off", "estimator=dummy"]) == 1
     errors = capsys.readouterr().err
     assert errors.startswith("error: the files of this run cannot be written to a temporary directory")
     assert "TMPDIR" in errors

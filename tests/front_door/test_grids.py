@@ -1,4 +1,4 @@
-"""Grids through the front door: passed over, resumed, killed, stopped, starved; nothing finished is lost."""
+"""Sweeps as real processes: skipped, resumed, killed, stopped, without disk space; no run is lost."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.app.entry import run as run_in_process
 from processes import harness, is_running, read_runs
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
@@ -25,13 +26,13 @@ QUICK = ["cv=logo", "scoring.inner_folds=2", "figures=off"]
 
 @pytest.fixture
 def asked(tiny_subject):
-    """A data set that is decoded in an instant."""
+    """Overrides for a data set that is decoded in an instant."""
     return ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK]
 
 
 def start(folder, *arguments, name="", **environment):
-    """Start a multirun, in a process group of its own, and return it at once."""
-    # Files, not pipes: whoever reads a pipe to its end waits for the orphans of a killed process, too.
+    """Start a sweep in a process group of its own."""
+    # Files, not pipes: reading a pipe to its end waits for the orphans of a killed process, too.
     with (folder / "out.txt").open("a") as out, (folder / f"errors{name}.txt").open("w") as errors:
         return subprocess.Popen(
             [sys.executable, "-m", "harness", "-m", *arguments],
@@ -44,13 +45,13 @@ def start(folder, *arguments, name="", **environment):
 
 
 def end(folder, process, seconds=240, name=""):
-    """Wait for a multirun, and return what it wrote to standard error."""
+    """Wait for a sweep, and return its standard error."""
     process.wait(timeout=seconds)
     return (folder / f"errors{name}.txt").read_text()
 
 
 def results(folder):
-    """Return what every finished run found, by its identity; no two of them may differ."""
+    """Return the metrics of every finished run by its fingerprint; equal fingerprints have equal metrics."""
     _, runs = read_runs(folder)
     found = {}
     for run in runs:
@@ -75,13 +76,13 @@ def ledger(folder):
 def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come in time"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory, tiny_subject):
-    """A grid of three, the same again, and again with one more."""
+    """A sweep of three runs, the same again, and one with a new run."""
     folder = tmp_path_factory.mktemp("a grid")
     data = tiny_subject()
     asked = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", *QUICK]
@@ -113,7 +114,7 @@ def test_results_are_shown_the_best_first_with_mean_and_sd(grid):
 
 
 @pytest.mark.slow
-def test_what_has_finished_is_passed_over_and_said(grid):
+def test_finished_runs_are_skipped_and_reported(grid):
     folder, _, _, (_, again, more) = grid
     assert "0 done, 0 failed, 3 skipped, 0 remaining" in again.stderr
     assert "3 skipped" in again.stdout
@@ -123,7 +124,7 @@ def test_what_has_finished_is_passed_over_and_said(grid):
 
 
 @pytest.mark.slow
-def test_a_run_belongs_to_every_sweep_that_asked_for_it(grid):
+def test_a_run_belongs_to_every_sweep_that_includes_it(grid):
     folder, _, _, _ = grid
     client, runs = read_runs(folder)
     sweeps = {run.data.params["estimator"]: run.data.tags["harness.sweep"].split() for run in runs}
@@ -141,7 +142,7 @@ def test_a_run_belongs_to_every_sweep_that_asked_for_it(grid):
 
 
 @pytest.mark.slow
-def test_where_the_data_lie_does_not_count_but_what_they_hold_does(tmp_path, asked, tiny_subject):
+def test_runs_are_skipped_by_the_content_of_the_data_not_by_their_path(tmp_path, asked, tiny_subject):
     (data,) = [Path(word.partition("=")[2]) for word in asked if "data_dir" in word]
     harness(tmp_path, "-m", *asked, "estimator=svc")
     there = [word.replace(str(data), str(tmp_path / "moved")) for word in asked]
@@ -177,7 +178,7 @@ def test_a_study_is_found_by_its_name_and_a_swept_key_can_be_overridden(tmp_path
 
 
 @pytest.mark.slow
-def test_everything_goes_where_the_runs_go(tmp_path, asked):
+def test_all_files_are_written_to_the_tracking_directory(tmp_path, asked):
     here = tmp_path / "here"
     here.mkdir()
     harness(here, *asked, "estimator=svc", "tracking.folder=../there")
@@ -196,7 +197,7 @@ def test_everything_goes_where_the_runs_go(tmp_path, asked):
 
 
 @pytest.mark.slow
-def test_without_a_store_the_failed_jobs_of_a_study_are_named_with_the_study(tmp_path, asked):
+def test_without_a_store_the_commands_for_failed_runs_name_the_study(tmp_path, asked):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text(
         "defaults: [config, _self_]\nestimator: {grid: {C: [1.0]}}\nhydra:\n  mode: MULTIRUN\n"
@@ -213,7 +214,7 @@ def test_without_a_store_the_failed_jobs_of_a_study_are_named_with_the_study(tmp
 
 
 @pytest.mark.slow
-def test_a_combination_that_cannot_be_composed_costs_itself_alone(tmp_path, asked):
+def test_a_combination_that_cannot_be_composed_does_not_affect_the_others(tmp_path, asked):
     own = tmp_path / "own" / "estimator"
     (own / "made_for").mkdir(parents=True)
     (own / "picky.yaml").write_text("# For one scheme only.\ndefaults:\n  - made_for@_here_: ${cv}\n")
@@ -232,23 +233,26 @@ def test_a_combination_that_cannot_be_composed_costs_itself_alone(tmp_path, aske
         (["-m", "estimator=svc,svn"], "Did you mean 'svc'?"),
         (["-m", "tracking=local,off"], "one store"),
         (["-m", "--cfg", "job"], "leave out -m"),
-        (["-cd", "nowhere", "-cn", "study"], "is no folder"),
+        (["-cd", "nowhere", "-cn", "study"], "is not a directory"),
         (["--config-name=study"], "study"),
+        (["-m", "hydra.sweeper._target_=hydra_plugins.optuna.OptunaSweeper"], "basic sweeper"),
+        (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs=0: expected"),
     ],
 )
-def test_a_grid_that_makes_no_sense_is_one_message_and_no_sweep(tmp_path, arguments, text):
-    process = harness(tmp_path, *arguments, check=False)
-    assert process.returncode == 2
-    assert text in process.stderr
-    assert "Traceback" not in process.stderr
-    assert "remaining" not in process.stderr
+def test_a_usage_error_is_one_message_and_starts_no_sweep(tmp_path, monkeypatch, capsys, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    assert run_in_process(arguments) == 2
+    errors = capsys.readouterr().err
+    assert text in errors
+    assert "Traceback" not in errors
+    assert "remaining" not in errors
     if (tmp_path / "mlruns" / "mlflow.db").exists():
         client, _ = read_runs(tmp_path)
         assert not any("harness.sweep" in tag for found in client.search_experiments() for tag in found.tags)
 
 
 @pytest.mark.slow
-def test_resume_can_be_switched_off_and_asked_for(tmp_path, asked):
+def test_resume_can_be_disabled_and_enabled(tmp_path, asked):
     harness(tmp_path, *asked, "estimator=dummy")
     harness(tmp_path, *asked, "estimator=dummy")
     assert statuses(tmp_path) == {"FINISHED": 2}, "one run is always computed"
@@ -270,7 +274,7 @@ def test_the_same_run_twice_in_a_grid_is_computed_once(tmp_path, asked):
 @pytest.mark.slow
 def test_a_failed_run_is_the_only_one_that_the_printed_command_computes(tmp_path, asked):
     process = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
-    assert process.returncode == 2, "svc has no strategy: a request that makes no sense"
+    assert process.returncode == 2, "svc has no strategy: a usage error"
     assert "these again, and only these:\npython -m harness -m dataset=haxby" in process.stderr
     assert "unknown key 'estimator.strategy'" in process.stderr
     again = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
@@ -278,7 +282,7 @@ def test_a_failed_run_is_the_only_one_that_the_printed_command_computes(tmp_path
 
 
 @pytest.mark.slow
-def test_an_exception_that_nobody_foresaw_costs_its_run_alone(tmp_path, asked):
+def test_an_unexpected_exception_fails_its_run_alone(tmp_path, asked):
     own = tmp_path / "own" / "estimator"
     own.mkdir(parents=True)
     (tmp_path / "breaks.py").write_text(
@@ -298,7 +302,7 @@ def test_an_exception_that_nobody_foresaw_costs_its_run_alone(tmp_path, asked):
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_on_no_store_lose_no_run(tmp_path, asked):
+def test_processes_that_create_a_store_together_lose_no_run(tmp_path, asked):
     processes = [
         start(tmp_path, *asked, f"estimator={name}", "contrast=face_vs_cat,cat_vs_house")
         for name in ("dummy", "svc", "ridge", "lda")
@@ -315,7 +319,7 @@ def test_processes_that_start_together_on_no_store_lose_no_run(tmp_path, asked):
 @POSIX
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_stopped_sweep_goes_on_later(tmp_path, asked, sent, status, launcher):
+def test_a_stopped_sweep_is_resumed(tmp_path, asked, sent, status, launcher):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = [
         *asked,
@@ -343,7 +347,7 @@ FAULTS += ["contrast.conditions=[face,cat],[cat,house],[face,house]"]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, tiny_subject):
-    """24 runs that nobody disturbs."""
+    """24 runs without a disturbance."""
     folder = tmp_path_factory.mktemp("undisturbed")
     asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK, *FAULTS]
     harness(folder, "-m", *asked)
@@ -354,7 +358,7 @@ def undisturbed(tmp_path_factory, tiny_subject):
 
 @pytest.mark.slow
 @POSIX
-def test_a_parent_killed_at_ten_moments_loses_nothing(tmp_path, undisturbed):
+def test_a_main_process_killed_ten_times_loses_no_run(tmp_path, undisturbed):
     asked, expected = undisturbed
     moments = random.Random(5)
     groups = []
@@ -366,7 +370,7 @@ def test_a_parent_killed_at_ten_moments_loses_nothing(tmp_path, undisturbed):
         process.kill()
         process.wait()
         groups.append(process.pid)
-        if trial % 4 == 1:  # else its workers end what they have in hand
+        if trial % 4 == 1:  # else its workers finish their jobs
             kill_group(process.pid)
     for group in groups:
         kill_group(group)
@@ -389,7 +393,7 @@ def wait_for_new_job(folder, process):
 
 @pytest.mark.slow
 @POSIX
-def test_workers_killed_at_ten_moments_cost_nothing(tmp_path, undisturbed):
+def test_ten_killed_workers_lose_no_run(tmp_path, undisturbed):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     asked, expected = undisturbed
     moments = random.Random(6)
@@ -424,7 +428,7 @@ def find_workers(parent):
 
 
 @pytest.mark.slow
-def test_a_store_that_is_locked_for_ten_seconds_is_waited_for(tmp_path, undisturbed):
+def test_a_sweep_waits_for_a_store_that_is_locked_for_ten_seconds(tmp_path, undisturbed):
     asked, expected = undisturbed
     process = start(tmp_path, *asked)
     wait_for(lambda: len(list(ledger(tmp_path).glob("*.finished"))) >= 3)
@@ -443,13 +447,13 @@ def test_a_store_that_is_locked_for_ten_seconds_is_waited_for(tmp_path, undistur
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, as root")
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path, undisturbed):
+def test_a_full_disk_is_reported_and_loses_no_run(tmp_path, undisturbed):
     asked, expected = undisturbed
     small = tmp_path / "mlruns"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1700k", "tmpfs", str(small)], check=False)
     if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a disk")
+        pytest.skip("this machine does not allow mounting a disk")
     try:
         process = harness(tmp_path, "-m", *asked, check=False)
         assert process.returncode == 1
@@ -542,19 +546,19 @@ def test_a_run_whose_process_is_killed_is_computed_by_the_sweep_that_waits_for_i
     (tmp_path / "go").touch()
     second = start(tmp_path, *arguments, name="second", **environment)
     wait_for(lambda: len(list(tmp_path.glob("mlruns/sweeps/*/jobs/*.taken"))) == 2)
-    # A run of its own does not resume, and so does not wait.
+    # A single run does not resume, and so does not wait.
     harness(tmp_path, *arguments, "tracking.experiment=another", **environment)
     assert statuses(tmp_path) == {"RUNNING": 1, "FINISHED": 1}
     first.kill()
     first.wait()
     errors = end(tmp_path, second, name="second")
     assert "1 done, 0 failed, 0 skipped" in errors
-    harness(tmp_path, "-m", *arguments, **environment)  # a store calls runs killed when it is opened
+    harness(tmp_path, "-m", *arguments, **environment)  # opening a store marks lost runs as killed
     assert statuses(tmp_path) == {"KILLED": 1, "FINISHED": 2}
 
 
 @pytest.mark.slow
-def test_a_single_run_computes_what_another_process_is_computing(tmp_path, patient):
+def test_a_single_run_does_not_wait_for_the_same_run_of_a_sweep(tmp_path, patient):
     arguments, environment = patient
     sweep = start(tmp_path, *arguments, **environment | {"GO": str(tmp_path / "later")})
     wait_for(lambda: n_running(tmp_path) == 1)
@@ -568,7 +572,7 @@ def test_a_single_run_computes_what_another_process_is_computing(tmp_path, patie
 
 
 def find_group(group):
-    """Return the living processes of a group; orphans that nobody has waited for are dead."""
+    """Return the living processes of a group; zombies are dead."""
     listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
     lines = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
     return [words for number, state, *words in lines if int(number) == group and state[0] != "Z"]
@@ -577,7 +581,7 @@ def find_group(group):
 @pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("estimator", ["patient", "stubborn"])
-def test_joblibs_processes_end_when_the_front_door_is_killed(tmp_path, patient, estimator):
+def test_joblib_workers_end_when_the_main_process_is_killed(tmp_path, patient, estimator):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     arguments, environment = patient
     grid = [*arguments, "contrast=face_vs_cat,cat_vs_house,face_vs_house", "hydra/launcher=joblib"]
@@ -596,7 +600,7 @@ def test_joblibs_processes_end_when_the_front_door_is_killed(tmp_path, patient, 
 
 @pytest.mark.slow
 @POSIX
-def test_a_process_of_joblib_that_has_no_job_ends_when_the_front_door_is_killed(tmp_path, patient):
+def test_an_idle_joblib_worker_ends_when_the_main_process_is_killed(tmp_path, patient):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     arguments, environment = patient
     grid = [*arguments, "estimator=dummy,patient", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

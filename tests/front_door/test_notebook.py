@@ -1,4 +1,4 @@
-"""What the README shows for notebooks computes what the command line does, and importing costs nothing."""
+"""The README's notebook examples give the results of the command line; importing the package is light."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def command_line(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", BLOCKS, ids=[str(number) for number, _ in enumerate(BLOCKS)])
-def test_the_notebook_example_finds_the_numbers_of_the_command_line(block, command_line, tmp_path):
+def test_the_notebook_example_has_the_metrics_of_the_command_line(block, command_line, tmp_path):
     client, run = command_line
     process = subprocess.run(
         [sys.executable, "-c", block + SHOW],
@@ -65,7 +65,7 @@ def test_the_notebook_example_finds_the_numbers_of_the_command_line(block, comma
         assert [float.fromhex(value) for value in values] == [item.value for item in history], name
 
 
-def test_there_is_an_example():
+def test_the_readme_has_an_example():
     assert BLOCKS
 
 
@@ -93,8 +93,7 @@ def test_every_name_of_the_package_can_be_imported():
         from harness import no_such_name  # noqa: F401
 
 
-def test_what_is_composed_is_what_the_plain_objects_are():
-    """The same names mean the same objects."""
+def test_composed_objects_equal_those_of_the_package():
     request = harness.compose_request(["estimator=svc", "cv=logo"])
     assert request.question.estimator.name == "svc"
     assert type(request.question.estimator.model) is harness.ExactLinearSVC

@@ -33,7 +33,7 @@ def slurm():
 
 @pytest.fixture
 def start(slurm, tmp_path):
-    """Return a function that starts ``python -m harness`` in an empty folder; what is left of it is ended."""
+    """Return a function that starts ``python -m harness`` in an empty directory; ends it after the test."""
     started = []
 
     def start_harness(*arguments):
@@ -106,7 +106,7 @@ def test_sweep_whose_job_is_cancelled_is_completed_by_the_same_command(slurm, st
 
     wait_for("a job that is cancelled while it runs", cancel_one, 200, tmp_path / "output")
 
-    # The others go on, and the sweep ends, though SLURM keeps no accounts that submitit could ask.
+    # The others continue, and the sweep ends, although SLURM has no accounting that submitit could read.
     assert first.wait(600) == 1, (tmp_path / "output").read_text()
     said = (tmp_path / "output").read_text()
     assert "killed" in said
@@ -127,7 +127,7 @@ def test_sweep_whose_job_is_cancelled_is_completed_by_the_same_command(slurm, st
 
 
 def kill_worker(slurm, number):
-    """Kill the process that does a job: scancel would not do, which asks before it kills."""
+    """Kill the process that does a job: scancel sends SIGTERM first."""
     asked = {f"SLURM_CONF={slurm['SLURM_CONF']}".encode(), f"SLURM_ARRAY_TASK_ID={number}".encode()}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -139,8 +139,8 @@ def kill_worker(slurm, number):
     raise AssertionError(f"no process does job {number}")
 
 
-def test_run_whose_process_is_killed_outright_is_begun_again(slurm, start, tmp_path):
-    """As when memory runs out: nothing in the process can say so, and no accounts of SLURM do."""
+def test_run_whose_process_is_killed_is_started_again(slurm, start, tmp_path):
+    """As when memory runs out: neither the process nor SLURM's accounting reports it."""
     sweep = start(*SWEEP[:4], "subject=1,2", "figures=off")
 
     def begun():

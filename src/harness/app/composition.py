@@ -1,43 +1,35 @@
-"""What a run asks for: overrides are composed by Hydra, checked, and become plain objects.
+"""From overrides to plain objects: Hydra composes a configuration, which is checked and built.
 
 What computes is imported when objects are built, so that ``--help`` and completion answer at once.
 """
 
-import errno
 import os
-import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass, replace
-from enum import Enum, EnumType
 from functools import lru_cache
 from importlib.resources import files
 from itertools import islice, product
 from math import prod
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import yaml
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    InterpolationResolutionError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import InterpolationResolutionError
 
 from harness.app.allowed_targets import (
     TARGET,
@@ -49,6 +41,7 @@ from harness.app.allowed_targets import (
     locate_class,
 )
 from harness.app.conflicts import check_launching, check_tracking
+from harness.app.hydra_errors import explaining
 from harness.app.overrides import say_to_hydra
 from harness.app.schema import RunSchema
 from harness.app.settings import (
@@ -60,8 +53,8 @@ from harness.app.settings import (
     name_option,
     shorten,
 )
-from harness.errors import HarnessError, UsageError, describe_unknown
-from harness.tracking.ledger import VARIABLE as SWEEP_VARIABLE
+from harness.errors import UsageError, describe_unknown
+from harness.tracking.ledger import SWEEP_DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
     from harness.datasets.recording import Dataset
@@ -76,76 +69,72 @@ NOT_LOGGED = ("tracking", "figures", "cache", "resume")
 MAX_NAME = 250  # characters of a run's name that MLflow's databases hold
 MAX_JOBS = 100_000  # of a sweep; every one is composed before the first one starts
 
+# The launchers' options have the names of the plugins' own, which validate them; Hydra warns about that.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against", UserWarning)
+# Without an accounting database submitit warns whenever it reads the queue, and finds its jobs all the same.
+os.environ.setdefault("SUBMITIT_LOG_LEVEL", "ERROR")
+# Hydra 1.4 and its OmegaConf deprecate what 1.3 requires.
+warnings.filterwarnings("ignore", r"register_new_resolver\(\) is deprecated", UserWarning)
+warnings.filterwarnings("ignore", "The version_base parameter is deprecated")
+
 ConfigStore.instance().store(name="schema", node=RunSchema)
 OmegaConf.register_new_resolver("harness.unique", lambda: uuid4().hex[:8], use_cache=False, replace=True)
 
 
-class _OwnFolders(SearchPathPlugin):
-    """Finds studies and options in the user's own directories, and then the studies of the package."""
+# What --config-dir names. Hydra makes the plugin below by itself and passes it nothing; it would search the
+# directory of its own flag last, and `compose` has no such argument.
+_config_dir: ContextVar[Path | None] = ContextVar("config_dir", default=None)
 
-    # What --config-dir names. Hydra itself would search it last, and `compose` takes none.
-    named: Path | None = None
+
+class OwnDirectories(SearchPathPlugin):
+    """Search the user's own directories for studies and options, and then the studies of the package."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = [] if self.named is None else [self.named]
-        for folder in (*own, Path("experiments"), Path("conf")):
-            if folder.is_dir():
-                search_path.append(provider="harness", path=f"file://{folder.absolute()}")
+        """Append the directories that exist: --config-dir, ``experiments``, ``conf``."""
+        named = _config_dir.get()
+        for directory in (*([named] if named is not None else []), Path("experiments"), Path("conf")):
+            if directory.is_dir():
+                search_path.append(provider="harness", path=f"file://{directory.absolute()}")
         search_path.append(provider="harness", path="pkg://harness.experiments")
 
 
-Plugins.instance().register(_OwnFolders)
+Plugins.instance().register(OwnDirectories)
 
 
 @contextmanager
 def searching(config_dir: Path | None) -> Iterator[None]:
     """Search a directory of the user's own options and studies before the others, within this context."""
-    before, _OwnFolders.named = _OwnFolders.named, config_dir
+    token = _config_dir.set(config_dir)
     try:
         yield
     finally:
-        _OwnFolders.named = before
+        _config_dir.reset(token)
 
 
 @contextmanager
-def composing(config_dir: Path | None = None) -> Iterator[None]:
-    """Find options and studies as the command line does, inside of this context.
+def composing(config_dir: Path | None = None, config_path: str | None = None) -> Iterator[None]:
+    """Initialise Hydra for `compose`, with the options and studies that the command line finds.
 
-    Parameters
-    ----------
-    config_dir : Path, optional
-        Folder of the user's own options and studies.
-
-    Raises
-    ------
-    UsageError
-        If there is no such folder.
+    `config_dir` is a directory of the user's own options and studies; `config_path` a directory, or a package
+    ``pkg://NAME``, that replaces ``harness.conf``.
     """
     if config_dir is not None and not config_dir.is_dir():
         raise UsageError(
-            f"--config-dir {config_dir} is no folder; give the folder that holds GROUP/OPTION.yaml"
+            f"--config-dir {config_dir} is not a directory; give the directory that holds GROUP/OPTION.yaml"
         )
-    with searching(config_dir), initialize_config_module("harness.conf", version_base="1.3"):
-        yield
+    path = config_path or "pkg://harness.conf"
+    with searching(config_dir):
+        if path.startswith("pkg://"):
+            initialised: Any = initialize_config_module(path.removeprefix("pkg://"), version_base="1.3")
+        else:
+            initialised = initialize_config_dir(str(Path(path).absolute()), version_base="1.3")
+        with initialised:
+            yield
 
 
-def check_study(name: str, config_dir: Path | None = None) -> None:
-    """Refuse a study that does not exist.
-
-    Parameters
-    ----------
-    name : str
-        What ``--config-name`` is followed by.
-    config_dir : Path, optional
-        Directory of the user's own studies.
-
-    Raises
-    ------
-    UsageError
-        If there is none of this name; the message lists those that there are.
-    """
-    with composing(config_dir):
-        sources = GlobalHydra.instance().config_loader().get_sources()
+def check_study(name: str) -> None:
+    """Raise a UsageError, which lists the studies, unless a study of this name exists; needs `composing`."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
     is_option = name.partition("/")[0] in _groups()
     if not is_option and any(source.is_config(name) for source in sources):
         return
@@ -193,51 +182,18 @@ class RunSpec:
 
 
 def compose_request(overrides: list[str], config_dir: Path | None = None) -> RunSpec:
-    """Compose and check the request that a run with these overrides would be, and run nothing.
+    """Compose and check the run that overrides describe, for example ``["subject=2", "estimator=svc"]``.
 
-    Parameters
-    ----------
-    overrides : list of str
-        ``GROUP=OPTION`` and ``KEY=VALUE``, as a run takes them.
-    config_dir : Path, optional
-        Folder of the user's own options.
-
-    Returns
-    -------
-    RunSpec
-
-    Raises
-    ------
-    UsageError
-        If they make no sense, in the words of a run, or ask for several values of one key.
+    `config_dir` is a directory of the user's own options. Several values of a key raise a `UsageError`.
     """
-    (request,) = compose_requests(overrides, config_dir, limit=1)
-    return request
+    (spec,) = compose_requests(overrides, config_dir, limit=1)
+    return spec
 
 
 def compose_requests(
     overrides: list[str], config_dir: Path | None = None, limit: int = MAX_JOBS
 ) -> list[RunSpec]:
-    """Compose the requests that a multirun with these overrides would be: one per combination of values.
-
-    Parameters
-    ----------
-    overrides : list of str
-        As `compose_request` takes them, and several values of a key: ``subject=1,2``, ``subject=range(1,7)``.
-    config_dir : Path, optional
-        Folder of the user's own options.
-    limit : int
-        The most requests that may be asked for.
-
-    Returns
-    -------
-    specs : list of RunSpec
-
-    Raises
-    ------
-    UsageError
-        If they make no sense, in the words of a run, or are too many.
-    """
+    """Compose and check the runs of a sweep: one per combination of values, for example ``subject=1,2``."""
     words = [say_to_hydra(word) for word in overrides]
     check_launching(words, multirun=False)
     with explaining(words), composing(config_dir):
@@ -246,82 +202,45 @@ def compose_requests(
             raise UsageError(
                 f"{' '.join(overrides)!r} has {len(jobs)} combinations of values; give one value of each key"
             )
-        requests = []
-        for one in jobs:
-            config = compose("config", one, return_hydra_config=True)
+        specs = []
+        for job in jobs:
+            config = compose("config", job, return_hydra_config=True)
             choices = config.hydra.runtime.choices
             with open_dict(config):
                 del config["hydra"]
-            requests.append(build_request(config, choices, one))
-    return requests
-
-
-@contextmanager
-def explaining(words: Sequence[str] = (), passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn whatever is raised while a configuration is composed and its objects are built into a UsageError.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The overrides, for the message.
-    passing : tuple of types
-        Exceptions that are raised as they are, beside a `HarnessError`. Those of Hydra never are, although
-        that of a missing option is an OSError, too.
-
-    Raises
-    ------
-    UsageError
-        In place of every other exception.
-    """
-    try:
-        yield
-    except HarnessError:
-        raise
-    except Exception as error:  # Hydra and OmegaConf also raise AssertionError, TypeError and others
-        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
-        if isinstance(error, passing) and not isinstance(error, HydraException) and not too_long:
-            raise
-        raise UsageError(explain_error(error, words)) from error
+            specs.append(build_request(config, choices, job))
+    return specs
 
 
 def expand_grid(words: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of every job of a grid: each combination of values once.
+    """Return the overrides of every job of a sweep: each combination of values once; needs `composing`.
 
-    Parameters
-    ----------
-    words : sequence of str
-        Overrides, as Hydra takes them. The last word on a key counts.
-
-    Returns
-    -------
-    jobs : list of list of str
-
-    Raises
-    ------
-    UsageError
-        If a key has no value, or there are too many combinations.
+    Of several overrides of a key, the last counts. More than `MAX_JOBS` combinations raise a `UsageError`.
     """
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     values: dict[str, list[str]] = {}
-    for word, override in zip(words, parser.parse_overrides(list(words)), strict=True):
+    for word, override in zip(words, parse_overrides(words), strict=True):
         key = override.get_key_element()
+        values[key] = [word]
         if override.is_sweep_override():
-            # One more than is allowed tells that there are too many, whatever their number.
+            # One more than is allowed suffices to refuse them.
             found = islice(override.sweep_string_iterator(), MAX_JOBS + 1)
             values[key] = [f"{key}={value}" for value in found]
-        else:
-            values[key] = [word]
         if not values[key]:
             raise UsageError(
-                f"{word.removeprefix('++')!r} has no value at all; glob(...) finds options of a group"
+                f"{word.removeprefix('++')!r} has no values; glob(...) matches the options of a group"
             )
-    n_jobs = prod(map(len, values.values()))
-    if n_jobs > MAX_JOBS:
+    if prod(map(len, values.values())) > MAX_JOBS:
         many = max(values, key=lambda key: len(values[key]))
         raise UsageError(
             f"{many.removeprefix('++')} has too many values: a sweep has at most {MAX_JOBS} runs; give fewer"
         )
     return [list(job) for job in product(*values.values())]
+
+
+def parse_overrides(words: Sequence[str]) -> list[Override]:
+    """Parse overrides in Hydra's grammar; ``glob(...)`` finds the options that `composing` makes known."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return parser.parse_overrides(list(words))
 
 
 @explaining()
@@ -399,7 +318,7 @@ def _compose_usual(config: DictConfig, choices: Mapping[str, str]) -> dict[str, 
     """Compose the chosen options as they are, without any change of a value but subject, seed and engine."""
     words = tuple(f"{group}={choices[group]}" for group in _groups() if choices.get(group))
     # In a sweep the options stay the same, also for workers, to which every job brings another loader.
-    during = os.environ.get(SWEEP_VARIABLE) or GlobalHydra.instance().config_loader()
+    during = os.environ.get(SWEEP_DIRECTORY_VARIABLE) or GlobalHydra.instance().config_loader()
     usual = deepcopy(_compose_once(words, during))
     for key in ("subject", "seed", "engine"):
         usual[key] = config[key]
@@ -521,115 +440,3 @@ def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
             for key, value in _flatten(child, f"{prefix}.{name}").items()
         }
     return {prefix: str(node)}
-
-
-def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
-    """Say a Hydra or OmegaConf error in one message that names the key and what is allowed.
-
-    Parameters
-    ----------
-    error : BaseException
-    words : sequence of str
-        The overrides, where they are known.
-
-    Returns
-    -------
-    message : str
-    """
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
-        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
-    if isinstance(error, OverrideParseException):
-        asked = str(error.override).removeprefix("++")
-        return (
-            f"{asked!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
-            "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""
-        )
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    for cause in causes:
-        if isinstance(cause, yaml.YAMLError):
-            reason = " ".join(str(cause).split())
-            return f"a configuration file cannot be read: {reason}; correct its YAML"
-        if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):
-            return _explain_key(cause, str(error).splitlines()[0])
-    if isinstance(error, HydraException):
-        return _explain_composition(str(error))
-    typed = " ".join(word.removeprefix("++") for word in words)
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"{typed!r} names an option that no file can have: a name is that long in no file system"
-    if isinstance(error, UnicodeDecodeError):
-        return f"{typed!r}: a configuration file is not UTF-8 text ({error.reason}); save it as UTF-8"
-    return (
-        f"{typed or 'the configuration'!r} cannot be composed; check that its keys exist and that their "
-        "values are of the right type (HYDRA_FULL_ERROR=1 shows where this was found)"
-    )
-
-
-def _explain_key(error: OmegaConfBaseException, first: str) -> str:
-    """Explain why a key cannot have its value; `first` is the first line of Hydra's own message."""
-    key, parent = str(error.full_key), error.parent_node
-    if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-        return describe_unknown(
-            key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
-        )
-    expected = _describe_type(key) or "a value of another type"
-    typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
-    if isinstance(error, MissingMandatoryValue):
-        return f"{key} has no value; give one, such as {key}=VALUE"
-    if isinstance(error, InterpolationResolutionError):
-        reason = re.sub(r"(While dereferencing interpolation .*?\}'): .*", r"\1", str(error).splitlines()[0])
-        return f"{key}: {reason}; expected ${{KEY}}, with another key whose value is {expected}"
-    if typed.startswith("~"):
-        return f"{typed!r} cannot be used: {key} cannot be removed; give it another value"
-    return f"{typed!r} cannot be used; {key} takes {expected}"
-
-
-def _explain_composition(text: str) -> str:
-    """Say what Hydra could not compose in the words of a run."""
-    for pattern, message in (
-        (r"Could not override '(.*)'", "{0!r} is not a key or a group; see python -m harness --help"),
-        (
-            r"Could not delete '?(.*?)'?\.? (No match|from config)",
-            "~{0} removes nothing: there is no such option",
-        ),
-        (r"Could not delete from config. (.*) does not exist", "~{0} removes nothing: there is no such key"),
-        (r"Could not append to config. An item is already at '(.*)'", "{0!r} exists; leave out the +"),
-        (r"(.*) appears more than once in the final", "{0!r} is chosen twice; leave out the +"),
-        (r"Error merging override (?:\+\+)?(.*)", "{0!r} cannot be used; that key takes another value"),
-        (
-            r"Ambiguous value for argument '(\+\+)?(.*)'",
-            "{1!r} has several values: -m makes a run of each; KEY=[A,B] is a list, \"KEY='A,B'\" a text",
-        ),
-    ):
-        found = re.match(pattern, text)
-        if found is not None:
-            return message.format(*found.groups())
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _describe_type(key: str) -> str | None:
-    """Say what a key of the schema takes; None for keys of the open groups and of Hydra."""
-    hint: Any = RunSchema
-    for part in re.sub(r"\[.*", "", key).split("."):
-        hints = get_type_hints(hint) if is_dataclass(hint) else {}
-        if part not in hints:
-            return None
-        hint = hints[part]
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return " or ".join(_describe_kind(kind) for kind in kinds)
-
-
-def _describe_kind(kind: Any) -> str:
-    if get_origin(kind) is list:
-        (item,) = get_args(kind)
-        return "a list" if item is Any else f"a list of {_describe_kind(item)}"
-    if isinstance(kind, EnumType):
-        members: list[Enum] = list(kind)
-        return f"one of {', '.join(str(member.value) for member in members)}"
-    if is_dataclass(kind) or get_origin(kind) is dict:
-        return "the name of an option"
-    named = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-    return named[kind]

@@ -203,7 +203,7 @@ class _Job:
             opened = self._track(self.store, fingerprint)
         with opened as run:
             if self.sweep is not None:
-                self.sweep.name_run(self.outcome.job, self.spec.name, run.run_id)
+                self.sweep.note_run(self.outcome.job, self.spec.name, run.run_id)
             yield run
 
     def _track(self, store: "Store", fingerprint: str | None) -> "AbstractContextManager[TrackedRun]":

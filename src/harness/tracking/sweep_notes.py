@@ -74,7 +74,7 @@ def close_sweep(store: Store, sweep: Sweep) -> None:
     with translate_errors(store.uri):
         retry_while_locked(end_dead_runs)
         counts = sweep.count()
-        if not sweep.taken() and not counts:  # a usage error: no job was begun
+        if not sweep.ever_claimed() and not counts:  # a usage error: no job was begun
             tag = f"{SWEEP_TAG}.{sweep.id}"
             retry_while_locked(lambda: client.delete_experiment_tag(store.experiment_id, tag))
             return

@@ -1,16 +1,17 @@
-"""The loader that remembers hands out what Hydra's own does."""
+"""The loader of a sweep composes the same configurations as Hydra's own."""
 
 import pickle
 
 import pytest
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from harness.app.composition import composing
-from hydra_plugins.harness_sweeper import RememberingLoader
+from harness.app.sweep_loader import SweepConfigLoader
 
 JOBS = [
     ["subject=1", "estimator=svc", "cv=logo"],
@@ -29,15 +30,20 @@ JOBS = [
 ]
 
 
-@pytest.fixture
-def loaders(monkeypatch, tmp_path):
-    """Hydra's loader, ours, and the configuration of a sweep."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARNESS_SWEEP", str(tmp_path / "sweep"))
-    with composing():
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    """Hydra's loader, and the configuration of a sweep."""
+    with pytest.MonkeyPatch.context() as patch, composing():
+        patch.setenv("HARNESS_SWEEP", str(tmp_path_factory.mktemp("sweep")))
         theirs = GlobalHydra.instance().config_loader()
-        sweep = theirs.load_configuration("config", ["tracking=off"], RunMode.MULTIRUN)
-        yield theirs, RememberingLoader(theirs.get_search_path()), sweep
+        yield theirs, theirs.load_configuration("config", ["tracking=off"], RunMode.MULTIRUN)
+
+
+@pytest.fixture
+def loaders(composed):
+    """Hydra's loader, ours, and the configuration of a sweep."""
+    theirs, sweep = composed
+    return theirs, SweepConfigLoader(theirs), sweep
 
 
 def compose(loader, sweep, job):
@@ -48,36 +54,56 @@ def compose(loader, sweep, job):
         return f"{type(error).__name__}: {error}"
 
 
-def test_jobs_are_composed_as_hydra_composes_them(loaders):
+@pytest.mark.parametrize("jobs", [JOBS[:3], pytest.param(JOBS[3:], marks=pytest.mark.slow)])
+def test_jobs_are_composed_as_hydra_composes_them(loaders, jobs):
     theirs, ours, sweep = loaders
-    expected = [compose(theirs, sweep, job) for job in JOBS]
-    assert len(set(expected)) == len(JOBS)
-    # In another order the second time, when all of them are remembered.
-    assert [compose(ours, sweep, job) for job in JOBS] == expected
-    assert [compose(ours, sweep, job) for job in reversed(JOBS)] == expected[::-1]
+    expected = [compose(theirs, sweep, job) for job in jobs]
+    assert len(set(expected)) == len(jobs)
+    # In another order the second time, when all of them are cached.
+    assert [compose(ours, sweep, job) for job in jobs] == expected
+    assert [compose(ours, sweep, job) for job in reversed(jobs)] == expected[::-1]
+
+
+OVERRIDES = [*sorted({word for job in JOBS for word in job}), "cv=stratified5", "engine=nilearn", "roi=brain"]
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+@given(st.lists(st.lists(st.sampled_from(OVERRIDES), max_size=4), min_size=1, max_size=3))
+def test_any_jobs_are_composed_as_hydra_composes_them(loaders, jobs):
+    theirs, ours, sweep = loaders
+    for job in jobs:
+        assert compose(ours, sweep, job) == compose(theirs, sweep, job)
 
 
 @pytest.mark.parametrize(
     "job",
     [
         ["subject=two"],
-        ["roi.masc=face"],
         ["estimator=svx"],
-        ["subject=1,2"],
-        ["nonsense=1"],
-        ["cv@signal=logo"],
-        ["scoring.select={a: 1}"],
+        *(
+            pytest.param(job, marks=pytest.mark.slow)
+            for job in (
+                ["roi.masc=face"],
+                ["subject=1,2"],
+                ["nonsense=1"],
+                ["cv@signal=logo"],
+                ["scoring.select={a: 1}"],
+            )
+        ),
     ],
     ids=lambda job: job[0],
 )
-def test_what_hydra_refuses_is_refused_in_the_same_words(loaders, job):
+def test_errors_have_hydras_own_message(loaders, job):
     theirs, ours, sweep = loaders
     expected = compose(theirs, sweep, job)
     assert "Exception: " in expected
     assert compose(ours, sweep, job) == expected
-    assert compose(ours, sweep, ["subject=1"]) == compose(theirs, sweep, ["subject=1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("of_sweep", "jobs"),
     [
@@ -85,7 +111,8 @@ def test_what_hydra_refuses_is_refused_in_the_same_words(loaders, job):
         (["hydra.searchpath=[file://own]"], [["+mine=option"], ["+mine=3"], ["mine=option"]]),
     ],
 )
-def test_options_that_the_sweep_itself_does_not_know_are_options(tmp_path, loaders, of_sweep, jobs):
+def test_options_that_the_sweep_itself_lacks_are_options(tmp_path, monkeypatch, loaders, of_sweep, jobs):
+    monkeypatch.chdir(tmp_path)
     theirs, ours, _ = loaders
     (tmp_path / "own" / "mine").mkdir(parents=True)
     (tmp_path / "own" / "mine" / "option.yaml").write_text("# @package _global_\nseed: 5\n")
@@ -106,20 +133,21 @@ def test_a_job_changes_nothing_for_the_next_one(loaders):
 
 
 def test_options_are_composed_once_per_sweep_and_process(loaders, monkeypatch):
-    _, ours, sweep = loaders
+    theirs, ours, sweep = loaders
     composed = []
-    whole = ConfigLoaderImpl.load_sweep_config
+    load = type(theirs).load_sweep_config
 
-    def compose_whole(self, config, overrides):
+    def load_and_count(self, config, overrides):
         composed.append(list(overrides))
-        return whole(self, config, overrides)
+        return load(self, config, overrides)
 
-    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", compose_whole)
+    monkeypatch.setattr(type(theirs), "load_sweep_config", load_and_count)
     for subject in range(1, 4):
         for cv in ("logo", "kfold5"):
             ours.load_sweep_config(sweep, [f"subject={subject}", f"cv={cv}"])
-            # As in a worker, which is sent the loader with every job.
-            pickle.loads(pickle.dumps(ours)).load_sweep_config(sweep, [f"cv={cv}", f"seed={subject}"])
     assert composed == [["cv=logo"], ["cv=kfold5"]]
-    RememberingLoader(ours.get_search_path()).load_sweep_config(sweep, ["cv=logo"])
+    # As in a worker, which receives a copy of the loader with every job.
+    for subject in range(1, 4):
+        copy = pickle.loads(pickle.dumps(ours))
+        copy.load_sweep_config(sweep, ["cv=logo", f"seed={subject}"])
     assert composed[2:] == [["cv=logo"]]

@@ -1,0 +1,249 @@
+"""A sweep from its plan to its summary."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from harness.app.composition import expand_grid, parse_overrides
+from harness.app.conflicts import check_launching, check_tracking
+from harness.app.hydra_errors import explaining, format_launcher_error
+from harness.app.interrupts import stop_sweep_on_sigint
+from harness.app.job import experiment_name, open_configured_store
+from harness.app.job_callbacks import JobCallbacks
+from harness.app.launching import end_sweep, launch_jobs
+from harness.app.sweep_loader import SweepConfigLoader
+from harness.app.worker import run_sweep_job
+from harness.errors import HarnessError, UsageError
+from harness.tracking.ledger import FRONT_DOOR_VARIABLE, SWEEP_DIRECTORY_VARIABLE, Outcome, Sweep
+
+if TYPE_CHECKING:
+    from harness.tracking.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, known before its first job.
+
+    Attributes
+    ----------
+    config : DictConfig
+        What all jobs have in common, with Hydra's own configuration.
+    jobs : list of list of str
+        The overrides of every job.
+    experiments : tuple of str
+        The MLflow experiments of its runs.
+    loader : ConfigLoader
+        Composes the jobs.
+    """
+
+    config: DictConfig
+    jobs: list[list[str]]
+    experiments: tuple[str, ...]
+    loader: ConfigLoader
+
+    @property
+    def tracking(self) -> Mapping[str, Any]:
+        """See `harness.app.schema.TrackingSchema`."""
+        plain = OmegaConf.to_container(self.config.tracking, resolve=True, enum_to_str=True)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+
+def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
+    """Expand the overrides `words` of a sweep into its jobs; needs `composing`.
+
+    Returns None for one run: without -m (`multirun`) and without a study's ``hydra.mode: MULTIRUN``.
+    """
+    if not multirun and name == "config" and not any("hydra.mode" in word for word in words):
+        return None
+    loader = GlobalHydra.instance().config_loader()
+    if multirun:
+        words = [*words, "hydra.mode=MULTIRUN"]
+    config = loader.load_configuration(name, words, RunMode.MULTIRUN, validate_sweep_overrides=multirun)
+    if config.hydra.mode != RunMode.MULTIRUN:
+        return None
+    check_launching(words, multirun=True)
+    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        raise UsageError(
+            f"hydra.sweeper._target_={config.hydra.sweeper._target_}: sweeps take Hydra's basic sweeper; "
+            "leave out hydra/sweeper, and list the values: KEY=A,B or KEY=range(1,7)"
+        )
+    if config.hydra.launcher.get("n_jobs") == 0:
+        raise UsageError("hydra.launcher.n_jobs=0: expected a number of processes; -1: one per core")
+    own = [override.is_hydra_override() for override in parse_overrides(words)]
+    varied = [word for word, of_hydra in zip(words, own, strict=True) if not of_hydra]
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    jobs = expand_grid([*params, *varied])
+    fixed = [word for word in jobs[0] if all(word in job for job in jobs)]
+    of_hydra = [word for word, is_own in zip(words, own, strict=True) if is_own]
+    config = loader.load_configuration(name, [*fixed, *of_hydra], RunMode.MULTIRUN)
+    _check_one_store(jobs, fixed)
+    datasets = {word.removeprefix("dataset=") for job in jobs for word in job if word.startswith("dataset=")}
+    chosen = datasets or {str(config.hydra.runtime.choices["dataset"])}
+    plan = Plan(config, jobs, (), SweepConfigLoader(loader))
+    check_tracking(plan.tracking)
+    _check_values(plan)
+    experiments = sorted({experiment_name(plan.tracking, dataset) for dataset in chosen})
+    return Plan(config, jobs, tuple(experiments), plan.loader)
+
+
+def _check_one_store(jobs: Sequence[Sequence[str]], fixed: Sequence[str]) -> None:
+    for word in dict.fromkeys(word for job in jobs for word in job):
+        if word.lstrip("+").startswith("tracking") and word not in fixed:
+            key = word.partition("=")[0]
+            raise UsageError(f"{key} has several values; a sweep has one store: choose one")
+
+
+def _check_values(plan: Plan) -> None:
+    """Compose as many jobs as show every value once.
+
+    A value that is wrong is so found before anything runs; values that are wrong only together, by their job.
+    """
+    seen: set[str] = set()
+    for job in plan.jobs:
+        if not seen.issuperset(job):
+            plan.loader.load_sweep_config(plan.config, job)
+            seen.update(job)
+
+
+def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespace) -> int:
+    """Run the jobs of a sweep, also if some fail; print a summary and return the exit status."""
+    from harness.report.display import SweepProgress, show_sweep
+    from harness.tracking.run_writer import begin_sweep
+
+    sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
+    command = shlex.join(["python", "-m", "harness", *arguments])
+    # Made before any job starts, under a lock: processes that make a store at the same time destroy it.
+    opened = [open_configured_store(plan.tracking, experiment) for experiment in plan.experiments]
+    stores = [store for store in opened if store is not None]
+    for store in stores:
+        begin_sweep(store, sweep.id, command, len(plan.jobs))
+    stopped: BaseException | None = None
+    try:
+        with (
+            stop_sweep_on_sigint(sweep),
+            _environment_of_workers(sweep),
+            SweepProgress(sweep.count, len(plan.jobs)),
+        ):
+            try:
+                launch = explaining(arguments, passing=(OSError, RuntimeError))(partial(_launch, plan))
+                launch_jobs(sweep, len(plan.jobs), launch, partial(_find_uncomposable_jobs, plan))
+                # Python loses an interruption that comes while it cleans up; the sweep has stopped even so.
+                stopped = KeyboardInterrupt() if sweep.stopping else None
+            except (KeyboardInterrupt, SystemExit) as error:
+                stopped = error
+            if stopped is not None:
+                end_sweep(sweep)
+    except RuntimeError as error:  # what launchers raise
+        raise format_launcher_error(error) from error
+    finally:
+        outcomes = sweep.outcomes()
+        unclosed = _close_sweep(sweep, stores)
+        failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
+        first = stores[0] if stores else None
+        again = rerun_command(arguments, options, failed, first) if stopped is None else ""
+        if outcomes:
+            show_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
+    if isinstance(stopped, SystemExit):
+        return int(stopped.code or 1)
+    if stopped is not None:
+        print("stopped; the same command resumes the sweep", file=sys.stderr)
+        return 130
+    incomplete = unclosed or len(outcomes) < len(plan.jobs)
+    statuses = {outcome.exit_status for outcome in failed} | ({1} if incomplete else set())
+    return statuses.pop() if len(statuses) == 1 else min(len(statuses), 1)
+
+
+def _launch(plan: Plan) -> None:
+    """Have Hydra's launcher run all jobs; those that may not be claimed end at once."""
+    callbacks = JobCallbacks(plan.config)
+    callbacks.notify("on_multirun_start", config=plan.config, config_name=plan.config.hydra.job.config_name)
+    context = HydraContext(plan.loader, callbacks)  # type: ignore[arg-type]
+    launcher = Plugins.instance().instantiate_launcher(context, run_sweep_job, plan.config)
+    size = plan.config.hydra.sweeper.get("max_batch_size") or len(plan.jobs)
+    for start in range(0, len(plan.jobs), size):
+        for done in launcher.launch(plan.jobs[start : start + size], start):
+            _ = done.return_value  # raises what the job raised
+    callbacks.notify("on_multirun_end", config=plan.config, config_name=plan.config.hydra.job.config_name)
+
+
+@contextmanager
+def _environment_of_workers(sweep: Sweep) -> Iterator[None]:
+    """Set the variables that every launcher hands on to its workers."""
+    added = {SWEEP_DIRECTORY_VARIABLE: str(sweep.folder), FRONT_DOOR_VARIABLE: str(os.getpid())}
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _find_uncomposable_jobs(plan: Plan, error: BaseException, numbers: Sequence[int]) -> Iterator[Outcome]:
+    """Find the jobs that cannot be composed: such a job ends Hydra's launcher before it has begun."""
+    if not isinstance(error, UsageError):
+        return
+    for number in numbers:
+        try:
+            with explaining(plan.jobs[number]):
+                plan.loader.load_sweep_config(plan.config, plan.jobs[number])
+        except UsageError as error:
+            overrides = tuple(word.removeprefix("++") for word in plan.jobs[number])
+            yield Outcome(number, "failed", overrides, error=str(error), exit_status=UsageError.exit_status)
+
+
+def rerun_command(
+    arguments: Sequence[str], options: argparse.Namespace, failed: Sequence[Outcome], store: "Store | None"
+) -> str:
+    """Return the command that runs the failed jobs again, and only them; or several, one per line."""
+    if not failed:
+        return ""
+    start = ["python", "-m", "harness"]
+    resuming = not any(word.lstrip("+").startswith("resume=") for word in options.overrides)
+    if store is not None and resuming and all(outcome.overrides for outcome in failed):
+        return shlex.join([*start, *arguments])
+    named = {"-cd": options.config_dir, "-cn": options.config_name}
+    flags = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
+    return "\n".join(shlex.join([*start, *flags, *outcome.overrides]) for outcome in failed)
+
+
+def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
+    """Record the end of a sweep in its stores; return whether that failed, for the results come first."""
+    from harness.tracking.run_writer import close_sweep
+
+    failed = False
+    for store in stores:
+        try:
+            close_sweep(store, sweep)
+        except HarnessError as error:
+            failed = True
+            print(f"error: {error}", file=sys.stderr)
+    return failed
+
+
+def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:
+    """Return links to the sweep's runs in a server's MLflow UI; for a local store, see ``harness ui``."""
+    from harness.tracking.mlflow_views import prepare_views
+    from harness.tracking.queries import find_sweep, list_sweeps
+    from harness.tracking.store import ui_address
+
+    links: list[str] = []
+    for uri in dict.fromkeys(store.uri for store in stores if store.folder is None):
+        with suppress(Exception):  # a convenience, which MLflow does not document
+            record = find_sweep(sweep.id, list_sweeps(uri), uri)
+            links += prepare_views(uri, ui_address(uri), record).values()
+    return links
