@@ -15,7 +15,7 @@ from harness.app.allowed_targets import ALLOWED_TARGETS
 from harness.app.composition import compose_request, compose_requests, decode_request
 from harness.app.entry import run
 from harness.app.overrides import GROUPS as TYPED_GROUPS
-from harness.app.overrides import say_to_hydra, sort_arguments
+from harness.app.overrides import put_flags_first, quote_override
 from harness.errors import UsageError
 from harness.tracking.store import check_server
 
@@ -227,7 +227,7 @@ def test_allowed_prefixes_end_with_a_dot():
     ],
 )
 def test_flags_may_stand_anywhere(typed, sorted_):
-    assert sort_arguments(typed) == sorted_
+    assert put_flags_first(typed) == sorted_
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_flags_may_stand_anywhere(typed, sorted_):
 )
 def test_paths_are_taken_as_they_are_typed(typed, value):
     with initialize_config_module("harness.conf", version_base="1.3"):
-        config = hydra_compose("config", [say_to_hydra(typed)])
+        config = hydra_compose("config", [quote_override(typed)])
     assert value in (config.tracking.folder, config.roi.mask)
 
 

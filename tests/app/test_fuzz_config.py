@@ -19,7 +19,7 @@ from sklearn import model_selection
 from sklearn.utils.discovery import all_estimators
 
 from harness.app import composition as requests
-from harness.app.allowed_targets import list_arguments, locate_class
+from harness.app.allowed_targets import import_allowed_class, list_arguments
 from harness.app.composition import compose_requests, decode_request
 from harness.app.entry import run
 from harness.app.schema import RunSchema
@@ -113,7 +113,7 @@ def list_keys():
             chosen = f"{group}={option}"
             keys |= {(key, chosen) for key in flatten(content, group)}
             if "_target_" in content:
-                built = inspect.signature(locate_class(group, content["_target_"]))
+                built = inspect.signature(import_allowed_class(group, content["_target_"]))
                 keys |= {(f"{group}.{name}", chosen) for name in built.parameters}
     for group in ("cv", "estimator", "dataset"):
         keys |= {(f"{group}.{name}", "") for name in ("_args_", "_partial_", "memory", "n_splits", "grid.C")}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.app.composition import compose_request, compose_requests
-from harness.app.settings import normalise
+from harness.app.normalisation import normalise
 from harness.tracking.comparison import compare_outcomes
 from harness.tracking.fingerprint import identify
 from harness.tracking.ledger import Outcome

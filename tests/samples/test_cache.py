@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from harness.app.cli import run_verb
+from harness.app.verbs import run_verb
 from harness.datasets.images import digest_files
 from harness.errors import DataError
 from harness.samples import cache as cache_module

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.app.allowed_targets import list_classes
-from harness.app.settings import normalise
+from harness.app.normalisation import normalise
 from harness.errors import DataError
 from harness.samples.cache import SampleCache
 from harness.samples.samples import digest_sources, load_samples

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
-from harness.app.cli import run_verb
+from harness.app.verbs import run_verb
 from harness.errors import TrackingError, UsageError
 from harness.tracking import databases
 from harness.tracking import store as stores

@@ -45,13 +45,12 @@ from harness.app.allowed_targets import (
     check_grid,
     check_keys,
     check_targets,
+    import_allowed_class,
     list_arguments,
-    locate_class,
 )
 from harness.app.conflicts import check_launching, check_tracking
-from harness.app.overrides import say_to_hydra
-from harness.app.schema import RunSchema
-from harness.app.settings import (
+from harness.app.overrides import quote_override
+from harness.app.run_names import (
     NOT_NAMED,
     find_locations,
     is_path,
@@ -60,7 +59,8 @@ from harness.app.settings import (
     name_option,
     shorten,
 )
-from harness.errors import HarnessError, UsageError, describe_unknown
+from harness.app.schema import RunSchema
+from harness.errors import HarnessError, UsageError, format_unknown
 from harness.tracking.ledger import VARIABLE as SWEEP_VARIABLE
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def check_study(name: str, config_dir: Path | None = None) -> None:
         return
     own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
     studies = {study for source in own for study in source.list("", ObjectType.CONFIG)} - {"config"}
-    raise UsageError(describe_unknown(name, name, sorted(studies), "study"))
+    raise UsageError(format_unknown(name, name, sorted(studies), "study"))
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def compose_requests(
     UsageError
         If they make no sense, in the words of a run, or are too many.
     """
-    words = [say_to_hydra(word) for word in overrides]
+    words = [quote_override(word) for word in overrides]
     check_launching(words, multirun=False)
     with explaining(words), composing(config_dir):
         jobs = expand_grid(words)
@@ -535,11 +535,11 @@ def _instantiate(group: str, option: str, node: Mapping[str, Any], apart: tuple[
     The keys `apart` are none of its arguments.
     """
     check_targets(group, node, group)
-    built = locate_class(group, str(node[TARGET]))
+    built = import_allowed_class(group, str(node[TARGET]))
     arguments = list_arguments(built)
     for key in node:
         if key not in (TARGET, *arguments, *apart):
-            message = describe_unknown(f"{group}.{key}", key, [*arguments, *apart])
+            message = format_unknown(f"{group}.{key}", key, [*arguments, *apart])
             chosen = f"{group}={option} is {built.__name__}"
             raise UsageError(f"{message.rstrip('.')}. {chosen}. {_suggest_option(group, key)}")
     return build_object(group, {key: value for key, value in node.items() if key not in apart})
@@ -552,7 +552,7 @@ def _suggest_option(group: str, key: str) -> str:
         if file.name.endswith(".yaml"):
             option = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
             assert isinstance(option, dict)
-            if key in list_arguments(locate_class(group, str(option[TARGET]))):
+            if key in list_arguments(import_allowed_class(group, str(option[TARGET]))):
                 having.append(file.name.removesuffix(".yaml"))
     having.sort()
     if not having:
@@ -587,7 +587,7 @@ def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
-        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
+        return format_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
     if isinstance(error, OverrideParseException):
         asked = str(error.override).removeprefix("++")
         return (
@@ -620,9 +620,7 @@ def _explain_key(error: OmegaConfBaseException, first: str) -> str:
     """Explain why a key cannot have its value; `first` is the first line of Hydra's own message."""
     key, parent = str(error.full_key), error.parent_node
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-        return describe_unknown(
-            key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
-        )
+        return format_unknown(key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"}))
     expected = _describe_type(key) or "a value of another type"
     typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
     if isinstance(error, MissingMandatoryValue):

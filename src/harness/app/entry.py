@@ -37,8 +37,8 @@ from harness.app.composition import (
 )
 from harness.app.conflicts import check_launching, check_tracking
 from harness.app.job import experiment_name, open_configured_store, open_store_once, run_job
-from harness.app.overrides import say_to_hydra, sort_arguments
-from harness.errors import HarnessError, UsageError, describe_error
+from harness.app.overrides import put_flags_first, quote_override
+from harness.errors import HarnessError, UsageError, format_error
 from harness.tracking.ledger import (
     FRONT_DOOR_VARIABLE,
     Outcome,
@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> int:
     global _front_door, _status
     _front_door, _status = os.getpid(), 0
     open_store_once.cache_clear()
-    words = [say_to_hydra(word) for word in sort_arguments(arguments)]
+    words = [quote_override(word) for word in put_flags_first(arguments)]
     sys.argv = ["harness", *words]
     with_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # With the first, Hydra lets its errors through, to be said better below, where it would print and exit.
@@ -202,7 +202,7 @@ def _say_again(arguments: Sequence[str], failed: Sequence[Outcome], store: "Stor
     resuming = not any(word.lstrip("+").startswith("resume=") for word in arguments)
     if store is not None and resuming and all(outcome.overrides for outcome in failed):
         return shlex.join([*start, *arguments])
-    asked = get_args_parser().parse_args(sort_arguments(list(arguments)))
+    asked = get_args_parser().parse_args(put_flags_first(list(arguments)))
     named = {"-cd": asked.config_dir, "-cn": asked.config_name}
     flags = [word for flag, value in named.items() if value is not None for word in (flag, value)]
     return "\n".join(shlex.join([*start, *flags, *outcome.overrides]) for outcome in failed)
@@ -378,7 +378,7 @@ def _do_job_of_sweep(config: DictConfig, number: int, overrides: tuple[str, ...]
             lines = [] if isinstance(error, HarnessError) else traceback.format_exception(error)
             status = getattr(error, "exit_status", 1)
             sweep.record(
-                replace(failed, error=describe_error(error), traceback="".join(lines), exit_status=status)
+                replace(failed, error=format_error(error), traceback="".join(lines), exit_status=status)
             )
         except (KeyboardInterrupt, SystemExit):
             sweep.record(replace(failed, status="killed", error="stopped while it ran"))
@@ -438,5 +438,5 @@ def _explain_launcher(error: RuntimeError) -> HarnessError:
         extra = {"joblib": "joblib", "submitit": "slurm"}[missing.group(1)]
         return UsageError(f"this launcher is not installed; it comes with: pip install 'harness[{extra}]'")
     return HarnessError(
-        f"the launcher gave up: {describe_error(error)}. The same command goes on where it ended"
+        f"the launcher gave up: {format_error(error)}. The same command goes on where it ended"
     )

@@ -137,7 +137,7 @@ def _compute(
 def _identify(request: Request, cache: "SampleCache") -> str | None:
     """Return the identity of the run; None where its data cannot be read, as the run itself will say."""
     from harness.app.allowed_targets import list_classes
-    from harness.app.settings import normalise
+    from harness.app.normalisation import normalise
     from harness.tracking.fingerprint import identify
 
     try:

@@ -52,7 +52,7 @@ class ScoringSchema:
 
 @dataclass
 class TrackingSchema:
-    """Where runs are remembered, and under which experiment."""
+    """The run store, and the MLflow experiment of the runs in it."""
 
     kind: TrackingKind = TrackingKind.local
     folder: str = "mlruns"

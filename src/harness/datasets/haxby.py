@@ -26,7 +26,7 @@ from harness.datasets.locations import expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording, check_runs
 from harness.datasets.tables import is_missing
-from harness.errors import DataError
+from harness.errors import DataError, first_line
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
 T_R = 2.5  # seconds; the image headers do not say it
@@ -432,7 +432,7 @@ def read_labels(file: Path) -> pd.DataFrame:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # a file that is not text raises a ValueError
-        raise DataError(f"{file} cannot be read as text: {_first_line(error)}") from error
+        raise DataError(f"{file} cannot be read as text: {first_line(error)}") from error
     # Not pandas: it takes a third word for an index, quotes for more than themselves, and skips empty lines.
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     header = lines[0][1] if lines else []
@@ -454,7 +454,3 @@ def read_labels(file: Path) -> pd.DataFrame:
     )
     check_runs(labels["run"].to_numpy(), str(file))
     return labels
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

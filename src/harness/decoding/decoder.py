@@ -24,7 +24,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.svm import LinearSVC, l1_min_c
 from sklearn.utils import check_random_state
 
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.samples.samples import Preparation
 from harness.samples.signal import zscore
 from harness.solvers.estimators import LinearClassifier
@@ -499,7 +499,7 @@ def _fit_best(
             is_own = not type(estimator.model).__module__.startswith("sklearn.")
             if is_own and not isinstance(error, TypeError | ValueError):
                 raise  # a defect in a class of the user's own: its traceback is what helps
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
             ) from error

@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 
 # Names the folder of the sweep; every launcher hands its environment on to its workers.
 VARIABLE = "HARNESS_SWEEP"
@@ -566,5 +566,5 @@ def end_sweep(sweep: Sweep) -> None:
 
 
 def _describe_loss(error: BaseException | None) -> str:
-    reason = "" if error is None else f": {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+    reason = "" if error is None else f": {first_line(error)}"
     return f"its process was killed, twice; perhaps it needs more memory than there is{reason}"

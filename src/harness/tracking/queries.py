@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from itertools import product
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -16,7 +15,7 @@ from urllib.parse import quote, unquote
 from mlflow.entities import Experiment, Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from harness.errors import HarnessError, TrackingError, UsageError, describe_unknown
+from harness.errors import HarnessError, TrackingError, UsageError, format_unknown, suggest
 from harness.tracking.store import SWEEP_TAG, explain_store_error
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def parse_conditions(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
                 f"--{name.lower()} {shlex.quote(text)}"
             )
         if name not in COMPARED_PARAMS:
-            raise UsageError(describe_unknown(word, name, COMPARED_PARAMS, "parameter"))
+            raise UsageError(format_unknown(word, name, COMPARED_PARAMS, "parameter"))
         if name in params:
             raise UsageError(f"{name} is given twice; ask for any of several values with {name}=VALUE,VALUE")
         params[name] = tuple(dict.fromkeys(values))
@@ -176,7 +175,7 @@ def parse_statuses(text: str) -> tuple[str, ...]:
     statuses = tuple(dict.fromkeys(word.strip().upper() for word in text.split(",")))
     for status in statuses:
         if status not in STATUSES:
-            raise UsageError(describe_unknown(f"--status {status}", status, STATUSES, "status"))
+            raise UsageError(format_unknown(f"--status {status}", status, STATUSES, "status"))
     return statuses
 
 
@@ -330,8 +329,7 @@ def find_sweep(asked: str, sweeps: Sequence[SweepRecord], uri: str) -> SweepReco
     known = {sweep.identifier: sweep for sweep in sweeps}
     if asked in known:
         return known[asked]
-    near = get_close_matches(asked, [*known, LATEST], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = suggest(asked, [*known, LATEST])
     newest = ", ".join(list(known)[:SWEEPS_NAMED])
     raise UsageError(
         f"--sweep {asked}: no such sweep in {uri}; the newest are {newest}.{hint} "
@@ -392,9 +390,8 @@ def _find_experiments(client: MlflowClient, uri: str, name: str | None) -> list[
         return found
     names = sorted(item.name for item in found)
     if name not in names:
-        near = get_close_matches(name, names, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
-        raise TrackingError(f"no experiment {name!r} in {uri}; there are: {', '.join(names) or 'none'}{hint}")
+        listed = f"{', '.join(names) or 'none'}.{suggest(name, names)}"
+        raise TrackingError(f"no experiment {name!r} in {uri}; there are: {listed}")
     return [item for item in found if item.name == name]
 
 

@@ -22,7 +22,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 
 from harness.datasets.images import list_files
-from harness.errors import HarnessError, TrackingError, escape_controls
+from harness.errors import HarnessError, TrackingError, escape_controls, first_line
 from harness.tracking.databases import explain_lock, retry_while_locked
 from harness.tracking.endings import Ending, EndingNote
 from harness.tracking.ledger import Sweep
@@ -182,7 +182,7 @@ class TrackedRun:
         """Return in one line why the run ended."""
         if isinstance(error, SystemExit) and error.code in _EXITS_BY_SIGNAL:
             return f"stopped by {_EXITS_BY_SIGNAL[error.code]}"
-        text = str(error).strip() or type(error).__name__
+        text = first_line(error)
         if isinstance(error, MlflowException):  # whose first line may be SQLAlchemy's advice
             text = explain_store_error(self.store.uri, error)
         return text.splitlines()[0]

@@ -19,7 +19,7 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from harness.errors import TrackingError, UsageError
+from harness.errors import TrackingError, UsageError, first_line
 from harness.tracking.databases import (
     DATABASE,
     connect,
@@ -507,7 +507,7 @@ def explain_store_error(where: str, error: BaseException) -> str:
         database = Path(where) / DATABASE if is_folder else Path(unquote(where.removeprefix("sqlite:///")))
         return f"the run store cannot be used: {explain_lock(database)}"
     said = driver_error(error)
-    first = (str(said).strip() or type(said).__name__).splitlines()[0]
+    first = first_line(said)
     return (
         f"the run store {where} cannot be used: {first}. Check that the folder can be written (or the server "
         "is up), choose another with tracking.folder=... or tracking.uri=..., or do without: tracking=off"
