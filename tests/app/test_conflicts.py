@@ -14,6 +14,8 @@ from harness.samples.samples import Roi, load_samples
 from harness.samples.signal import Signal
 from harness.solvers.estimators import ExactLinearSVC
 
+pytestmark = pytest.mark.usefixtures("quick_composition")
+
 SERVER = "http://127.0.0.1:1"
 
 
