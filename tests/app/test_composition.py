@@ -196,7 +196,11 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["-m", "estimator=svm,svc"], "unknown option 'estimator=svm'.*Did you mean 'svc'"),
+        pytest.param(
+            ["-m", "estimator=svm,svc"],
+            "unknown option 'estimator=svm'.*Did you mean 'svc'",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(["-m", "estimator=svm,svc", "roi=vt,nope"], "unknown option", marks=pytest.mark.slow),
         (["estimator=" + 300 * "x"], "no file can have"),
         pytest.param(["-m", "estimator=svc," + 300 * "x"], "no file can have", marks=pytest.mark.slow),
