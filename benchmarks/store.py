@@ -44,7 +44,7 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     decoding = decode_request(request)
     artifacts = folder / "artifacts-of-each"
     artifacts.mkdir()
-    decoding = write_artifacts(decoding, artifacts, request.config, "light")
+    decoding = write_artifacts(decoding, artifacts, request.to_yaml(), "light")
     store = open_store(None, folder / "mlruns", EXPERIMENT)
     seconds = []
     for number in range(count):

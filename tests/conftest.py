@@ -126,7 +126,7 @@ def simulated_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def compose():
-    """Return a function from overrides to the request that they make."""
+    """Return a function from overrides to the run that they specify."""
 
     return lambda *overrides: compose_request(list(overrides))
 
@@ -280,11 +280,11 @@ def golden(shared_data):
 
 @pytest.fixture(scope="session")
 def load_golden(compose, shared_data):
-    """Return a function to the request and the samples that one of nilearn's answers is about."""
+    """Return a function to the question and the samples that one of nilearn's answers is about."""
 
     def load(name, contrast, estimator):
         folder, roi = GOLDEN[name]
-        request = compose(
+        spec = compose(
             "dataset=haxby",
             f"dataset.data_dir={shared_data / folder}",
             "subject=1",
@@ -292,7 +292,9 @@ def load_golden(compose, shared_data):
             f"contrast.conditions=[{','.join(contrast)}]",
             f"estimator={estimator}",
         )
-        return request, load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+        question = spec.question
+        samples = load_samples(spec.dataset.load(1), question.contrast, question.roi, question.signal)
+        return question, samples
 
     return load
 

@@ -13,6 +13,7 @@ from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator
 from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.question import Question
 from harness.errors import DataError, HarnessError, escape_controls, format_error
 from harness.report.display import show_decoding, show_error
 from harness.samples.contrasts import make_contrast
@@ -68,11 +69,13 @@ def test_a_run_that_is_refused_prints_no_control_characters(name, capsys, tmp_pa
 def test_a_result_is_printed_with_the_names_as_they_are(tiny_subject, name, capsys):
     data = tiny_subject(conditions=(name, "house"))
     decoding = decode(
-        lambda: read_subject(data / "haxby2001", 1, dataset="haxby"),
-        make_contrast([name, "house"]),
-        Estimator(f"lda[{name}]", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
-        Scheme(f"logo{name}", LeaveOneGroupOut()),
-        scoring=Scoring(inner_folds=2),
+        read_subject(data / "haxby2001", 1, dataset="haxby"),
+        Question(
+            make_contrast([name, "house"]),
+            Estimator(f"lda[{name}]", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
+            Scheme(f"logo{name}", LeaveOneGroupOut()),
+            scoring=Scoring(inner_folds=2),
+        ),
     )
     decoding = replace(decoding, warnings=(f"few volumes of {name}",))
     show_decoding(decoding, f"sub-1 {name}", f"/runs/{name}", None)

@@ -159,8 +159,8 @@ def test_only_estimators_and_schemes_are_built_within_an_object(target):
 def test_schemes_and_estimators_within_an_object_are_built():
     scheme = "{_target_:sklearn.model_selection.StratifiedKFold,n_splits:4}"
     request = compose_request(["estimator=logistic_liblinear", f"estimator.cv={scheme}"])
-    assert type(request.estimator.model.cv).__name__ == "StratifiedKFold"
-    assert request.estimator.model.cv.n_splits == 4
+    assert type(request.question.estimator.model.cv).__name__ == "StratifiedKFold"
+    assert request.question.estimator.model.cv.n_splits == 4
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_users_can_allow_their_own_package(compose, monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="HARNESS_TARGETS"):
         compose(target)
     monkeypatch.setenv("HARNESS_TARGETS", "mylab_decoders")
-    assert type(compose(target).estimator.model).__name__ == "OurSVC"
+    assert type(compose(target).question.estimator.model).__name__ == "OurSVC"
 
 
 def test_allowed_prefixes_end_with_a_dot():

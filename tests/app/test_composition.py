@@ -27,13 +27,13 @@ def test_tracking_uri_is_a_server_without_a_password(uri):
 
 def test_conditions_can_be_a_list_or_groups(compose):
     request = compose("contrast=animate_vs_inanimate", "contrast.conditions=[{living:[face,cat]},shoe]")
-    assert request.contrast.members == {"living": ("face", "cat"), "shoe": ("shoe",)}
+    assert request.question.contrast.members == {"living": ("face", "cat"), "shoe": ("shoe",)}
 
 
 def test_estimator_takes_arguments_that_its_file_does_not_mention(compose):
     model = compose(
         "estimator=svc_liblinear", "++estimator.class_weight=balanced", "estimator.grid.C=[0.5]"
-    ).estimator
+    ).question.estimator
     assert isinstance(model.model, LinearSVC)
     assert model.model.class_weight == "balanced"
     assert model.grid == {"C": [0.5]}
@@ -152,7 +152,7 @@ def test_an_option_of_a_data_set_has_the_type_that_its_class_declares(option, ke
 
 def test_several_values_are_several_requests_in_the_order_of_a_multirun():
     requests = compose_requests(["subject=range(1,4)", "contrast=face_vs_cat,face_vs_house"])
-    assert [(request.subject, request.contrast.name) for request in requests] == [
+    assert [(request.subject, request.question.contrast.name) for request in requests] == [
         (subject, contrast) for subject in (1, 2, 3) for contrast in ("face_vs_cat", "face_vs_house")
     ]
     with pytest.raises(UsageError, match="has 2 combinations of values"):
@@ -168,7 +168,7 @@ def test_composing_finds_a_users_own_options(tmp_path):
     option.parent.mkdir()
     option.write_text("_target_: sklearn.svm.LinearSVC\nclass_weight: balanced\n")
     request = compose_request(["estimator=svc_balanced"], tmp_path)
-    assert request.estimator.model.class_weight == "balanced"
+    assert request.question.estimator.model.class_weight == "balanced"
     with pytest.raises(UsageError, match="nowhere is no folder"):
         compose_request([], tmp_path / "nowhere")
 
@@ -179,10 +179,10 @@ def test_incomplete_folds_are_refused_unless_the_option_or_an_override_skips_the
     (tmp_path / "cv" / "mine.yaml").write_text("_target_: sklearn.model_selection.KFold\nincomplete: skip\n")
     request = compose_request([f"cv={scheme}"], tmp_path)
     default = "skip" if scheme == "mine" else "refuse"
-    assert (request.scheme.name, request.scheme.incomplete) == (scheme, default)
+    assert (request.question.scheme.name, request.question.scheme.incomplete) == (scheme, default)
     for value in ("skip", "refuse"):
         request = compose_request([f"cv={scheme}", f"cv.incomplete={value}"], tmp_path)
-        assert request.scheme.incomplete == request.params["config.cv.incomplete"] == value
+        assert request.question.scheme.incomplete == request.params["config.cv.incomplete"] == value
 
 
 def test_a_file_that_is_not_yaml_is_named(tmp_path):

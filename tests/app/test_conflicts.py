@@ -125,8 +125,8 @@ def test_a_percentage_that_keeps_every_voxel_is_warned_of(compose, tiny_subject)
     request = compose(*words)
     recording = request.dataset.load(1)
     with pytest.warns(UserWarning, match=r"roi\.screening_percentile=10 has no effect"):
-        few = load_samples(recording, request.contrast, Roi("vt", 10.0), request.signal)
+        few = load_samples(recording, request.question.contrast, Roi("vt", 10.0), request.question.signal)
     every = load_samples(
-        recording, request.contrast, Roi("vt"), request.signal
+        recording, request.question.contrast, Roi("vt"), request.question.signal
     )  # the default warns of nothing
     np.testing.assert_array_equal(few.X, every.X)

@@ -189,7 +189,9 @@ def answer(words):
     """Return what is wrong with the end of a request: None for a result, or a message without leaks."""
     try:
         for request in compose_requests(words)[:2]:
-            if EXTREME.search(words[-1]) and type(request.estimator.model).__module__.startswith("sklearn"):
+            if EXTREME.search(words[-1]) and type(request.question.estimator.model).__module__.startswith(
+                "sklearn"
+            ):
                 continue
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -31,7 +31,9 @@ def describe(tiny_subject):
         request = compose_request([*base, *overrides])
         recording = request.dataset.load(1)
         compared = {name: request.params.get(name) for name in COMPARED_PARAMS}
-        identity = identify(normalise(request.asked), recording, request.roi, request.signal)
+        identity = identify(
+            normalise(request.config), recording, request.question.roi, request.question.signal
+        )
         return request.name, compared, identity
 
     describe_run.data = data
@@ -125,7 +127,7 @@ def test_two_questions_look_different_in_names_and_tables(describe):
 def test_numbers_count_by_their_value(compose, values):
     def describe_grid(text):
         request = compose(f"estimator.grid.C=[{text}]")
-        return request.name, normalise(request.asked)
+        return request.name, normalise(request.config)
 
     first, *others = [
         describe_grid(",".join(repr(value) for value in values)),
@@ -216,7 +218,7 @@ def test_one_directory_has_one_name_however_it_is_written(compose, tmp_path, mon
 )
 def test_names_hold_no_paths(compose, overrides):
     request = compose(*overrides)
-    for word in (request.name, *request.words.values()):
+    for word in (request.name, *request.choices.values()):
         assert not re.search(r"[/\\]|long", word), word
 
 
@@ -310,7 +312,7 @@ def test_names_with_a_slash_do_not_depend_on_the_current_directory(compose, tmp_
         (tmp_path / directory).mkdir()
         monkeypatch.chdir(tmp_path / directory)
         request = compose(*overrides)
-        described.append((request.name, request.words, normalise(request.asked)))
+        described.append((request.name, request.choices, normalise(request.config)))
     assert described[0] == described[1]
     assert re.search("faces|auditory", described[0][0])
 
@@ -318,10 +320,10 @@ def test_names_with_a_slash_do_not_depend_on_the_current_directory(compose, tmp_
 def test_defaults_are_the_tutorials(compose):
     request = compose()
     assert request.name == "sub-2 face_vs_cat vt svc logo"
-    assert request.contrast.classes == ("face", "cat")
-    assert request.scoring.select == "roc_auc"
-    assert request.scoring.inner_folds == 10
-    assert request.engine == "harness"
+    assert request.question.contrast.classes == ("face", "cat")
+    assert request.question.scoring.select == "roc_auc"
+    assert request.question.scoring.inner_folds == 10
+    assert request.question.engine == "harness"
     assert request.params["signal"] == "tutorial"
 
 
@@ -341,7 +343,7 @@ def test_changed_options_are_not_called_by_their_bare_name(compose):
         "dataset.cache_dir=/somewhere",
         "scoring.select=accuracy",
     )
-    assert request.scheme.name == request.params["cv"] == "kfold5[n_splits=10]"
+    assert request.question.scheme.name == request.params["cv"] == "kfold5[n_splits=10]"
     assert request.params["signal"] == "tutorial[detrend=true]"
     assert request.params["scoring"] == "roc_auc[select=accuracy]"
     assert request.params["dataset"] == "simulated", "where data lie does not change what they are"

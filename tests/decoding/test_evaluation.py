@@ -25,6 +25,7 @@ from harness.decoding.choices import Scorer
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator, fit_decoder
 from harness.decoding.evaluation import Scheme, Scoring, evaluate, make_folds, score_predictions
+from harness.decoding.question import Question
 from harness.decoding.splitters import HoldOutLast
 from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import make_contrast
@@ -237,13 +238,15 @@ def test_both_engines_give_the_same_tables(recording, estimator, conditions, zsc
         estimator = replace(LOGISTIC, model=logistic([0.01, 1.0, 100.0]))
     ours, theirs = (
         decode(
-            lambda: recording,
-            make_contrast(conditions),
-            estimator,
-            LOGO,
-            signal=Signal(zscore),
-            scoring=Scoring(inner_folds=2),
-            engine=engine,
+            recording,
+            Question(
+                make_contrast(conditions),
+                estimator,
+                LOGO,
+                signal=Signal(zscore),
+                scoring=Scoring(inner_folds=2),
+                engine=engine,
+            ),
         )
         for engine in ("harness", "nilearn")
     )
@@ -258,12 +261,12 @@ def test_both_engines_give_the_same_tables(recording, estimator, conditions, zsc
 
 def test_nilearns_engine_says_what_it_cannot_do(recording):
     with pytest.raises(UsageError, match=r"engine=nilearn .*signal=tutorial"):
-        decode(lambda: recording, make_contrast(TWO), SVC, LOGO, signal=Signal("train"), engine="nilearn")
+        decode(recording, Question(make_contrast(TWO), SVC, LOGO, signal=Signal("train"), engine="nilearn"))
 
 
 def test_an_engine_that_does_not_exist(recording):
     with pytest.raises(UsageError, match=r"engine='torch' .*harness, nilearn"):
-        decode(lambda: recording, make_contrast(TWO), SVC, LOGO, engine="torch")
+        decode(recording, Question(make_contrast(TWO), SVC, LOGO, engine="torch"))
 
 
 # Truth ------------------------------------------------------------------------------------------------------
@@ -494,7 +497,7 @@ def test_decision_values_above_zero_mean_the_first_class(make_samples, rng, cond
 
 def test_predictions_say_of_which_volume_they_are(recording):
     contrast = make_contrast([{"animate": ["face", "cat"], "place": ["house"]}])
-    decoding = decode(lambda: recording, contrast, LDA, LOGO, scoring=Scoring(inner_folds=2))
+    decoding = decode(recording, Question(contrast, LDA, LOGO, scoring=Scoring(inner_folds=2)))
     table = decoding.predictions
     labels = recording.labels.iloc[table["volume"]]
     assert table["condition"].tolist() == labels["condition"].tolist()
@@ -507,7 +510,9 @@ def test_predictions_say_of_which_volume_they_are(recording):
 
 @pytest.mark.parametrize("conditions", [TWO, ["house", "face", "cat"]], ids=len)
 def test_confusion_has_the_contrasts_order(recording, conditions):
-    decoding = decode(lambda: recording, make_contrast(conditions), LDA, LOGO, scoring=Scoring(inner_folds=2))
+    decoding = decode(
+        recording, Question(make_contrast(conditions), LDA, LOGO, scoring=Scoring(inner_folds=2))
+    )
     table = decoding.predictions
     expected = pd.crosstab(table["class"], table["predicted"]).reindex(
         index=conditions, columns=conditions, fill_value=0
@@ -521,7 +526,7 @@ def test_confusion_has_the_contrasts_order(recording, conditions):
 
 def test_several_classes_have_a_selected_score_and_a_parameter_each(recording):
     expected = fit_nilearn(recording, THREE, estimator="svc").decoder
-    decoding = decode(lambda: recording, make_contrast(THREE), SVC, LOGO, scoring=Scoring(inner_folds=2))
+    decoding = decode(recording, Question(make_contrast(THREE), SVC, LOGO, scoring=Scoring(inner_folds=2)))
     folds = decoding.folds
     for name in THREE:
         assert folds[f"selected_roc_auc_{name}"].tolist() == list(expected.cv_scores_[name])
@@ -532,13 +537,13 @@ def test_several_classes_have_a_selected_score_and_a_parameter_each(recording):
 
 
 def test_the_dummy_has_no_parameters_and_no_weights(recording):
-    decoding = decode(lambda: recording, make_contrast(TWO), DUMMY, LOGO, scoring=Scoring(inner_folds=2))
+    decoding = decode(recording, Question(make_contrast(TWO), DUMMY, LOGO, scoring=Scoring(inner_folds=2)))
     assert not [name for name in decoding.folds if name.startswith("best_")]
     assert decoding.weights == []
 
 
 def test_the_summary_is_mean_and_sd_over_folds(recording):
-    decoding = decode(lambda: recording, make_contrast(TWO), LDA, LOGO, scoring=Scoring(inner_folds=2))
+    decoding = decode(recording, Question(make_contrast(TWO), LDA, LOGO, scoring=Scoring(inner_folds=2)))
     scores = decoding.folds["test_accuracy"].tolist()
     summary = decoding.summarise().loc["test_accuracy"]
     mean = sum(scores) / 4
@@ -610,12 +615,8 @@ def gap_recording(tiny_subject):
 
 def decode_gap(recording, scheme, estimator=SVC, conditions=TWO, engine="harness"):
     return decode(
-        lambda: recording,
-        make_contrast(conditions),
-        estimator,
-        scheme,
-        scoring=Scoring(inner_folds=2),
-        engine=engine,
+        recording,
+        Question(make_contrast(conditions), estimator, scheme, scoring=Scoring(inner_folds=2), engine=engine),
     )
 
 

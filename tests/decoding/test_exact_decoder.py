@@ -93,10 +93,10 @@ def test_svc_has_nilearns_scores_and_c_where_voxels_outnumber_volumes(
     compose, golden, load_golden, name, contrast
 ):
     expected = golden[name, contrast, "svc"]
-    request, samples = load_golden(name, contrast, "svc")
-    folds = make_folds(samples, request.scheme)
+    question, samples = load_golden(name, contrast, "svc")
+    folds = make_folds(samples, question.scheme)
     for scorer in ("roc_auc", "accuracy"):
-        fit = fit_decoder(samples.X, samples.y, folds, request.estimator, scorer, samples.preparation)
+        fit = fit_decoder(samples.X, samples.y, folds, question.estimator, scorer, samples.preparation)
         np.testing.assert_allclose(fit.scores[:, 0], expected[f"logo_{scorer}"], rtol=0, atol=1e-9)
         assert [params[0]["C"] for params in fit.params] == expected[f"logo_{scorer}_C"]
         # liblinear is 1e-5 from the optimum there.
@@ -104,7 +104,7 @@ def test_svc_has_nilearns_scores_and_c_where_voxels_outnumber_volumes(
             np.linalg.norm(fit.coef), expected[f"logo_{scorer}_coef"]["norm"], rtol=1e-4
         )
     for option, key in (("holdout30", "holdout30_accuracy"), ("kfold5", "kfold5_accuracy")):
-        evaluation = evaluate(samples, request.estimator, compose(f"cv={option}").scheme, Scoring())
+        evaluation = evaluate(samples, question.estimator, compose(f"cv={option}").question.scheme, Scoring())
         np.testing.assert_allclose(
             evaluation.folds["test_accuracy"], np.atleast_1d(expected[key]), rtol=0, atol=1e-9
         )
@@ -113,12 +113,12 @@ def test_svc_has_nilearns_scores_and_c_where_voxels_outnumber_volumes(
 @pytest.mark.slow
 def test_svc_has_a_finished_liblinears_scores_where_volumes_outnumber_voxels(load_golden):
     """There nilearn's liblinear is 16 to 28 % from the optimum at C=100; a tight one is the reference."""
-    request, samples = load_golden("slice98", ("face", "cat"), "svc")
+    question, samples = load_golden("slice98", ("face", "cat"), "svc")
     assert samples.n_voxels < len(samples.y)
-    folds = make_folds(samples, request.scheme)
+    folds = make_folds(samples, question.scheme)
     asked = ("roc_auc", samples.preparation)
-    exact = fit_decoder(samples.X, samples.y, folds, request.estimator, *asked)
-    tight = Estimator("tight", LinearSVC(dual=True, tol=1e-10, max_iter=10_000_000), request.estimator.grid)
+    exact = fit_decoder(samples.X, samples.y, folds, question.estimator, *asked)
+    tight = Estimator("tight", LinearSVC(dual=True, tol=1e-10, max_iter=10_000_000), question.estimator.grid)
     reference = fit_decoder(samples.X, samples.y, folds, tight, *asked)
     np.testing.assert_allclose(exact.scores, reference.scores, rtol=0, atol=1e-9)
     assert exact.params == reference.params
@@ -129,9 +129,9 @@ def test_svc_has_a_finished_liblinears_scores_where_volumes_outnumber_voxels(loa
 def test_logistic_has_nilearns_scores_but_for_what_liblinear_leaves_unfinished(golden, load_golden):
     """Measured: the C's of face against cat are nilearn's in every fold, one area of 36 differs by .025."""
     for name in ("vt577", "slice530", "slice98"):
-        request, samples = load_golden(name, ("face", "cat"), "logistic")
-        folds = make_folds(samples, request.scheme)
-        fit = fit_decoder(samples.X, samples.y, folds, request.estimator, "roc_auc", samples.preparation)
+        question, samples = load_golden(name, ("face", "cat"), "logistic")
+        folds = make_folds(samples, question.scheme)
+        fit = fit_decoder(samples.X, samples.y, folds, question.estimator, "roc_auc", samples.preparation)
         expected = golden[name, ("face", "cat"), "logistic"]
         np.testing.assert_allclose([params[0]["C"] for params in fit.params], expected["logo_roc_auc_C"])
         difference = np.abs(fit.scores[:, 0] - expected["logo_roc_auc"])

@@ -96,9 +96,9 @@ def test_every_name_of_the_package_can_be_imported():
 def test_what_is_composed_is_what_the_plain_objects_are():
     """The same names mean the same objects."""
     request = harness.compose_request(["estimator=svc", "cv=logo"])
-    assert request.estimator.name == "svc"
-    assert type(request.estimator.model) is harness.ExactLinearSVC
-    assert request.roi == harness.Roi()
-    assert request.signal == harness.Signal()
-    assert request.scoring == harness.Scoring()
-    assert request.contrast.members == harness.make_contrast(["face", "cat"]).members
+    assert request.question.estimator.name == "svc"
+    assert type(request.question.estimator.model) is harness.ExactLinearSVC
+    assert request.question.roi == harness.Roi()
+    assert request.question.signal == harness.Signal()
+    assert request.question.scoring == harness.Scoring()
+    assert request.question.contrast.members == harness.make_contrast(["face", "cat"]).members

@@ -10,7 +10,7 @@ from nilearn.decoding import Decoder
 from nilearn.image import index_img
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.datasets.haxby import read_labels
+from harness.datasets.haxby import read_labels, read_subject
 from harness.decoding.decoder import fit_decoder
 from harness.decoding.evaluation import evaluate, make_folds
 from harness.samples.contrasts import make_contrast, select_volumes
@@ -42,23 +42,23 @@ def test_every_golden_entry_is_tested(golden):
 def test_liblinear_estimators_equal_nilearn(compose, golden, load_golden, name, contrast, estimator):
     """Selected scores, best C's, coefficients; hold-out and 5-fold test scores; train accuracy."""
     expected = golden[name, contrast, estimator]
-    request, samples = load_golden(name, contrast, OPTION[estimator])
+    question, samples = load_golden(name, contrast, OPTION[estimator])
     assert len(samples.y) == expected["n_samples"]
 
     for scorer in ("roc_auc", "accuracy"):
-        folds = make_folds(samples, request.scheme)
-        fit = fit_decoder(samples.X, samples.y, folds, request.estimator, scorer, samples.preparation)
+        folds = make_folds(samples, question.scheme)
+        fit = fit_decoder(samples.X, samples.y, folds, question.estimator, scorer, samples.preparation)
         assert_equals_golden(fit, expected, f"logo_{scorer}")
 
-    stratified = compose("cv=stratified5", "scoring=accuracy").scheme
+    stratified = compose("cv=stratified5", "scoring=accuracy").question.scheme
     folds = make_folds(samples, stratified)
-    fit = fit_decoder(samples.X, samples.y, folds, request.estimator, "accuracy", samples.preparation)
+    fit = fit_decoder(samples.X, samples.y, folds, question.estimator, "accuracy", samples.preparation)
     np.testing.assert_allclose(fit.scores[:, 0], expected["cv5_accuracy"], rtol=0, atol=1e-9)
     assert_same_values(best_c(fit), expected["cv5_C"])
 
     for option, key in (("holdout30", "holdout30_accuracy"), ("kfold5", "kfold5_accuracy")):
-        scheme = compose(f"cv={option}").scheme
-        evaluation = evaluate(samples, request.estimator, scheme, request.scoring)
+        scheme = compose(f"cv={option}").question.scheme
+        evaluation = evaluate(samples, question.estimator, scheme, question.scoring)
         np.testing.assert_allclose(
             evaluation.folds["test_accuracy"], np.atleast_1d(expected[key]), rtol=0, atol=1e-9
         )
@@ -92,15 +92,15 @@ def assert_same_values(found, expected):
 
 
 @pytest.mark.slow
-def test_liblinear_primal_equals_nilearn_on_this_machine(load_golden):
+def test_liblinear_primal_equals_nilearn_on_this_machine(load_golden, shared_data):
     """With fewer voxels than volumes the golden file holds one machine's unfinished optimisation.
 
     nilearn itself, run on the same files, gives other coefficients on another CPU (measured: norms from
     -8e-4 to +9e-4 relative, by OPENBLAS_CORETYPE), so nilearn is run here, in this process, on the files.
     """
-    request, samples = load_golden("slice98", ("face", "cat"), "svc_liblinear")
+    question, samples = load_golden("slice98", ("face", "cat"), "svc_liblinear")
     assert samples.n_voxels == 98 < len(samples.y)
-    recording = request.dataset.load(1)
+    recording = read_subject(shared_data / "haxby2001-slice" / "haxby2001", 1, dataset="haxby")
     images = index_img(recording.bold, samples.volumes)
     decoder = Decoder(
         estimator="svc",
@@ -113,8 +113,8 @@ def test_liblinear_primal_equals_nilearn_on_this_machine(load_golden):
     fit = fit_decoder(
         samples.X,
         samples.y,
-        make_folds(samples, request.scheme),
-        request.estimator,
+        make_folds(samples, question.scheme),
+        question.estimator,
         "roc_auc",
         samples.preparation,
     )
@@ -145,7 +145,7 @@ def test_dummy_reproduces_the_tutorial_row(compose, shared_data, tutorial, rng):
     labels = read_labels(shared_data / "labels" / "subj2" / "labels.txt")
     contrast = make_contrast(["face", "cat"])
     volumes, y = select_volumes(contrast, labels["condition"].to_numpy(str), "labels.txt")
-    request = compose("estimator=dummy", "cv=logo")
+    question = compose("estimator=dummy", "cv=logo").question
     samples = Samples(
         X=rng.normal(size=(len(y), 3)).astype(np.float32),
         y=y,
@@ -159,7 +159,7 @@ def test_dummy_reproduces_the_tutorial_row(compose, shared_data, tutorial, rng):
         mean_volume=np.zeros((3, 1, 1), np.float32),
         digests={},
     )
-    evaluation = evaluate(samples, request.estimator, request.scheme, request.scoring)
+    evaluation = evaluate(samples, question.estimator, question.scheme, question.scoring)
     np.testing.assert_allclose(
         evaluation.folds["selected_roc_auc"], tutorial["logo_roc_auc_dummy"], rtol=0, atol=1e-12
     )
@@ -177,14 +177,15 @@ def real_subject_2() -> Path | None:
 @pytest.mark.slow
 @pytest.mark.skipif(real_subject_2() is None, reason="the real subject 2 is not in nilearn's data folders")
 def test_every_number_of_the_tutorial(compose, tutorial):
-    request = compose("dataset=haxby", "subject=2", "estimator=svc_liblinear", "cv=logo")
-    samples = load_samples(request.dataset.load(2), request.contrast, Roi("vt"), Signal())
+    spec = compose("dataset=haxby", "subject=2", "estimator=svc_liblinear", "cv=logo")
+    question = spec.question
+    samples = load_samples(spec.dataset.load(2), question.contrast, Roi("vt"), Signal())
     assert samples.y.tolist() == tutorial["label_sequence_216"]
     selected = fit_decoder(
         samples.X,
         samples.y,
-        make_folds(samples, request.scheme),
-        request.estimator,
+        make_folds(samples, question.scheme),
+        question.estimator,
         "roc_auc",
         samples.preparation,
     )
@@ -193,13 +194,13 @@ def test_every_number_of_the_tutorial(compose, tutorial):
     assert selected.classes.tolist() == tutorial["class_order"]
     # The published coefficients were printed with 9 digits by machines that differ by up to 3.1e-7.
     np.testing.assert_allclose(selected.coef[0], tutorial["coef_svc_logo"], rtol=0, atol=1e-6)
-    stratified = make_folds(samples, compose("cv=stratified5").scheme)
+    stratified = make_folds(samples, compose("cv=stratified5").question.scheme)
     by_accuracy = fit_decoder(
-        samples.X, samples.y, stratified, request.estimator, "accuracy", samples.preparation
+        samples.X, samples.y, stratified, question.estimator, "accuracy", samples.preparation
     )
     assert best_c(by_accuracy) == tutorial["stratified5_best_C"]
-    holdout = evaluate(samples, request.estimator, compose("cv=holdout30").scheme, request.scoring)
+    holdout = evaluate(samples, question.estimator, compose("cv=holdout30").question.scheme, question.scoring)
     assert round(holdout.folds["test_accuracy"][0], 3) == tutorial["holdout30_accuracy"]
     assert holdout.train_accuracy == tutorial["train_accuracy"]
-    kfold = evaluate(samples, request.estimator, compose("cv=kfold5").scheme, request.scoring)
+    kfold = evaluate(samples, question.estimator, compose("cv=kfold5").question.scheme, question.scoring)
     assert kfold.folds["test_accuracy"].round(3).tolist() == tutorial["kfold5_accuracy"]

@@ -13,6 +13,7 @@ from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator
 from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.question import Question
 from harness.report.artifacts import write_artifacts
 from harness.report.spreadsheets import write_csv
 from harness.samples.contrasts import make_contrast
@@ -75,11 +76,13 @@ def decode_names(tiny_subject):
     def decode_names(*conditions):
         data = tiny_subject(conditions=conditions)
         return decode(
-            lambda: read_subject(data / "haxby2001", 1, dataset="haxby"),
-            make_contrast(list(conditions)),
-            Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
-            Scheme("=logo()", LeaveOneGroupOut()),
-            scoring=Scoring(inner_folds=2),
+            read_subject(data / "haxby2001", 1, dataset="haxby"),
+            Question(
+                make_contrast(list(conditions)),
+                Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
+                Scheme("=logo()", LeaveOneGroupOut()),
+                scoring=Scoring(inner_folds=2),
+            ),
         )
 
     return decode_names

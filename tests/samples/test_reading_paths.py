@@ -19,6 +19,7 @@ from harness.datasets.nifti import Nifti
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator
 from harness.decoding.evaluation import Scheme
+from harness.decoding.question import Question
 from harness.errors import DataError, HarnessError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
@@ -76,13 +77,15 @@ def run(load, path, tmp_path):
 
     def run(mask=ROI_OF[layout]):
         return decode(
-            load,
-            FACE_CAT,
-            Estimator("svc", LinearSVC(), {"C": [1]}),
-            Scheme("logo", LeaveOneGroupOut()),
-            Roi(str(mask), 100),
-            signal,
-            engine=engine,
+            load(),
+            Question(
+                FACE_CAT,
+                Estimator("svc", LinearSVC(), {"C": [1]}),
+                Scheme("logo", LeaveOneGroupOut()),
+                roi=Roi(str(mask), 100),
+                signal=signal,
+                engine=engine,
+            ),
             cache=cache,
         )
 

@@ -20,6 +20,7 @@ from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator
 from harness.decoding.evaluation import Scheme
+from harness.decoding.question import Question
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
@@ -97,13 +98,15 @@ def test_engine_nilearn_receives_what_nilearn_reads_from_the_files(
 
     def run():
         return decode(
-            lambda: recording,
-            FACE_CAT,
-            Estimator("svc", LinearSVC(random_state=0), {"C": [1, 10]}),
-            Scheme("logo", LeaveOneGroupOut()),
-            Roi("vt", 100),
-            Signal(smoothing_fwhm=fwhm),
-            engine="nilearn",
+            recording,
+            Question(
+                FACE_CAT,
+                Estimator("svc", LinearSVC(random_state=0), {"C": [1, 10]}),
+                Scheme("logo", LeaveOneGroupOut()),
+                roi=Roi("vt", 100),
+                signal=Signal(smoothing_fwhm=fwhm),
+                engine="nilearn",
+            ),
             cache=cache,
         )
 
@@ -415,7 +418,9 @@ def test_a_lag_beyond_the_end_of_the_runs_is_named_as_the_cause(compose, tiny_su
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", f"signal.lag={lag}"]
     request = compose(*words)
     with pytest.raises(DesignError, match=rf"signal\.lag={lag} moves .* the shortest run has 15 volumes"):
-        load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+        load_samples(
+            request.dataset.load(1), request.question.contrast, request.question.roi, request.question.signal
+        )
 
 
 @pytest.mark.parametrize("trim", ["trim_first", "trim_last"])
@@ -423,4 +428,6 @@ def test_trimming_more_than_a_block_has_is_named_as_the_cause(compose, tiny_subj
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", f"signal.{trim}={10**30}"]
     request = compose(*words)
     with pytest.raises(DesignError, match="trim less"):
-        load_samples(request.dataset.load(1), request.contrast, request.roi, request.signal)
+        load_samples(
+            request.dataset.load(1), request.question.contrast, request.question.roi, request.question.signal
+        )

@@ -26,11 +26,11 @@ def identity(compose, tiny_subject):
         request = compose("dataset=haxby", f"++dataset.data_dir={data_dir}", "subject=1", *overrides)
         recording = request.dataset.load(1)
         return identify(
-            normalise(request.asked),
+            normalise(request.config),
             recording,
-            request.roi,
-            request.signal,
-            list_classes(request.asked),
+            request.question.roi,
+            request.question.signal,
+            list_classes(request.config),
             cache,
         )
 
@@ -110,8 +110,10 @@ def test_the_cache_knows_the_image_as_long_as_it_stays_as_it_was(identity, tmp_p
 def test_digests_are_those_of_the_samples(compose, tiny_subject):
     request = compose("dataset=haxby", f"++dataset.data_dir={tiny_subject()}", "subject=1")
     recording = request.dataset.load(1)
-    samples = load_samples(recording, request.contrast, request.roi, request.signal)
-    assert digest_sources(recording, request.roi, request.signal) == samples.digests
+    samples = load_samples(
+        recording, request.question.contrast, request.question.roi, request.question.signal
+    )
+    assert digest_sources(recording, request.question.roi, request.question.signal) == samples.digests
 
 
 def test_a_missing_image_is_named(compose, tiny_subject):
@@ -120,7 +122,7 @@ def test_a_missing_image_is_named(compose, tiny_subject):
     recording = request.dataset.load(1)
     (data / "haxby2001" / "subj1" / "bold.nii.gz").unlink()
     with pytest.raises(DataError, match=r"bold\.nii\.gz"):
-        identify(normalise(request.asked), recording, request.roi, request.signal)
+        identify(normalise(request.config), recording, request.question.roi, request.question.signal)
 
 
 def test_the_code_counts(identity, monkeypatch):

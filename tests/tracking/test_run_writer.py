@@ -25,6 +25,7 @@ from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
 from harness.decoding.decoder import Estimator
 from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.question import Question
 from harness.errors import DataError, TrackingError
 from harness.samples.contrasts import make_contrast
 from harness.tracking.comparison import compare_runs, open_local_store
@@ -237,11 +238,13 @@ def test_the_note_shows_names_as_they_are(tiny_subject, name):
     """Rendered with markdown-it, HTML allowed and tables on, as a page would that protects nobody."""
     data = tiny_subject(conditions=(name, "house"))
     decoding = decode(
-        lambda: read_subject(data / "haxby2001", 1, dataset="haxby"),
-        make_contrast([name, "house"]),
-        Estimator(f"lda[{name}]", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
-        Scheme(f"logo[{name}]", LeaveOneGroupOut()),
-        scoring=Scoring(inner_folds=2),
+        read_subject(data / "haxby2001", 1, dataset="haxby"),
+        Question(
+            make_contrast([name, "house"]),
+            Estimator(f"lda[{name}]", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
+            Scheme(f"logo[{name}]", LeaveOneGroupOut()),
+            scoring=Scoring(inner_folds=2),
+        ),
     )
     decoding = replace(decoding, warnings=(f"few volumes of {name}",))
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(describe_decoding(decoding))

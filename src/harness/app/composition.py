@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum, EnumType
 from functools import lru_cache
 from importlib.resources import files
@@ -20,6 +20,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from uuid import uuid4
 
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -37,7 +38,6 @@ from omegaconf.errors import (
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
-from yaml import YAMLError
 
 from harness.app.allowed_targets import (
     TARGET,
@@ -66,12 +66,10 @@ from harness.tracking.ledger import VARIABLE as SWEEP_VARIABLE
 if TYPE_CHECKING:
     from harness.datasets.recording import Dataset
     from harness.decoding.decode import Decoding
-    from harness.decoding.decoder import Estimator
-    from harness.decoding.evaluation import Progress, Scheme, Scoring
+    from harness.decoding.evaluation import Progress
+    from harness.decoding.question import Question
     from harness.samples.cache import SampleCache
     from harness.samples.contrasts import Contrast
-    from harness.samples.samples import Roi
-    from harness.samples.signal import Signal
 
 # Keys that say nothing about a result, and so are none of its parameters.
 NOT_LOGGED = ("tracking", "figures", "cache", "resume")
@@ -157,60 +155,44 @@ def check_study(name: str, config_dir: Path | None = None) -> None:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What one composed configuration asks for, as plain objects.
+class RunSpec:
+    """One run: a question, the subject that it is put to, and the configuration that both came from.
 
     Attributes
     ----------
     subject : int
-    dataset_option : str
-        What the user types after ``dataset=``.
-    dataset, contrast, roi, signal, estimator, scheme, scoring, engine
-        What `harness.decoding.decode.decode` takes.
-    figures : {"auto", "full", "light", "off"}
-    cache : bool
-        Whether masked volumes are kept from one run to the next.
-    resume : bool or None
-        Whether to pass over what has finished before; None leaves it to the kind of run.
-    tracking : mapping of str to object
-        See `harness.app.schema.TrackingSchema`.
+    dataset : Dataset
+    question : Question
     name : str
-        Name of the run, such as ``sub-2 face_vs_cat vt svc logo``.
-    words : mapping of str to str
-        What was chosen of every group, as the user would type it.
-    params : mapping of str to str
-        The same and the resolved configuration, flat.
-    asked : mapping
-        The resolved configuration, plain.
-    config : str
-        The same, as YAML.
+        Name of the run, for example, ``sub-2 face_vs_cat vt svc logo``.
+    config : mapping of str to object
+        The resolved configuration as plain dictionaries, lists and numbers.
+    choices : mapping of str to str
+        What was chosen of every group, as the user would type it, and ``location``, where data lie elsewhere.
     overrides : tuple of str
         What the user typed.
     """
 
     subject: int
-    dataset_option: str
     dataset: "Dataset"
-    contrast: "Contrast"
-    roi: "Roi"
-    signal: "Signal"
-    estimator: "Estimator"
-    scheme: "Scheme"
-    scoring: "Scoring"
-    engine: str
-    figures: Any
-    cache: bool
-    resume: bool | None
-    tracking: Mapping[str, Any]
+    question: "Question"
     name: str
-    words: Mapping[str, str]
-    params: Mapping[str, str]
-    asked: Mapping[str, Any]
-    config: str
+    config: Mapping[str, Any]
+    choices: Mapping[str, str]
     overrides: tuple[str, ...]
 
+    @property
+    def params(self) -> dict[str, str]:
+        """The choices and the configuration on one level, for comparing runs."""
+        counted = {key: value for key, value in self.config.items() if key not in NOT_LOGGED}
+        return {**self.choices, **_flatten(counted)}
 
-def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Request":
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML."""
+        return yaml.dump(dict(self.config), sort_keys=False, allow_unicode=True)
+
+
+def compose_request(overrides: list[str], config_dir: Path | None = None) -> RunSpec:
     """Compose and check the request that a run with these overrides would be, and run nothing.
 
     Parameters
@@ -222,7 +204,7 @@ def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Re
 
     Returns
     -------
-    Request
+    RunSpec
 
     Raises
     ------
@@ -235,7 +217,7 @@ def compose_request(overrides: list[str], config_dir: Path | None = None) -> "Re
 
 def compose_requests(
     overrides: list[str], config_dir: Path | None = None, limit: int = MAX_JOBS
-) -> list["Request"]:
+) -> list[RunSpec]:
     """Compose the requests that a multirun with these overrides would be: one per combination of values.
 
     Parameters
@@ -249,7 +231,7 @@ def compose_requests(
 
     Returns
     -------
-    requests : list of Request
+    specs : list of RunSpec
 
     Raises
     ------
@@ -343,7 +325,7 @@ def expand_grid(words: Sequence[str]) -> list[list[str]]:
 
 
 @explaining()
-def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> Request:
+def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str] = ()) -> RunSpec:
     """Check a composed configuration and build the objects that it names.
 
     Parameters
@@ -357,7 +339,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
 
     Returns
     -------
-    Request
+    RunSpec
 
     Raises
     ------
@@ -366,81 +348,50 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     """
     from harness.decoding.decoder import Estimator
     from harness.decoding.evaluation import Scheme, Scoring
-    from harness.decoding.nilearn_decoder import check_nilearn
+    from harness.decoding.question import Question
     from harness.samples.contrasts import make_contrast
     from harness.samples.samples import Roi
     from harness.samples.signal import Signal
 
-    asked = _check_config(config, choices)
+    settings = _check_config(config, choices)
     usual = _compose_usual(config, choices)
-    for settings in (asked, usual):
-        settings["cv"] = {"incomplete": Scheme.incomplete} | settings["cv"]
-    unchanged = not list_changes(asked["contrast"], usual["contrast"])
-    contrast = make_contrast(asked["contrast"]["conditions"], choices["contrast"] if unchanged else None)
-    roi = Roi(**asked["roi"])
-    grid = check_grid(asked["estimator"])
-    model = _instantiate("estimator", choices["estimator"], asked["estimator"], apart=("grid",))
-    words = _choose_words(asked, usual, choices) | {"contrast": _name_contrast(contrast)}
-    request = Request(
-        subject=asked["subject"],
-        dataset_option=choices["dataset"],
-        dataset=_instantiate("dataset", choices["dataset"], asked["dataset"]),
-        contrast=contrast,
-        roi=roi,
-        signal=Signal(**asked["signal"]),
-        estimator=Estimator(words["estimator"], model, grid),
-        scheme=Scheme(
-            words["cv"],
-            _instantiate("cv", choices["cv"], asked["cv"], apart=("incomplete",)),
-            asked["cv"]["incomplete"],
+    for composed in (settings, usual):
+        composed["cv"] = {"incomplete": Scheme.incomplete} | composed["cv"]
+    unchanged = not list_changes(settings["contrast"], usual["contrast"])
+    contrast = make_contrast(settings["contrast"]["conditions"], choices["contrast"] if unchanged else None)
+    grid = check_grid(settings["estimator"])
+    model = _instantiate("estimator", choices["estimator"], settings["estimator"], apart=("grid",))
+    words = _choose_words(settings, usual, choices) | {"contrast": _name_contrast(contrast)}
+    splitter = _instantiate("cv", choices["cv"], settings["cv"], apart=("incomplete",))
+    return RunSpec(
+        subject=settings["subject"],
+        dataset=_instantiate("dataset", choices["dataset"], settings["dataset"]),
+        question=Question(
+            contrast=contrast,
+            estimator=Estimator(words["estimator"], model, grid),
+            scheme=Scheme(words["cv"], splitter, settings["cv"]["incomplete"]),
+            roi=Roi(**settings["roi"]),
+            signal=Signal(**settings["signal"]),
+            scoring=Scoring(**settings["scoring"] | {"report": tuple(settings["scoring"]["report"])}),
+            engine=settings["engine"],
         ),
-        scoring=Scoring(**asked["scoring"] | {"report": tuple(asked["scoring"]["report"])}),
-        engine=asked["engine"],
-        figures=asked["figures"],
-        cache=asked["cache"],
-        resume=asked["resume"],
-        tracking=asked["tracking"],
         name=_run_name(words, choices),
-        words=words,
-        params=words | _flatten({key: value for key, value in asked.items() if key not in NOT_LOGGED}),
-        asked=asked,
-        config=OmegaConf.to_yaml(config, resolve=True),
+        config=settings,
+        choices=words,
         overrides=tuple(word.removeprefix("++") for word in overrides),
     )
-    if request.engine == "nilearn":
-        check_nilearn(request.estimator, request.signal.zscore)
-    return request
 
 
 def decode_request(
-    request: Request, progress: "Progress | None" = None, cache: "SampleCache | None" = None
+    spec: RunSpec, progress: "Progress | None" = None, cache: "SampleCache | None" = None
 ) -> "Decoding":
-    """Decode what was asked for; nothing is written.
+    """Load a run's recording and decode it; nothing is written."""
+    from harness.decoding.decode import collect_warnings, count_messages, decode
 
-    Parameters
-    ----------
-    request : Request
-    progress, cache
-        See `harness.decoding.decode.decode`.
-
-    Returns
-    -------
-    Decoding
-    """
-    from harness.decoding.decode import decode
-
-    return decode(
-        lambda: request.dataset.load(request.subject),
-        request.contrast,
-        request.estimator,
-        request.scheme,
-        request.roi,
-        request.signal,
-        request.scoring,
-        request.engine,
-        progress,
-        cache,
-    )
+    with collect_warnings() as caught:
+        recording = spec.dataset.load(spec.subject)
+    decoding = decode(recording, spec.question, progress=progress, cache=cache)
+    return replace(decoding, warnings=(*count_messages(caught), *decoding.warnings))
 
 
 def _compose_usual(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -598,7 +549,7 @@ def explain_error(error: BaseException, words: Sequence[str] = ()) -> str:
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     for cause in causes:
-        if isinstance(cause, YAMLError):
+        if isinstance(cause, yaml.YAMLError):
             reason = " ".join(str(cause).split())
             return f"a configuration file cannot be read: {reason}; correct its YAML"
         if isinstance(cause, OmegaConfBaseException) and getattr(cause, "full_key", None):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from harness.app.composition import Request, build_request, decode_request
+from harness.app.composition import RunSpec, build_request, decode_request
 from harness.errors import HarnessError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 
@@ -45,31 +45,33 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     Raises
     ------
     HarnessError
-        If the request, the data or the store make no sense; a run that was started is then FAILED.
+        If the configuration, the data or the store cannot be used; a run that was started is then FAILED.
     """
     start = time.perf_counter()
     job = HydraConfig.get()
-    request = build_request(config, job.runtime.choices, job.overrides.task)
+    spec = build_request(config, job.runtime.choices, job.overrides.task)
     number = 0 if sweep is None else job.job.num
-    outcome = Outcome(number, "finished", request.overrides, request.name, words=request.words)
+    outcome = Outcome(number, "finished", spec.overrides, spec.name, words=spec.choices)
 
     from harness.samples.cache import SampleCache
     from harness.tracking.run_writer import claim_run
     from harness.tracking.store import IDENTITY_TAG, SWEEP_TAG
 
-    cache = SampleCache(enabled=None if request.cache else False)
-    store = open_configured_store(request.tracking, experiment_name(request.tracking, request.dataset_option))
-    identity = _identify(request, cache)
-    tags = {"harness.overrides": " ".join(request.overrides)}
+    cache = SampleCache(enabled=None if spec.config["cache"] else False)
+    tracking = spec.config["tracking"]
+    store = open_configured_store(tracking, experiment_name(tracking, job.runtime.choices["dataset"]))
+    identity = _identify(spec, cache)
+    tags = {"harness.overrides": " ".join(spec.overrides)}
     tags |= {} if identity is None else {IDENTITY_TAG: identity}
     tags |= {} if sweep is None else {SWEEP_TAG: sweep.id}
     startup = time.perf_counter() - start
-    resume = sweep is not None if request.resume is None else request.resume
+    resume = spec.config["resume"]
+    resume = sweep is not None if resume is None else resume
     if not resume or store is None or identity is None:
-        return _compute(request, store, tags, cache, sweep, outcome, startup)
-    with claim_run(store, identity, partial(_report_wait, request.name, sweep)):
-        finished = _find_finished(request.name, store, identity, sweep, outcome)
-        return finished or _compute(request, store, tags, cache, sweep, outcome, startup)
+        return _compute(spec, store, tags, cache, sweep, outcome, startup)
+    with claim_run(store, identity, partial(_report_wait, spec.name, sweep)):
+        finished = _find_finished(spec.name, store, identity, sweep, outcome)
+        return finished or _compute(spec, store, tags, cache, sweep, outcome, startup)
 
 
 def _report_wait(name: str, sweep: Sweep | None) -> None:
@@ -97,7 +99,7 @@ def _find_finished(
 
 
 def _compute(
-    request: Request,
+    spec: RunSpec,
     store: "Store | None",
     tags: Mapping[str, str],
     cache: "SampleCache",
@@ -109,23 +111,25 @@ def _compute(
     from harness.report.artifacts import write_artifacts
     from harness.report.display import ProgressBar, show_decoding
 
-    figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
-    with _open_run(store, request, tags) as tracked, ProgressBar(request.name, sweep is None) as progress:
+    figures = spec.config["figures"]
+    if figures == "auto":
+        figures = "full" if sweep is None else "light"
+    with _open_run(store, spec, tags) as tracked, ProgressBar(spec.name, sweep is None) as progress:
         if sweep is not None:
-            sweep.name_run(outcome.job, request.name, None if tracked is None else tracked.run_id)
-        decoding = decode_request(request, progress, cache)
+            sweep.name_run(outcome.job, spec.name, None if tracked is None else tracked.run_id)
+        decoding = decode_request(spec, progress, cache)
         progress("figures", 1, 1)
         with _artifact_folder(tracked is None) as folder:
             begin = time.perf_counter()
             with _explaining_write_errors(str(folder)):
-                decoding = write_artifacts(decoding, folder, request.config, figures)
+                decoding = write_artifacts(decoding, folder, spec.to_yaml(), figures)
             seconds = {"startup": startup, **decoding.seconds, "figures": time.perf_counter() - begin}
             if tracked is not None:
                 with _explaining_write_errors(tracked.where):
                     tracked.finish(decoding, folder, seconds)
             where = str(folder) if tracked is None else tracked.where
     if sweep is None:
-        show_decoding(decoding, request.name, where, tracked)
+        show_decoding(decoding, spec.name, where, tracked)
     return replace(
         outcome,
         run_id=None if tracked is None else tracked.run_id,
@@ -134,17 +138,17 @@ def _compute(
     )
 
 
-def _identify(request: Request, cache: "SampleCache") -> str | None:
+def _identify(spec: RunSpec, cache: "SampleCache") -> str | None:
     """Return the identity of the run; None where its data cannot be read, as the run itself will say."""
     from harness.app.allowed_targets import list_classes
     from harness.app.normalisation import normalise
     from harness.tracking.fingerprint import identify
 
     try:
-        recording = request.dataset.load(request.subject)
-        config = {key: value for key, value in request.asked.items() if key != "dataset"}
+        recording = spec.dataset.load(spec.subject)
+        config = {key: value for key, value in spec.config.items() if key != "dataset"}
         classes = list_classes(config)
-        return identify(normalise(config), recording, request.roi, request.signal, classes, cache)
+        return identify(normalise(config), recording, spec.question.roi, spec.question.signal, classes, cache)
     except HarnessError:
         return None
 
@@ -176,16 +180,14 @@ def open_store_once(uri: str | None, folder: Path, experiment: str) -> "Store":
 
 
 @contextmanager
-def _open_run(
-    store: "Store | None", request: Request, tags: Mapping[str, str]
-) -> Iterator["TrackedRun | None"]:
+def _open_run(store: "Store | None", spec: RunSpec, tags: Mapping[str, str]) -> Iterator["TrackedRun | None"]:
     """Start the tracked run, or none with ``tracking=off``."""
     if store is None:
         yield None
         return
     from harness.tracking.run_writer import track_run
 
-    with track_run(store, request.name, request.params, tags) as tracked:
+    with track_run(store, spec.name, spec.params, tags) as tracked:
         yield tracked
 
 

@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,14 @@ from sklearn.metrics import confusion_matrix
 
 from harness.datasets.recording import Recording
 from harness.decoding.choices import Engine
-from harness.decoding.decoder import Estimator, FittedDecoder, fit_decoder
-from harness.decoding.evaluation import Progress, Scheme, Scoring, evaluate
-from harness.decoding.nilearn_decoder import NilearnEngine, check_nilearn
+from harness.decoding.decoder import FittedDecoder, fit_decoder
+from harness.decoding.evaluation import Progress, evaluate
+from harness.decoding.nilearn_decoder import NilearnEngine
+from harness.decoding.question import Question
 from harness.decoding.weights import WeightMap, map_weights
-from harness.errors import UsageError, escape_controls
+from harness.errors import escape_controls
 from harness.samples.cache import SampleCache
-from harness.samples.contrasts import Contrast
-from harness.samples.samples import Roi, Samples, load_samples
-from harness.samples.signal import Signal
+from harness.samples.samples import Samples, load_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +32,8 @@ class Decoding:
     Attributes
     ----------
     recording : Recording
+    question : Question
     samples : Samples
-    estimator : Estimator
-    scheme : Scheme
-    scoring : Scoring
     decoder : FittedDecoder
         Fitted with the scheme's folds on all samples.
     folds : DataFrame, one row per fold
@@ -57,10 +54,8 @@ class Decoding:
     """
 
     recording: Recording
+    question: Question
     samples: Samples
-    estimator: Estimator
-    scheme: Scheme
-    scoring: Scoring
     decoder: FittedDecoder
     folds: pd.DataFrame
     skipped: pd.DataFrame
@@ -110,14 +105,9 @@ class Decoding:
 
 
 def decode(
-    load: Callable[[], Recording],
-    contrast: Contrast,
-    estimator: Estimator,
-    scheme: Scheme,
-    roi: Roi | None = None,
-    signal: Signal | None = None,
-    scoring: Scoring | None = None,
-    engine: str = "harness",
+    recording: Recording,
+    question: Question,
+    *,
     progress: Progress | None = None,
     cache: SampleCache | None = None,
 ) -> Decoding:
@@ -125,67 +115,45 @@ def decode(
 
     Parameters
     ----------
-    load : callable returning a Recording
-        Called once; its time is counted as the data stage's.
-    contrast : Contrast
-    estimator : Estimator
-    scheme : Scheme
-    roi : Roi, optional
-        By default ventral temporal cortex.
-    signal : Signal, optional
-        By default as nilearn's Decoder standardises.
-    scoring : Scoring, optional
-        By default roc_auc selects, and accuracy, balanced accuracy and roc_auc are reported.
-    engine : {"harness", "nilearn"}
-        Whose Decoder fits and predicts. nilearn's receives the samples of nilearn's masker, which are
-        float64 for some images; see `load_samples`.
     progress : callable, optional
         Called with the stage's name, the steps done and the steps in all.
     cache : SampleCache, optional
         Where masked volumes are kept from one run to the next; by default nothing is kept.
 
-    Returns
-    -------
-    Decoding
-
     Raises
     ------
     HarnessError
-        If the request, the data or the design make no sense; the message says which and what to do.
+        If the files cannot be read, or the question does not fit the recording.
 
     Examples
     --------
     >>> from sklearn.model_selection import LeaveOneGroupOut
-    >>> from harness import ExactLinearSVC, Simulated, make_contrast
-    >>> decoding = decode(
-    ...     lambda: Simulated().load(2),
+    >>> from harness import Estimator, ExactLinearSVC, Question, Scheme, Simulated, make_contrast
+    >>> question = Question(
     ...     make_contrast(["face", "cat"]),
     ...     Estimator("svc", ExactLinearSVC(), {"C": [1, 10, 100]}),
     ...     Scheme("logo", LeaveOneGroupOut()),
-    ... )  # doctest: +SKIP
+    ... )
+    >>> decoding = decode(Simulated().load(2), question)  # doctest: +SKIP
     """
-    if engine not in list(Engine):
-        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(Engine)}")
-    roi, signal, scoring = roi or Roi(), signal or Signal(), scoring or Scoring()
-    if engine == "nilearn":
-        check_nilearn(estimator, signal.zscore)
+    by_nilearn = question.engine == Engine.nilearn
+    contrast, roi = question.contrast, question.roi
     seconds: dict[str, float] = {}
-    with _collect_warnings() as caught:
+    with collect_warnings() as caught:
         with _timed(seconds, "data"):
-            recording = load()
             samples = load_samples(
-                recording, contrast, roi, signal, cache, single_precision=engine != "nilearn"
+                recording, contrast, roi, question.signal, cache, single_precision=not by_nilearn
             )
         with _timed(seconds, "decoding"):
-            fit = NilearnEngine(samples, roi) if engine == "nilearn" else fit_decoder
-            evaluation = evaluate(samples, estimator, scheme, scoring, fit, progress)
+            fit = NilearnEngine(samples, roi) if by_nilearn else fit_decoder
+            evaluation = evaluate(
+                samples, question.estimator, question.scheme, question.scoring, fit, progress
+            )
         maps = map_weights(evaluation.selected, samples)
     return Decoding(
         recording=recording,
+        question=question,
         samples=samples,
-        estimator=estimator,
-        scheme=scheme,
-        scoring=scoring,
         decoder=evaluation.selected,
         folds=evaluation.folds,
         skipped=evaluation.skipped,
@@ -196,7 +164,7 @@ def decode(
         ),
         weights=maps,
         seconds=seconds,
-        warnings=_count_messages(caught),
+        warnings=count_messages(caught),
     )
 
 
@@ -208,18 +176,19 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
+def collect_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Record every warning of a block, and note them on an exception that ends it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield caught
         except Exception as error:
-            for text in _count_messages(caught):
+            for text in count_messages(caught):
                 error.add_note(f"warned before: {text}")
             raise
 
 
-def _count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
+def count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
     """Say every warning once: a solver that does not converge says so hundreds of times."""
     # Deprecations are for the authors of packages, not for readers of results.
     silent = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)

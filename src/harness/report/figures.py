@@ -159,7 +159,7 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
         axes.set_yticks(range(len(classes)), classes)
         axes.set_xlabel("predicted")
         axes.set_ylabel("shown")
-        axes.set_title(literal(f"held-out volumes, {decoding.scheme.name}"), fontsize=10)
+        axes.set_title(literal(f"held-out volumes, {decoding.question.scheme.name}"), fontsize=10)
 
 
 def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> None:
@@ -230,7 +230,7 @@ def literal(text: str) -> str:
 def _title(decoding: Decoding, weights: WeightMap) -> str:
     contrast, subject = decoding.samples.contrast, decoding.recording.subject
     return literal(
-        f"{decoding.recording.dataset} subject {subject}: {decoding.estimator.name} weights, "
+        f"{decoding.recording.dataset} subject {subject}: {decoding.question.estimator.name} weights, "
         f"{contrast.name.replace('_', ' ')} (positive: {weights.positive})"
     )
 

@@ -508,7 +508,8 @@ def describe_decoding(decoding: "Decoding") -> str:
     text : str, Markdown
     """
     samples = decoding.samples
-    asked = f"{' vs '.join(samples.contrast.classes)}, {decoding.estimator.name}, cv={decoding.scheme.name}"
+    estimator, scheme = decoding.question.estimator, decoding.question.scheme
+    asked = f"{' vs '.join(samples.contrast.classes)}, {estimator.name}, cv={scheme.name}"
     lines = [
         f"**{_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}**: "
         f"{_quote_markdown(asked)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
