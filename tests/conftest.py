@@ -9,12 +9,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from mlflow.tracking import MlflowClient
 
 from harness.app.composition import compose_request
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Preparation, Samples, load_samples
-from harness.tracking.store import local_uri, open_store
 
 # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -37,11 +35,17 @@ def rng():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder of real Haxby data that is shared beside the repository, or HARNESS_TEST_DATA."""
-    folder = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data in {folder}; HARNESS_TEST_DATA says where they are")
-    return folder
+    """The directory of real Haxby data in HARNESS_TEST_DATA, or in ``shared`` next to the checkout."""
+    directory = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    require_data(directory)
+    return directory
+
+
+def require_data(path):
+    """Skip the test if real data are absent; in CI, where they must be there, fail."""
+    if not path.exists():
+        absent = f"{path} is missing; set HARNESS_TEST_DATA to the directory of the real data"
+        pytest.fail(absent) if os.environ.get("CI") == "true" else pytest.skip(absent)
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +138,10 @@ def compose():
 @pytest.fixture(scope="session")
 def make_store(tmp_path_factory):
     """Return a function that opens a new run store: a copy, because to make one takes 68 migrations."""
+    from mlflow.tracking import MlflowClient
+
+    from harness.tracking.store import local_uri, open_store
+
     template = tmp_path_factory.mktemp("store template")
     MlflowClient(tracking_uri=local_uri(template)).search_experiments()
 
@@ -271,8 +279,7 @@ def golden(shared_data):
     answers = {}
     for name in GOLDEN:
         file = shared_data.parent / "golden" / f"{name}.json"
-        if not file.is_file():
-            pytest.skip(f"{file} is absent")
+        require_data(file)
         for run in json.loads(file.read_text())["runs"]:
             answers[name, tuple(run["contrast"]), run["estimator"]] = run
     return answers

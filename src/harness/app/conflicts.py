@@ -18,8 +18,8 @@ def check_tracking(tracking: Mapping[str, Any], resume: bool | None = None) -> N
     kind, uri, folder = tracking["kind"], tracking["uri"], tracking["folder"]
     if folder.startswith("~"):  # that of ~/ is expanded before Hydra sees it
         raise UsageError(
-            f"tracking.folder={folder!r}: the home directory of another user is not expanded; expected a path, "
-            "for example, tracking.folder=mlruns or tracking.folder=~/mlruns"
+            f"tracking.folder={folder!r}: the home directory of another user is not expanded; expected, for "
+            "example, tracking.folder=mlruns or tracking.folder=~/mlruns"
         )
     if uri == "" or (kind == "server" and not uri):
         raise UsageError(
