@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.app.composition import compose_request, compose_requests
@@ -122,7 +122,7 @@ def test_two_questions_look_different_in_names_and_tables(describe):
         assert (a[1] == b[1]) == equal, (one, other)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(NUMBERS, min_size=1, max_size=4))
 def test_numbers_count_by_their_value(compose, values):
     def describe_grid(text):
