@@ -14,6 +14,7 @@ from hypothesis import settings
 from harness.app.composition import compose_request
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Preparation, Samples, load_samples
+from services import require_data
 
 # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -45,13 +46,6 @@ def shared_data():
     directory = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     require_data(directory)
     return directory
-
-
-def require_data(path):
-    """Skip the test if real data are absent; in CI, where they must be there, fail."""
-    if not path.exists():
-        absent = f"{path} is missing; set HARNESS_TEST_DATA to the directory of the real data"
-        pytest.fail(absent) if os.environ.get("CI") == "true" else pytest.skip(absent)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
-"""The fixtures of real data: absent data skip a test, except in CI."""
+"""Requirements of tests: if they are missing, tests are skipped, except in CI."""
 
 import pytest
 
-from conftest import require_data
+from services import require_data
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
