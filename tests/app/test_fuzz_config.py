@@ -46,7 +46,7 @@ VALUES = (
     ),
     *("fäße", "'貓'", "'\x1b[31mred'", "'a\nb'", "'a\tb'", "'\x00'", "\x00", "'\udcff'", "'a\u202eb'"),
     *("~", "~nouser", "~nouser/a", "..", "/", "/dev/null", "'a\\b'", "C:\\x", "'*'", "'{subject}'"),
-    *("'{nobody}'", "'{'", "'{subject:99999999999d}'", "'{subject.real}'", "'[a'", "'**'", "'a/**b'"),
+    *("'{unknown}'", "'{'", "'{subject:99999999999d}'", "'{subject.real}'", "'[a'", "'**'", "'a/**b'"),
     *("${seed}", "${nowhere}", "${cv}", "${estimator._target_}", "${oc.env:NOWHERE}", "${nothing:1}", "${"),
     *(r"'\${seed}'", r"'\${oc.create:{_target_:os.getcwd}}'", r"'\${nowhere}'", "???", "'???'"),
     *("1,2", "a,b", "a,", ",", "range(1,3)", "range(3)", "range(1,2,0)", "range(0,1e12)", "range(a)"),
@@ -290,7 +290,7 @@ def test_no_value_of_any_key_ends_in_a_traceback(bases, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_every_class_of_scikit_learn_ends_in_a_result_or_a_message(bases, monkeypatch, tmp_path):
-    """As an estimator with another inside of it where it takes one, and as a scheme."""
+    """As an estimator, with another as its argument if it takes one, and as a scheme."""
     cases = []
     for _, kind in all_estimators():
         target = f"estimator._target_={kind.__module__}.{kind.__qualname__}"

@@ -43,7 +43,7 @@ class SignalSchema:
 
 @dataclass
 class ScoringSchema:
-    """See `harness.decoding.evaluation.Scoring`."""
+    """See `harness.decoding.evaluation.Scoring`; `inner_folds` has nilearn's number."""
 
     select: Scorer = Scorer.roc_auc
     report: list[Scorer] = field(default_factory=lambda: list(Scorer))
