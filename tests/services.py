@@ -1,7 +1,7 @@
 """Programs, services and data that tests require.
 
-PostgreSQL, ``mlflow server`` and SLURM with one node are started for a test, each in a temporary directory and
-on free ports of this machine, and ended after it.
+PostgreSQL, ``mlflow server`` and SLURM with one node are started for a test, each in a temporary directory
+and on free ports of this machine, and ended after it.
 """
 
 import getpass

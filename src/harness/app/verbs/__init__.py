@@ -12,7 +12,7 @@ VERBS = {
     "compare": "Print the newest runs side by side, the best first.",
     "runs": "List the newest runs, or sweeps, and their status.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
-    "relocate": "Repair a run store that was moved or copied with its directory, so that its files are found.",
+    "relocate": "Repair a run store that was moved or copied, so that its files are found.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
     "fetch": "Download subjects (or make simulated ones), and check that they are complete.",
 }
