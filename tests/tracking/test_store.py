@@ -76,12 +76,12 @@ def test_moved_store_is_mended_and_says_so_once(before, tmp_path, capsys):
     there, here = (before / "artifacts").as_uri(), (after / "artifacts").as_uri()
     status, out, err = relocate(after, capsys)
     assert status == 0
-    assert out == f"mended   1 runs: {there} is now {here}\n"
+    assert out == f"repaired 1 runs: {there} is now {here}\n"
     assert err == ""
     assert notes(after) == ["kept"]
     assert places(after) == {"tests": here}
     status, out, _ = relocate(after, capsys)
-    assert (status, out) == (0, f"nothing had to be mended in {after}\n")
+    assert (status, out) == (0, f"nothing to repair in {after}\n")
 
 
 def test_copied_store_is_mended_and_the_original_left(before, tmp_path, capsys):
