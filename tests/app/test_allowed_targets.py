@@ -123,7 +123,14 @@ def test_memory_is_refused_at_any_depth(words):
         compose_request(["estimator=lda", "estimator._target_=sklearn.svm.LinearSVC", *words])
 
 
-@pytest.mark.parametrize("key", ["_partial_", "_args_"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "_partial_",
+        "_args_",
+        *(pytest.param(key, marks=pytest.mark.slow) for key in ("_recursive_", "_convert_")),
+    ],
+)
 @pytest.mark.parametrize(
     "place", ["estimator.{}=1", "estimator.cv={{_target_:sklearn.model_selection.KFold,{}:1}}"]
 )

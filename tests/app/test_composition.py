@@ -173,7 +173,14 @@ def test_composing_finds_a_users_own_options(tmp_path):
         compose_request([], tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("scheme", ["logo", "mine"])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "logo",
+        "mine",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("holdout30", "kfold5", "stratified5")),
+    ],
+)
 def test_incomplete_folds_are_refused_unless_the_option_or_an_override_skips_them(scheme, tmp_path):
     (tmp_path / "cv").mkdir()
     (tmp_path / "cv" / "mine.yaml").write_text("_target_: sklearn.model_selection.KFold\nincomplete: skip\n")
