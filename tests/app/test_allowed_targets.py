@@ -238,7 +238,7 @@ def test_allowed_prefixes_end_with_a_dot():
 
 
 def test_only_classifiers_are_estimators(compose):
-    with pytest.raises(UsageError, match="Lasso is .* classifier"):
+    with pytest.raises(UsageError, match=r"Lasso is .* classifier"):
         compose(
             "estimator._target_=sklearn.linear_model.Lasso",
             "estimator=dummy",

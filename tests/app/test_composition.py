@@ -169,7 +169,7 @@ def test_composing_finds_a_users_own_options(tmp_path):
     option.write_text("_target_: sklearn.svm.LinearSVC\nclass_weight: balanced\n")
     request = compose_request(["estimator=svc_balanced"], tmp_path)
     assert request.question.estimator.model.class_weight == "balanced"
-    with pytest.raises(UsageError, match="nowhere is .*(folder|directory)"):
+    with pytest.raises(UsageError, match=r"nowhere is .*(folder|directory)"):
         compose_request([], tmp_path / "nowhere")
 
 
