@@ -1,1 +1,1 @@
-"""The vocabulary of one run, as package data for Hydra (``pkg://harness.conf``)."""
+"""The options of a run, as package data for Hydra (``pkg://harness.conf``)."""

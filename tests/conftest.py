@@ -9,20 +9,25 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from mlflow.tracking import MlflowClient
+from hypothesis import settings
 
 from harness.app.composition import compose_request
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import FoldPreprocessing, Samples, load_samples
-from harness.tracking.store import local_uri, open_store
+from services import require_data
 
 # A shell starts background jobs with SIGINT ignored, and every process that a test starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# CI draws more examples; tests that set their own number keep it.
+settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile("ci", max_examples=150, deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
+
 AFFINE = np.array([[-3.5, 0, 0, 68.25], [0, 3.75, 0, -118.1], [0, 0, 3.75, -118.1], [0, 0, 0, 1]])
 
-# Which files and which mask each of nilearn's answers in ../shared/golden is about.
+# The files and the mask of each of nilearn's results in ../shared/golden.
 GOLDEN = {
     "vt577": ("haxby2001-vt", "vt"),
     "slice98": ("haxby2001-slice", "vt"),
@@ -37,16 +42,15 @@ def rng():
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The folder of real Haxby data that is shared beside the repository, or HARNESS_TEST_DATA."""
-    folder = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data in {folder}; HARNESS_TEST_DATA says where they are")
-    return folder
+    """The directory of real Haxby data in HARNESS_TEST_DATA, or in ``shared`` next to the checkout."""
+    directory = Path(os.environ.get("HARNESS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    require_data(directory)
+    return directory
 
 
 @pytest.fixture(scope="session")
 def tiny_subject(tmp_path_factory):
-    """Write subject 1 in Haxby's layout, and return the folder that ``dataset.data_dir`` takes.
+    """Write subject 1 in Haxby's layout, and return the directory for ``dataset.data_dir``.
 
     Every run shows every condition once, in blocks with a resting volume before each, the order rotating
     from run to run. `planted` adds `effect` (noise has SD 20) to one voxel while one condition is shown.
@@ -110,7 +114,7 @@ def make_samples():
 
 @pytest.fixture(scope="session", autouse=True)
 def simulated_cache(tmp_path_factory):
-    """Keep what the harness makes itself out of the cache of the person who runs the tests."""
+    """Use a temporary cache, not that of the user who runs the tests."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_CACHE", str(folder))
@@ -127,6 +131,10 @@ def compose():
 @pytest.fixture(scope="session")
 def make_store(tmp_path_factory):
     """Return a function that opens a new run store: a copy, because to make one takes 68 migrations."""
+    from mlflow.tracking import MlflowClient
+
+    from harness.tracking.store import local_uri, open_store
+
     template = tmp_path_factory.mktemp("store template")
     MlflowClient(tracking_uri=local_uri(template)).search_experiments()
 
@@ -146,7 +154,7 @@ STUDY_BLOCK = ("rest", "face", "face", "face", "face", "rest", "cat", "cat", "ca
 
 @pytest.fixture(scope="session")
 def run_of_study():
-    """Make one run: its image of 33 volumes, and what is shown in each of them."""
+    """Return a function to one scanner run: its image of 33 volumes, and the condition of each of them."""
 
     def make(subject, run, shape=(6, 5, 4)):
         rng = np.random.default_rng([subject, run])
@@ -164,7 +172,7 @@ def run_of_study():
 
 @pytest.fixture(scope="session")
 def events_of():
-    """Write what is shown in every volume as a BIDS events.tsv: one event per block."""
+    """Write the conditions of all volumes as a BIDS events.tsv: one event per block."""
 
     def write(path, shown, t_r=STUDY_T_R):
         lines = ["onset\tduration\ttrial_type"]
@@ -182,7 +190,7 @@ def events_of():
 
 @pytest.fixture
 def nifti_study(tmp_path, run_of_study, events_of):
-    """Write subjects 1 and 2, of three runs, and return the folder.
+    """Write subjects 1 and 2, of three runs, and return the directory.
 
     ``sub-01`` holds ``run-0.nii.gz`` and so on, ``all.nii.gz``, ``labels.tsv``, ``events-0.tsv``,
     ``confounds-0.tsv`` and ``vt.nii.gz``.
@@ -260,12 +268,11 @@ def _write_confounds(path, run, n_volumes):
 
 @pytest.fixture(scope="session")
 def golden(shared_data):
-    """nilearn's own answers, by data set, contrast and estimator."""
+    """nilearn's own results, by data set, contrast and estimator."""
     answers = {}
     for name in GOLDEN:
         file = shared_data.parent / "golden" / f"{name}.json"
-        if not file.is_file():
-            pytest.skip(f"{file} is absent")
+        require_data(file)
         for run in json.loads(file.read_text())["runs"]:
             answers[name, tuple(run["contrast"]), run["estimator"]] = run
     return answers
@@ -273,7 +280,7 @@ def golden(shared_data):
 
 @pytest.fixture(scope="session")
 def load_golden(compose, shared_data):
-    """Return a function to the question and the samples that one of nilearn's answers is about."""
+    """Return a function to the question and the samples of one of nilearn's results."""
 
     def load(name, contrast, estimator):
         folder, roi = GOLDEN[name]

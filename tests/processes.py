@@ -1,4 +1,4 @@
-"""Starts ``python -m harness`` as a user does, and reads back what it left, with MLflow's own client."""
+"""Processes of ``python -m harness``, and their runs, read by MLflow's own client."""
 
 import os
 import sqlite3
@@ -6,11 +6,9 @@ import subprocess
 import sys
 from contextlib import closing
 
-from mlflow.tracking import MlflowClient
-
 
 def harness(folder, *arguments, check=True, **environment):
-    """Run ``python -m harness`` in a folder and return the finished process."""
+    """Run ``python -m harness`` in a directory and return the finished process."""
     process = subprocess.run(
         [sys.executable, "-m", "harness", *arguments],
         cwd=folder,
@@ -25,18 +23,20 @@ def harness(folder, *arguments, check=True, **environment):
 
 
 def read_runs(folder):
-    """Return the client of a folder's store and its runs, the newest first."""
+    """Return the client of a directory's store and its runs, the newest first."""
+    from mlflow.tracking import MlflowClient
+
     client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlruns' / 'mlflow.db').as_posix()}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return client, client.search_runs(experiments)
 
 
 def is_running(database):
-    """Look without MLflow, which would make the store that the other process is making."""
+    """Return whether a run is RUNNING, without MLflow, which would create the store as well."""
     if not database.is_file():
         return False
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         try:
             return ("RUNNING",) in connection.execute("SELECT status FROM runs").fetchall()
-        except sqlite3.OperationalError:  # the tables are being made
+        except sqlite3.OperationalError:  # the tables are being created
             return False

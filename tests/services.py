@@ -1,6 +1,7 @@
-"""The real parts that sweeps of many machines stand on, started for a test and ended after it.
+"""Programs, services and data that tests require.
 
-PostgreSQL, ``mlflow server``, SLURM with one node: each in a temporary folder, on free ports of this machine.
+PostgreSQL, ``mlflow server`` and SLURM with one node are started for a test, each in a temporary directory
+and on free ports of this machine, and ended after it.
 """
 
 import getpass
@@ -22,7 +23,7 @@ from urllib.request import urlopen
 import pytest
 
 # Debian keeps PostgreSQL's programs, of which several versions may be there, out of the way.
-FOLDERS = [
+DIRECTORIES = [
     *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True),
     "/usr/sbin",
     "/usr/local/sbin",
@@ -30,8 +31,8 @@ FOLDERS = [
 
 
 def find_programs(*names: str) -> list[str]:
-    """Return where programs are; without them a test is skipped, except in CI, which has to install them."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *FOLDERS])
+    """Return the paths of programs; skip the test if one is not installed, and fail in CI."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), *DIRECTORIES])
     found = {name: shutil.which(name, path=path) for name in names}
     missing = [name for name, where in found.items() if where is None]
     if missing:
@@ -42,27 +43,34 @@ def find_programs(*names: str) -> list[str]:
     return [str(where) for where in found.values()]
 
 
+def require_data(path: Path) -> None:
+    """Skip the test if real data are absent; in CI, where they must be there, fail."""
+    if not path.exists():
+        absent = f"{path} is missing; set HARNESS_TEST_DATA to the directory of the real data"
+        pytest.fail(absent) if os.environ.get("CI") == "true" else pytest.skip(absent)
+
+
 def find_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for(what: str, ready: Callable[[], bool], seconds: float, log: Path | None = None) -> None:
-    """Wait until something is so; otherwise fail with the end of a log."""
+    """Wait until `ready` returns true; otherwise fail with the end of a log."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if ready():
             return
         time.sleep(0.1)
-    said = log.read_text(errors="replace")[-3000:] if log is not None and log.is_file() else ""
-    raise AssertionError(f"{what}: not within {seconds:g} s\n{said}")
+    end_of_log = log.read_text(errors="replace")[-3000:] if log is not None and log.is_file() else ""
+    raise AssertionError(f"{what}: not within {seconds:g} s\n{end_of_log}")
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Make a folder that other accounts can enter, as those of pytest cannot be."""
+def temporary_directory() -> Iterator[Path]:
+    """Make a directory that other accounts can enter, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="harness-services-"))
     folder.chmod(0o755)
     try:
@@ -74,7 +82,7 @@ def temporary_folder() -> Iterator[Path]:
 def start_process(
     command: list[str], output: Path, environment: Mapping[str, str], **options: Any
 ) -> "subprocess.Popen[bytes]":
-    """Start a process whose output goes to a file, so that it never waits for us to read it."""
+    """Start a process whose output goes to a file, so that it is never blocked by a full pipe."""
     with output.open("ab") as stream:
         return subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, **options)
 
@@ -93,7 +101,7 @@ def start_postgres() -> Iterator[tuple[str, dict[str, str]]]:
     account = "postgres" if os.geteuid() == 0 else getpass.getuser()
     before = ["runuser", "-u", account, "--"] if os.geteuid() == 0 else []
     port, password = find_port(), secrets.token_hex(8)
-    with temporary_folder() as folder:
+    with temporary_directory() as folder:
         if before:
             shutil.chown(folder, account)
         secret = folder / "password"
@@ -180,7 +188,7 @@ class TrackingServer:
 @contextmanager
 def start_server() -> Iterator[TrackingServer]:
     """Start ``mlflow server`` on a fresh PostgreSQL."""
-    with start_postgres() as (store, environment), temporary_folder() as folder:
+    with start_postgres() as (store, environment), temporary_directory() as folder:
         server = TrackingServer(folder, store, environment)
         try:
             server.start()
@@ -206,7 +214,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-# What containers do not have: cgroups, a database of accounts, two cores of their own.
+# Not available in containers: cgroups, a database of accounts, two cores of their own.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -228,7 +236,7 @@ def start_slurm() -> Iterator[dict[str, str]]:
     munged, slurmctld, slurmd, sinfo, scancel = find_programs(
         "munged", "slurmctld", "slurmd", "sinfo", "scancel"
     )
-    with temporary_folder() as folder:
+    with temporary_directory() as folder:
         for name in ("state", "spool"):
             (folder / name).mkdir()
         key = folder / "munge.key"
@@ -262,10 +270,10 @@ def start_slurm() -> Iterator[dict[str, str]]:
         processes: list[subprocess.Popen[bytes]] = []
 
         def is_idle() -> bool:
-            asked = subprocess.run(
+            state = subprocess.run(
                 [sinfo, "-h", "-o", "%T"], env=os.environ | environment, capture_output=True, text=True
             )
-            return asked.stdout.strip() == "idle"
+            return state.stdout.strip() == "idle"
 
         try:
             for daemon in daemons:
@@ -279,7 +287,7 @@ def start_slurm() -> Iterator[dict[str, str]]:
                 subprocess.run(
                     [scancel, "--user", getpass.getuser()], env=os.environ | environment, timeout=30
                 )
-            # What the jobs have started ends with them: slurmd last, once they had the time for it.
+            # The processes of jobs end with them: slurmd is stopped last, after they had the time for it.
             time.sleep(1)
             for process in reversed(processes):
                 process.terminate()

@@ -7,7 +7,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.app.cli import run_verb
+from harness.app.verbs import run_verb
 from harness.app.entry import run
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
@@ -15,7 +15,7 @@ from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
-from harness.errors import DataError, HarnessError, describe_error, escape_controls
+from harness.errors import DataError, HarnessError, format_error, escape_controls
 from harness.report.display import show_decoding, show_error
 from harness.samples.contrasts import make_contrast
 
@@ -32,7 +32,7 @@ def assert_harmless(text):
 def test_messages_of_errors_hold_no_control_characters(name, capsys):
     error = DataError(f"no volumes of {name} in the labels")
     show_error(error)
-    for text in (str(error), describe_error(error), describe_error(OSError(name)), capsys.readouterr().err):
+    for text in (str(error), format_error(error), format_error(OSError(name)), capsys.readouterr().err):
         assert_harmless(text)
         assert name.encode("unicode_escape").decode()[:6] in text or name[:3] in text
 

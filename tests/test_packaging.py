@@ -1,4 +1,4 @@
-"""The wheel: what a user installs holds the configuration and runs from another folder."""
+"""The wheel: what a user installs holds the configuration and runs from another directory."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """Return a function that runs the command line of the installed wheel from a folder."""
+    """Return a function that runs the command line of the installed wheel from a directory."""
     site = tmp_path_factory.mktemp("site")
     install = [
         sys.executable,
@@ -75,9 +75,9 @@ def test_wheel_holds_every_option_and_study(wheel, name):
 
 
 @pytest.mark.slow
-def test_installed_wheel_runs_from_another_folder(installed, elsewhere, tiny_subject):
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
-    process = installed(elsewhere, *asked)
+def test_installed_wheel_runs_from_another_directory(installed, elsewhere, tiny_subject):
+    overrides = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    process = installed(elsewhere, *overrides)
     assert process.returncode == 0, process.stderr
     assert len(list(elsewhere.glob("mlruns/artifacts/*/artifacts/weights_face_vs_cat.nii.gz"))) == 1
 
@@ -93,7 +93,7 @@ def test_installed_wheel_finds_every_study(installed, elsewhere, tiny_subject):
     assert unknown.stderr.startswith(
         f"error: unknown study 'no_such_study'; expected one of: {', '.join(studies)}."
     )
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
-    process = installed(elsewhere, "-cn", "subjects_grid", *asked, "estimator=dummy,ridge", "figures=off")
+    overrides = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
+    process = installed(elsewhere, "-cn", "subjects_grid", *overrides, "estimator=dummy,ridge", "figures=off")
     assert process.returncode == 0, process.stderr
     assert "2 done, 0 failed, 0 skipped, 0 remaining" in process.stderr

@@ -1,96 +1,70 @@
 """An experiment-tracking research harness for fMRI decoding.
 
-What a notebook needs is here. It is imported at its first use: ``--help`` and completion need none of it.
+The names for notebooks are imported at their first use: ``--help`` and completion need none of them.
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from harness.app.composition import RunSpec, compose_request, compose_requests, decode_request
-    from harness.datasets.bids import Bids
-    from harness.datasets.haxby import Haxby
-    from harness.datasets.nifti import Nifti
-    from harness.datasets.recording import Recording
-    from harness.datasets.simulated import Simulated
-    from harness.decoding.decode import Decoding, decode
-    from harness.decoding.estimator import Estimator
-    from harness.decoding.evaluation import Scoring
-    from harness.decoding.question import Question
-    from harness.decoding.splitters import HoldOutLast, Scheme
-    from harness.errors import HarnessError
-    from harness.samples.contrasts import make_contrast
-    from harness.samples.samples import Roi
-    from harness.samples.signal import Signal
-    from harness.solvers.estimators import (
-        ExactLDA,
-        ExactLinearSVC,
-        ExactLogisticRegressionCV,
-        ExactRidgeClassifierCV,
-    )
+if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
+    from harness.app.composition import RunSpec as RunSpec
+    from harness.app.composition import compose_request as compose_request
+    from harness.app.composition import compose_requests as compose_requests
+    from harness.app.composition import decode_request as decode_request
+    from harness.datasets.bids import Bids as Bids
+    from harness.datasets.haxby import Haxby as Haxby
+    from harness.datasets.nifti import Nifti as Nifti
+    from harness.datasets.recording import Recording as Recording
+    from harness.datasets.simulated import Simulated as Simulated
+    from harness.decoding.decode import Decoding as Decoding
+    from harness.decoding.decode import decode as decode
+    from harness.decoding.estimator import Estimator as Estimator
+        from harness.decoding.evaluation import Scoring as Scoring
+    from harness.decoding.question import Question as Question
+    from harness.decoding.splitters import HoldOutLast as HoldOutLast
+    from harness.decoding.splitters import Scheme as Scheme
+    from harness.errors import HarnessError as HarnessError
+    from harness.samples.contrasts import make_contrast as make_contrast
+    from harness.samples.samples import Roi as Roi
+    from harness.samples.signal import Signal as Signal
+    from harness.solvers.estimators import ExactLDA as ExactLDA
+    from harness.solvers.estimators import ExactLinearSVC as ExactLinearSVC
+    from harness.solvers.estimators import ExactLogisticRegressionCV as ExactLogisticRegressionCV
+    from harness.solvers.estimators import ExactRidgeClassifierCV as ExactRidgeClassifierCV
 
-# MLflow reports its use over the network unless told not to, and reads this when it is imported. A harness
-# for people's data sends nothing anywhere.
+# MLflow sends usage reports unless this is set before it is imported; a tool for people's data sends nothing.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-_MODULES = {
-    "Bids": "harness.datasets.bids",
-    "Decoding": "harness.decoding.decode",
-    "Estimator": "harness.decoding.estimator",
-    "ExactLDA": "harness.solvers.estimators",
-    "ExactLinearSVC": "harness.solvers.estimators",
-    "ExactLogisticRegressionCV": "harness.solvers.estimators",
-    "ExactRidgeClassifierCV": "harness.solvers.estimators",
-    "HarnessError": "harness.errors",
-    "Haxby": "harness.datasets.haxby",
-    "HoldOutLast": "harness.decoding.splitters",
-    "Nifti": "harness.datasets.nifti",
-    "Question": "harness.decoding.question",
-    "Recording": "harness.datasets.recording",
-    "Roi": "harness.samples.samples",
-    "RunSpec": "harness.app.composition",
-    "Scheme": "harness.decoding.splitters",
-    "Scoring": "harness.decoding.evaluation",
-    "Signal": "harness.samples.signal",
-    "Simulated": "harness.datasets.simulated",
-    "compose_request": "harness.app.composition",
-    "compose_requests": "harness.app.composition",
-    "decode": "harness.decoding.decode",
-    "decode_request": "harness.app.composition",
-    "make_contrast": "harness.samples.contrasts",
+_NAMES = {
+    "harness.app.composition": ("RunSpec", "compose_request", "compose_requests", "decode_request"),
+    "harness.datasets.bids": ("Bids",),
+    "harness.datasets.haxby": ("Haxby",),
+    "harness.datasets.nifti": ("Nifti",),
+    "harness.datasets.recording": ("Recording",),
+    "harness.datasets.simulated": ("Simulated",),
+    "harness.decoding.decode": ("Decoding", "decode"),
+    "harness.decoding.estimator": ("Estimator",),
+    "harness.decoding.evaluation": ("Scoring",),
+    "harness.decoding.question": ("Question",),
+    "harness.decoding.splitters": ("HoldOutLast", "Scheme"),
+    "harness.errors": ("HarnessError",),
+    "harness.samples.contrasts": ("make_contrast",),
+    "harness.samples.samples": ("Roi",),
+    "harness.samples.signal": ("Signal",),
+    "harness.solvers.estimators": (
+        "ExactLDA",
+        "ExactLinearSVC",
+        "ExactLogisticRegressionCV",
+        "ExactRidgeClassifierCV",
+    ),
 }
-
-__all__ = [
-    "Bids",
-    "Decoding",
-    "Estimator",
-    "ExactLDA",
-    "ExactLinearSVC",
-    "ExactLogisticRegressionCV",
-    "ExactRidgeClassifierCV",
-    "HarnessError",
-    "Haxby",
-    "HoldOutLast",
-    "Nifti",
-    "Question",
-    "Recording",
-    "Roi",
-    "RunSpec",
-    "Scheme",
-    "Scoring",
-    "Signal",
-    "Simulated",
-    "compose_request",
-    "compose_requests",
-    "decode",
-    "decode_request",
-    "make_contrast",
-]
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is used."""
+    """Import a name at its first use."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

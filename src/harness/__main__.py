@@ -1,4 +1,4 @@
-"""The front door: ``python -m harness`` and the console script ``harness``."""
+"""The command line: ``python -m harness`` and the console script ``harness``."""
 
 import errno
 import gc
@@ -17,21 +17,21 @@ def main() -> None:
     except SystemExit as error:  # raised by argparse and Hydra
         status = error.code
     finally:
-        # Else Python, as it ends, looks for more than a second at half a million objects of packages.
+        # Otherwise the garbage collection at exit takes more than a second, for half a million objects.
         gc.freeze()
     lost = flush_streams(files)
-    # A reader that leaves early, such as `head`, is no reason for a message.
+    # A reader that closes the pipe early, such as `head`, does not call for a message.
     if lost and not all(error.errno == errno.EPIPE for error in lost):
         print(
             f"error: standard output cannot be written: {lost[0].strerror}; choose another device. "
-            "Results of runs are in the store all the same",
+            "Results of runs are in the store nevertheless",
             file=sys.stderr,
         )
     sys.exit(status or (1 if lost else 0))
 
 
 def _run(arguments: list[str]) -> int | str | None:
-    """Pass a verb to `harness.app.cli`, and overrides and flags to `harness.app.entry`."""
+    """Run a verb, or a run with overrides and flags."""
     if arguments == ["--version"]:
         from importlib.metadata import version
 
@@ -39,7 +39,7 @@ def _run(arguments: list[str]) -> int | str | None:
         return 0
     first = arguments[0] if arguments else ""
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
-        from harness.app.cli import run_verb
+        from harness.app.verbs import run_verb
 
         return run_verb(arguments)
     from harness.app.entry import run

@@ -1,38 +1,28 @@
-"""The errors a user can cause, each one message: what, which value, what was expected, what to do."""
+"""Errors that a user can cause, and functions that format messages."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
-# Control characters but tab and line break, surrogates, and the marks that reverse the order of text.
+# Control characters except tab and line break, surrogates, and the marks that reverse the order of text.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escape_controls(text: str) -> str:
-    r"""Return a text whose control characters are written out, such as ``\x1b``.
+    r"""Replace control characters by escape sequences, for example ``\x1b``.
 
-    Names come from data and from the command line; printed as they are, they could steer the terminal.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    escaped : str
+    Names from data and from the command line could otherwise control the terminal they are printed on.
     """
     return CONTROLS.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class HarnessError(Exception):
-    """A failure that the message explains in full, so that no traceback is shown.
-
-    Control characters of the message are written out, wherever it is shown.
+    """A failure whose message says what was wrong and what to do; it is shown without a traceback.
 
     Attributes
     ----------
     exit_status : int
-        What the command line returns: 1 for a run that failed, 2 for a request that makes no sense.
+        What the command line returns: 1 for a failed run, 2 for a usage error.
     """
 
     exit_status = 1
@@ -42,62 +32,57 @@ class HarnessError(Exception):
 
 
 class UsageError(HarnessError):
-    """The request itself is wrong: an option, a key or a value that is not in the vocabulary."""
+    """An option, a key or a value that does not exist or is not allowed."""
 
     exit_status = 2
 
 
 class DataError(HarnessError):
-    """A file is missing, damaged, or does not fit the other files of its subject."""
+    """A file that is missing, damaged, or inconsistent with the other files of its subject."""
 
 
 class DesignError(HarnessError):
-    """The data are sound, but the question cannot be asked of them (no volumes, one class in a fold)."""
+    """Sound data that do not allow this analysis (no volumes of a condition, one class in a fold)."""
 
 
 class TrackingError(HarnessError):
     """The run store cannot be opened or written."""
 
 
-def describe_error(error: BaseException) -> str:
-    """Say in one line what went wrong.
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or its type if it has none."""
+    return (escape_controls(str(error)).strip() or type(error).__name__).splitlines()[0]
 
-    Parameters
-    ----------
-    error : BaseException
 
-    Returns
-    -------
-    description : str
-        The message of what a user can mend; of anything else its type, too.
-    """
-    text = escape_controls(str(error)).strip()
+def format_error(error: BaseException) -> str:
+    """Return the whole message of a `HarnessError`; of other exceptions the type and the first line."""
     if isinstance(error, HarnessError):
-        return text
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+        return str(error).strip()
+    name, line = type(error).__name__, first_line(error)
+    return line if line == name else f"{name}: {line}"
 
 
-def describe_unknown(full: str, key: str, allowed: Sequence[str], what: str = "key") -> str:
-    """Say that a word is not in the vocabulary, which words are, and which one may have been meant.
+def suggest(word: str, allowed: Iterable[str], form: str = "{!r}") -> str:
+    """Return " Did you mean 'x'?" for the allowed word closest to `word`, or "" if none is close."""
+    names = list(allowed)
+    # First the same parts in another order: cat_vs_face is face_vs_cat.
+    near = [name for name in names if sorted(name.split("_")) == sorted(word.split("_"))]
+    near = near or get_close_matches(word, names, n=1)
+    return f" Did you mean {form.format(near[0])}?" if near else ""
+
+
+def format_unknown(full: str, key: str, allowed: Collection[str], what: str = "key") -> str:
+    """Return the message on an unknown word: which are allowed, and which one is closest.
 
     Parameters
     ----------
     full : str
         The word with its place, as it is shown.
     key : str
-        The word itself, to be compared with those that are allowed.
-    allowed : sequence of str
+        The word itself, which is compared with the allowed ones.
     what : str
         What kind of word it is.
-
-    Returns
-    -------
-    message : str
     """
-    # First the same parts in another order: cat_vs_face is face_vs_cat.
-    near = [name for name in allowed if sorted(name.split("_")) == sorted(key.split("_"))]
-    near = near or get_close_matches(key, allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     if not allowed:
         return f"unknown {what} {full!r}: this option takes none"
-    return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{hint}"
+    return f"unknown {what} {full!r}; expected one of: {', '.join(allowed)}.{suggest(key, allowed)}"

@@ -14,6 +14,8 @@ from harness.samples.samples import Roi, load_samples
 from harness.samples.signal import Signal
 from harness.solvers.estimators import ExactLinearSVC
 
+pytestmark = pytest.mark.usefixtures("quick_composition")
+
 SERVER = "http://127.0.0.1:1"
 
 
@@ -63,6 +65,30 @@ def test_an_option_without_effect_is_refused_early(words, remedy, tmp_path, monk
 
 
 @pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["contrast.conditions=[{null:[face]},cat]"], ["a class has no name", "[{animate:[face,cat]},"]),
+        (
+            ["signal.confounds._target_=x"],
+            ["signal.confounds has no key '_target_'", "signal.confounds=VALUE"],
+        ),
+        (["contrast.conditions.a=b"], ["contrast.conditions has no key 'a'"]),
+        (["tracking.uri=''"], ["tracking.uri='' is not the address of a server", "http://127.0.0.1:5000"]),
+        (["tracking=server", "tracking.uri=''"], ["tracking.uri='' is not the address of a server"]),
+        (["tracking.folder=~nouser/x"], ["tracking.folder='~nouser/x'", "tracking.folder=~/mlruns"]),
+        (["scoring.report=[roc_auc,roc_auc]"], ["scoring.report=[roc_auc,roc_auc]", "twice"]),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_value_that_cannot_be_used_is_named_with_what_is_expected(words, parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as error:
+        compose_request(words)
+    assert [part for part in parts if part not in str(error.value)] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["tracking=off"],
@@ -79,7 +105,7 @@ def test_an_option_without_effect_is_refused_early(words, remedy, tmp_path, monk
     ],
     ids=" ".join,
 )
-def test_options_that_have_an_effect_are_taken(words):
+def test_options_that_have_an_effect_are_accepted(words):
     compose_request(words)
 
 
@@ -87,11 +113,11 @@ def test_options_that_have_an_effect_are_taken(words):
     "arguments",
     [
         [f"tracking.uri={SERVER}"],
-        ["-m", f"tracking.uri={SERVER}", "subject=1,2"],
-        ["hydra/launcher=joblib"],
-        ["hydra.launcher.n_jobs=2"],
         ["-m", "hydra.run.dir=here", "subject=1,2"],
-        ["-m", "tracking=server", "tracking.uri=null"],
+        pytest.param(["-m", f"tracking.uri={SERVER}", "subject=1,2"], marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=joblib"], marks=pytest.mark.slow),
+        pytest.param(["hydra.launcher.n_jobs=2"], marks=pytest.mark.slow),
+        pytest.param(["-m", "tracking=server", "tracking.uri=null"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

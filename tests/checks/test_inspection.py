@@ -18,7 +18,8 @@ from nilearn.datasets import MNI152_FILE_PATH
 from nilearn.image import index_img, mean_img, smooth_img
 from scipy.stats import median_abs_deviation
 
-from harness.app.cli import _name_page, run_verb
+from harness.app.verbs import run_verb
+from harness.app.verbs.inspect import name_page
 from harness.checks.inspection import find_outliers, guess_brain, inspect_recording
 from harness.datasets.haxby import Haxby, read_labels
 from harness.datasets.simulated import Simulated
@@ -436,7 +437,7 @@ def test_what_a_killed_page_left_behind_is_removed_by_the_next(tiny, tmp_path):
         "import os, signal, sys\nfrom harness.report import inspection_page\n"
         "def kill(folder): os.kill(os.getpid(), signal.SIGKILL)\n"
         "inspection_page.draw_template = kill\n"
-        "from harness.app.cli import run_verb\nrun_verb(sys.argv[1:])"
+        "from harness.app.verbs import run_verb\nrun_verb(sys.argv[1:])"
     )
     asked = ["inspect", "dataset=haxby", "subject=1", f"dataset.data_dir={tiny[0].bold.parents[2]}"]
     process = subprocess.run([sys.executable, "-c", code, *asked, "--out", str(tmp_path)], timeout=120)
@@ -474,7 +475,7 @@ def test_the_verb_on_somebodys_study_of_one_image_per_run(nifti_study, tmp_path,
 )
 def test_one_question_has_one_page(compose, one, other, same):
     requests = [compose(word) for word in (one, other)]
-    names = {_name_page(request, request.dataset.load(request.subject)) for request in requests}
+    names = {name_page(request, request.dataset.load(request.subject)) for request in requests}
     assert len(names) == (1 if same else 2)
 
 

@@ -21,7 +21,7 @@ import pytest
 from nilearn.datasets import fetch_haxby
 from requests.exceptions import ConnectionError as NoConnection
 
-from harness.app.cli import run_verb
+from harness.app.verbs import run_verb
 from harness.datasets import haxby_download
 from harness.datasets.haxby import MASK_FILES, Haxby
 from harness.datasets.haxby_download import find_damage

@@ -8,7 +8,7 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.app.cli import run_verb
+from harness.app.verbs import run_verb
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
 from harness.decoding.estimator import Estimator

@@ -558,7 +558,7 @@ def test_processes_compute_once_after_a_kill(run_processes, cache):
 
 @pytest.mark.parametrize("size", ["nan", "inf", "-1"])
 def test_size_to_trim_to_is_finite_and_not_negative(size, capsys):
-    from harness.app.cli import run_verb
+    from harness.app.verbs import run_verb
 
     assert run_verb(["cache", "trim", f"--to={size}"]) == 2
     assert f"--to {float(size)} is not a size" in capsys.readouterr().err

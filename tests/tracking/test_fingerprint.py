@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.app.allowed_targets import list_classes
-from harness.app.settings import normalise
+from harness.app.normalisation import normalise
 from harness.datasets.images import digest_files
 from harness.errors import DataError
 from harness.samples.samples import load_samples, open_sources

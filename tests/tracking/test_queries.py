@@ -10,7 +10,7 @@ import pytest
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
-from harness.app.cli import run_verb
+from harness.app.verbs import run_verb
 from harness.errors import TrackingError, UsageError
 from harness.tracking.comparison import compare_runs, list_runs
 from harness.tracking.queries import RunQuery, parse_conditions, parse_statuses, select_runs

@@ -1,4 +1,4 @@
-"""What a configuration may name: keys that exist, and classes of packages that are trusted."""
+"""Classes that a configuration may name: they exist, belong to a trusted package and take the arguments."""
 
 import importlib
 import inspect
@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
-from harness.errors import HarnessError, UsageError, describe_error, describe_unknown
+from harness.errors import HarnessError, UsageError, format_error, format_unknown
 
 # Hydra's `_target_` calls anything that can be imported: a configuration from elsewhere is code. Only classes
 # of these packages are built, and of those that the user names in HARNESS_TARGETS ("mylab. otherlab.").
 ALLOWED_TARGETS = ("sklearn.", "nilearn.", "harness.")
 TRUSTED_PACKAGES = tuple(prefix.rstrip(".") for prefix in ALLOWED_TARGETS)
 TARGET = "_target_"
-# What makes an object one of a group.
+# The method that an object of each group must have.
 METHODS = {"dataset": "load", "estimator": "fit", "cv": "split"}
 # Arguments of scikit-learn's and nilearn's classes by which a configuration could run code.
 _PICKLES = "joblib's cache loads pickles, which can run any code, from the directory that it names"
@@ -28,37 +28,15 @@ REFUSED_ARGUMENTS = {
 
 
 def check_keys(where: str, node: Mapping[Any, Any], allowed: Sequence[str]) -> None:
-    """Refuse keys that are not in the vocabulary.
-
-    Parameters
-    ----------
-    where : str
-        Dotted place of the node; empty for the whole configuration.
-    node : mapping
-    allowed : sequence of str
-
-    Raises
-    ------
-    UsageError
-        If the node has another key.
-    """
+    """Raise a UsageError if a node, whose dotted key is `where`, has a key that is not allowed."""
     for key in node:
         if key not in allowed:
             full = f"{where}.{key}" if where else str(key)
-            raise UsageError(describe_unknown(full, str(key), allowed))
+            raise UsageError(format_unknown(full, str(key), allowed))
 
 
 def check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return the grid of an estimator's node, if its parameters exist and have values to try.
-
-    Parameters
-    ----------
-    node : mapping
-        ``_target_``, arguments and ``grid`` of an estimator.
-
-    Returns
-    -------
-    grid : dict of str to list or mapping
 
     Raises
     ------
@@ -68,12 +46,12 @@ def check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
     grid = node.get("grid") or {}
     if not isinstance(grid, Mapping):
         raise UsageError(
-            f"estimator.grid={grid!r} is not a mapping; expected such as estimator.grid.C=[1,10]"
+            f"estimator.grid={grid!r} is not a mapping; expected, for example, estimator.grid.C=[1,10]"
         )
-    known = sorted(list_arguments(locate_class("estimator", str(node.get(TARGET, "")))))
+    known = sorted(list_arguments(import_allowed_class("estimator", str(node.get(TARGET, "")))))
     for parameter, values in grid.items():
         if parameter not in known:
-            raise UsageError(describe_unknown(f"estimator.grid.{parameter}", parameter, known))
+            raise UsageError(format_unknown(f"estimator.grid.{parameter}", parameter, known))
         if parameter in node:
             raise UsageError(
                 f"estimator.{parameter}={node[parameter]} is given, and estimator.grid.{parameter}={values} "
@@ -82,7 +60,7 @@ def check_grid(node: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(values, Mapping | list) or not values:
             raise UsageError(
                 f"estimator.grid.{parameter}={values!r} is not a list of values; "
-                f"expected such as estimator.grid.{parameter}=[0.1,1,10]"
+                f"expected, for example, estimator.grid.{parameter}=[0.1,1,10]"
             )
     return dict(grid)
 
@@ -94,21 +72,21 @@ def list_arguments(kind: type) -> list[str]:
 
 
 def check_targets(where: str, node: Any, group: str | None = None) -> None:
-    """Refuse whatever a node names, however deep, that must not be built.
+    """Check every class that a node names, at any depth, and its arguments.
 
     Parameters
     ----------
     where : str
-        Dotted place of the node.
-    node : mapping, list or value
+        Dotted key of the node.
     group : str, optional
-        The group whose object the node describes; left out within it.
+        The group whose object the node describes; None for a node inside that of a group.
 
     Raises
     ------
     UsageError
-        If a ``_target_`` may not be built (`locate_class`), is not of the kind that is needed there, or is
-        given one of `REFUSED_ARGUMENTS`; or if another of Hydra's keys (``_partial_``, ``_args_``) is there.
+        If a ``_target_`` may not be built (`import_allowed_class`), lacks the method of its group, or is
+        given one of `REFUSED_ARGUMENTS`; or if the node has another of Hydra's keys (``_partial_``,
+        ``_args_``).
     """
     if group is not None and TARGET not in node:
         raise UsageError(f"{where}._target_ is missing; expected the class of the {group}, or {group}=OPTION")
@@ -116,17 +94,17 @@ def check_targets(where: str, node: Any, group: str | None = None) -> None:
 
 
 def _check_node(where: str, node: Any, methods: tuple[str, ...], package: str) -> None:
-    """Check a node and all inside it; `package` is that of the class which it is an argument of."""
+    """Check a node and all inside it; `package` is that of the class that it is an argument of."""
     if isinstance(node, list):
         for value in node:
             _check_node(where, value, (), package)
     if not isinstance(node, Mapping):
         return
     if TARGET in node:
-        found = locate_class(where, str(node[TARGET]))
+        found = import_allowed_class(where, str(node[TARGET]))
         owner, package = package, found.__module__.partition(".")[0]
         if not methods and {owner, package} <= set(TRUSTED_PACKAGES):
-            # Inside of scikit-learn's objects are estimators and schemes; other classes have no use there.
+            # Arguments of scikit-learn's objects are estimators and schemes; other classes have no use there.
             methods = ("fit", "split")
         if methods and not any(hasattr(found, method) for method in methods):
             needed = " or ".join(map(repr, methods))
@@ -146,21 +124,10 @@ def _check_node(where: str, node: Any, methods: tuple[str, ...], package: str) -
 
 
 def build_object(where: str, node: Any) -> Any:
-    """Build what a node describes: every mapping with a ``_target_`` becomes an object of that class.
+    """Build a node that `check_targets` has accepted: each mapping with a ``_target_`` becomes an object.
 
-    Values are taken as they stand. Hydra's `instantiate` would resolve interpolations in them once more, and
-    so build what `check_targets` has not seen.
-
-    Parameters
-    ----------
-    where : str
-        Dotted place of the node.
-    node : mapping, list or value
-        Checked by `check_targets`.
-
-    Returns
-    -------
-    built : object
+    Hydra's `instantiate` would resolve interpolations in the values once more, and so build objects that
+    `check_targets` has not seen; here, values are taken literally.
 
     Raises
     ------
@@ -174,13 +141,13 @@ def build_object(where: str, node: Any) -> Any:
     arguments = {key: build_object(f"{where}.{key}", value) for key, value in node.items() if key != TARGET}
     if TARGET not in node:
         return arguments
-    kind = locate_class(where, str(node[TARGET]))
+    kind = import_allowed_class(where, str(node[TARGET]))
     check_keys(where, arguments, list_arguments(kind))
     try:
         return kind(**arguments)
     except HarnessError:
         raise
-    except Exception as error:  # whatever the constructor of a class raises at its arguments
+    except Exception as error:  # constructors raise anything at their arguments
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         reason = str(error).strip() or type(error).__name__
         raise UsageError(
@@ -189,33 +156,22 @@ def build_object(where: str, node: Any) -> Any:
 
 
 def list_classes(node: Any) -> list[type]:
-    """Return the classes that a node names, however deep, in the order of its sorted keys."""
+    """Return the classes that a node names, at any depth, in the order of its sorted keys."""
     if isinstance(node, list):
         return [kind for value in node for kind in list_classes(value)]
     if not isinstance(node, Mapping):
         return []
-    named = [locate_class(TARGET, str(node[TARGET]))] if node.get(TARGET) else []
+    named = [import_allowed_class(TARGET, str(node[TARGET]))] if node.get(TARGET) else []
     return named + [kind for key in sorted(node, key=str) for kind in list_classes(node[key])]
 
 
-def locate_class(where: str, target: str) -> type:
-    """Import the class that a ``_target_`` names, if it may be built.
-
-    Parameters
-    ----------
-    where : str
-        Dotted place of the node.
-    target : str
-        Dotted name of a class.
-
-    Returns
-    -------
-    found : type
+def import_allowed_class(where: str, target: str) -> type:
+    """Import the class that a ``_target_`` below the dotted key `where` names.
 
     Raises
     ------
     UsageError
-        If it is not of an allowed package, cannot be imported, or is no class.
+        If it is not of an allowed package, cannot be imported, or is not a class.
     """
     allowed = (*ALLOWED_TARGETS, *os.environ.get("HARNESS_TARGETS", "").split())
     prefixes = tuple(prefix if prefix.endswith(".") else f"{prefix}." for prefix in allowed)
@@ -229,12 +185,10 @@ def locate_class(where: str, target: str) -> type:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # importing runs the module, which can raise anything
-        raise UsageError(
-            f"{where}._target_={target!r} cannot be imported: {describe_error(error)}"
-        ) from error
+        raise UsageError(f"{where}._target_={target!r} cannot be imported: {format_error(error)}") from error
     if found is None:
         raise UsageError(f"{where}._target_={target!r} cannot be imported: {module} defines no {name!r}")
-    # Through an allowed module any other can be reached (sklearn.os.system): the home of the class counts.
+    # Through an allowed module any other can be reached (sklearn.os.system): the class's own module counts.
     if not inspect.isclass(found) or not f"{found.__module__}.".startswith(prefixes):
         raise UsageError(f"{where}._target_={target!r} is not a class of an allowed package")
     return found

@@ -38,13 +38,13 @@ from harness.app.allowed_targets import (
     check_keys,
     check_targets,
     list_arguments,
-    locate_class,
+    import_allowed_class,
 )
 from harness.app.conflicts import check_launching, check_tracking
 from harness.app.hydra_errors import explaining
-from harness.app.overrides import say_to_hydra
+from harness.app.overrides import quote_override
 from harness.app.schema import RunSchema
-from harness.app.settings import (
+from harness.app.run_names import (
     NOT_NAMED,
     find_locations,
     is_path,
@@ -53,7 +53,7 @@ from harness.app.settings import (
     name_option,
     shorten,
 )
-from harness.errors import UsageError, describe_unknown
+from harness.errors import UsageError, format_unknown
 from harness.tracking.ledger import SWEEP_DIRECTORY_VARIABLE
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def check_study(name: str) -> None:
         return
     own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
     studies = {study for source in own for study in source.list("", ObjectType.CONFIG)} - {"config"}
-    raise UsageError(describe_unknown(name, name, sorted(studies), "study"))
+    raise UsageError(format_unknown(name, name, sorted(studies), "study"))
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def compose_requests(
     overrides: list[str], config_dir: Path | None = None, limit: int = MAX_JOBS
 ) -> list[RunSpec]:
     """Compose and check the runs of a sweep: one per combination of values, for example ``subject=1,2``."""
-    words = [say_to_hydra(word) for word in overrides]
+    words = [quote_override(word) for word in overrides]
     check_launching(words, multirun=False)
     with explaining(words), composing(config_dir):
         jobs = expand_grid(words)
@@ -406,11 +406,11 @@ def _instantiate(group: str, option: str, node: Mapping[str, Any], apart: tuple[
     The keys `apart` are none of its arguments.
     """
     check_targets(group, node, group)
-    built = locate_class(group, str(node[TARGET]))
+    built = import_allowed_class(group, str(node[TARGET]))
     arguments = list_arguments(built)
     for key in node:
         if key not in (TARGET, *arguments, *apart):
-            message = describe_unknown(f"{group}.{key}", key, [*arguments, *apart])
+            message = format_unknown(f"{group}.{key}", key, [*arguments, *apart])
             chosen = f"{group}={option} is {built.__name__}"
             raise UsageError(f"{message.rstrip('.')}. {chosen}. {_suggest_option(group, key)}")
     return build_object(group, {key: value for key, value in node.items() if key not in apart})
@@ -423,7 +423,7 @@ def _suggest_option(group: str, key: str) -> str:
         if file.name.endswith(".yaml"):
             option = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
             assert isinstance(option, dict)
-            if key in list_arguments(locate_class(group, str(option[TARGET]))):
+            if key in list_arguments(import_allowed_class(group, str(option[TARGET]))):
                 having.append(file.name.removesuffix(".yaml"))
     having.sort()
     if not having:

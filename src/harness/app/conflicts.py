@@ -1,34 +1,30 @@
-"""Options that have no effect beside others. They are refused: who sets one expects something of it."""
+"""Options that have no effect with others. They are refused, because whoever sets one expects an effect."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+from harness.app.schema import RunSchema
 from harness.errors import UsageError
 
-# Hydra's keys that mean something only where several runs are launched, and only where one is.
+# Hydra's keys that have an effect only on several runs, and only on one run.
 FOR_SEVERAL_RUNS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep")
 FOR_ONE_RUN = ("hydra.run",)
 
 
 def check_tracking(tracking: Mapping[str, Any], resume: bool | None = None) -> None:
-    """Refuse options of tracking that have no effect with its kind.
-
-    Parameters
-    ----------
-    tracking : mapping of str to object
-        See `harness.app.schema.TrackingSchema`.
-    resume : bool, optional
-        Whether finished runs are skipped.
-
-    Raises
-    ------
-    UsageError
-        If an option has no effect, or a server has no address.
-    """
-    kind, uri = tracking["kind"], tracking["uri"]
-    if kind == "server" and not uri:
+    """Raise a UsageError if an option of tracking, or `resume`, has no effect, or a server has no address."""
+    kind, uri, folder = tracking["kind"], tracking["uri"], tracking["folder"]
+    if folder.startswith("~"):  # that of ~/ is expanded before Hydra sees it
         raise UsageError(
-            f"tracking.uri={uri!r} names no server; expected such as tracking.uri=http://127.0.0.1:5000"
+            f"tracking.folder={folder!r}: the home directory of another user is not expanded; expected, for "
+            "example, tracking.folder=mlruns or tracking.folder=~/mlruns"
+        )
+    if uri == "" or (kind == "server" and not uri):
+        raise UsageError(
+            f"tracking.uri={uri!r} is not the address of a server; expected, for example, "
+            "tracking=server tracking.uri=http://127.0.0.1:5000; tracking=local needs none"
         )
     if kind != "server" and uri is not None:
         raise UsageError(
@@ -47,26 +43,29 @@ def check_tracking(tracking: Mapping[str, Any], resume: bool | None = None) -> N
         )
 
 
-def check_launching(words: Sequence[str], multirun: bool) -> None:
-    """Refuse Hydra's keys that have no effect on one run, or on several.
-
-    Parameters
-    ----------
-    words : sequence of str
-        Overrides.
-    multirun : bool
-        Whether several runs are launched.
-
-    Raises
-    ------
-    UsageError
-        If there is such a key.
-    """
+def check_launching(overrides: Sequence[str], multirun: bool) -> None:
+    """Raise a UsageError if one of Hydra's keys has no effect on one run, or on several (`multirun`)."""
     keys = FOR_ONE_RUN if multirun else FOR_SEVERAL_RUNS
-    for word in words:
-        typed = word.lstrip("+~").partition("=")[0]
+    for override in overrides:
+        _check_form(override)
+        typed = override.lstrip("+~").partition("=")[0]
         if any(typed == key or typed.startswith(f"{key}.") for key in keys):
             number, remedy = (
                 ("several runs", "leave out -m") if multirun else ("one run", "-m launches several")
             )
-            raise UsageError(f"{word!r} has no effect on {number}; leave it out, or {remedy}")
+            raise UsageError(f"{override!r} has no effect on {number}; leave it out, or {remedy}")
+
+
+def _check_form(override: str) -> None:
+    """Raise a UsageError for keys below a single value, and for a class without a name, which break Hydra."""
+    key, _, value = override.lstrip("+~").partition("=")
+    group, _, rest = key.partition(".")
+    name, _, below = rest.partition(".")
+    schema = next((item.default_factory for item in fields(RunSchema) if item.name == group), None)
+    if below and is_dataclass(schema) and name in [item.name for item in fields(schema)]:
+        raise UsageError(f"{override!r}: {group}.{name} has no key {below!r}; expected {group}.{name}=VALUE")
+    if key == "contrast.conditions" and re.search(r"[{,]\s*(null|~|)\s*:", value):
+        raise UsageError(
+            f"{override!r}: a class has no name; expected, for example, "
+            "contrast.conditions=[{animate:[face,cat]},{inanimate:[house,shoe]}]"
+        )

@@ -23,7 +23,7 @@ from harness.app.interrupts import exit_on_termination_signals
 from harness.app.job import open_store_once
 from harness.app.job_callbacks import JobCallbacks
 from harness.app.multirun import plan_multirun, run_multirun
-from harness.app.overrides import say_to_hydra
+from harness.app.overrides import quote_override
 from harness.app.worker import run_single_job
 from harness.errors import HarnessError, UsageError
 
@@ -89,7 +89,7 @@ def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace, arguments: list[str]) -> int:
-    words = [say_to_hydra(word) for word in options.overrides]
+    words = [quote_override(word) for word in options.overrides]
     name = options.config_name or "config"
     shown = next((flag for flag in SHOWING_FLAGS if getattr(options, flag)), None)
     if shown is not None and options.multirun and not options.shell_completion:

@@ -21,7 +21,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from harness.app.schema import RunSchema
-from harness.errors import HarnessError, UsageError, describe_error, describe_unknown
+from harness.errors import HarnessError, UsageError, format_error, format_unknown
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
-        return describe_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
+        return format_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
     if isinstance(error, OverrideParseException):
         typed = str(error.override).removeprefix("++")
         return (
@@ -79,7 +79,7 @@ def _format_key_error(error: OmegaConfBaseException, first: str) -> str:
     """Return why a key cannot have its value; `first` is the first line of Hydra's own message."""
     key, parent = str(error.full_key), error.parent_node
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-        return describe_unknown(
+        return format_unknown(
             key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
         )
     expected = _expected_type(key) or "a value of another type"
@@ -150,4 +150,4 @@ def format_launcher_error(error: RuntimeError) -> HarnessError:
     if missing is not None:
         extra = {"joblib": "joblib", "submitit": "slurm"}[missing.group(1)]
         return UsageError(f"this launcher is not installed; it comes with: pip install 'harness[{extra}]'")
-    return HarnessError(f"the launcher gave up: {describe_error(error)}. The same command resumes the sweep")
+    return HarnessError(f"the launcher gave up: {format_error(error)}. The same command resumes the sweep")

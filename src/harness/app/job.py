@@ -115,7 +115,7 @@ class _RunData:
     def fingerprint(self) -> str:
         """Fingerprint the run; the image is read unless the cache knows its digest."""
         from harness.app.allowed_targets import list_classes
-        from harness.app.settings import normalise
+        from harness.app.normalisation import normalise
         from harness.tracking.fingerprint import fingerprint_run
 
         config = {key: value for key, value in self.spec.config.items() if key != "dataset"}

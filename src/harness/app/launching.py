@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from harness.app.interrupts import interrupt_main_thread
-from harness.errors import describe_error
+from harness.errors import format_error
 from harness.tracking.ledger import Outcome, Sweep
 
 POLL_SECONDS = 0.2
@@ -119,5 +119,5 @@ def wait_for_claimed(sweep: Sweep, seconds: float | None = None) -> None:
 
 
 def _describe_loss(error: BaseException | None) -> str:
-    reason = "" if error is None else f": {describe_error(error)}"
+    reason = "" if error is None else f": {format_error(error)}"
     return f"its process was killed, twice; perhaps it needs more memory than there is{reason}"

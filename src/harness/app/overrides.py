@@ -1,4 +1,4 @@
-"""What a person types on the command line, put into the order and the quotes that Hydra's grammar wants."""
+"""Command-line overrides in the order and with the quotes that Hydra's grammar requires."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ FLAGS_WITH_VALUE = (
     *("-c", "--cfg", "-p", "--package"),
 )
 
-# Groups of options: their values are names of options, whatever else Hydra would read in them.
+# Groups of options: their values are names of options, even those that Hydra would read as numbers.
 GROUPS = ("dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "tracking")
 NOT_A_NAME = re.compile(
     r"[+-]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|nan)|true|false|null",
@@ -17,18 +17,8 @@ NOT_A_NAME = re.compile(
 )
 
 
-def sort_arguments(arguments: list[str]) -> list[str]:
-    """Put Hydra's flags before the overrides: its parser does not take them in between.
-
-    Parameters
-    ----------
-    arguments : list of str
-        Flags, their values, and overrides, in any order.
-
-    Returns
-    -------
-    arguments : list of str
-    """
+def put_flags_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with Hydra's flags and their values first, as its parser requires."""
     flags, overrides, words = [], [], iter(arguments)
     for word in words:
         if not word.startswith("-"):
@@ -40,21 +30,12 @@ def sort_arguments(arguments: list[str]) -> list[str]:
     return flags + overrides
 
 
-def say_to_hydra(word: str) -> str:
-    """Write an override as Hydra's grammar wants it.
+def quote_override(word: str) -> str:
+    """Return an override, such as ``roi.mask=~/roi.nii.gz``, in Hydra's grammar.
 
-    The open groups take every argument of their target, also those that the file does not mention: `++` says
-    so, and `harness.app.composition` checks them against the target's signature. Paths with letters beyond
-    ASCII, a tilde or backslashes need quotes.
-
-    Parameters
-    ----------
-    word : str
-        An override, such as ``roi.mask=~/roi.nii.gz``.
-
-    Returns
-    -------
-    word : str
+    A prefix ``++`` allows the open groups every argument of their target, also those that the option's file
+    lacks; `harness.app.composition` checks them against the target's signature. Paths with characters beyond
+    ASCII, a tilde or backslashes are quoted.
     """
     match = re.fullmatch(r"([+~]*[\w./@]+)=(.*)", word, flags=re.DOTALL)
     if match is None:
@@ -71,18 +52,10 @@ def say_to_hydra(word: str) -> str:
 
 
 def quote_options(value: str) -> str:
-    """Put into quotes what cannot be the name of an option, so that Hydra looks for it and lists the names.
+    """Quote numbers, ``true``, ``null``, lists and mappings after ``GROUP=``: Hydra then takes them as names.
 
-    Hydra itself ends in a traceback where a group is given a number, ``true``, ``null``, a list or a mapping.
-
-    Parameters
-    ----------
-    value : str
-        What is typed after ``GROUP=``: a name, several with commas, or one of Hydra's functions.
-
-    Returns
-    -------
-    value : str
+    Hydra then lists the names of the options; unquoted, they raise other exceptions in it. Names, several
+    names with commas, and Hydra's functions are returned as they are.
     """
     if value.startswith(("[", "{")):
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")

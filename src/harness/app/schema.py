@@ -43,7 +43,7 @@ class SignalSchema:
 
 @dataclass
 class ScoringSchema:
-    """See `harness.decoding.evaluation.Scoring`."""
+    """See `harness.decoding.evaluation.Scoring`; `inner_folds` has nilearn's number."""
 
     select: Scorer = Scorer.roc_auc
     report: list[Scorer] = field(default_factory=lambda: list(Scorer))
@@ -52,7 +52,7 @@ class ScoringSchema:
 
 @dataclass
 class TrackingSchema:
-    """Where runs are remembered, and under which experiment."""
+    """The run store, and the MLflow experiment of the runs in it."""
 
     kind: TrackingKind = TrackingKind.local
     folder: str = "mlruns"

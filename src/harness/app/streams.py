@@ -1,4 +1,4 @@
-"""Standard output and standard error that never end a run: what they cannot take is dropped, and reported."""
+"""Standard output and standard error whose failures do not stop a run: lost text is reported at the end."""
 
 import io
 import sys
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 class LossyFile(io.FileIO):
-    """A file descriptor that is written until the first failure; what comes later is dropped.
+    """A file descriptor that discards everything after the first failed write.
 
-    A full device or a closed pipe costs the text, and neither the run that printed it nor its results.
+    A full device or a closed pipe then loses the text, but neither the run that printed it nor its results.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class LossyFile(io.FileIO):
     error: OSError | None = None
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes, or drop them; return how many were dealt with."""
+        """Write or discard bytes; return their number."""
         if self.error is None:
             try:
                 return super().write(data)
@@ -33,15 +33,15 @@ class LossyFile(io.FileIO):
 
 
 def protect_streams() -> list[LossyFile]:
-    """Replace standard output and standard error by streams whose writing raises nothing.
+    """Replace standard output and standard error by streams on which writing raises nothing.
 
-    Letters that the encoding of the terminal lacks are written as escape sequences.
+    Characters that the terminal's encoding lacks are written as escape sequences. A stream that is closed,
+    captured, or a console of Windows is left as it is.
 
     Returns
     -------
     files : list of LossyFile
-        What the two write to, for `flush_streams`; a stream that is closed, is captured, or is a console of
-        Windows stays as it is.
+        The files that the streams write to, for `flush_streams`.
     """
     files = []
     for name in ("stdout", "stderr"):
@@ -65,18 +65,7 @@ def protect_streams() -> list[LossyFile]:
 
 
 def flush_streams(files: Sequence[LossyFile]) -> list[OSError]:
-    """Write what is still buffered, and return why text was lost.
-
-    Parameters
-    ----------
-    files : sequence of LossyFile
-        See `protect_streams`.
-
-    Returns
-    -------
-    errors : list of OSError
-        Empty if everything was written.
-    """
+    """Write what is still buffered; return the errors by which text was lost (see `protect_streams`)."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

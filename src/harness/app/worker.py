@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from harness.app.interrupts import exit_on_termination_signals, interrupt_main_thread
 from harness.app.job import run_job
 from harness.app.launching import POLL_SECONDS, STOP_SECONDS, wait_for_claimed
-from harness.errors import HarnessError, describe_error
+from harness.errors import HarnessError, format_error
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep, current_sweep
 
 WATCH_THREAD = "watch for the end of the sweep's main process"
@@ -51,7 +51,7 @@ def run_sweep_job(config: DictConfig) -> None:
             lines = [] if isinstance(error, HarnessError) else traceback.format_exception(error)
             status = getattr(error, "exit_status", 1)
             sweep.record(
-                replace(failed, error=describe_error(error), traceback="".join(lines), exit_status=status)
+                replace(failed, error=format_error(error), traceback="".join(lines), exit_status=status)
             )
         except (KeyboardInterrupt, SystemExit):
             sweep.record(replace(failed, status="killed", error="stopped while it ran"))

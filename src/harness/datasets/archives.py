@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from harness.errors import DataError
+from harness.errors import DataError, first_line
 
 MAX_BYTES = 2 << 30  # unpacked
 MAX_MEMBERS = 1000
@@ -183,4 +183,4 @@ def describe_network_error(error: BaseException) -> str:
 
     if isinstance(error, NoConnection) and not isinstance(error, SSLError):
         return "there is no connection to the server"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -17,7 +17,7 @@ from harness.datasets.locations import expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
 from harness.datasets.tables import is_missing
-from harness.errors import DataError
+from harness.errors import DataError, first_line
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
 T_R = 2.5  # seconds; the image headers lack it
@@ -197,7 +197,7 @@ def read_labels(file: Path) -> pd.DataFrame:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # a file that is not text raises a ValueError
         raise DataError(
-            f"{file} cannot be read as text: {str(error).splitlines()[0]}; expected a table, saved as UTF-8"
+            f"{file} cannot be read as text: {first_line(error)}; expected a table, saved as UTF-8"
         ) from error
     # Not pandas: it reads a third word as an index, interprets quotation marks, and skips empty lines.
     lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]

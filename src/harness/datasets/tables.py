@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.errors import DataError
+from harness.errors import DataError, first_line
 
 MISSING = "n/a"  # BIDS's one spelling of a missing value
 # How other programs write it. None and null are not among them: they can be the name of a condition.
@@ -46,7 +46,7 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # a file that is not text raises a ValueError
         raise DataError(
-            f"{file} cannot be read as text: {str(error).splitlines()[0]}; expected a table, saved as UTF-8"
+            f"{file} cannot be read as text: {first_line(error)}; expected a table, saved as UTF-8"
         ) from error
     first = next((line for line in text.splitlines() if line.strip()), "")
     tabs = "\t" in first

@@ -24,7 +24,7 @@ from sklearn.utils import check_random_state
 
 from harness.decoding.estimator import L1_LOSSES, REFUSALS, Estimator
 from harness.decoding.scores import score_decisions
-from harness.errors import UsageError
+from harness.errors import UsageError, first_line
 from harness.samples.samples import FoldPreprocessing
 from harness.samples.signal import zscore
 
@@ -389,7 +389,7 @@ def _fit_best(
             is_own = not type(estimator.model).__module__.startswith("sklearn.")
             if is_own and not isinstance(error, TypeError | ValueError):
                 raise  # a defect in the user's own class: its traceback is needed
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
             ) from error

@@ -52,6 +52,8 @@ class Scoring:
                 )
         if not self.report:
             raise UsageError("scoring.report is empty; name at least one scorer, for example, [accuracy]")
+        if len(set(self.report)) < len(self.report):
+            raise UsageError(f"scoring.report=[{','.join(self.report)}] names a score twice; name each once")
         if self.inner_folds < 2:
             raise UsageError(f"scoring.inner_folds={self.inner_folds} is too few; expected 2 or more")
 

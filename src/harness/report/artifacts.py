@@ -9,7 +9,7 @@ import nibabel as nib
 import pandas as pd
 
 from harness.decoding.decode import Decoding
-from harness.errors import describe_error
+from harness.errors import format_error
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
@@ -53,7 +53,7 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str)
         except OSError:
             raise
         except Exception as error:  # whatever the plotting packages raise
-            failed.append(f"{name} could not be drawn: {describe_error(error)}")
+            failed.append(f"{name} could not be drawn: {format_error(error)}")
     decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
     if decoding.warnings:
         (folder / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")

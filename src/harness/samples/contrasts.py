@@ -5,11 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
-from harness.errors import DesignError, UsageError
+from harness.errors import DesignError, UsageError, suggest
 
 MAX_NAME = 100  # bytes; names of classes and contrasts are parts of file names, which are limited to 255
 
@@ -174,8 +173,7 @@ def select_volumes(contrast: Contrast, conditions: np.ndarray, source: str) -> t
     present = sorted(set(conditions.tolist()))
     for condition in contrast.conditions:
         if condition not in present:
-            near = get_close_matches(condition, present, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = suggest(condition, present)
             raise DesignError(
                 f"contrast.conditions: {condition!r} has no volumes in {source}; "
                 f"conditions there: {', '.join(present)}.{hint}"

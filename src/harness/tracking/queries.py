@@ -9,7 +9,7 @@ from itertools import product
 from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
-from harness.errors import UsageError, describe_unknown
+from harness.errors import UsageError, format_unknown
 from harness.tracking.store import find_experiments
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.sweep_notes import find_sweep, read_sweeps, sweep_filter
@@ -95,7 +95,7 @@ def parse_conditions(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
                 f"--{name.lower()} {shlex.quote(text)}"
             )
         if name not in COMPARED_PARAMS:
-            raise UsageError(describe_unknown(word, name, COMPARED_PARAMS, "parameter"))
+            raise UsageError(format_unknown(word, name, COMPARED_PARAMS, "parameter"))
         if name in params:
             raise UsageError(f"{name} is given twice; select any of several values with {name}=VALUE,VALUE")
         params[name] = tuple(dict.fromkeys(values))
@@ -125,7 +125,7 @@ def parse_statuses(text: str) -> tuple[str, ...]:
     statuses = tuple(dict.fromkeys(word.strip().upper() for word in text.split(",")))
     for status in statuses:
         if status not in STATUSES:
-            raise UsageError(describe_unknown(f"--status {status}", status, STATUSES, "status"))
+            raise UsageError(format_unknown(f"--status {status}", status, STATUSES, "status"))
     return statuses
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from harness.errors import TrackingError
+from harness.errors import TrackingError, first_line
 from harness.tracking.endings import Ending, EndingNote, Status
 from harness.tracking.locks import retry_while_locked
 from harness.tracking.provenance import git_commit, package_versions
@@ -149,10 +149,9 @@ class TrackedRun:
         """Return in one line why the run ended."""
         if isinstance(error, SystemExit) and error.code in _EXITS_BY_SIGNAL:
             return f"stopped by {_EXITS_BY_SIGNAL[error.code]}"
-        text = str(error).strip() or type(error).__name__
         if isinstance(error, MlflowException):  # whose first line may be SQLAlchemy's advice
-            text = format_store_error(self.store.uri, error)
-        return text.splitlines()[0]
+            return format_store_error(self.store.uri, error).splitlines()[0]
+        return first_line(error)
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Log which data the run read.

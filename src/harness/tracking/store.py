@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from harness.errors import TrackingError, UsageError
+from harness.errors import TrackingError, UsageError, suggest
 from harness.tracking.database import DATABASE, database_uri, is_current, prepare_database
 from harness.tracking.endings import end_abandoned_runs
 from harness.tracking.locks import lock_file, retry_while_locked
@@ -199,9 +198,8 @@ def find_experiments(client: MlflowClient, uri: str, name: str | None) -> list[E
         return found
     names = sorted(item.name for item in found)
     if name not in names:
-        near = get_close_matches(name, names, n=1)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
-        raise TrackingError(f"no experiment {name!r} in {uri}; there are: {', '.join(names) or 'none'}{hint}")
+        listed = f"{', '.join(names) or 'none'}.{suggest(name, names)}"
+        raise TrackingError(f"no experiment {name!r} in {uri}; there are: {listed}")
     return [item for item in found if item.name == name]
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from harness.errors import HarnessError, TrackingError
+from harness.errors import HarnessError, TrackingError, first_line
 from harness.tracking.database import DATABASE
 from harness.tracking.locks import driver_error, format_lock_error, is_locked
 
@@ -31,9 +31,8 @@ def format_store_error(store: str, error: BaseException) -> str:
         database = Path(store) / DATABASE if is_directory else Path(unquote(store.removeprefix("sqlite:///")))
         return f"the run store cannot be used: {format_lock_error(database)}"
     cause = driver_error(error)
-    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
     return (
-        f"the run store {store} cannot be used: {reason}. Check that the directory can be written (or the "
+        f"the run store {store} cannot be used: {first_line(cause)}. Check that the directory can be written (or the "
         "server is running), choose another with tracking.folder=... or tracking.uri=..., or do not store "
         "runs: tracking=off"
     )

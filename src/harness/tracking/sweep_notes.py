@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 
 from mlflow.entities import Experiment
 from mlflow.tracking import MlflowClient
 
-from harness.errors import UsageError
+from harness.errors import UsageError, suggest
 from harness.tracking.endings import end_dead_run, is_alive
 from harness.tracking.ledger import Sweep
 from harness.tracking.locks import lock_file, retry_while_locked
@@ -123,8 +122,7 @@ def find_sweep(identifier: str, sweeps: Sequence[SweepRecord], uri: str) -> Swee
     known = {sweep.identifier: sweep for sweep in sweeps}
     if identifier in known:
         return known[identifier]
-    near = get_close_matches(identifier, [*known, LATEST], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = suggest(identifier, [*known, LATEST])
     newest = ", ".join(list(known)[:SWEEPS_NAMED])
     raise UsageError(
         f"--sweep {identifier}: no such sweep in {uri}; the newest are {newest}.{hint} "

@@ -1,14 +1,14 @@
-"""One question has one name and one fingerprint, however it is typed; two questions have two."""
+"""Equal configurations have one name and one fingerprint, however they are typed; others have two."""
 
 import itertools
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.app.composition import compose_request, compose_requests
-from harness.app.settings import normalise
+from harness.app.normalisation import normalise
 from harness.datasets.images import digest_files
 from harness.samples.samples import open_sources
 from harness.tracking.comparison import compare_outcomes
@@ -16,6 +16,8 @@ from harness.tracking.fingerprint import fingerprint_run
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS
 from processes import harness, read_runs
+
+pytestmark = pytest.mark.usefixtures("quick_composition")
 
 # Values of C, which are above zero.
 NUMBERS = st.one_of(st.integers(1, 2**40), st.floats(min_value=1e-12, max_value=1e12))
@@ -121,7 +123,7 @@ def test_two_questions_look_different_in_names_and_tables(describe):
         assert (a[1] == b[1]) == equal, (one, other)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(NUMBERS, min_size=1, max_size=4))
 def test_numbers_count_by_their_value(compose, values):
     def describe_grid(text):
@@ -314,3 +316,42 @@ def test_names_with_a_slash_do_not_depend_on_the_current_directory(compose, tmp_
         described.append((request.name, request.choices, normalise(request.config)))
     assert described[0] == described[1]
     assert re.search("faces|auditory", described[0][0])
+
+
+def test_defaults_are_the_tutorials(compose):
+    request = compose()
+    assert request.name == "sub-2 face_vs_cat vt svc logo"
+    assert request.question.contrast.classes == ("face", "cat")
+    assert request.question.scoring.select == "roc_auc"
+    assert request.question.scoring.inner_folds == 10
+    assert request.question.engine == "harness"
+    assert request.params["signal"] == "tutorial"
+
+
+def test_run_name_shows_what_is_unusual(compose):
+    request = compose(
+        "signal=per_run", "contrast.conditions=[house,shoe]", "roi.mask=/data/my_roi.nii.gz", "subject=3"
+    )
+    assert re.fullmatch("sub-3 house_vs_shoe my_roi-[0-9a-f]{6} svc logo per_run", request.name)
+
+
+def test_changed_options_are_not_called_by_their_bare_name(compose):
+    """Two different runs must not look alike in a comparison."""
+    request = compose(
+        "cv=kfold5",
+        "++cv.n_splits=10",
+        "signal.detrend=true",
+        "dataset.cache_dir=/somewhere",
+        "scoring.select=accuracy",
+    )
+    assert request.question.scheme.name == request.params["cv"] == "kfold5[n_splits=10]"
+    assert request.params["signal"] == "tutorial[detrend=true]"
+    assert request.params["scoring"] == "roc_auc[select=accuracy]"
+    assert request.params["dataset"] == "simulated", "where data lie does not change what they are"
+    assert "n_splits=10" in request.name
+
+
+def test_many_classes_are_named_by_their_option(compose):
+    assert compose("contrast=all8").name == "sub-2 all8 vt svc logo"
+    changed = compose("contrast=all8", "contrast.conditions=[face,cat,house,shoe]")
+    assert changed.params["contrast"] == "face_vs_cat_vs_house_vs_shoe"

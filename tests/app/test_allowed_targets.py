@@ -11,9 +11,16 @@ import pytest
 import sklearn
 from sklearn.utils.discovery import all_estimators
 
-from harness.app.allowed_targets import REFUSED_ARGUMENTS, list_arguments
+from harness.app.allowed_targets import (
+    ALLOWED_TARGETS,
+    REFUSED_ARGUMENTS,
+    import_allowed_class,
+    list_arguments,
+)
 from harness.app.composition import compose_request
 from harness.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("quick_composition")
 
 SVC = "{_target_:sklearn.svm.LinearSVC}"
 PIPELINE = "{_target_:sklearn.pipeline.Pipeline,steps:[[svc," + SVC + "]],memory:cached}"
@@ -111,16 +118,23 @@ def test_memory_is_refused_by_every_class_that_has_it(kind):
     ],
     ids=lambda words: words[-1][:60],
 )
-def test_memory_is_refused_however_deep_it_is(words):
+def test_memory_is_refused_at_any_depth(words):
     with pytest.raises(UsageError, match=r"memory=.* is refused"):
         compose_request(["estimator=lda", "estimator._target_=sklearn.svm.LinearSVC", *words])
 
 
-@pytest.mark.parametrize("key", ["_partial_", "_args_", "_recursive_", "_convert_"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "_partial_",
+        "_args_",
+        *(pytest.param(key, marks=pytest.mark.slow) for key in ("_recursive_", "_convert_")),
+    ],
+)
 @pytest.mark.parametrize(
     "place", ["estimator.{}=1", "estimator.cv={{_target_:sklearn.model_selection.KFold,{}:1}}"]
 )
-def test_hydras_own_keys_are_refused_however_deep_they_are(key, place):
+def test_hydras_own_keys_are_refused_at_any_depth(key, place):
     with pytest.raises(UsageError, match=rf"{key} is not an argument"):
         compose_request(["estimator=logistic_liblinear", place.format(key)])
 
@@ -144,12 +158,12 @@ def test_values_are_not_resolved_a_second_time(n_backslashes, tmp_path, monkeypa
         "sklearn.gaussian_process.kernels.RBF",
     ],
 )
-def test_inside_of_an_object_only_estimators_and_schemes_are_built(target):
+def test_only_estimators_and_schemes_are_built_within_an_object(target):
     with pytest.raises(UsageError, match="has no method 'fit' or 'split'"):
         compose_request(["estimator=svc_liblinear", f"estimator.class_weight={{_target_:{target}}}"])
 
 
-def test_schemes_and_estimators_inside_of_an_object_are_built():
+def test_schemes_and_estimators_within_an_object_are_built():
     scheme = "{_target_:sklearn.model_selection.StratifiedKFold,n_splits:4}"
     request = compose_request(["estimator=logistic_liblinear", f"estimator.cv={scheme}"])
     assert type(request.question.estimator.model.cv).__name__ == "StratifiedKFold"
@@ -173,3 +187,61 @@ def test_schemes_and_estimators_inside_of_an_object_are_built():
 def test_a_target_that_cannot_be_imported_is_one_message(target):
     with pytest.raises(UsageError, match="_target_"):
         compose_request(["estimator=lda", f"estimator._target_='{target}'"])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "subprocess.run",
+        "builtins.eval",
+        "sklearnevil.Thing",
+        "sklearn.os.system",
+        "harness.app.entry.os.system",
+        "harness.app.entry.sys.exit",
+        "harness.tracking.provenance.subprocess.run",
+        "harness.app.entry.Path",
+        "sklearn.show_versions",
+    ],
+)
+def test_only_classes_of_allowed_packages_are_imported(target):
+    with pytest.raises(UsageError, match=r"^estimator\._target_="):
+        import_allowed_class("estimator", target)
+
+
+@pytest.mark.parametrize("group", ["estimator", "cv", "dataset"])
+def test_only_classes_of_allowed_packages_are_built(compose, group):
+    with pytest.raises(UsageError, match=rf"{group}\._target_='os.system' is not of an allowed package"):
+        compose(f"{group}._target_=os.system")
+
+
+def test_nested_targets_are_checked_too(compose):
+    with pytest.raises(UsageError, match="not of an allowed package"):
+        compose("++estimator.class_weight={_target_:os.getcwd}")
+
+
+def test_users_can_allow_their_own_package(compose, monkeypatch, tmp_path):
+    (tmp_path / "mylab_decoders.py").write_text(
+        "from sklearn.svm import LinearSVC\nclass OurSVC(LinearSVC):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    target = "estimator._target_=mylab_decoders.OurSVC"
+    with pytest.raises(UsageError, match="HARNESS_TARGETS"):
+        compose(target)
+    monkeypatch.setenv("HARNESS_TARGETS", "mylab_decoders")
+    assert type(compose(target).question.estimator.model).__name__ == "OurSVC"
+
+
+def test_allowed_prefixes_end_with_a_dot():
+    """Without it, `sklearnevil` would pass for `sklearn`."""
+    assert all(prefix.endswith(".") for prefix in ALLOWED_TARGETS)
+
+
+def test_only_classifiers_are_estimators(compose):
+    with pytest.raises(UsageError, match=r"Lasso is .* classifier"):
+        compose(
+            "estimator._target_=sklearn.linear_model.Lasso",
+            "estimator=dummy",
+            "~estimator.strategy",
+            "~estimator.random_state",
+        )

@@ -1,0 +1,104 @@
+"""Arguments that several verbs share: overrides, a store, the runs to list."""
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import UsageError, escape_controls, suggest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.tracking.queries import RunQuery
+
+
+def add_override_arguments(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add the overrides that a run takes, and --config-dir."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="GROUP=OPTION", help=f"as for a run, such as {example}"
+    )
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help="directory of your own options")
+
+
+def add_folder_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --folder, the directory of a local store."""
+    parser.add_argument(
+        "--folder", type=Path, default=Path("mlruns"), help="directory of a local store (default: mlruns)"
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, limit: int) -> "argparse._MutuallyExclusiveGroup":
+    """Add a store and what selects runs in it; return the group of options that exclude each other."""
+    add_folder_argument(parser)
+    parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
+    parser.add_argument(
+        "conditions",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="only runs with this parameter, such as subject=2 estimator=svc,lda (a comma: any of these)",
+    )
+    parser.add_argument("--experiment", help="one experiment, such as 'haxby decoding' (default: all)")
+    parser.add_argument("--sweep", metavar="ID", help="only the runs of this sweep; latest is the newest")
+    parser.add_argument(
+        "--most", type=_parse_limit, default=limit, metavar="N", help=f"at most N (default: {limit})"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
+    group.add_argument(
+        "--failed", action="store_true", help="only runs that failed or were killed; `runs` gives the reasons"
+    )
+    return group
+
+
+def _parse_limit(text: str) -> int:
+    from harness.tracking.queries import MAX_RUNS
+
+    with suppress(ValueError):
+        if 1 <= int(text) <= MAX_RUNS:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs; expected 1 to {MAX_RUNS}")
+
+
+def read_store(options: argparse.Namespace) -> str:
+    """Return the tracking URI of the store that --uri or --folder names, if it can be opened."""
+    if options.uri:
+        from harness.tracking.store import check_server, reach_server
+
+        check_server(options.uri)
+        reach_server(options.uri)
+        return str(options.uri)
+    from harness.tracking.store import local_store_uri
+
+    return local_store_uri(options.folder)
+
+
+def read_selection(options: argparse.Namespace) -> "RunQuery":
+    """Return which runs the options select."""
+    from harness.tracking.queries import UNSUCCESSFUL, RunQuery, parse_conditions, parse_statuses
+
+    statuses = UNSUCCESSFUL if options.failed else parse_statuses(options.status) if options.status else ()
+    return RunQuery(options.experiment, options.sweep, statuses, parse_conditions(options.conditions))
+
+
+def print_seen_values(uri: str, selection: "RunQuery") -> None:
+    """Print the values that the newest runs have of the parameters that excluded every run."""
+    from harness.tracking.queries import seen_values
+
+    for name, values in seen_values(uri, selection).items():
+        hint = suggest(selection.params[name][0], values, form=f"{name}={{}}")
+        print(escape_controls(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"))
+
+
+def write_table(file: Path | None, table: "pd.DataFrame") -> None:
+    """Write a table to the file of --csv, if one is given, and print its path."""
+    if file is None:
+        return
+    from harness.report.spreadsheets import write_csv
+
+    try:
+        write_csv(table, file)
+    except OSError as error:
+        raise UsageError(f"--csv {file} cannot be written: {error}; choose another file") from error
+    print(f"table    {file.resolve()}")

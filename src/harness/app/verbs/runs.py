@@ -1,0 +1,48 @@
+"""``runs``: the runs, or the sweeps, of a store, the newest first."""
+
+import argparse
+
+from harness.app.verbs.arguments import (
+    add_run_arguments,
+    print_seen_values,
+    read_selection,
+    read_store,
+    write_table,
+)
+from harness.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    group = add_run_arguments(parser, limit=50)
+    group.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the selected runs, or the sweeps."""
+    if options.sweeps:
+        return _list_sweeps(options)
+    from harness.report.display import show_runs
+    from harness.tracking.comparison import list_runs
+
+    selection, uri = read_selection(options), read_store(options)
+    listed = list_runs(uri, selection, options.most)
+    show_runs(listed, reasons=options.failed)
+    if listed.runs.empty:
+        print_seen_values(uri, selection)
+    write_table(options.csv, listed.runs)
+    return 0
+
+
+def _list_sweeps(options: argparse.Namespace) -> int:
+    from harness.report.display import show_sweeps
+    from harness.tracking.comparison import tabulate_sweeps
+    from harness.tracking.sweep_notes import list_sweeps
+
+    if options.conditions or options.sweep:
+        what = options.conditions[0] if options.conditions else f"--sweep {options.sweep}"
+        raise UsageError(f"--sweeps lists whole sweeps, which {what} cannot select; leave one of them out")
+    sweeps = list_sweeps(read_store(options), options.experiment)
+    show_sweeps(sweeps[: options.most], len(sweeps))
+    write_table(options.csv, tabulate_sweeps(sweeps))
+    return 0

@@ -1,0 +1,37 @@
+"""Arguments and overrides in the order and with the quotes that Hydra requires."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+
+from harness.app.overrides import put_flags_first, quote_override
+
+
+@pytest.mark.parametrize(
+    ("typed", "sorted_"),
+    [
+        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
+        (["a=1", "--config-dir", "my conf", "b=2"], ["--config-dir", "my conf", "a=1", "b=2"]),
+        (["--config-dir=conf", "a=1"], ["--config-dir=conf", "a=1"]),
+        (["a=1", "-cn"], ["-cn", "a=1"]),
+    ],
+)
+def test_flags_may_stand_anywhere(typed, sorted_):
+    assert put_flags_first(typed) == sorted_
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("tracking.folder=/tmp/dätä/sub folder", "/tmp/dätä/sub folder"),
+        ("roi.mask=~/roi.nii.gz", str(Path("~/roi.nii.gz").expanduser())),
+        (r"roi.mask=C:\data\roi.nii.gz", r"C:\data\roi.nii.gz"),
+        ("roi.mask='already quoted'", "already quoted"),
+    ],
+)
+def test_paths_are_taken_as_they_are_typed(typed, value):
+    with initialize_config_module("harness.conf", version_base="1.3"):
+        config = hydra_compose("config", [quote_override(typed)])
+    assert value in (config.tracking.folder, config.roi.mask)
