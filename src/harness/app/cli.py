@@ -82,12 +82,12 @@ def compare(arguments: list[str]) -> int:
     _add_listing_arguments(parser, most=100)
     options = parser.parse_intermixed_args(arguments)
 
-    from harness.report.display import show_comparison
+    from harness.report.tables import print_comparison
     from harness.tracking.comparison import compare_runs
 
     selection, uri = _read_selection(options), _store_uri(options)
     comparison = compare_runs(uri, selection, options.most)
-    show_comparison(comparison)
+    print_comparison(comparison)
     if comparison.runs.empty:
         _print_seen_values(uri, selection)
     _write_table(options.csv, comparison.runs)
@@ -111,7 +111,7 @@ def runs(arguments: list[str]) -> int:
     _add_listing_arguments(parser, most=50)
     options = parser.parse_intermixed_args(arguments)
 
-    from harness.report.display import show_runs, show_sweeps
+    from harness.report.tables import print_runs, print_sweeps
     from harness.tracking.comparison import list_runs, tabulate_sweeps
     from harness.tracking.queries import list_sweeps
 
@@ -122,12 +122,12 @@ def runs(arguments: list[str]) -> int:
                 f"--sweeps lists whole sweeps, which {what} cannot select; leave one of them out"
             )
         sweeps = list_sweeps(_store_uri(options), options.experiment)
-        show_sweeps(sweeps[: options.most], len(sweeps))
+        print_sweeps(sweeps[: options.most], len(sweeps))
         _write_table(options.csv, tabulate_sweeps(sweeps))
         return 0
     selection, uri = _read_selection(options), _store_uri(options)
     listed = list_runs(uri, selection, options.most)
-    show_runs(listed, reasons=options.failed)
+    print_runs(listed, reasons=options.failed)
     if listed.runs.empty:
         _print_seen_values(uri, selection)
     _write_table(options.csv, listed.runs)
@@ -273,14 +273,14 @@ def cache(arguments: list[str]) -> int:
     parser.add_argument("--to", type=float, default=5.0, metavar="GB", help="trim to this size (default: 5)")
     options = parser.parse_args(arguments)
 
-    from harness.report.display import show_cache
+    from harness.report.tables import print_cache
     from harness.samples.cache import SampleCache
 
     if not 0 <= options.to < math.inf:
         raise UsageError(f"--to {options.to} is not a size; expected GB, from 0, such as --to 5")
     kept = SampleCache(enabled=True)
     if options.action == "list":
-        show_cache(kept)
+        print_cache(kept)
         return 0
     if options.action == "check":
         damaged = kept.check()

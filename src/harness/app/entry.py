@@ -279,7 +279,8 @@ def _run_multirun(
     plan: _Plan, sweep: Sweep, arguments: Sequence[str], wait_for_workers: Callable[[], None]
 ) -> int:
     """Have the jobs of a multirun done, whatever happens to some of them, and say what became of them."""
-    from harness.report.display import SweepProgress, show_sweep
+    from harness.report.progress import SweepProgress
+    from harness.report.tables import print_sweep
     from harness.tracking.run_writer import begin_sweep
 
     command = shlex.join(["python", "-m", "harness", *arguments])
@@ -311,7 +312,7 @@ def _run_multirun(
         first = stores[0] if stores else None
         again = _say_again(arguments, failed, first) if stopped is None else ""
         if outcomes:
-            show_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
+            print_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
@@ -355,9 +356,9 @@ def _do_job(config: DictConfig) -> None:
     try:
         run_job(config)
     except Exception as error:
-        from harness.report.display import show_error
+        from harness.report.tables import print_error
 
-        show_error(error)
+        print_error(error)
         _status = getattr(error, "exit_status", 1)
 
 

@@ -82,14 +82,14 @@ def _find_finished(
     name: str, store: "Store", identity: str, sweep: Sweep | None, outcome: Outcome
 ) -> Outcome | None:
     """Return the outcome of a run that need not be computed again; None if it has to be computed."""
-    from harness.report.display import show_finished
+    from harness.report.tables import print_finished
     from harness.tracking.run_writer import find_finished, join_sweep
 
     found = find_finished(store, identity)
     if found is None:
         return None
     if sweep is None:
-        show_finished(name, found, store)
+        print_finished(name, found, store)
     else:
         join_sweep(store, found, sweep.id)
     known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
@@ -107,7 +107,8 @@ def _compute(
 ) -> Outcome:
     """Decode, write the files, track, and show a single run; return the outcome with its results."""
     from harness.report.artifacts import write_artifacts
-    from harness.report.display import ProgressBar, show_decoding
+    from harness.report.progress import ProgressBar
+    from harness.report.tables import print_decoding
 
     figures: Any = ("full" if sweep is None else "light") if request.figures == "auto" else request.figures
     with _open_run(store, request, tags) as tracked, ProgressBar(request.name, sweep is None) as progress:
@@ -125,7 +126,7 @@ def _compute(
                     tracked.finish(decoding, folder, seconds)
             where = str(folder) if tracked is None else tracked.where
     if sweep is None:
-        show_decoding(decoding, request.name, where, tracked)
+        print_decoding(decoding, request.name, where, tracked)
     return replace(
         outcome,
         run_id=None if tracked is None else tracked.run_id,
