@@ -3,13 +3,13 @@
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from harness.errors import HarnessError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.tracking.store import Store
 
 MAX_FOLDS_SHOWN = 20
+OPTIONS = "options"  # the column that all options share on a narrow terminal
 
 
 def print_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
@@ -134,13 +135,12 @@ def print_comparison(comparison: Comparison) -> None:
     shown = [*varying, *(["status"] if (runs["status"] != "FINISHED").any() else [])]
     # Where the terminal is too narrow, the options share a column; then only test scores are shown.
     test_scores = [score for score in scores if score.startswith("test_")] or scores
-    tables = [
-        _comparison_table(runs, shown, scores, merged=False),
-        _comparison_table(runs, shown, scores, merged=True),
-        _comparison_table(runs, shown, test_scores, merged=True),
+    candidates = [
+        _comparison_cells(runs, shown, scores, merged=False),
+        _comparison_cells(runs, shown, scores, merged=True),
+        _comparison_cells(runs, shown, test_scores, merged=True),
     ]
-    chosen = _first_that_fits(console, tables)
-    console.print(tables[chosen])
+    chosen = _print_first_that_fits(console, candidates)
     console.print(
         f"mean {plus_minus()} SD over folds (ddof=1). selected: chosen on the fold that is scored; test: not."
     )
@@ -171,12 +171,12 @@ def print_runs(comparison: Comparison, reasons: bool) -> None:
         console.print("  ".join(f"{name}={value}" for name, value in same.items() if value), soft_wrap=True)
     shown = [*([] if "status" in same else ["status"]), *varying]
     # Where the terminal is too narrow, the options share a column; then the duration is left out, too.
-    tables = [
-        _runs_table(runs, shown, merged=False, took=True),
-        _runs_table(runs, shown, merged=True, took=True),
-        _runs_table(runs, shown, merged=True, took=False),
+    candidates = [
+        _runs_cells(runs, shown, merged=False, took=True),
+        _runs_cells(runs, shown, merged=True, took=True),
+        _runs_cells(runs, shown, merged=True, took=False),
     ]
-    console.print(tables[_first_that_fits(console, tables)])
+    _print_first_that_fits(console, candidates)
     if reasons:
         for _, run in runs.iterrows():
             options = " ".join(f"{name}={run[name]}" for name in varying)
@@ -310,61 +310,66 @@ def _format_cell(column: str, value: object) -> str:
     return f"{value:g}" if column.startswith("best_") else f"{value:.3f}"
 
 
-def _comparison_table(runs: pd.DataFrame, shown: Sequence[str], scores: Sequence[str], merged: bool) -> Table:
-    table = Table()
-    for column in ["options"] if merged else shown:
-        table.add_column(column, overflow="fold")
+def _comparison_cells(
+    runs: pd.DataFrame, shown: Sequence[str], scores: Sequence[str], merged: bool
+) -> pd.DataFrame:
+    cells = _option_cells(runs, shown, merged)
     for score in scores:
-        table.add_column(
-            score.replace("_", "\n" if merged else " ", 1).replace("_", " "), justify="right", no_wrap=True
-        )
-    for (_, run), options in zip(runs.iterrows(), _option_cells(runs, shown, merged), strict=True):
-        table.add_row(*options, *(_format_score_of(run, score) for score in scores))
-    return table
+        # In two lines where the options share a column: selected / roc auc.
+        name = score.replace("_", "\n" if merged else " ", 1).replace("_", " ")
+        cells[name] = _score_cells(runs, score)
+    return cells
 
 
-def _runs_table(runs: pd.DataFrame, shown: Sequence[str], merged: bool, took: bool) -> Table:
-    table = Table()
-    table.add_column("started", no_wrap=True)
-    for column in ["options"] if merged else shown:
-        table.add_column(column, overflow="fold")
-    table.add_column("test accuracy", justify="right", no_wrap=True)
+def _runs_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool, took: bool) -> pd.DataFrame:
+    cells = _option_cells(runs, shown, merged)
+    cells.insert(0, "started", [format_moment(moment) for moment in runs["started"]])
+    cells["test accuracy"] = _score_cells(runs, "test_accuracy")
     if took:
-        table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("run", no_wrap=True)
-    for (_, run), options in zip(runs.iterrows(), _option_cells(runs, shown, merged), strict=True):
-        duration = format_duration(run["seconds"]) + (" so far" if run["status"] == "RUNNING" else "")
-        table.add_row(
-            format_moment(run["started"]),
-            *options,
-            _format_score_of(run, "test_accuracy"),
-            *([duration] if took else []),
-            run["run_id"][:8],
+        cells["took"] = [
+            format_duration(seconds) + (" so far" if status == "RUNNING" else "")
+            for seconds, status in zip(runs["seconds"], runs["status"], strict=True)
+        ]
+    cells["run"] = runs["run_id"].str[:8].tolist()
+    return cells
+
+
+def _option_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool) -> pd.DataFrame:
+    """Return the options of every run: a column each, or one column that wraps between them."""
+    cells = runs[list(shown)].astype(str)
+    if not merged:
+        return cells
+    pairs = [{name: value for name, value in row.items() if value} for row in cells.to_dict("records")]
+    return pd.DataFrame({OPTIONS: [" ".join(f"{name}={row[name]}" for name in row) for row in pairs]})
+
+
+def _score_cells(runs: pd.DataFrame, score: str) -> list[str]:
+    return [format_score(run.get(f"{score}_mean"), run.get(f"{score}_std")) for _, run in runs.iterrows()]
+
+
+def _print_first_that_fits(console: Console, candidates: Sequence[pd.DataFrame]) -> int:
+    """Print the first table that fits without breaking a word, else the last one; return its place."""
+    fits = [_needed_width(cells) <= console.width for cells in candidates]
+    chosen = fits.index(True) if any(fits) else len(fits) - 1
+    table = Table()
+    for name in candidates[chosen]:
+        right = name.replace("\n", " ").startswith(("test ", "selected ", "took"))
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != OPTIONS, overflow="fold")
+    for row in candidates[chosen].itertuples(index=False):
+        table.add_row(*row)
+    console.print(table)
+    return chosen
+
+
+def _needed_width(cells: pd.DataFrame) -> int:
+    """Return the width in columns of a table in which only options wrap, between words."""
+    width = 1
+    for name, column in cells.items():
+        parts = "\n".join([str(name), *column])
+        width += 3 + max(
+            cell_len(part) for part in (parts.split() if name == OPTIONS else parts.splitlines())
         )
-    return table
-
-
-def _option_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool) -> Iterator[list[str]]:
-    """Yield the options of every run: one cell each, or all in one cell that wraps between them."""
-    for _, run in runs.iterrows():
-        cells = [str(run[name]) for name in shown]
-        pairs = [f"{name}={cell}" for name, cell in zip(shown, cells, strict=True) if cell]
-        yield [" ".join(pairs)] if merged else cells
-
-
-def _first_that_fits(console: Console, tables: Sequence[Table]) -> int:
-    """Return the first table that fits without breaking a word; the last one if none does.
-
-    The first table must fit without wrapping: with several columns that wrap, rich also breaks words.
-    """
-    wide = console.options.update(width=10_000)
-    sizes = [Measurement.get(console, wide, table) for table in tables]
-    fits = [sizes[0].maximum <= console.width, *(size.minimum <= console.width for size in sizes[1:])]
-    return fits.index(True) if any(fits) else len(tables) - 1
-
-
-def _format_score_of(run: pd.Series, score: str) -> str:
-    return format_score(run.get(f"{score}_mean"), run.get(f"{score}_std"))
+    return width
 
 
 def _print_heading(console: Console, comparison: Comparison) -> bool:
