@@ -2,28 +2,23 @@
 
 import html
 import json
-import logging
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
 
-from harness.datasets.images import read_volume
 from harness.decoding.decode import Decoding
 from harness.decoding.weights import WeightMap
 from harness.errors import escape_controls
+from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy, standalone_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
-DPI = 110
 N_SLICES = 5
 TITLE_PLACE = "the-title-of-this-page"  # stands for it until the page is written
 
@@ -199,34 +194,6 @@ def _quote_for_script(text: str) -> str:
     return quoted
 
 
-def standalone_page(view: Any) -> str:
-    """Return the HTML of nilearn's interactive view, without the icon that it would fetch from the network.
-
-    Parameters
-    ----------
-    view : nilearn.plotting.html_document.HTMLDocument
-
-    Returns
-    -------
-    page : str
-    """
-    return re.sub(r"<link[^>]*favicon[^>]*>", "", str(view.get_standalone()))
-
-
-def literal(text: str) -> str:
-    """Return a text that matplotlib draws as it is: dollars and control characters mean nothing special.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    literal : str
-    """
-    return escape_controls(text).replace("$", r"\$")
-
-
 def _title(decoding: Decoding, weights: WeightMap) -> str:
     contrast, subject = decoding.samples.contrast, decoding.recording.subject
     return literal(
@@ -245,26 +212,6 @@ def _legend(weights: WeightMap) -> str:
 def _background(decoding: Decoding) -> nib.Nifti1Image:
     anat = decoding.recording.anat
     return _mean_volume(decoding) if anat is None else read_anatomy(anat)
-
-
-def read_anatomy(file: Path) -> nib.Nifti1Image:
-    """Read an anatomical image, verified to its end.
-
-    Parameters
-    ----------
-    file : Path
-
-    Returns
-    -------
-    image : Nifti1Image, float32
-
-    Raises
-    ------
-    DataError
-        See `harness.datasets.images.read_volume`.
-    """
-    values, affine = read_volume(file)
-    return nib.Nifti1Image(values.astype(np.float32), affine)
 
 
 def _mean_volume(decoding: Decoding) -> nib.Nifti1Image:
@@ -328,37 +275,3 @@ def _threshold(image: nib.Nifti1Image) -> float:
         return 0.0
     # nilearn leaves out what equals the threshold: just below it, a map of one voxel still shows that voxel.
     return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) * (1 - 1e-6)
-
-
-@contextmanager
-def new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
-    """Open a figure of a size in inches, and save it at the end.
-
-    Without pyplot: it would keep the figure, and a notebook's own backend must stay as it is.
-
-    Parameters
-    ----------
-    file : Path
-        PNG to write.
-    size : tuple of float
-        Width and height in inches.
-    """
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=DPI)
-    FigureCanvasAgg(figure)
-    with quiet():
-        yield figure
-        # Strong compression takes as long as drawing, and saves a tenth of the size.
-        quickly: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if file.suffix == ".png" else {}
-        figure.savefig(file, dpi=DPI, facecolor="white", **quickly)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep to itself what the plotting packages warn of: it is of no weight for the result."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

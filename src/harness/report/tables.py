@@ -352,7 +352,7 @@ def _print_first_that_fits(console: Console, candidates: Sequence[pd.DataFrame])
     fits = [_needed_width(cells) <= console.width for cells in candidates]
     chosen = fits.index(True) if any(fits) else len(fits) - 1
     table = Table()
-    for name in candidates[chosen]:
+    for name in map(str, candidates[chosen]):
         right = name.replace("\n", " ").startswith(("test ", "selected ", "took"))
         table.add_column(name, justify="right" if right else "left", no_wrap=name != OPTIONS, overflow="fold")
     for row in candidates[chosen].itertuples(index=False):
