@@ -53,10 +53,10 @@ def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
 def draw_slices(decoding: Decoding, weights: WeightMap, file: Path) -> None:
     """Draw the slices with the most weight, on the mean volume, as a PNG.
 
-    Every run of a sweep has this picture, so it is composed as pixels, without axes and resampling. Minimum of
-    seven, seconds of CPU time on a machine under load: 0.12 (volumes of 38 x 47 x 7 voxels) and 0.16
+    Every run of a sweep has this picture, so it is composed as pixels, without axes and resampling. CPU
+    seconds, minimum of seven on a machine under load: 0.12 (volumes of 38 x 47 x 7 voxels) and 0.16
     (40 x 64 x 64); five axes with `imshow` and a colour bar 0.22 and 0.42; nilearn's
-    ``plot_stat_map(display_mode="z", cut_coords=5)`` 0.38 on the smaller one.
+    ``plot_stat_map(display_mode="z", cut_coords=5)`` 0.38 for the smaller one.
     """
     from matplotlib import colormaps
 
