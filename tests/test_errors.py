@@ -16,7 +16,7 @@ from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
 from harness.errors import DataError, HarnessError, format_error, escape_controls
-from harness.report.display import show_decoding, show_error
+from harness.report.tables import print_decoding, print_error
 from harness.samples.contrasts import make_contrast
 
 # A colour, a title, a bell, C1's own start of a sequence, text that runs backwards, half of a character.
@@ -31,7 +31,7 @@ def assert_harmless(text):
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
 def test_messages_of_errors_hold_no_control_characters(name, capsys):
     error = DataError(f"no volumes of {name} in the labels")
-    show_error(error)
+    print_error(error)
     for text in (str(error), format_error(error), format_error(OSError(name)), capsys.readouterr().err):
         assert_harmless(text)
         assert name.encode("unicode_escape").decode()[:6] in text or name[:3] in text
@@ -79,7 +79,7 @@ def test_a_result_is_printed_with_the_names_as_they_are(tiny_subject, name, caps
         ),
     )
     decoding = replace(decoding, warnings=(f"few volumes of {name}",))
-    show_decoding(decoding, f"sub-1 {name}", f"/runs/{name}", None)
+    print_decoding(decoding, f"sub-1 {name}", f"/runs/{name}", None)
     printed = capsys.readouterr().out
     assert_harmless(printed)
     shown = name.encode("unicode_escape").decode() if not name.isprintable() else name

@@ -206,7 +206,7 @@ def test_without_a_store_the_commands_for_failed_runs_name_the_study(tmp_path, a
     process = harness(tmp_path, "-cn", "mine", *asked, "tracking=off", check=False)
     assert process.returncode == 1, process.stderr
     assert "2 done, 1 failed" in process.stderr
-    command = process.stderr.partition("these again, and only these:\n")[2].strip()
+    command = process.stderr.partition("to run only these again:\n")[2].strip()
     assert command.startswith("python -m harness -cn mine ")
     again = harness(tmp_path, *shlex.split(command)[3:], check=False)
     assert "0 done, 1 failed" in again.stderr
@@ -275,7 +275,7 @@ def test_the_same_run_twice_in_a_grid_is_computed_once(tmp_path, asked):
 def test_a_failed_run_is_the_only_one_that_the_printed_command_computes(tmp_path, asked):
     process = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
     assert process.returncode == 2, "svc has no strategy: a usage error"
-    assert "these again, and only these:\npython -m harness -m dataset=haxby" in process.stderr
+    assert "to run only these again:\npython -m harness -m dataset=haxby" in process.stderr
     assert "unknown key 'estimator.strategy'" in process.stderr
     again = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
     assert "0 done, 1 failed, 1 skipped" in again.stderr

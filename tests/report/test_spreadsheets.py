@@ -100,6 +100,7 @@ def test_tables_of_a_run_hold_no_formula(decode_names, tmp_path):
     np.testing.assert_array_equal(table["volume"], decoding.predictions["volume"])
 
 
+@pytest.mark.slow
 def test_tables_of_runs_hold_no_formula(make_store, tmp_path, capsys):
     from mlflow.entities import Param
 

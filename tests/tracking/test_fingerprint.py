@@ -169,7 +169,7 @@ def test_the_digest_of_the_code_is_that_of_its_files(monkeypatch, tmp_path):
     monkeypatch.setattr(provenance, "__file__", str(copied / "tracking" / "provenance.py"))
     provenance.digest_code.cache_clear()
     assert provenance.digest_code() == before
-    (copied / "report" / "display.py").write_text("# shows something else\n")
+    (copied / "report" / "tables.py").write_text("# shows something else\n")
     provenance.digest_code.cache_clear()
     assert provenance.digest_code() == before
     (copied / "solvers" / "newton.py").write_text("# computes something else\n")

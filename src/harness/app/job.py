@@ -59,7 +59,7 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     if store is None:
         return run.compute()
 
-    from harness.report.display import ProgressBar
+    from harness.report.progress import ProgressBar
 
     try:
         with ProgressBar(spec.name, sweep is None):
@@ -155,11 +155,11 @@ class _Job:
 
     def skip(self, store: "Store", found: "FinishedRun") -> Outcome:
         """Return the outcome of a run that finished before."""
-        from harness.report.display import show_finished
+        from harness.report.tables import print_finished
         from harness.tracking.sweep_notes import join_sweep
 
         if self.sweep is None:
-            show_finished(self.spec.name, found, store)
+            print_finished(self.spec.name, found, store)
         else:
             join_sweep(store, found, self.sweep.id)
         known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
@@ -169,7 +169,8 @@ class _Job:
         """Decode, write the files, track, and show a single run; return the outcome with its results."""
         from harness.decoding.decode import decode_samples
         from harness.report.artifacts import write_artifacts
-        from harness.report.display import ProgressBar, show_decoding
+        from harness.report.progress import ProgressBar
+        from harness.report.tables import print_decoding
 
         single, data = self.sweep is None, self.data
         figures = self.spec.config["figures"]
@@ -187,7 +188,7 @@ class _Job:
                 with _explaining_write_errors(run.where):
                     run.finish(decoding, directory, seconds)
         if single:
-            show_decoding(decoding, self.spec.name, run.where, None if self.store is None else run)
+            print_decoding(decoding, self.spec.name, run.where, None if self.store is None else run)
         return replace(
             self.outcome,
             run_id=run.run_id,

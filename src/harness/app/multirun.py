@@ -121,7 +121,8 @@ def _check_values(plan: Plan) -> None:
 
 def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespace) -> int:
     """Run the jobs of a sweep, also if some fail; print a summary and return the exit status."""
-    from harness.report.display import SweepProgress, show_sweep
+    from harness.report.progress import SweepProgress
+    from harness.report.tables import print_sweep
     from harness.tracking.run_writer import begin_sweep
 
     sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
@@ -156,7 +157,7 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
         first = stores[0] if stores else None
         again = rerun_command(arguments, options, failed, first) if stopped is None else ""
         if outcomes:
-            show_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
+            print_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:

@@ -27,9 +27,9 @@ def run_single_job(config: DictConfig) -> int:
     try:
         run_job(config)
     except Exception as error:
-        from harness.report.display import show_error
+        from harness.report.tables import print_error
 
-        show_error(error)
+        print_error(error)
         return int(getattr(error, "exit_status", 1))
     return 0
 

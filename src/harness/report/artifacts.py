@@ -1,4 +1,4 @@
-"""The files that one run leaves behind."""
+"""The files that a run writes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,23 +16,36 @@ from harness.tracking.provenance import describe_environment
 
 
 def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str) -> Decoding:
-    """Write tables, weight images, pictures and all that is needed to repeat the run.
+    """Write the files of a run into an existing directory.
+
+    =============================  ======================================================  ===============
+    file                           content                                                 figures
+    =============================  ======================================================  ===============
+    ``folds.csv``                  scores per fold                                         all
+    ``predictions.csv``            one row per held-out volume and fold                    all
+    ``config.yaml``                the resolved configuration                              all
+    ``environment.txt``            versions of the packages                                all
+    ``weights_NAME.nii.gz``        weights, mean over folds                                all
+    ``weights_sd_NAME.nii.gz``     their SD over folds (ddof=0, as nilearn's; that of      all
+                                   the scores has ddof=1)
+    ``weights_NAME.png``           picture of the weights; ``light``: of the first only    full, light
+    ``weights_NAME.html``          interactive view of the weights                         full
+    ``confusion.png``              confusion matrix                                        full
+    ``warnings.txt``               warnings, if there are any                              all
+    =============================  ======================================================  ===============
 
     Parameters
     ----------
     decoding : Decoding
     folder : Path
-        Existing folder.
     config : str
         The resolved configuration, as YAML.
     figures : {"full", "light", "off"}
-        ``full`` draws a picture and an interactive page per weight image and the confusion matrix; ``light``
-        draws the weights alone, quickly; ``off`` draws nothing. Weight images are always written.
 
     Returns
     -------
     decoding : Decoding
-        With a warning for every picture that could not be drawn: a picture must not cost the scores.
+        With a warning for every picture that could not be drawn; the scores are written all the same.
 
     Raises
     ------
@@ -52,7 +65,7 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str)
             draw(folder / name)
         except OSError:
             raise
-        except Exception as error:  # whatever the plotting packages raise
+        except Exception as error:  # the plotting packages document none
             failed.append(f"{name} could not be drawn: {format_error(error)}")
     decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
     if decoding.warnings:
@@ -61,21 +74,20 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str)
 
 
 def _list_folds(decoding: Decoding) -> pd.DataFrame:
-    """Return one row per fold of the scheme; those that were skipped have no scores, but the reason."""
+    """Return one row per fold; skipped folds have a reason instead of scores."""
     if decoding.skipped.empty:
         return decoding.folds
     return pd.concat([decoding.folds, decoding.skipped]).sort_values("fold")
 
 
 def _list_pictures(decoding: Decoding, figures: str) -> dict[str, Callable[[Path], None]]:
-    """Return what draws each picture, by the name of its file."""
-    pictures: dict[str, Callable[[Path], None]] = {}
-    if figures == "full":
-        pictures["confusion.png"] = partial(draw_confusion, decoding)
-    shown = {"full": decoding.weights, "light": decoding.weights[:1], "off": []}[figures]
-    for weights in shown:
-        draw = draw_weights if figures == "full" else draw_slices
-        pictures[f"weights_{weights.name}.png"] = partial(draw, decoding, weights)
-        if figures == "full":
-            pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
+    """Return the function that draws each picture, by file name."""
+    if figures == "off":
+        return {}
+    if figures == "light":
+        return {f"weights_{w.name}.png": partial(draw_slices, decoding, w) for w in decoding.weights[:1]}
+    pictures: dict[str, Callable[[Path], None]] = {"confusion.png": partial(draw_confusion, decoding)}
+    for weights in decoding.weights:
+        pictures[f"weights_{weights.name}.png"] = partial(draw_weights, decoding, weights)
+        pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
     return pictures

@@ -1,4 +1,4 @@
-"""CSV files that a spreadsheet can open: text is never taken for a formula."""
+"""CSV files in which spreadsheets never read text as a formula."""
 
 import re
 from pathlib import Path

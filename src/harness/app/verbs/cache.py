@@ -14,14 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, check, trim or clear the cache; return 1 if entries were damaged."""
-    from harness.report.display import show_cache
+    from harness.report.tables import print_cache
     from harness.samples.cache import SampleCache
 
     if not 0 <= options.to < math.inf:
         raise UsageError(f"--to {options.to} is not a size; expected GB, 0 or more, such as --to 5")
     cache = SampleCache(enabled=True)
     if options.action == "list":
-        show_cache(cache)
+        print_cache(cache)
     elif options.action == "check":
         damaged = cache.check()
         for name, reason in damaged.items():

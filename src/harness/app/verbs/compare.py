@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the selected runs, the best first."""
-    from harness.report.display import show_comparison
+    from harness.report.tables import print_comparison
     from harness.tracking.comparison import compare_runs
 
     selection, uri = read_selection(options), read_store(options)
     comparison = compare_runs(uri, selection, options.most)
-    show_comparison(comparison)
+    print_comparison(comparison)
     if comparison.runs.empty:
         print_seen_values(uri, selection)
     write_table(options.csv, comparison.runs)

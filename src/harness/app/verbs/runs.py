@@ -22,12 +22,12 @@ def run(options: argparse.Namespace) -> int:
     """Print the selected runs, or the sweeps."""
     if options.sweeps:
         return _list_sweeps(options)
-    from harness.report.display import show_runs
+    from harness.report.tables import print_runs
     from harness.tracking.comparison import list_runs
 
     selection, uri = read_selection(options), read_store(options)
     listed = list_runs(uri, selection, options.most)
-    show_runs(listed, reasons=options.failed)
+    print_runs(listed, reasons=options.failed)
     if listed.runs.empty:
         print_seen_values(uri, selection)
     write_table(options.csv, listed.runs)
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list_sweeps(options: argparse.Namespace) -> int:
-    from harness.report.display import show_sweeps
+    from harness.report.tables import print_sweeps
     from harness.tracking.comparison import tabulate_sweeps
     from harness.tracking.sweep_notes import list_sweeps
 
@@ -43,6 +43,6 @@ def _list_sweeps(options: argparse.Namespace) -> int:
         what = options.conditions[0] if options.conditions else f"--sweep {options.sweep}"
         raise UsageError(f"--sweeps lists whole sweeps, which {what} cannot select; leave one of them out")
     sweeps = list_sweeps(read_store(options), options.experiment)
-    show_sweeps(sweeps[: options.most], len(sweeps))
+    print_sweeps(sweeps[: options.most], len(sweeps))
     write_table(options.csv, tabulate_sweeps(sweeps))
     return 0

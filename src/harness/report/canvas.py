@@ -1,0 +1,63 @@
+"""Figures without pyplot: opened, saved, and kept quiet."""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+
+from harness.datasets.images import read_volume
+from harness.errors import escape_controls
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 110
+
+
+@contextmanager
+def new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
+    """Open a figure of a size in inches, and save it at the end.
+
+    pyplot is not used: it would keep the figure in memory, and change the backend of a notebook.
+    """
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=DPI)
+    FigureCanvasAgg(figure)
+    with quiet():
+        yield figure
+        # Strong compression takes as long as drawing, and saves a tenth of the size.
+        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if file.suffix == ".png" else {}
+        figure.savefig(file, dpi=DPI, facecolor="white", **options)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress the warnings of the plotting packages, which do not concern the result."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def standalone_page(view: Any) -> str:
+    """Return the HTML of nilearn's interactive view, without the icon that it would load from the network."""
+    return re.sub(r"<link[^>]*favicon[^>]*>", "", str(view.get_standalone()))
+
+
+def literal(text: str) -> str:
+    """Return a text that matplotlib draws as it is, without mathematics and control characters."""
+    return escape_controls(text).replace("$", r"\$")
+
+
+def read_anatomy(file: Path) -> nib.Nifti1Image:
+    """Read an anatomical image as float32; see `harness.datasets.images.read_volume` for its errors."""
+    values, affine = read_volume(file)
+    return nib.Nifti1Image(values.astype(np.float32), affine)

@@ -1,0 +1,75 @@
+"""Tables on the terminal."""
+
+import re
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+
+from harness.report.tables import print_comparison, print_runs
+from harness.tracking.comparison import Comparison
+
+OPTIONS = {
+    "subject": ["1", "2"],
+    "contrast": ["face_vs_house", "scissors_vs_shoe"],
+    "roi": ["face_house", "vt"],
+    "estimator": ["logistic_l1", "svc_l1"],
+    "cv": ["stratified5", "logo"],
+}
+
+
+@pytest.fixture
+def comparison():
+    scores = {
+        f"{score}_{part}": [0.75, 0.5] if part == "mean" else [0.125, 0.25]
+        for score in ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
+        for part in ("mean", "std")
+    }
+    times = {"started": [datetime.now(UTC)] * 2, "seconds": [83.0, 4.5], "error": ["out of memory", ""]}
+    runs = pd.DataFrame({"status": ["FAILED", "FINISHED"], **OPTIONS, **scores, **times})
+    return Comparison(runs.assign(run_id=["0123456789ab", "fedcba987654"]), {})
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return a function that makes standard output a terminal of some columns."""
+
+    def narrow_to(columns):
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("NO_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return narrow_to
+
+
+@pytest.mark.parametrize("columns", [200, 120, 80])
+@pytest.mark.parametrize("show", [print_comparison, lambda runs: print_runs(runs, reasons=False)])
+def test_tables_break_no_word_on_a_terminal_of_any_usual_width(comparison, terminal, capsys, show, columns):
+    terminal(columns)
+    show(comparison)
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    table = [line for line in printed.splitlines() if line.startswith(("│", "┃"))]
+    assert max(len(line) for line in table) <= columns
+    for words in OPTIONS.values():
+        for word in words:
+            assert any(word in line for line in table), word
+    assert any("0.750 ± 0.125" in line for line in table)
+
+
+def test_a_narrow_comparison_names_the_scores_it_leaves_out(comparison, terminal, capsys):
+    terminal(80)
+    print_comparison(comparison)
+    assert "Not shown on a terminal this narrow: selected roc auc" in capsys.readouterr().out
+
+
+def test_scores_are_printed_with_what_their_sd_is_over(comparison, capsys):
+    print_comparison(comparison)
+    assert "SD over folds (ddof=1)" in capsys.readouterr().out
+
+
+def test_reasons_of_failed_runs_are_printed(comparison, capsys):
+    print_runs(comparison, reasons=True)
+    printed = capsys.readouterr().out
+    assert "01234567 subject=1 contrast=face_vs_house" in printed
+    assert "\n  out of memory\n" in printed
