@@ -7,15 +7,15 @@ import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.app.verbs import run_verb
 from harness.app.entry import run
+from harness.app.verbs import run_verb
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
 from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
-from harness.errors import DataError, HarnessError, format_error, escape_controls
+from harness.errors import DataError, HarnessError, escape_controls, format_error
 from harness.report.tables import print_decoding, print_error
 from harness.samples.contrasts import make_contrast
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
     from harness.decoding.decode import Decoding as Decoding
     from harness.decoding.decode import decode as decode
     from harness.decoding.estimator import Estimator as Estimator
-        from harness.decoding.evaluation import Scoring as Scoring
+    from harness.decoding.evaluation import Scoring as Scoring
     from harness.decoding.question import Question as Question
     from harness.decoding.splitters import HoldOutLast as HoldOutLast
     from harness.decoding.splitters import Scheme as Scheme

@@ -7,23 +7,24 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from harness.app import composition
-from hydra_plugins.harness_sweeper import RememberingLoader
+from harness.app.sweep_loader import SweepConfigLoader
 
 
 class JobComposer:
     """Composes as the jobs of a sweep are composed: ten times as fast as single runs, by the same rules.
 
-    That both make the same configurations is tested in test_sweeper.
+    That both make the same configurations is tested in test_sweep_loader.
     """
 
     def __init__(self):
         self._loaders = {}
 
     def __call__(self, config_name, overrides, return_hydra_config=False):
-        search_path = GlobalHydra.instance().config_loader().get_search_path()
+        config_loader = GlobalHydra.instance().config_loader()
+        search_path = config_loader.get_search_path()
         key = (config_name, *(element.path for element in search_path.get_path()), Path.cwd())
         if key not in self._loaders:
-            loader = RememberingLoader(search_path)
+            loader = SweepConfigLoader(config_loader)
             self._loaders[key] = loader, loader.load_configuration(config_name, [], RunMode.MULTIRUN)
         loader, master = self._loaders[key]
         return loader.load_sweep_config(master, list(overrides))

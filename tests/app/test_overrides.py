@@ -6,20 +6,7 @@ import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 
-from harness.app.overrides import put_flags_first, quote_override
-
-
-@pytest.mark.parametrize(
-    ("typed", "sorted_"),
-    [
-        (["a=1", "-m", "b=1,2"], ["-m", "a=1", "b=1,2"]),
-        (["a=1", "--config-dir", "my conf", "b=2"], ["--config-dir", "my conf", "a=1", "b=2"]),
-        (["--config-dir=conf", "a=1"], ["--config-dir=conf", "a=1"]),
-        (["a=1", "-cn"], ["-cn", "a=1"]),
-    ],
-)
-def test_flags_may_stand_anywhere(typed, sorted_):
-    assert put_flags_first(typed) == sorted_
+from harness.app.overrides import quote_override
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ import pytest
 from nilearn.datasets import MNI152_FILE_PATH
 from nilearn.image import smooth_img
 
-from harness.app.cli import _name_page, run_verb
+from harness.app.verbs import run_verb
+from harness.app.verbs.inspect import name_page
 from harness.checks.inspection import inspect_recording
 from harness.datasets.haxby import Haxby
 from harness.datasets.simulated import Simulated
@@ -257,7 +258,7 @@ def test_files_of_a_killed_process_are_removed_by_the_next(recording, without_dr
         "import os, signal, sys\nfrom harness.report import inspection_page\n"
         "def kill(folder): os.kill(os.getpid(), signal.SIGKILL)\n"
         "inspection_page.draw_template = kill\n"
-        "from harness.app.cli import run_verb\nrun_verb(sys.argv[1:])"
+        "from harness.app.verbs import run_verb\nrun_verb(sys.argv[1:])"
     )
     overrides = ["inspect", "dataset=haxby", "subject=1", f"dataset.data_dir={recording.bold.parents[2]}"]
     process = subprocess.run([sys.executable, "-c", code, *overrides, "--out", str(tmp_path)], timeout=120)
@@ -295,7 +296,7 @@ def test_the_verb_on_a_study_with_one_image_per_run(nifti_study, without_drawing
 )
 def test_equal_questions_have_the_same_page(compose, one, other, same):
     requests = [compose(word) for word in (one, other)]
-    names = {_name_page(request, request.dataset.load(request.subject)) for request in requests}
+    names = {name_page(request, request.dataset.load(request.subject)) for request in requests}
     assert len(names) == (1 if same else 2)
 
 

@@ -37,13 +37,12 @@ from harness.app.allowed_targets import (
     check_grid,
     check_keys,
     check_targets,
-    list_arguments,
     import_allowed_class,
+    list_arguments,
 )
 from harness.app.conflicts import check_launching, check_tracking
 from harness.app.hydra_errors import explaining
 from harness.app.overrides import quote_override
-from harness.app.schema import RunSchema
 from harness.app.run_names import (
     NOT_NAMED,
     find_locations,
@@ -53,6 +52,7 @@ from harness.app.run_names import (
     name_option,
     shorten,
 )
+from harness.app.schema import RunSchema
 from harness.errors import UsageError, format_unknown
 from harness.tracking.ledger import SWEEP_DIRECTORY_VARIABLE
 

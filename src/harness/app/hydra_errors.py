@@ -79,9 +79,7 @@ def _format_key_error(error: OmegaConfBaseException, first: str) -> str:
     """Return why a key cannot have its value; `first` is the first line of Hydra's own message."""
     key, parent = str(error.full_key), error.parent_node
     if isinstance(error, ConfigAttributeError | ConfigKeyError) and isinstance(parent, DictConfig):
-        return format_unknown(
-            key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"})
-        )
+        return format_unknown(key, key.rpartition(".")[2], sorted({str(name) for name in parent} - {"hydra"}))
     expected = _expected_type(key) or "a value of another type"
     typed = first.partition("Error merging override ")[2].removeprefix("++") or f"{key}={error.value}"
     if isinstance(error, MissingMandatoryValue):

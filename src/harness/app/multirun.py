@@ -123,7 +123,7 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
     """Run the jobs of a sweep, also if some fail; print a summary and return the exit status."""
     from harness.report.progress import SweepProgress
     from harness.report.tables import print_sweep
-    from harness.tracking.run_writer import begin_sweep
+    from harness.tracking.sweep_notes import begin_sweep
 
     sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
     command = shlex.join(["python", "-m", "harness", *arguments])
@@ -224,7 +224,7 @@ def rerun_command(
 
 def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
     """Record the end of a sweep in its stores; return whether that failed, for the results come first."""
-    from harness.tracking.run_writer import close_sweep
+    from harness.tracking.sweep_notes import close_sweep
 
     failed = False
     for store in stores:
@@ -239,11 +239,11 @@ def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
 def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:
     """Return links to the sweep's runs in a server's MLflow UI; for a local store, see ``harness ui``."""
     from harness.tracking.mlflow_views import prepare_views
-    from harness.tracking.queries import find_sweep, list_sweeps
     from harness.tracking.store import ui_address
+    from harness.tracking.sweep_notes import find_sweep, list_sweeps
 
     links: list[str] = []
-    for uri in dict.fromkeys(store.uri for store in stores if store.folder is None):
+    for uri in dict.fromkeys(store.uri for store in stores if store.directory is None):
         with suppress(Exception):  # a convenience, which MLflow does not document
             record = find_sweep(sweep.id, list_sweeps(uri), uri)
             links += prepare_views(uri, ui_address(uri), record).values()

@@ -17,19 +17,6 @@ NOT_A_NAME = re.compile(
 )
 
 
-def put_flags_first(arguments: list[str]) -> list[str]:
-    """Return the arguments with Hydra's flags and their values first, as its parser requires."""
-    flags, overrides, words = [], [], iter(arguments)
-    for word in words:
-        if not word.startswith("-"):
-            overrides.append(word)
-            continue
-        flags.append(word)
-        if word in FLAGS_WITH_VALUE:
-            flags.extend(value for value in [next(words, None)] if value is not None)
-    return flags + overrides
-
-
 def quote_override(word: str) -> str:
     """Return an override, such as ``roi.mask=~/roi.nii.gz``, in Hydra's grammar.
 

@@ -147,7 +147,7 @@ def print_comparison(comparison: Comparison) -> None:
     if chosen == 2 and test_scores != scores:
         hidden = [score.replace("_", " ") for score in scores if score not in test_scores]
         console.print(f"Not shown on a terminal this narrow: {', '.join(hidden)}; --csv FILE writes them.")
-    _print_n_more(console, comparison)
+    _print_has_more(console, comparison)
 
 
 def print_runs(comparison: Comparison, reasons: bool) -> None:
@@ -182,7 +182,7 @@ def print_runs(comparison: Comparison, reasons: bool) -> None:
             options = " ".join(f"{name}={run[name]}" for name in varying)
             reason = run["error"] or "no reason was stored: the process was killed"
             console.print(f"{run['run_id'][:8]} {options}".rstrip() + f"\n  {reason}", soft_wrap=True)
-    _print_n_more(console, comparison)
+    _print_has_more(console, comparison)
 
 
 def print_sweeps(sweeps: Sequence[SweepRecord], n_sweeps: int) -> None:
@@ -381,8 +381,7 @@ def _print_heading(console: Console, comparison: Comparison) -> bool:
     return not comparison.runs.empty
 
 
-def _print_n_more(console: Console, comparison: Comparison) -> None:
-    if comparison.n_more == 0:
-        return
-    older = "older runs" if comparison.n_more is None else f"{comparison.n_more} more, older"
-    console.print(f"These are the newest {len(comparison.runs)}; there are {older}: --most N")
+def _print_has_more(console: Console, comparison: Comparison) -> None:
+    if comparison.has_more:
+        n = len(comparison.runs)
+        console.print(f"more than {n} runs match; these are the newest. Give a larger --most, or a filter")

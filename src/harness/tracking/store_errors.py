@@ -32,7 +32,7 @@ def format_store_error(store: str, error: BaseException) -> str:
         return f"the run store cannot be used: {format_lock_error(database)}"
     cause = driver_error(error)
     return (
-        f"the run store {store} cannot be used: {first_line(cause)}. Check that the directory can be written (or the "
-        "server is running), choose another with tracking.folder=... or tracking.uri=..., or do not store "
-        "runs: tracking=off"
+        f"the run store {store} cannot be used: {first_line(cause)}. Check that the directory can be written "
+        "(or the server is running), choose another with tracking.folder=... or tracking.uri=..., or do not "
+        "store runs: tracking=off"
     )
