@@ -1,15 +1,8 @@
 """Prepared views: what they ask MLflow's pages to show, and that they never stand in the way."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from contextlib import nullcontext
 from dataclasses import replace
-from urllib.request import urlopen
 
 import pytest
 from mlflow.entities import Metric, Param, RunTag
@@ -111,7 +104,3 @@ def test_views_of_a_sweep_and_of_all_runs(store):
         "all runs, tests": f"{table}&viewStateShareKey=all-runs"
     }
     assert read_view(store, "all-runs")["searchFilter"] == ""
-
-
-@pytest.mark.parametrize("platform", ["linux", "win32"])
-@pytest.mark.parametrize("terminal", [True, False])

@@ -149,9 +149,6 @@ class RunSpec:
 
     Attributes
     ----------
-    subject : int
-    dataset : Dataset
-    question : Question
     name : str
         Name of the run, for example, ``sub-2 face_vs_cat vt svc logo``.
     config : mapping of str to object
@@ -255,10 +252,6 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         The option that was chosen of every group.
     overrides : sequence of str
         What the user typed.
-
-    Returns
-    -------
-    RunSpec
 
     Raises
     ------

@@ -87,16 +87,11 @@ class Inspection:
     ----------
     recording : Recording
         Without the anatomical image where that cannot be read.
-    contrast : Contrast
-    roi : Roi
     files : DataFrame, one row per file of the recording
         ``what``, ``file``, ``shape``, ``voxel_mm``, ``dtype``, ``bytes``, ``sha256``; shape, voxel size and
         dtype are empty for other files than images.
     header_t_r : float or None
         Repetition time in seconds in the image's header; a run uses that of the recording.
-    design : Design
-    volumes : Volumes
-    quality : SignalQuality
     notices : tuple of str
         Problems and warnings, the worst first.
     """
@@ -123,10 +118,6 @@ def inspect_recording(
 
     Parameters
     ----------
-    recording : Recording
-    contrast : Contrast
-    roi : Roi
-    signal : Signal
     cache : SampleCache, optional
         Keeps the masked volumes for the next run.
 

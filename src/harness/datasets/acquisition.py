@@ -32,7 +32,6 @@ def order_by_acquisition(
 
     Returns
     -------
-    images : list of BidsFile
     notice : str or None
         A notice if the order of the sessions is not known.
     """

@@ -19,7 +19,6 @@ def intersect_brain_masks(masks: Sequence[Path], directory: Path) -> Path:
 
     Parameters
     ----------
-    masks : sequence of Path
     directory : Path
         The file's name there is a digest of the masks. If all masks are equal byte by byte, nothing is
         written, and the first mask is returned.

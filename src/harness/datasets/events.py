@@ -91,7 +91,6 @@ def label_volumes(events: pd.DataFrame, n_volumes: int, t_r: float, file: Path) 
     ----------
     events : DataFrame
         See `read_events`.
-    n_volumes : int
     t_r : float
         Repetition time in seconds.
     file : Path
@@ -149,10 +148,6 @@ def label_runs(
         Repetition time in seconds.
     column, trial_types
         See `read_events`.
-
-    Returns
-    -------
-    labels : DataFrame with columns ``condition`` (str) and ``run`` (int), one row per volume
 
     Raises
     ------

@@ -151,7 +151,6 @@ def read_subject(directory: Path, subject: int, *, dataset: str, notice: str | N
     ----------
     directory : Path
         Contains ``subj1`` and so on, and ``mask.nii.gz`` if there is a brain mask.
-    subject : int
     dataset, notice
         See `Recording`.
 
@@ -183,10 +182,6 @@ def read_subject(directory: Path, subject: int, *, dataset: str, notice: str | N
 
 def read_labels(file: Path) -> pd.DataFrame:
     """Read a ``labels.txt``: one row per volume, columns ``labels`` and ``chunks``.
-
-    Returns
-    -------
-    labels : DataFrame with columns ``condition`` (str) and ``run`` (int, from 0)
 
     Raises
     ------

@@ -56,7 +56,6 @@ def download_subject(directory: Path, subject: int, available: Sequence[str] = (
 
     Parameters
     ----------
-    directory : Path
     subject : int
         1 to 6.
     available : sequence of str

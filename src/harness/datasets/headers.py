@@ -39,7 +39,6 @@ class NiftiHeader:
 
     Attributes
     ----------
-    path : Path
     shape : tuple of int
         Three or four positive numbers; the fourth is the number of volumes.
     dtype : dtype

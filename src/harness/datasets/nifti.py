@@ -176,10 +176,6 @@ def read_labels(files: Sequence[Path], headers: Sequence[NiftiHeader]) -> pd.Dat
     headers : sequence of NiftiHeader
         Headers of the labelled images.
 
-    Returns
-    -------
-    labels : DataFrame with columns ``condition`` (str) and ``run`` (int), one row per volume
-
     Raises
     ------
     DataError

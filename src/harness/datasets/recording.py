@@ -20,7 +20,6 @@ class Recording:
     dataset : str
         Name for titles and messages, without a path: that of the option, or the one in a BIDS data set's
         ``dataset_description.json``.
-    subject : int
     bold : Path or tuple of Path
         4D image, volumes along the last axis; or several, in order of time.
     labels : DataFrame with columns ``condition`` (str) and ``run`` (int), one row per volume

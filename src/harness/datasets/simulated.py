@@ -106,7 +106,6 @@ def write_subject(root: Path, subject: int, seed: int = 0) -> Path:
 
     Parameters
     ----------
-    root : Path
     subject : int
         1 to 6.
     seed : int

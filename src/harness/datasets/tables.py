@@ -27,7 +27,6 @@ def read_table(file: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 
     Parameters
     ----------
-    file : Path
     needed : sequence of str
         Required columns.
 
@@ -91,7 +90,6 @@ def read_confounds(files: Sequence[Path], n_volumes: Sequence[int]) -> pd.DataFr
     ----------
     files : sequence of Path
         One table per run, one row per volume, as fMRIPrep writes them.
-    n_volumes : sequence of int
 
     Returns
     -------

@@ -31,16 +31,12 @@ class Decoding:
 
     Attributes
     ----------
-    recording : Recording
-    question : Question
-    samples : RecordedSamples
     decoder : FittedDecoder
         Fitted with the scheme's folds on all samples.
     folds : DataFrame, one row per fold
         See `harness.decoding.evaluation.Evaluation`.
     skipped : DataFrame, one row per fold that was left out because it lacks a class
         See `harness.decoding.evaluation.Split`.
-    predictions : DataFrame, one row per held-out volume and fold
     train_accuracy : float
         Accuracy on the volumes that the decoder was fitted on; it says nothing about generalisation.
     confusion : ndarray of shape (n_classes, n_classes), int

@@ -203,7 +203,6 @@ def fit_decoder(
         Masked volumes.
     y : ndarray of shape (n_samples,), str
         Class of every sample.
-    folds : sequence of (train, test) index arrays
     scorer : str
         Name of the scikit-learn scorer that chooses among the grid. Ties go to the last value of the list.
     preparation : FoldPreprocessing

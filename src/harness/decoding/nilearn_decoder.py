@@ -40,7 +40,6 @@ class NilearnDecoder(SelectedModels):
     Attributes
     ----------
     coef, coef_sd : ndarray of shape (n_problems, n_voxels), or None for a dummy
-    decoder : nilearn.decoding.Decoder
     grid : VoxelGrid
         Turns masked volumes back into images.
     """
@@ -74,7 +73,6 @@ class NilearnEngine:
 
     Attributes
     ----------
-    grid : VoxelGrid
     roi : Roi
         Its screening percentile is given to nilearn.
     """

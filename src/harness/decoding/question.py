@@ -19,9 +19,6 @@ class Question:
 
     Attributes
     ----------
-    contrast : Contrast
-    estimator : Estimator
-    scheme : Scheme
     roi : Roi
         By default ventral temporal cortex.
     signal : Signal

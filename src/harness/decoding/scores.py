@@ -90,10 +90,6 @@ def score_predictions(
     scorer : {"accuracy", "balanced_accuracy", "roc_auc"}
         For more than two classes, ``roc_auc`` is the mean of the one-vs-rest areas of the classes that are
         among the predicted volumes.
-
-    Returns
-    -------
-    score : float
     """
     # scikit-learn's scorers would spend milliseconds on checking their arguments, in every fold.
     true = np.asarray(predictions["class"], dtype=str)

@@ -87,7 +87,6 @@ def unmask(
     Parameters
     ----------
     values : ndarray of shape (n_voxels,) or (n_volumes, n_voxels)
-    grid : VoxelGrid
     description : str
         Written into the header; NIfTI keeps 79 characters.
     dtype : dtype, default=numpy.float32

@@ -36,8 +36,6 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str)
 
     Parameters
     ----------
-    decoding : Decoding
-    folder : Path
     config : str
         The resolved configuration, as YAML.
     figures : {"full", "light", "off"}

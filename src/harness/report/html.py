@@ -18,10 +18,6 @@ def render_page(template: str, **content: Any) -> str:
         Name of a file in ``templates/``; it extends ``page.html.j2``, which has the style.
     **content
         Values by the names that the template uses.
-
-    Returns
-    -------
-    page : str
     """
     environment = Environment(
         loader=PackageLoader("harness.report"),

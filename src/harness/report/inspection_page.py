@@ -42,7 +42,6 @@ def write_page(inspection: Inspection, directory: Path, command: str) -> list[Pa
 
     Parameters
     ----------
-    inspection : Inspection
     directory : Path
         Made if it does not exist.
     command : str

@@ -19,11 +19,6 @@ def write_csv(table: pd.DataFrame, file: Path) -> None:
     Text that starts with ``= + - @``, a tab, a line break or an apostrophe gets an apostrophe in front, and
     control characters are written out. Numbers stay as they are, also where they are text.
 
-    Parameters
-    ----------
-    table : DataFrame
-    file : Path
-
     Raises
     ------
     OSError

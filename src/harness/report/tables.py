@@ -34,7 +34,6 @@ def print_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "Tr
 
     Parameters
     ----------
-    decoding : Decoding
     name : str
         Name of the run.
     artifacts : str
@@ -70,7 +69,6 @@ def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:
         Name of the skipped run.
     run : FinishedRun
         The run that has its result.
-    store : Store
     """
     console = PlainConsole()
     console.print(
@@ -91,8 +89,6 @@ def print_sweep(
 
     Parameters
     ----------
-    sweep : Sweep
-    outcomes : sequence of Outcome
     store : Store or None
         Where its runs are, if they are tracked.
     views : sequence of str
@@ -190,7 +186,6 @@ def print_sweeps(sweeps: Sequence[SweepRecord], n_sweeps: int) -> None:
 
     Parameters
     ----------
-    sweeps : sequence of SweepRecord
     n_sweeps : int
         Number of sweeps in the store, including those not shown.
     """

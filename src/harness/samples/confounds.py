@@ -17,8 +17,6 @@ def select_confounds(signal: Signal, recording: Recording, runs: np.ndarray) -> 
 
     Parameters
     ----------
-    signal : Signal
-    recording : Recording
     runs : ndarray of shape (n_volumes,), int
 
     Raises

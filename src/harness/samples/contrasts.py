@@ -153,7 +153,6 @@ def select_volumes(contrast: Contrast, conditions: np.ndarray, source: str) -> t
 
     Parameters
     ----------
-    contrast : Contrast
     conditions : ndarray of shape (n_volumes,), str
         Of all volumes of the recording.
     source : str

@@ -86,8 +86,6 @@ class Samples:
         Condition of every sample; differs from `y` where a class groups several conditions.
     volumes : ndarray of shape (n_samples,), int
         Index of every sample in the recording, from 0.
-    contrast : Contrast
-    preparation : FoldPreprocessing
     """
 
     X: np.ndarray
@@ -129,11 +127,8 @@ class Sources:
 
     Attributes
     ----------
-    recording : Recording
-    mask_file : Path
     mask : ndarray of shape (x, y, z), bool
     affine : ndarray of shape (4, 4)
-    confounds : DataFrame with one row per volume, or None if none are regressed out
     """
 
     recording: Recording
@@ -158,8 +153,6 @@ class RecordedSamples(Samples):
 
     Attributes
     ----------
-    grid : VoxelGrid
-    sources : Sources
     image_digest : str
         SHA-256 of the image; see `harness.datasets.images.digest_files`.
     """

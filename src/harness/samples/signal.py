@@ -143,8 +143,6 @@ def clean_runs(
     data : ndarray of shape (n_volumes, n_voxels)
         All volumes of the recording.
     runs : ndarray of shape (n_volumes,), int
-    signal : Signal
-    recording : Recording
     confounds : DataFrame with one row per volume, optional
         See `harness.samples.confounds.select_confounds`.
 
@@ -200,7 +198,6 @@ def degrees_of_freedom(n_volumes: int, steps: Mapping[str, Any], confounds: np.n
 
     Parameters
     ----------
-    n_volumes : int
     steps : mapping
         Arguments of `nilearn.signal.clean` except `standardize`.
     confounds : ndarray of shape (n_volumes, n_confounds) or None

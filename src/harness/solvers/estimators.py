@@ -94,10 +94,6 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
             Indices of the samples to train on, one per fold.
         grid : mapping of str to sequence of float
             Values to try, if `takes_grid` says that it can.
-
-        Returns
-        -------
-        candidates : CandidateDecoders
         """
         raise NotImplementedError
 

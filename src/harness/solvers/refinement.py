@@ -215,7 +215,6 @@ class Refiner:
         Returns
         -------
         a : ndarray of shape (n_train,)
-        error : float
         """
         Q, coordinates = self._basis
         a = lstsq(coordinates[train].T, refined.w if Q is None else refined.w @ Q)[0]

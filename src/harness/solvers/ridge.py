@@ -112,10 +112,6 @@ def factorise_ridge(X: ArrayLike) -> RidgeFactor:
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_voxels)
-
-    Returns
-    -------
-    factor : RidgeFactor
     """
     X = check_matrix(X, "X")
     X_c = X - X.mean(axis=0)
@@ -241,7 +237,6 @@ def fit_ridge(X: Array, Y: Array, alphas: ArrayLike) -> tuple[Array, Array, floa
     -------
     coef : ndarray of shape (n_labels, n_voxels)
     intercept : ndarray of shape (n_labels,)
-    alpha : float
     """
     alphas = check_penalties(alphas, "alpha")
 

@@ -203,7 +203,6 @@ class DualSystems:
 
     Parameters
     ----------
-    whole : DualSpace
     rows : ndarray of int of shape (n_rows,)
         The samples that are trained on.
     """

@@ -35,8 +35,6 @@ class DualActiveSets:
 
     Parameters
     ----------
-    space : DualSpace
-    C : float
     shares_inverse : bool
         Whether to compute P, which pays for several label vectors; the results differ by rounding.
     """
@@ -103,10 +101,6 @@ class PrimalActiveSets:
 
     From one active set to the next few samples enter and leave: their rows are added to and taken from the
     product X~_A^T X~_A, instead of all being multiplied again.
-
-    Parameters
-    ----------
-    space : PrimalSpace
     """
 
     def __init__(self, space: PrimalSpace) -> None:
@@ -144,11 +138,8 @@ class SquaredHingePaths:
 
     Parameters
     ----------
-    space : DualSpace or PrimalSpace
     Cs : ndarray of shape (n_Cs,)
         In any order.
-    tol : float
-    max_iter : int
     shares_inverse : bool
         See `DualActiveSets`.
     """

@@ -37,7 +37,6 @@ class TrainingSetGroup:
 
     Attributes
     ----------
-    space : DualSpace, ReducedDualSpace or PrimalSpace
     samples : ndarray of int
         The samples that are the space's rows.
     sets : ndarray of int

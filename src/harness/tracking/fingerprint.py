@@ -28,7 +28,6 @@ def fingerprint_run(
     ----------
     config : mapping
         The resolved configuration, plain and normalised, so that equal settings are written in one way.
-    sources : Sources
     image_digest : str
         See `harness.datasets.images.digest_files`.
     classes : iterable of type

@@ -69,7 +69,6 @@ def connect(database: Path, write: bool = False) -> sqlite3.Connection:
 
     Parameters
     ----------
-    database : Path
     write : bool
         Whether to begin a transaction that keeps other processes from writing.
 

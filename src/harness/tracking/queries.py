@@ -55,7 +55,6 @@ class SelectedRuns:
 
     Attributes
     ----------
-    runs : tuple of Run, the newest first
     has_more : bool
         Whether older runs match, too. MLflow cannot count them without reading them.
     sweep : str or None

@@ -52,8 +52,6 @@ class TrackedRun:
 
     Parameters
     ----------
-    store : Store
-    name : str
     params : mapping of str to str
         Group choices and resolved configuration.
     tags : mapping of str to str
@@ -101,7 +99,6 @@ class TrackedRun:
 
         Parameters
         ----------
-        decoding : Decoding
         artifacts : Path
             Directory whose files become the run's artifacts.
         seconds : mapping of str to float
@@ -230,7 +227,6 @@ def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> I
 
     Parameters
     ----------
-    store : Store
     identity : str
         Fingerprint of the run.
     report_wait : callable

@@ -42,10 +42,8 @@ class Store:
 
     Attributes
     ----------
-    client : MlflowClient
     uri : str
         Tracking URI.
-    experiment_id : str
     directory : Path or None
         The directory ``mlruns`` of a local store.
     running : Path

@@ -34,7 +34,6 @@ class SweepRecord:
         Sortable by time, for example ``20261121-023015-ab12cd34``.
     started, ended : datetime or None
         With zone; no end means that it is still running, or was killed.
-    command : str
     counts : mapping of str to int
         ``total, finished, skipped, failed, killed``, as far as they are known.
     experiments : tuple of str
@@ -107,8 +106,6 @@ def find_sweep(identifier: str, sweeps: Sequence[SweepRecord], uri: str) -> Swee
 
     Parameters
     ----------
-    identifier : str
-    sweeps : sequence of SweepRecord, the newest first
     uri : str
         Of their store, for the message.
     """
