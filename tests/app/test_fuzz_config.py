@@ -187,15 +187,14 @@ def answer(words):
 
 
 def find_faults(cases, bases, monkeypatch, tmp_path):
-    from harness.datasets.haxby import Haxby
     from harness.errors import DataError
 
-    def no_download(self, folder, subject):
+    def no_download(directory, subject, available=()):
         raise DataError("no connection")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(Haxby, "_download", no_download)
+    monkeypatch.setattr("harness.datasets.haxby_download.download_subject", no_download)
     return {" ".join(case): fault for case in cases if (fault := answer(complete(case, bases)))}
 
 

@@ -128,7 +128,9 @@ def test_engine_nilearn_receives_what_nilearn_reads_from_the_files(
         theirs.fit(index_img(recording.bold, samples.volumes), samples.y)
     np.testing.assert_array_equal(ours.decoder.scores[:, 0], theirs.cv_scores_["face"])
     np.testing.assert_array_equal(ours.decoder.coef, theirs.coef_)
-    np.testing.assert_array_equal(ours.decoder.intercept, np.atleast_1d(theirs.intercept_))
+    np.testing.assert_array_equal(
+        np.atleast_1d(ours.decoder.decoder.intercept_), np.atleast_1d(theirs.intercept_)
+    )
 
 
 def test_samples_are_float32_whatever_the_image_holds(recording):

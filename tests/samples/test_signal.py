@@ -382,7 +382,7 @@ def test_cold_warm_and_no_cache_give_the_same_samples(recording, tmp_path):
         without, cold, warm = (load(recording, used, **options) for used in (None, cache, cache))
         for other in (cold, warm):
             np.testing.assert_array_equal(without.X, other.X)
-            np.testing.assert_array_equal(without.mean_volume, other.mean_volume)
+            np.testing.assert_array_equal(without.grid.mean_volume, other.grid.mean_volume)
             assert without.digests == other.digests
     assert len(cache.entries()) == 2, "steps after masking need no other entry"
 
