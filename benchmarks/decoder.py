@@ -4,7 +4,7 @@
     python benchmarks/decoder.py --large    # also 216 x 20 000 and 1000 x 300, two selected folds
 
 Seconds are of the processor (one thread), which a busy machine disturbs less than the clock. The real samples
-are looked for in HARNESS_TEST_DATA, or ../shared/data beside the checkout.
+are looked for in HARNESS_TEST_DATA, or ../shared/data next to the checkout.
 """
 
 import argparse
@@ -115,9 +115,9 @@ def main() -> None:
             grid = VoxelGrid(mask, np.diag([3.0, 3.0, 3.0, 1.0]), np.zeros(mask.shape, np.float32))
             engine = NilearnEngine(grid, Roi("vt", 100))
             for name, (ours, theirs) in ESTIMATORS.items():
-                asked = (samples.X, samples.y, folds)
-                by_us = seconds_of(fit_decoder, *asked, ours, "roc_auc", samples.preparation)
-                by_nilearn = seconds_of(engine, *asked, theirs, "roc_auc", samples.preparation)
+                requested = (samples.X, samples.y, folds)
+                by_us = seconds_of(fit_decoder, *requested, ours, "roc_auc", samples.preparation)
+                by_nilearn = seconds_of(engine, *requested, theirs, "roc_auc", samples.preparation)
                 size = f"{samples.X.shape[0]} x {samples.X.shape[1]} simulated"
                 report(f"{name}, {size}: selected scores, {n_folds} folds", by_us, by_nilearn)
 

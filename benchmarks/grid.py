@@ -1,4 +1,4 @@
-"""A grid of 54 full-size runs beside the plain nilearn script of the tutorial, as ratios in one run.
+"""A grid of 54 full-size runs compared with the plain nilearn script of the tutorial, as ratios in one run.
 
     python benchmarks/grid.py FOLDER                 # the plain script once per estimator and scheme
     python benchmarks/grid.py FOLDER --whole         # the plain script 54 times, too (a quarter of an hour)
@@ -192,14 +192,14 @@ def measure_plain(folder: Path, scratch: Path, n_runs: int) -> tuple[Cost, str]:
     """Return the cost of 54 plain scripts one after the other, and how it was found."""
     script = scratch / "plain.py"
     script.write_text(PLAIN_SCRIPT)
-    # The subject changes fastest, then what is asked: the first nine have every estimator and scheme.
-    asked = [
+    # The subject changes fastest, then estimator and scheme: the first nine have every estimator and scheme.
+    requested = [
         (SUBJECTS[(number + turn) % len(SUBJECTS)], estimator, scheme)
         for turn in range(len(SUBJECTS))
         for number, (estimator, scheme) in enumerate(product(ESTIMATORS, SCHEMES))
     ][:n_runs]
     costs: dict[tuple[str, str], list[Cost]] = {}
-    for subject, estimator, scheme in asked:
+    for subject, estimator, scheme in requested:
         out = scratch / "plain-out"
         out.mkdir(exist_ok=True)
         home = folder / "haxby2001" / f"subj{subject}"
@@ -320,7 +320,7 @@ def touch(folder: Path) -> None:
 
 
 def measure(folder: Path, baseline_runs: int, workers: int, repeats: int) -> bool:
-    """Print every figure beside its target, and return whether all were met."""
+    """Print every figure with its target, and return whether all were met."""
     folder = folder.absolute()
     make_subjects(folder)
     touch(folder)

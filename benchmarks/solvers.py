@@ -4,7 +4,7 @@
 
 Everything runs in one process on one BLAS thread, each pair of figures side by side. Times are CPU seconds,
 the best of several repetitions (liblinear: one): they survive a busy machine better than the clock does. The
-real volumes are read from $HARNESS_TEST_DATA (default: ../shared/data beside the repository); without them
+real volumes are read from $HARNESS_TEST_DATA (default: ../shared/data next to the repository); without them
 that part is left out.
 """
 

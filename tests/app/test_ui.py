@@ -46,7 +46,7 @@ def store(made, tmp_path):
     from mlflow.tracking import MlflowClient
 
     folder = tmp_path / "mlruns"
-    shutil.copytree(made.folder, folder)
+    shutil.copytree(made.directory, folder)
     uri = local_uri(folder)
     return replace(made, client=MlflowClient(tracking_uri=uri), uri=uri, folder=folder)
 
@@ -66,7 +66,7 @@ def served(monkeypatch):
 
 
 def start(store, *arguments):
-    return run_verb(["ui", "--folder", os.fspath(store.folder), *arguments])
+    return run_verb(["ui", "--folder", os.fspath(store.directory), *arguments])
 
 
 def view_link(store, port, key):

@@ -20,7 +20,7 @@ def test_a_worker_ends_with_the_main_process_of_its_sweep(tmp_path):
     )
     worker = subprocess.Popen(
         [sys.executable, "-c", code],
-        env=os.environ | {SWEEP_DIRECTORY_VARIABLE: str(sweep.folder)},
+        env=os.environ | {SWEEP_DIRECTORY_VARIABLE: str(sweep.directory)},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -31,4 +31,4 @@ def test_a_worker_ends_with_the_main_process_of_its_sweep(tmp_path):
     main.wait()
     assert worker.communicate(timeout=60) == ("", None)
     assert worker.returncode == 1
-    assert not sweep.folder.exists(), "a sweep without jobs is not stopped"
+    assert not sweep.directory.exists(), "a sweep without jobs is not stopped"

@@ -210,7 +210,7 @@ def test_masks_option_adds_masks(root, refused):
 
 
 def rename(folder, pattern, replacement):
-    """Rename every file below a folder whose name has `pattern`, a regular expression."""
+    """Rename every file below a directory whose name has `pattern`, a regular expression."""
     for file in sorted(folder.rglob("*")):
         if file.is_file() and re.search(pattern, file.name):
             file.rename(file.with_name(re.sub(pattern, replacement, file.name)))

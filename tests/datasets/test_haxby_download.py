@@ -114,7 +114,7 @@ def serve(original, tmp_path, monkeypatch):
 
 @pytest.fixture
 def data_dir(original, tmp_path):
-    """An empty data folder, but for the mask, whose server is another."""
+    """An empty data directory, but for the mask, whose server is another."""
     folder = tmp_path / "data" / "haxby2001"
     folder.mkdir(parents=True)
     shutil.copy(original / "mask4_vt.nii.gz", folder / "mask.nii.gz")

@@ -16,7 +16,7 @@ from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
 from sklearn.svm import LinearSVC
 
 from harness.datasets.haxby import SUBJECTS
-from harness.datasets.locations import cache_folder
+from harness.datasets.locations import cache_directory
 from harness.datasets.simulated import CONDITIONS, VERSION, Simulated, write_subject
 from harness.errors import DataError, UsageError
 
@@ -258,15 +258,15 @@ class TestLoad:
 
     def test_default_cache_follows_the_environment(self, root, folder, tmp_path, monkeypatch):
         monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-        assert cache_folder() == tmp_path
+        assert cache_directory() == tmp_path
         # A complete subject is found in HARNESS_CACHE, so that nothing is simulated.
         (tmp_path / f"simulated-v{VERSION}-seed0").symlink_to(root)
         assert Simulated().load(1).bold.resolve() == (folder / "bold.nii.gz").resolve()
 
     def test_an_empty_variable_means_the_users_cache_directory(self, monkeypatch):
         monkeypatch.setenv("HARNESS_CACHE", "")
-        assert cache_folder().is_absolute()
-        assert "harness" in cache_folder().parts
+        assert cache_directory().is_absolute()
+        assert "harness" in cache_directory().parts
 
     @pytest.mark.parametrize("subject", [0, 7, -1, "one"])
     def test_an_unknown_subject_is_refused(self, subject, tmp_path):

@@ -557,9 +557,9 @@ def test_training_moments_standardise_the_held_out_volumes(make_samples, rng):
 
 
 def test_unknown_scorers_are_refused():
-    for asked in ({"select": "f1"}, {"report": ("accuracy", "f1")}, {"report": ()}, {"inner_folds": 1}):
-        with pytest.raises(UsageError, match=f"scoring.{next(iter(asked))}"):
-            Scoring(**asked)
+    for requested in ({"select": "f1"}, {"report": ("accuracy", "f1")}, {"report": ()}, {"inner_folds": 1}):
+        with pytest.raises(UsageError, match=f"scoring.{next(iter(requested))}"):
+            Scoring(**requested)
 
 
 @pytest.mark.filterwarnings("ignore:Only one class is present", "ignore:y_pred contains classes")

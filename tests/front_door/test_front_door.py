@@ -48,14 +48,14 @@ def test_metrics_have_one_step_per_fold_and_summaries(one_run):
 def test_params_hold_choices_and_configuration(one_run):
     _, _, _, run = one_run
     params = run.data.params
-    asked = {
+    requested = {
         "dataset": "simulated",
         "subject": "2",
         "contrast": "face_vs_cat",
         "roi": "vt",
         "estimator": "svc",
     }
-    assert {name: params[name] for name in asked} == asked
+    assert {name: params[name] for name in requested} == requested
     assert params["config.estimator.grid.C"] == "[1.0, 10.0, 100.0]"
     assert params["config.cv._target_"] == "sklearn.model_selection.LeaveOneGroupOut"
 
@@ -123,11 +123,11 @@ def test_terminal_shows_scores_files_and_the_next_commands(one_run):
 
 
 def test_a_sweep_continues_after_a_failed_run(tmp_path, tiny_subject):
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "cv=logo", "scoring.inner_folds=3"]
+    requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "cv=logo", "scoring.inner_folds=3"]
     process = harness(
         tmp_path,
         "-m",
-        *asked,
+        *requested,
         "subject=1",
         "contrast.conditions=[face,cat],[face,shoe],[cat,house]",
         check=False,
@@ -153,11 +153,17 @@ def test_skipped_folds_are_in_the_terminal_the_run_and_its_files(tmp_path, tiny_
     data = tiny_subject()
     file = data / "haxby2001" / "subj1" / "labels.txt"
     file.write_text(file.read_text().replace("face 2", "house 2"))
-    asked = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", "scoring.inner_folds=3", "figures=off"]
-    process = harness(tmp_path, *asked, check=False)
+    requested = [
+        "dataset=haxby",
+        f"dataset.data_dir={data}",
+        "subject=1",
+        "scoring.inner_folds=3",
+        "figures=off",
+    ]
+    process = harness(tmp_path, *requested, check=False)
     assert process.returncode == 1
     assert "cv.incomplete=skip" in process.stderr
-    process = harness(tmp_path, *asked, "cv.incomplete=skip")
+    process = harness(tmp_path, *requested, "cv.incomplete=skip")
     assert "warning: cv=logo" in process.stdout
     assert "1 of 4 folds are skipped" in process.stdout
     client, (run, refused) = read_runs(tmp_path)
@@ -188,8 +194,8 @@ def test_unknown_option_is_a_usage_error_and_leaves_no_run(tmp_path):
 def test_a_directory_with_markup_in_its_name_is_printed_unchanged(tmp_path, tiny_subject):
     folder = tmp_path / "[old] study [red]"
     folder.mkdir()
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
-    process = harness(folder, *asked, "figures=off", "estimator=dummy")
+    requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    process = harness(folder, *requested, "figures=off", "estimator=dummy")
     assert str(folder / "mlruns" / "artifacts") in process.stdout
 
 
@@ -204,8 +210,8 @@ def test_a_file_in_the_place_of_mlruns_is_one_message(tmp_path):
 
 @pytest.mark.slow
 def test_estimator_arguments_that_scikit_learn_rejects_are_one_message(tmp_path, tiny_subject):
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
-    process = harness(tmp_path, *asked, "estimator.tol=-1", "estimator=svc_liblinear", check=False)
+    requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    process = harness(tmp_path, *requested, "estimator.tol=-1", "estimator=svc_liblinear", check=False)
     assert process.returncode == 2
     assert "estimator=svc_liblinear[tol=-1]: The 'tol' parameter of LinearSVC" in process.stderr
     assert "Traceback" not in process.stderr
@@ -299,9 +305,9 @@ def test_compare_prints_and_exports_the_runs(one_run):
 
 @pytest.mark.slow
 def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
+    requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=3"]
     kept = {"HARNESS_CACHE": str(tmp_path / "kept")}
-    harness(tmp_path, *asked, "tracking=off", "figures=off", **kept)
+    harness(tmp_path, *requested, "tracking=off", "figures=off", **kept)
     listed = harness(tmp_path, "cache", **kept)
     assert "1 set(s)" in listed.stdout
     assert "bold.nii.gz" in listed.stdout
@@ -318,8 +324,8 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
 
 @pytest.mark.slow
 def test_inspect_writes_a_page(tmp_path, tiny_subject):
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
-    process = harness(tmp_path, "inspect", *asked, "--out", "look")
+    requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
+    process = harness(tmp_path, "inspect", *requested, "--out", "look")
     page = tmp_path / "look" / "index.html"
     assert f"page     {page}" in process.stdout
     assert process.stderr == ""
@@ -335,14 +341,14 @@ COMMANDS = {
     "cache": (["cache"], 0),
     "relocate": (["relocate"], 0),
     "help of a verb": (["runs", "--help"], 0),
-    "inspect": (["inspect", "ASKED", "--out", "page"], 0),
-    "fetch": (["fetch", "ASKED"], 0),
+    "inspect": (["inspect", "OVERRIDES", "--out", "page"], 0),
+    "fetch": (["fetch", "OVERRIDES"], 0),
     "version": (["--version"], 0),
     "help": (["--help"], 0),
-    "configuration": (["--cfg", "job", "ASKED"], 0),
-    "run": (["ASKED", "estimator=dummy"], 1),
-    "sweep": (["-m", "ASKED", "estimator=dummy,ridge", "resume=false"], 2),
-    "joblib": (["-m", "ASKED", "estimator=dummy,ridge", "resume=false", "hydra/launcher=joblib"], 2),
+    "configuration": (["--cfg", "job", "OVERRIDES"], 0),
+    "run": (["OVERRIDES", "estimator=dummy"], 1),
+    "sweep": (["-m", "OVERRIDES", "estimator=dummy,ridge", "resume=false"], 2),
+    "joblib": (["-m", "OVERRIDES", "estimator=dummy,ridge", "resume=false", "hydra/launcher=joblib"], 2),
 }
 EVERY_COMMAND = [
     pytest.param(
@@ -362,12 +368,12 @@ def start_command(tmp_path_factory, tiny_subject):
     file), and standard error.
     """
     folder = tmp_path_factory.mktemp("Übung")
-    asked = [f"dataset.data_dir={tiny_subject()}", "dataset=haxby", "subject=1", "figures=off"]
-    asked += ["cv=logo", "scoring.inner_folds=2"]
-    harness(folder, *asked, "estimator=dummy")
+    requested = [f"dataset.data_dir={tiny_subject()}", "dataset=haxby", "subject=1", "figures=off"]
+    requested += ["cv=logo", "scoring.inner_folds=2"]
+    harness(folder, *requested, "estimator=dummy")
 
     def start(arguments, stdout=subprocess.PIPE, **environment):
-        words = [word for name in arguments for word in (asked if name == "ASKED" else [name])]
+        words = [word for name in arguments for word in (requested if name == "OVERRIDES" else [name])]
         # Buffered, as outside of tests: then some errors come as late as when Python ends.
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         process = subprocess.run(

@@ -25,7 +25,7 @@ QUICK = ["cv=logo", "scoring.inner_folds=2", "figures=off"]
 
 
 @pytest.fixture
-def asked(tiny_subject):
+def requested(tiny_subject):
     """Overrides for a data set that is decoded in an instant."""
     return ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK]
 
@@ -85,12 +85,12 @@ def grid(tmp_path_factory, tiny_subject):
     """A sweep of three runs, the same again, and one with a new run."""
     folder = tmp_path_factory.mktemp("a grid")
     data = tiny_subject()
-    asked = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", *QUICK]
+    requested = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", *QUICK]
     processes = [
-        harness(folder, "-m", *asked, f"estimator={names}")
+        harness(folder, "-m", *requested, f"estimator={names}")
         for names in ("dummy,svc,ridge", "dummy,svc,ridge", "svc,lda")
     ]
-    return folder, data, asked, processes
+    return folder, data, requested, processes
 
 
 @pytest.mark.slow
@@ -142,14 +142,14 @@ def test_a_run_belongs_to_every_sweep_that_includes_it(grid):
 
 
 @pytest.mark.slow
-def test_runs_are_skipped_by_the_content_of_the_data_not_by_their_path(tmp_path, asked, tiny_subject):
-    (data,) = [Path(word.partition("=")[2]) for word in asked if "data_dir" in word]
-    harness(tmp_path, "-m", *asked, "estimator=svc")
-    there = [word.replace(str(data), str(tmp_path / "moved")) for word in asked]
+def test_runs_are_skipped_by_the_content_of_the_data_not_by_their_path(tmp_path, requested, tiny_subject):
+    (data,) = [Path(word.partition("=")[2]) for word in requested if "data_dir" in word]
+    harness(tmp_path, "-m", *requested, "estimator=svc")
+    there = [word.replace(str(data), str(tmp_path / "moved")) for word in requested]
     shutil.copytree(data, tmp_path / "moved")
     process = harness(tmp_path, "-m", *there, "estimator=svc", "figures=light")
     assert "1 skipped" in process.stderr
-    other = [word.replace(str(data), str(tiny_subject(seed=8))) for word in asked]
+    other = [word.replace(str(data), str(tiny_subject(seed=8))) for word in requested]
     process = harness(tmp_path, "-m", *other, "estimator=svc")
     assert "1 done" in process.stderr
 
@@ -164,13 +164,13 @@ def test_runs_are_skipped_by_the_content_of_the_data_not_by_their_path(tmp_path,
         ["-m", "--config-dir=../elsewhere", "--config-name", "more"],
     ],
 )
-def test_a_study_is_found_by_its_name_and_a_swept_key_can_be_overridden(tmp_path, asked, named):
+def test_a_study_is_found_by_its_name_and_a_swept_key_can_be_overridden(tmp_path, requested, named):
     study = "defaults: [config, _self_]\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      {}\n"
     here = tmp_path / "here"
     for folder, name in ((here / "experiments", "estimators"), (tmp_path / "elsewhere", "more")):
         folder.mkdir(parents=True)
         (folder / f"{name}.yaml").write_text(study.format("estimator: svc,ridge,dummy"))
-    process = harness(here, *named, *asked, "estimator=dummy,lda")
+    process = harness(here, *named, *requested, "estimator=dummy,lda")
     assert "2 done, 0 failed, 0 skipped, 0 remaining" in process.stderr
     _, runs = read_runs(here)
     assert {run.data.params["estimator"] for run in runs} == {"dummy", "lda"}
@@ -178,18 +178,18 @@ def test_a_study_is_found_by_its_name_and_a_swept_key_can_be_overridden(tmp_path
 
 
 @pytest.mark.slow
-def test_all_files_are_written_to_the_tracking_directory(tmp_path, asked):
+def test_all_files_are_written_to_the_tracking_directory(tmp_path, requested):
     here = tmp_path / "here"
     here.mkdir()
-    harness(here, *asked, "estimator=svc", "tracking.folder=../there")
-    harness(here, "-m", *asked, "estimator=dummy,svc", "tracking.folder=../there")
-    harness(here, *asked, "tracking=off", "tracking.folder=../off")
+    harness(here, *requested, "estimator=svc", "tracking.folder=../there")
+    harness(here, "-m", *requested, "estimator=dummy,svc", "tracking.folder=../there")
+    harness(here, *requested, "tracking=off", "tracking.folder=../off")
     (tmp_path / "options").mkdir()
     (tmp_path / "options" / "mine.yaml").write_text(
         "defaults: [config, _self_]\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
         "      estimator: dummy,ridge\n      tracking.folder: ../there\n"
     )
-    harness(here, "-cd", "../options", "-cn", "mine", *asked)
+    harness(here, "-cd", "../options", "-cn", "mine", *requested)
     assert not list(here.iterdir())
     assert {path.name for path in (tmp_path / "there").iterdir()} >= {"mlflow.db", "hydra", "sweeps"}
     assert len(list((tmp_path / "there" / "sweeps").iterdir())) == 2
@@ -197,13 +197,13 @@ def test_all_files_are_written_to_the_tracking_directory(tmp_path, asked):
 
 
 @pytest.mark.slow
-def test_without_a_store_the_commands_for_failed_runs_name_the_study(tmp_path, asked):
+def test_without_a_store_the_commands_for_failed_runs_name_the_study(tmp_path, requested):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text(
         "defaults: [config, _self_]\nestimator: {grid: {C: [1.0]}}\nhydra:\n  mode: MULTIRUN\n"
         "  sweeper:\n    params:\n      contrast: face_vs_cat,face_vs_shoe,cat_vs_house\n"
     )
-    process = harness(tmp_path, "-cn", "mine", *asked, "tracking=off", check=False)
+    process = harness(tmp_path, "-cn", "mine", *requested, "tracking=off", check=False)
     assert process.returncode == 1, process.stderr
     assert "2 done, 1 failed" in process.stderr
     command = process.stderr.partition("to run only these again:\n")[2].strip()
@@ -214,12 +214,12 @@ def test_without_a_store_the_commands_for_failed_runs_name_the_study(tmp_path, a
 
 
 @pytest.mark.slow
-def test_a_combination_that_cannot_be_composed_does_not_affect_the_others(tmp_path, asked):
+def test_a_combination_that_cannot_be_composed_does_not_affect_the_others(tmp_path, requested):
     own = tmp_path / "own" / "estimator"
     (own / "made_for").mkdir(parents=True)
     (own / "picky.yaml").write_text("# For one scheme only.\ndefaults:\n  - made_for@_here_: ${cv}\n")
     (own / "made_for" / "logo.yaml").write_text("_target_: sklearn.svm.LinearSVC\ngrid:\n  C: [1.0]\n")
-    grid = ["-m", "-cd", "own", *asked, "cv=logo,stratified5", "estimator=dummy,picky"]
+    grid = ["-m", "-cd", "own", *requested, "cv=logo,stratified5", "estimator=dummy,picky"]
     process = harness(tmp_path, *grid, check=False)
     assert process.returncode == 2, process.stderr
     assert "3 done, 1 failed" in process.stderr
@@ -252,37 +252,41 @@ def test_a_usage_error_is_one_message_and_starts_no_sweep(tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
-def test_resume_can_be_disabled_and_enabled(tmp_path, asked):
-    harness(tmp_path, *asked, "estimator=dummy")
-    harness(tmp_path, *asked, "estimator=dummy")
+def test_resume_can_be_disabled_and_enabled(tmp_path, requested):
+    harness(tmp_path, *requested, "estimator=dummy")
+    harness(tmp_path, *requested, "estimator=dummy")
     assert statuses(tmp_path) == {"FINISHED": 2}, "one run is always computed"
-    process = harness(tmp_path, *asked, "estimator=dummy", "resume=true")
+    process = harness(tmp_path, *requested, "estimator=dummy", "resume=true")
     assert "has finished before" in process.stdout
     assert statuses(tmp_path) == {"FINISHED": 2}
-    harness(tmp_path, "-m", *asked, "estimator=dummy", "resume=false")
+    harness(tmp_path, "-m", *requested, "estimator=dummy", "resume=false")
     assert statuses(tmp_path) == {"FINISHED": 3}
     assert len(results(tmp_path)) == 1
 
 
 @pytest.mark.slow
-def test_the_same_run_twice_in_a_grid_is_computed_once(tmp_path, asked):
-    process = harness(tmp_path, "-m", *asked, "estimator=dummy,dummy")
+def test_the_same_run_twice_in_a_grid_is_computed_once(tmp_path, requested):
+    process = harness(tmp_path, "-m", *requested, "estimator=dummy,dummy")
     assert "1 done, 0 failed, 1 skipped" in process.stderr
     assert statuses(tmp_path) == {"FINISHED": 1}
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_the_only_one_that_the_printed_command_computes(tmp_path, asked):
-    process = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
+def test_a_failed_run_is_the_only_one_that_the_printed_command_computes(tmp_path, requested):
+    process = harness(
+        tmp_path, "-m", *requested, "estimator=dummy,svc", "estimator.strategy=prior", check=False
+    )
     assert process.returncode == 2, "svc has no strategy: a usage error"
     assert "to run only these again:\npython -m harness -m dataset=haxby" in process.stderr
     assert "unknown key 'estimator.strategy'" in process.stderr
-    again = harness(tmp_path, "-m", *asked, "estimator=dummy,svc", "estimator.strategy=prior", check=False)
+    again = harness(
+        tmp_path, "-m", *requested, "estimator=dummy,svc", "estimator.strategy=prior", check=False
+    )
     assert "0 done, 1 failed, 1 skipped" in again.stderr
 
 
 @pytest.mark.slow
-def test_an_unexpected_exception_fails_its_run_alone(tmp_path, asked):
+def test_an_unexpected_exception_fails_its_run_alone(tmp_path, requested):
     own = tmp_path / "own" / "estimator"
     own.mkdir(parents=True)
     (tmp_path / "breaks.py").write_text(
@@ -291,7 +295,9 @@ def test_an_unexpected_exception_fails_its_run_alone(tmp_path, asked):
     )
     (own / "breaks.yaml").write_text("# One that breaks.\n_target_: breaks.Breaks\ngrid: {C: [1]}\n")
     allowed = {"HARNESS_TARGETS": "breaks", "PYTHONPATH": str(tmp_path)}
-    process = harness(tmp_path, "-m", "-cd", "own", *asked, "estimator=breaks,dummy", check=False, **allowed)
+    process = harness(
+        tmp_path, "-m", "-cd", "own", *requested, "estimator=breaks,dummy", check=False, **allowed
+    )
     assert process.returncode == 1
     assert "ZeroDivisionError: in the middle" in process.stderr
     client, runs = read_runs(tmp_path)
@@ -302,9 +308,9 @@ def test_an_unexpected_exception_fails_its_run_alone(tmp_path, asked):
 
 
 @pytest.mark.slow
-def test_processes_that_create_a_store_together_lose_no_run(tmp_path, asked):
+def test_processes_that_create_a_store_together_lose_no_run(tmp_path, requested):
     processes = [
-        start(tmp_path, *asked, f"estimator={name}", "contrast=face_vs_cat,cat_vs_house")
+        start(tmp_path, *requested, f"estimator={name}", "contrast=face_vs_cat,cat_vs_house")
         for name in ("dummy", "svc", "ridge", "lda")
     ]
     for process in processes:
@@ -319,10 +325,10 @@ def test_processes_that_create_a_store_together_lose_no_run(tmp_path, asked):
 @POSIX
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_stopped_sweep_is_resumed(tmp_path, asked, sent, status, launcher):
+def test_a_stopped_sweep_is_resumed(tmp_path, requested, sent, status, launcher):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     grid = [
-        *asked,
+        *requested,
         "estimator=svc_liblinear,dummy,logistic_liblinear",
         "contrast.conditions=[face,cat],[cat,house]",
     ]
@@ -349,21 +355,21 @@ FAULTS += ["contrast.conditions=[face,cat],[cat,house],[face,house]"]
 def undisturbed(tmp_path_factory, tiny_subject):
     """24 runs without a disturbance."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    asked = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK, *FAULTS]
-    harness(folder, "-m", *asked)
+    requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", *QUICK, *FAULTS]
+    harness(folder, "-m", *requested)
     found = results(folder)
     assert len(found) == 24
-    return asked, found
+    return requested, found
 
 
 @pytest.mark.slow
 @POSIX
 def test_a_main_process_killed_ten_times_loses_no_run(tmp_path, undisturbed):
-    asked, expected = undisturbed
+    requested, expected = undisturbed
     moments = random.Random(5)
     groups = []
     for trial in range(10):
-        process = start(tmp_path, *asked, *(["hydra/launcher=joblib"] if trial % 2 else []))
+        process = start(tmp_path, *requested, *(["hydra/launcher=joblib"] if trial % 2 else []))
         if trial % 3:  # else in the middle of starting
             wait_for_new_job(tmp_path, process)
         time.sleep(moments.uniform(0, 1.5))
@@ -374,7 +380,7 @@ def test_a_main_process_killed_ten_times_loses_no_run(tmp_path, undisturbed):
             kill_group(process.pid)
     for group in groups:
         kill_group(group)
-    harness(tmp_path, "-m", *asked)
+    harness(tmp_path, "-m", *requested)
     assert results(tmp_path) == expected
     assert set(statuses(tmp_path)) <= {"FINISHED", "KILLED"}
 
@@ -395,13 +401,13 @@ def wait_for_new_job(folder, process):
 @POSIX
 def test_ten_killed_workers_lose_no_run(tmp_path, undisturbed):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    asked, expected = undisturbed
+    requested, expected = undisturbed
     moments = random.Random(6)
     killed = 0
     for trial in range(8):
         folder = tmp_path / str(trial)
         folder.mkdir()
-        process = start(folder, *asked, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+        process = start(folder, *requested, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
         while killed < 10 and process.poll() is None:
             time.sleep(moments.uniform(0.2, 2.0))
             workers = find_workers(process.pid)
@@ -413,7 +419,7 @@ def test_ten_killed_workers_lose_no_run(tmp_path, undisturbed):
         assert "Traceback" not in errors
         assert "RUNNING" not in statuses(folder)
         assert results(folder).items() <= expected.items()
-        harness(folder, "-m", *asked)
+        harness(folder, "-m", *requested)
         assert results(folder) == expected
         if killed == 10:
             return
@@ -429,8 +435,8 @@ def find_workers(parent):
 
 @pytest.mark.slow
 def test_a_sweep_waits_for_a_store_that_is_locked_for_ten_seconds(tmp_path, undisturbed):
-    asked, expected = undisturbed
-    process = start(tmp_path, *asked)
+    requested, expected = undisturbed
+    process = start(tmp_path, *requested)
     wait_for(lambda: len(list(ledger(tmp_path).glob("*.finished"))) >= 3)
     with closing(
         sqlite3.connect(tmp_path / "mlruns" / "mlflow.db", timeout=30, isolation_level=None)
@@ -441,21 +447,21 @@ def test_a_sweep_waits_for_a_store_that_is_locked_for_ten_seconds(tmp_path, undi
     errors = end(tmp_path, process)
     assert process.returncode in (0, 1), errors
     assert "RUNNING" not in statuses(tmp_path)
-    harness(tmp_path, "-m", *asked)
+    harness(tmp_path, "-m", *requested)
     assert results(tmp_path) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk, as root")
 def test_a_full_disk_is_reported_and_loses_no_run(tmp_path, undisturbed):
-    asked, expected = undisturbed
+    requested, expected = undisturbed
     small = tmp_path / "mlruns"
     small.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1700k", "tmpfs", str(small)], check=False)
     if mounted.returncode:
         pytest.skip("this machine does not allow mounting a disk")
     try:
-        process = harness(tmp_path, "-m", *asked, check=False)
+        process = harness(tmp_path, "-m", *requested, check=False)
         assert process.returncode == 1
         assert "disk is full" in process.stderr or "No space left" in process.stderr
         assert "Traceback" not in process.stderr
@@ -463,7 +469,7 @@ def test_a_full_disk_is_reported_and_loses_no_run(tmp_path, undisturbed):
         assert 0 < len(before) < len(expected)
         assert before.items() <= expected.items()
         subprocess.run(["mount", "-o", "remount,size=60m", str(small)], check=True)
-        harness(tmp_path, "-m", *asked)
+        harness(tmp_path, "-m", *requested)
         assert results(tmp_path) == expected
         assert set(statuses(tmp_path)) <= {"FINISHED", "FAILED"}
         reasons = [run.data.tags.get("harness.error", "") for run in read_runs(tmp_path)[1]]
@@ -498,7 +504,7 @@ class Stubborn(Patient):
 
 
 @pytest.fixture
-def patient(tmp_path, asked):
+def patient(tmp_path, requested):
     """Arguments of runs that wait for the file ``go``, and the environment that they need."""
     (tmp_path / "own" / "estimator").mkdir(parents=True)
     (tmp_path / "patience.py").write_text(PATIENT)
@@ -506,7 +512,7 @@ def patient(tmp_path, asked):
         option = f"# Waits for a file.\n_target_: patience.{name}\ngrid: {{C: [1]}}\n"
         (tmp_path / "own" / "estimator" / f"{name.lower()}.yaml").write_text(option)
     environment = {"HARNESS_TARGETS": "patience", "PYTHONPATH": str(tmp_path), "GO": str(tmp_path / "go")}
-    yield [*asked, "-cd", "own", "estimator=patient"], environment
+    yield [*requested, "-cd", "own", "estimator=patient"], environment
     for name in ("go", "later", "never"):  # what a failed test has left
         (tmp_path / name).touch()
 

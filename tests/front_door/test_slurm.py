@@ -50,16 +50,16 @@ def start(slurm, tmp_path):
 
 def read_runs(folder, status=None):
     client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlruns' / 'mlflow.db').as_posix()}")
-    asked = "" if status is None else f"attributes.status = '{status}'"
+    requested = "" if status is None else f"attributes.status = '{status}'"
     every = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client.search_runs(every, asked, max_results=1000)
+    return client.search_runs(every, requested, max_results=1000)
 
 
 def running_jobs(slurm):
     """Return SLURM's ids of the jobs of the sweep that run now."""
     (squeue,) = find_programs("squeue")
-    asked = [squeue, "-h", "-t", "RUNNING", "-o", "%F_%K"]
-    return subprocess.run(asked, env=slurm, capture_output=True, text=True, check=True).stdout.split()
+    requested = [squeue, "-h", "-t", "RUNNING", "-o", "%F_%K"]
+    return subprocess.run(requested, env=slurm, capture_output=True, text=True, check=True).stdout.split()
 
 
 def find_victims(slurm, folder):
@@ -128,11 +128,11 @@ def test_sweep_whose_job_is_cancelled_is_completed_by_the_same_command(slurm, st
 
 def kill_worker(slurm, number):
     """Kill the process that does a job: scancel sends SIGTERM first."""
-    asked = {f"SLURM_CONF={slurm['SLURM_CONF']}".encode(), f"SLURM_ARRAY_TASK_ID={number}".encode()}
+    requested = {f"SLURM_CONF={slurm['SLURM_CONF']}".encode(), f"SLURM_ARRAY_TASK_ID={number}".encode()}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             program, *words = (process / "cmdline").read_bytes().split(b"\0")
-            ours = asked <= set((process / "environ").read_bytes().split(b"\0"))
+            ours = requested <= set((process / "environ").read_bytes().split(b"\0"))
             if ours and b"submitit.core._submit" in words and program == sys.executable.encode():
                 os.kill(int(process.name), signal.SIGKILL)
                 return

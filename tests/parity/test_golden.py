@@ -177,7 +177,9 @@ def real_subject_2() -> Path | None:
 
 @pytest.mark.haxby
 @pytest.mark.slow
-@pytest.mark.skipif(real_subject_2() is None, reason="the real subject 2 is not in nilearn's data folders")
+@pytest.mark.skipif(
+    real_subject_2() is None, reason="the real subject 2 is not in nilearn's data directories"
+)
 def test_every_number_of_the_tutorial(compose, tutorial):
     spec = compose("dataset=haxby", "subject=2", "estimator=svc_liblinear", "cv=logo")
     question = spec.question

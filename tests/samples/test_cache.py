@@ -67,7 +67,7 @@ def assert_same(actual, expected):
 
 
 def entry_files(cache):
-    return sorted(cache.folder.rglob("*.arrays"))
+    return sorted(cache.directory.rglob("*.arrays"))
 
 
 def entry_file(cache):
@@ -76,7 +76,7 @@ def entry_file(cache):
 
 
 def unfinished_files(cache):
-    return list(cache.folder.rglob("unfinished/*"))
+    return list(cache.directory.rglob("unfinished/*"))
 
 
 def test_cold_warm_and_disabled_cache_give_the_same_bits(cache, bold, mask, tmp_path):
@@ -325,25 +325,25 @@ def test_least_recently_used_entries_are_removed(tmp_path, cache, mask):
     assert len(cache.entries()) == 1
     cache.clear()
     assert cache.entries() == []
-    assert not cache.folder.exists()
+    assert not cache.directory.exists()
 
 
 def test_entries_of_the_previous_format_are_removed_and_other_files_are_not(cache, bold, mask):
     for name in ("entries", "digests", "own data of the user"):
-        (cache.folder / name / "0123").mkdir(parents=True)
-    (cache.folder / "entries" / "0123" / "entry.json").touch()
+        (cache.directory / name / "0123").mkdir(parents=True)
+    (cache.directory / "entries" / "0123" / "entry.json").touch()
     cache.fetch(bold, mask, AFFINE)
     kept = {cache_module.FORMAT, "own data of the user"}
-    assert {path.name for path in cache.folder.iterdir()} == kept
+    assert {path.name for path in cache.directory.iterdir()} == kept
     assert len(cache.entries()) == 1
     cache.clear()
-    assert {path.name for path in cache.folder.iterdir()} == {"own data of the user"}
+    assert {path.name for path in cache.directory.iterdir()} == {"own data of the user"}
 
 
 def test_directories_without_entries_of_the_previous_format_remain(cache, bold, mask):
-    (cache.folder / "entries" / "0123").mkdir(parents=True)
+    (cache.directory / "entries" / "0123").mkdir(parents=True)
     cache.fetch(bold, mask, AFFINE)
-    assert (cache.folder / "entries" / "0123").is_dir()
+    assert (cache.directory / "entries" / "0123").is_dir()
 
 
 def test_masked_volumes_above_the_limit_are_not_stored(cache, bold, mask, tmp_path):
@@ -371,7 +371,7 @@ def fetch_twice_and_expect_one_warning(cache, bold, mask):
             assert_same(cache.fetch(bold, mask, AFFINE), read_masked(bold, mask, AFFINE))
     (warning,) = caught
     assert "cannot store masked volumes" in str(warning.message)
-    assert str(cache.folder) in str(warning.message)
+    assert str(cache.directory) in str(warning.message)
     return str(warning.message)
 
 

@@ -130,10 +130,10 @@ def test_classes_of_the_user_count_by_their_source(fingerprint, tmp_path, monkey
     monkeypatch.setenv("HARNESS_TARGETS", "own_estimator")
     source = tmp_path / "own_estimator.py"
     source.write_text("from sklearn.svm import LinearSVC\n\n\nclass Mine(LinearSVC):\n    pass\n")
-    asked = ["++estimator._target_=own_estimator.Mine"]
-    before = fingerprint(*asked)
+    requested = ["++estimator._target_=own_estimator.Mine"]
+    before = fingerprint(*requested)
     source.write_text(source.read_text() + "\n# another version\n")
-    assert fingerprint(*asked) != before
+    assert fingerprint(*requested) != before
 
 
 def test_a_package_of_the_users_own_counts_as_a_whole(fingerprint, tmp_path, monkeypatch):
@@ -147,10 +147,10 @@ def test_a_package_of_the_users_own_counts_as_a_whole(fingerprint, tmp_path, mon
         "from sklearn.svm import LinearSVC\n\nfrom own_package.constants import K\n\n\n"
         "class Mine(LinearSVC):\n    k = K\n"
     )
-    asked = ["++estimator._target_=own_package.estimators.Mine"]
-    before = fingerprint(*asked)
+    requested = ["++estimator._target_=own_package.estimators.Mine"]
+    before = fingerprint(*requested)
     (package / "constants.py").write_text("K = 2\n")
-    assert fingerprint(*asked) != before
+    assert fingerprint(*requested) != before
 
 
 def test_every_package_that_computes_is_counted():

@@ -24,12 +24,12 @@ def test_sweep_ids_sort_by_time_and_differ(tmp_path):
     first, second = Sweep.begin(tmp_path), Sweep.begin(tmp_path)
     assert first.id != second.id
     assert first.id[:15] <= second.id[:15]
-    assert not first.folder.exists(), "nothing is created for a usage error"
+    assert not first.directory.exists(), "nothing is created for a usage error"
 
 
 def test_the_environment_holds_the_sweep(tmp_path, monkeypatch):
     sweep = Sweep.begin(tmp_path)
-    monkeypatch.setenv(SWEEP_DIRECTORY_VARIABLE, str(sweep.folder))
+    monkeypatch.setenv(SWEEP_DIRECTORY_VARIABLE, str(sweep.directory))
     assert current_sweep().id == sweep.id
 
 

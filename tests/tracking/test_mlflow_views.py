@@ -1,4 +1,4 @@
-"""Prepared views: what they ask MLflow's pages to show, and that they never stand in the way."""
+"""Prepared views of the MLflow UI, and their failures, which are ignored."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ COLUMNS = ["subject", "estimator", "test_accuracy_mean"]
 
 @pytest.fixture(scope="module")
 def made(make_store, tmp_path_factory):
-    """A sweep of two runs, and a run beside it."""
+    """A sweep of two runs, and a run outside it."""
     store = make_store(tmp_path_factory.mktemp("views") / "mlruns")
     for number, (subject, sweep) in enumerate([("1", SWEEP), ("2", SWEEP), ("3", "")]):
         run = store.client.create_run(store.experiment_id, start_time=number + 1).info.run_id
@@ -71,7 +71,7 @@ def test_view_is_brought_up_to_date_until_somebody_changes_it(store):
     second = read_view(store, key)
     assert len(json.loads(second["state"])["selectedColumns"]) == 3
     assert second["createdAt"] == first["createdAt"]
-    # As the pages of MLflow 3.17 save it.
+    # As the UI of MLflow 3.17 stores it.
     edited = {
         "name": "mine",
         "createdAt": first["createdAt"],

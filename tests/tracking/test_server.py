@@ -34,7 +34,7 @@ def decoding():
 
 
 def write_runs(uri, folder, worker, decoding, together):
-    """Log the same decoding as often as asked, as runs through the front door do."""
+    """Log the same decoding as often as requested, as runs through the front door do."""
     artifacts = folder / f"artifacts-{worker}"
     artifacts.mkdir()
     (artifacts / "folds.csv").write_text(decoding.folds.to_csv(index=False))
@@ -48,7 +48,7 @@ def write_runs(uri, folder, worker, decoding, together):
 
 
 def test_eight_processes_that_start_together_lose_nothing(server, decoding, tmp_path):
-    # The database was made when the server started; nobody has made the experiment.
+    # The database was made when the server started; the experiment does not exist.
     assert MlflowClient(server.uri).get_experiment_by_name("together") is None
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(PROCESSES)

@@ -114,7 +114,7 @@ def _check_node(where: str, node: Any, methods: tuple[str, ...], package: str) -
     for key, value in node.items():
         if re.fullmatch("_.*_", str(key)) and key != TARGET:
             raise UsageError(
-                f"{where}.{key} is not an argument; of keys like this only _target_ is understood"
+                f"{where}.{key} is not an argument; of Hydra's special keys, only _target_ is supported"
             )
         # scikit-learn addresses the arguments of an object inside another as OBJECT__ARGUMENT.
         reason = REFUSED_ARGUMENTS.get(str(key).rpartition("__")[2])

@@ -145,7 +145,7 @@ def check_study(name: str) -> None:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run: a question, the subject that it is put to, and the configuration that both came from.
+    """The specification of one run: subject, question and resolved configuration.
 
     Attributes
     ----------
@@ -267,15 +267,15 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.samples.signal import Signal
 
     settings = _check_config(config, choices)
-    usual = _compose_usual(config, choices)
-    for composed in (settings, usual):
+    defaults = _compose_defaults(config, choices)
+    for composed in (settings, defaults):
         composed["cv"] = {"incomplete": Scheme.incomplete} | composed["cv"]
-    unchanged = not list_changes(settings["contrast"], usual["contrast"])
+    unchanged = not list_changes(settings["contrast"], defaults["contrast"])
     contrast = make_contrast(settings["contrast"]["conditions"], choices["contrast"] if unchanged else None)
     grid = check_grid(settings["estimator"])
-    model = _instantiate("estimator", choices["estimator"], settings["estimator"], apart=("grid",))
-    words = _choose_words(settings, usual, choices) | {"contrast": _name_contrast(contrast)}
-    splitter = _instantiate("cv", choices["cv"], settings["cv"], apart=("incomplete",))
+    model = _instantiate("estimator", choices["estimator"], settings["estimator"], excluded=("grid",))
+    words = _name_choices(settings, defaults, choices) | {"contrast": _name_contrast(contrast)}
+    splitter = _instantiate("cv", choices["cv"], settings["cv"], excluded=("incomplete",))
     return RunSpec(
         subject=settings["subject"],
         dataset=_instantiate("dataset", choices["dataset"], settings["dataset"]),
@@ -307,20 +307,20 @@ def decode_request(
     return replace(decoding, warnings=(*count_messages(caught), *decoding.warnings))
 
 
-def _compose_usual(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+def _compose_defaults(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """Compose the chosen options as they are, without any change of a value but subject, seed and engine."""
     words = tuple(f"{group}={choices[group]}" for group in _groups() if choices.get(group))
     # In a sweep the options stay the same, also for workers, to which every job brings another loader.
     during = os.environ.get(SWEEP_DIRECTORY_VARIABLE) or GlobalHydra.instance().config_loader()
-    usual = deepcopy(_compose_once(words, during))
+    defaults = deepcopy(_compose_once(words, during))
     for key in ("subject", "seed", "engine"):
-        usual[key] = config[key]
+        defaults[key] = config[key]
     plain = {}
     for group in _groups():
         try:
-            plain[group] = OmegaConf.to_container(usual[group], resolve=True, enum_to_str=True)
+            plain[group] = OmegaConf.to_container(defaults[group], resolve=True, enum_to_str=True)
         except InterpolationResolutionError:  # it stands for something that is only on the command line
-            plain[group] = OmegaConf.to_container(usual[group], resolve=False, enum_to_str=True)
+            plain[group] = OmegaConf.to_container(defaults[group], resolve=False, enum_to_str=True)
     return plain
 
 
@@ -329,24 +329,29 @@ def _compose_once(words: tuple[str, ...], during: object) -> DictConfig:
     return compose("config", list(words))
 
 
-def _choose_words(
-    asked: Mapping[str, Any], usual: Mapping[str, Any], choices: Mapping[str, str]
+def _name_choices(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any], choices: Mapping[str, str]
 ) -> dict[str, str]:
-    """Name what was chosen of every group, and what else tells runs apart."""
+    """Name the option of every group with its changes, and what else distinguishes runs."""
     words = {
-        group: name_option(choices[group], list_changes(asked[group], usual[group])) for group in _groups()
+        group: name_option(choices[group], list_changes(settings[group], defaults[group]))
+        for group in _groups()
     }
     words["tracking"] = choices["tracking"]
-    locations = find_locations(asked["dataset"], usual["dataset"])
-    apart = (*locations, *NOT_NAMED)
+    locations = find_locations(settings["dataset"], defaults["dataset"])
+    excluded = (*locations, *NOT_NAMED)
     words["dataset"] = name_option(
-        choices["dataset"], list_changes(asked["dataset"], usual["dataset"], apart)
+        choices["dataset"], list_changes(settings["dataset"], defaults["dataset"], excluded)
     )
-    mask = asked["roi"]["mask"]
-    if mask != usual["roi"]["mask"]:
-        changes = list_changes(asked["roi"], usual["roi"], ("mask",))
+    mask = settings["roi"]["mask"]
+    if mask != defaults["roi"]["mask"]:
+        changes = list_changes(settings["roi"], defaults["roi"], ("mask",))
         words["roi"] = name_option(label_location(mask) if is_path(mask) else mask, changes)
-    words |= {"subject": str(asked["subject"]), "engine": asked["engine"], "seed": str(asked["seed"])}
+    words |= {
+        "subject": str(settings["subject"]),
+        "engine": settings["engine"],
+        "seed": str(settings["seed"]),
+    }
     return words | ({"location": label_location(locations)} if locations else {})
 
 
@@ -359,10 +364,10 @@ def _name_contrast(contrast: "Contrast") -> str:
 
 
 def _run_name(words: Mapping[str, str], choices: Mapping[str, str]) -> str:
-    """Name a run by what is asked most often: ``sub-2 face_vs_cat vt svc logo``, and by what is unusual."""
+    """Name a run by subject, contrast, region, estimator and scheme, and by changed options."""
     parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
-    usual = {"signal": "tutorial", "scoring": "roc_auc", "dataset": choices["dataset"]}
-    parts += [words[group] for group, option in usual.items() if words[group] != option]
+    defaults = {"signal": "tutorial", "scoring": "roc_auc", "dataset": choices["dataset"]}
+    parts += [words[group] for group, option in defaults.items() if words[group] != option]
     plain = {"engine": "harness", "seed": "0", "location": None}
     parts += [f"{key}={words[key]}" for key, value in plain.items() if words.get(key) != value]
     return shorten(" ".join(parts), MAX_NAME)
@@ -379,34 +384,34 @@ def _groups() -> list[str]:
 
 def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """Resolve a configuration into plain objects; refuse keys that are unknown, and keys that are missing."""
-    asked = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
-    assert isinstance(asked, dict)
-    check_keys("", asked, [item.name for item in fields(RunSchema)])
-    absent = [item.name for item in fields(RunSchema) if item.name not in asked]
+    settings = OmegaConf.to_container(config, resolve=True, throw_on_missing=True, enum_to_str=True)
+    assert isinstance(settings, dict)
+    check_keys("", settings, [item.name for item in fields(RunSchema)])
+    absent = [item.name for item in fields(RunSchema) if item.name not in settings]
     absent += [group for group in _groups() if group not in choices]
     if absent:
         raise UsageError(f"every run needs {absent[0]!r}, which ~{absent[0]} removes; leave that out")
     for item in fields(RunSchema):
         if is_dataclass(item.default_factory):
-            check_keys(item.name, asked[item.name], [part.name for part in fields(item.default_factory)])
-    check_tracking(asked["tracking"], asked["resume"])
-    return {str(key): value for key, value in asked.items()}
+            check_keys(item.name, settings[item.name], [part.name for part in fields(item.default_factory)])
+    check_tracking(settings["tracking"], settings["resume"])
+    return {str(key): value for key, value in settings.items()}
 
 
-def _instantiate(group: str, option: str, node: Mapping[str, Any], apart: tuple[str, ...] = ()) -> Any:
+def _instantiate(group: str, option: str, node: Mapping[str, Any], excluded: tuple[str, ...] = ()) -> Any:
     """Build the object that a group's ``_target_`` names, if it may be built and its arguments exist.
 
-    The keys `apart` are none of its arguments.
+    The keys `excluded` are none of its arguments.
     """
     check_targets(group, node, group)
     built = import_allowed_class(group, str(node[TARGET]))
     arguments = list_arguments(built)
     for key in node:
-        if key not in (TARGET, *arguments, *apart):
-            message = format_unknown(f"{group}.{key}", key, [*arguments, *apart])
+        if key not in (TARGET, *arguments, *excluded):
+            message = format_unknown(f"{group}.{key}", key, [*arguments, *excluded])
             chosen = f"{group}={option} is {built.__name__}"
             raise UsageError(f"{message.rstrip('.')}. {chosen}. {_suggest_option(group, key)}")
-    return build_object(group, {key: value for key, value in node.items() if key not in apart})
+    return build_object(group, {key: value for key, value in node.items() if key not in excluded})
 
 
 def _suggest_option(group: str, key: str) -> str:

@@ -226,21 +226,21 @@ def open_configured_store(tracking: Mapping[str, Any], experiment: str) -> "Stor
     """Open the store once in every process; None with ``tracking=off``."""
     if tracking["kind"] == "off":
         return None
-    folder = Path(tracking["folder"]).absolute()
-    return open_store_once(tracking["uri"] if tracking["kind"] == "server" else None, folder, experiment)
+    directory = Path(tracking["folder"]).absolute()
+    return open_store_once(tracking["uri"] if tracking["kind"] == "server" else None, directory, experiment)
 
 
 @cache
-def open_store_once(uri: str | None, folder: Path, experiment: str) -> "Store":
+def open_store_once(uri: str | None, directory: Path, experiment: str) -> "Store":
     """Open a store, or return the one that this process has opened before."""
     from harness.tracking.store import PATIENCE_OF_WORKERS, check_server, open_store
 
     if uri is not None:
         check_server(uri)
-    # A person wants to know at once that a server is not there; a worker in the night can wait for it.
+    # Commands fail at once if the server is unreachable; the workers of a sweep retry.
     is_worker = os.environ.get(FRONT_DOOR_VARIABLE, str(os.getpid())) != str(os.getpid())
     patience = PATIENCE_OF_WORKERS if is_worker else 0.0
-    return open_store(uri, folder, experiment, patience)
+    return open_store(uri, directory, experiment, patience)
 
 
 def _own_directory() -> Path:

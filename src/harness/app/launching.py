@@ -1,4 +1,4 @@
-"""Launching the jobs of a sweep, and again those that were lost with a killed process."""
+"""Launch the jobs of a sweep, and relaunch jobs whose process was killed."""
 
 import signal
 import sys
@@ -34,7 +34,7 @@ def launch_jobs(sweep: Sweep, total: int, launch: Callable[[], None], blame: Bla
     raises is raised if no job was claimed meanwhile.
     """
     retried: set[int] = set()
-    in_vain = 0
+    launches_without_progress = 0
     while True:
         claimed, broken = sweep.ever_claimed(), None
         try:
@@ -47,7 +47,7 @@ def launch_jobs(sweep: Sweep, total: int, launch: Callable[[], None], blame: Bla
         wait_for_claimed(sweep)
         for job in retried.intersection(sweep.unfinished()):
             sweep.mark_killed(job, _describe_loss(broken))
-        # Before any job was claimed, the command as a whole is to blame.
+        # If no job was claimed, the error concerns the whole sweep.
         doubtful = sorted(set(sweep.unfinished(total)) - sweep.ever_claimed()) if sweep.ever_claimed() else []
         blamed = list(blame(broken, doubtful)) if broken is not None else []
         for outcome in blamed:
@@ -55,8 +55,12 @@ def launch_jobs(sweep: Sweep, total: int, launch: Callable[[], None], blame: Bla
         left = sweep.unfinished(total)
         unclaimed = [job for job in left if job not in sweep.ever_claimed()]
         stuck = bool(unclaimed) and not blamed and sweep.ever_claimed() == claimed
-        in_vain = in_vain + 1 if stuck else 0
-        if stuck and isinstance(broken, BrokenProcessPool) and in_vain < MAX_LAUNCHES_WITHOUT_JOB:
+        launches_without_progress = launches_without_progress + 1 if stuck else 0
+        if (
+            stuck
+            and isinstance(broken, BrokenProcessPool)
+            and launches_without_progress < MAX_LAUNCHES_WITHOUT_JOB
+        ):
             continue  # a worker that was killed before it claimed a job
         if broken is not None and stuck:
             raise broken

@@ -184,7 +184,7 @@ def _launch(plan: Plan) -> None:
 @contextmanager
 def _environment_of_workers(sweep: Sweep) -> Iterator[None]:
     """Set the variables that every launcher hands on to its workers."""
-    added = {SWEEP_DIRECTORY_VARIABLE: str(sweep.folder), FRONT_DOOR_VARIABLE: str(os.getpid())}
+    added = {SWEEP_DIRECTORY_VARIABLE: str(sweep.directory), FRONT_DOOR_VARIABLE: str(os.getpid())}
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
     try:
@@ -223,7 +223,7 @@ def rerun_command(
 
 
 def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
-    """Record the end of a sweep in its stores; return whether that failed, for the results come first."""
+    """Record the end of a sweep in its stores; print errors and return whether there were any."""
     from harness.tracking.sweep_notes import close_sweep
 
     failed = False

@@ -3,12 +3,6 @@
 import re
 from pathlib import Path
 
-# Flags of Hydra that are followed by a value of their own.
-FLAGS_WITH_VALUE = (
-    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path"),
-    *("-c", "--cfg", "-p", "--package"),
-)
-
 # Groups of options: their values are names of options, even those that Hydra would read as numbers.
 GROUPS = ("dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "tracking")
 NOT_A_NAME = re.compile(

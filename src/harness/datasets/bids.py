@@ -27,7 +27,7 @@ from harness.datasets.brain_masks import intersect_brain_masks
 from harness.datasets.events import label_runs
 from harness.datasets.file_patterns import fill_subject, find_masks
 from harness.datasets.headers import read_nifti_header
-from harness.datasets.locations import cache_folder, expand_path
+from harness.datasets.locations import cache_directory, expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
 from harness.datasets.tables import read_confounds
@@ -71,7 +71,7 @@ class Bids:
         The conditions whose events are used; by default all, which must not overlap.
     cache_dir : str or Path, optional
         Where the intersection of the runs' brain masks is written; by default
-        `harness.datasets.locations.cache_folder`.
+        `harness.datasets.locations.cache_directory`.
     """
 
     root: str | Path | None = None
@@ -246,7 +246,9 @@ class Bids:
                     "again, or choose runs with dataset.run=[...]"
                 )
             paths[mask.path] = None
-        cache = cache_folder() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
+        cache = (
+            cache_directory() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
+        )
         return intersect_brain_masks(list(paths), cache / "brain-masks")
 
 

@@ -27,7 +27,7 @@ def expand_path(key: str, given: str | Path) -> Path:
     return path
 
 
-def cache_folder() -> Path:
+def cache_directory() -> Path:
     """Return the directory of files that can be computed again: ``HARNESS_CACHE``, else the user's cache.
 
     ``HARNESS_CACHE=off`` only switches the cache of samples off.

@@ -23,7 +23,7 @@ from nibabel.nifti1 import Nifti1Image
 from scipy.special import gammainc
 
 from harness.datasets.haxby import BRAIN_FILE, SUBJECT_FILES, SUBJECTS, T_R, list_missing, read_subject
-from harness.datasets.locations import cache_folder, expand_path
+from harness.datasets.locations import cache_directory, expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
 from harness.errors import DataError, UsageError
@@ -83,7 +83,7 @@ class Simulated:
     seed : int
         Another seed is another set of six subjects; not negative.
     cache_dir : str or Path, optional
-        By default `harness.datasets.locations.cache_folder`.
+        By default `harness.datasets.locations.cache_directory`.
     """
 
     seed: int = 0
@@ -94,7 +94,9 @@ class Simulated:
 
     def load(self, subject: int) -> Recording:
         """Return the recording of one subject, 1 to 6; it is simulated unless it is in the cache."""
-        cache = cache_folder() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
+        cache = (
+            cache_directory() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
+        )
         directory = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
         return read_subject(directory.parent, subject, dataset="simulated", notice=NOTICE)
 

@@ -70,6 +70,8 @@ def score_decisions(scorer: str, y: np.ndarray, decisions: np.ndarray) -> np.nda
     positive = y > 0
     if scorer == "roc_auc":
         return np.array([roc_auc(positive, decision) for decision in decisions])
+    if scorer not in list(Scorer):
+        raise ValueError(f"unknown scorer {scorer!r}; expected one of {', '.join(Scorer)}")
     right = (decisions > 0) == positive
     if scorer == "accuracy":
         return right.mean(axis=1)

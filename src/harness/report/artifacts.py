@@ -15,7 +15,7 @@ from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
 
 
-def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str) -> Decoding:
+def write_artifacts(decoding: Decoding, directory: Path, config: str, figures: str) -> Decoding:
     """Write the files of a run into an existing directory.
 
     =============================  ======================================================  ===============
@@ -50,24 +50,24 @@ def write_artifacts(decoding: Decoding, folder: Path, config: str, figures: str)
     OSError
         If a file cannot be written.
     """
-    write_csv(_list_folds(decoding), folder / "folds.csv")
-    write_csv(decoding.predictions, folder / "predictions.csv")
-    (folder / "config.yaml").write_text(config, encoding="utf-8")
-    (folder / "environment.txt").write_text(describe_environment(), encoding="utf-8")
+    write_csv(_list_folds(decoding), directory / "folds.csv")
+    write_csv(decoding.predictions, directory / "predictions.csv")
+    (directory / "config.yaml").write_text(config, encoding="utf-8")
+    (directory / "environment.txt").write_text(describe_environment(), encoding="utf-8")
     for weights in decoding.weights:
-        nib.save(weights.mean, folder / f"weights_{weights.name}.nii.gz")
-        nib.save(weights.sd, folder / f"weights_sd_{weights.name}.nii.gz")
+        nib.save(weights.mean, directory / f"weights_{weights.name}.nii.gz")
+        nib.save(weights.sd, directory / f"weights_sd_{weights.name}.nii.gz")
     failed = []
     for name, draw in _list_pictures(decoding, figures).items():
         try:
-            draw(folder / name)
+            draw(directory / name)
         except OSError:
             raise
         except Exception as error:  # the plotting packages document none
             failed.append(f"{name} could not be drawn: {format_error(error)}")
     decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
     if decoding.warnings:
-        (folder / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
+        (directory / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
     return decoding
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
+"""Figures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
 
 import html
 import json
@@ -18,6 +18,7 @@ from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
 THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
 N_SLICES = 5
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
@@ -46,7 +47,7 @@ def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
             annotate=True,
             draw_cross=False,
             resampling_interpolation="nearest",
-            cmap="RdBu_r",
+            cmap=COLOUR_MAP,
         )
 
 
@@ -69,7 +70,7 @@ def draw_slices(decoding: Decoding, weights: WeightMap, file: Path) -> None:
     across, up = [other for other in range(3) if other != axis]
     largest, threshold = float(np.abs(values).max()) or 1.0, _threshold(image)
     shown = np.abs(values) > threshold
-    colours = colormaps["RdBu_r"]
+    colours = colormaps[COLOUR_MAP]
     panel = np.repeat(grey[..., np.newaxis], 3, axis=-1)
     panel[shown] = colours(0.5 + values[shown] / (2 * largest))[:, :3]
 
@@ -149,7 +150,7 @@ def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> No
             title=TITLE_PLACE,
             cut_coords=_strongest(weights.mean),
             resampling_interpolation="nearest",
-            cmap="RdBu_r",
+            cmap=COLOUR_MAP,
             black_bg=True,
         )
     # nilearn inserts the title into the page and into a script without escaping it.
@@ -226,7 +227,7 @@ def _draw_scale(figure: "Figure", largest: float, threshold: float) -> None:
     width, height = (round(length * DPI) for length in figure.get_size_inches())
     length, x, bottom = round(0.56 * height), round(0.945 * width), round(0.2 * height)
     level = np.linspace(-1, 1, length)
-    bar = colormaps["RdBu_r"](0.5 + level / 2)[:, :3]
+    bar = colormaps[COLOUR_MAP](0.5 + level / 2)[:, :3]
     bar[np.abs(level) * largest <= threshold] = 0.5
     figure.figimage(np.repeat(bar[:, np.newaxis], 12, axis=1), x, bottom, origin="lower")
     for value, place in ((largest, 1.0), (0.0, 0.5), (-largest, 0.0)):

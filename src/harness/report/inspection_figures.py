@@ -1,4 +1,4 @@
-"""Pictures of an inspection; every function writes one PNG."""
+"""Figures of an inspection; every function writes one PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path

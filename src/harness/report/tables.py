@@ -223,7 +223,7 @@ def print_cache(cache: SampleCache) -> None:
     console = PlainConsole()
     entries = cache.entries()
     console.print(
-        f"{cache.folder}: {len(entries)} set(s) of samples, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB"
+        f"{cache.directory}: {len(entries)} set(s) of samples, {sum(e.n_bytes for e in entries) / 1e6:.1f} MB"
     )
     if not entries:
         return

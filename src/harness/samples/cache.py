@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness.datasets.images import digest_files, list_files
-from harness.datasets.locations import cache_folder
+from harness.datasets.locations import cache_directory
 from harness.samples.array_directory import ArrayDirectory, DamagedEntryError
 from harness.samples.volumes import MaskedVolumes, read_masked
 
@@ -44,22 +44,24 @@ class SampleCache:
 
     Parameters
     ----------
-    folder : Path, optional
-        By default `harness.datasets.locations.cache_folder`.
+    directory : Path, optional
+        By default `harness.datasets.locations.cache_directory`.
     max_bytes : int, default=5 GiB
         Above this size the least recently used entries are removed.
     enabled : bool, optional
-        Whether anything is read or written: by default, unless `folder` is None and ``HARNESS_CACHE=off``.
+        Whether anything is read or written: by default, unless `directory` is None and ``HARNESS_CACHE=off``.
     """
 
     def __init__(
-        self, folder: Path | None = None, *, max_bytes: int = 5 * 2**30, enabled: bool | None = None
+        self, directory: Path | None = None, *, max_bytes: int = 5 * 2**30, enabled: bool | None = None
     ) -> None:
         switched_off = os.environ.get("HARNESS_CACHE", "").strip().lower() == "off"
-        self.enabled = (folder is not None or not switched_off) if enabled is None else enabled
-        self.folder = Path(folder if folder is not None else cache_folder()).absolute() / "samples"
+        self.enabled = (directory is not None or not switched_off) if enabled is None else enabled
+        self.directory = (
+            Path(directory if directory is not None else cache_directory()).absolute() / "samples"
+        )
         self.max_bytes = max_bytes
-        self._directory = ArrayDirectory(self.folder / FORMAT)
+        self._arrays = ArrayDirectory(self.directory / FORMAT)
         self._warned = False
 
     def fetch(
@@ -106,7 +108,7 @@ class SampleCache:
         with suppress(DamagedEntryError):
             if found := self._find(_key(recipe, status, "*")):
                 return found
-        with self._directory.lock(_digest_json([recipe, status])):
+        with self._arrays.lock(_digest_json([recipe, status])):
             try:
                 if found := self._find(_key(recipe, status, "*")):
                     return found
@@ -123,7 +125,7 @@ class SampleCache:
     def find_digest(self, bold: Path | Sequence[Path]) -> str | None:
         """Return the digest of an image that was read before and has not changed since, else None."""
         files = _file_status(bold) if self.enabled else None
-        keys = [] if files is None else self._directory.keys(_key("*", _digest_status(bold, files), "*"))
+        keys = [] if files is None else self._arrays.keys(_key("*", _digest_status(bold, files), "*"))
         return _image_digest(keys[0]) if keys else None
 
     def digest(self, bold: Path | Sequence[Path]) -> str:
@@ -134,7 +136,7 @@ class SampleCache:
             digest = digest_files(bold)
             if files is not None and _file_status(bold) == files:
                 with suppress(OSError):  # an entry without arrays
-                    self._directory.write(_key("image", _digest_status(bold, files), digest), [], {})
+                    self._arrays.write(_key("image", _digest_status(bold, files), digest), [], {})
         return digest
 
     def entries(self) -> list[CacheEntry]:
@@ -148,35 +150,35 @@ class SampleCache:
                 n_bytes=entry.n_bytes,
                 last_used=entry.last_used,
             )
-            for entry in self._directory.entries()
+            for entry in self._arrays.entries()
             if "files" in entry.metadata
         ]
 
     def check(self) -> dict[str, str]:
         """Verify all entries, remove damaged ones, and return the problem of each by its key."""
-        return self._directory.check()
+        return self._arrays.check()
 
     def trim(self, max_bytes: int | None = None) -> list[str]:
         """Remove the least recently used entries above a size, by default the limit; return their keys."""
         self._remove_format_2()
-        return self._directory.trim(self.max_bytes if max_bytes is None else max_bytes)
+        return self._arrays.trim(self.max_bytes if max_bytes is None else max_bytes)
 
     def clear(self) -> None:
         """Remove the whole cache; arrays that are still mapped stay valid."""
         self._remove_format_2()
-        shutil.rmtree(self.folder / FORMAT, ignore_errors=True)
+        shutil.rmtree(self.directory / FORMAT, ignore_errors=True)
         with suppress(OSError):
-            self.folder.rmdir()
+            self.directory.rmdir()
 
     def _remove_format_2(self) -> None:
-        if any(self.folder.glob("entries/*/entry.json")):  # else they are not of this program
+        if any(self.directory.glob("entries/*/entry.json")):  # else they are not of this program
             for name in FORMAT_2:
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+                shutil.rmtree(self.directory / name, ignore_errors=True)
 
     def _find(self, pattern: str) -> MaskedVolumes | None:
         """Return the masked volumes of the entry whose key matches a pattern."""
-        for key in self._directory.keys(pattern):
-            if arrays := self._directory.read(key):
+        for key in self._arrays.keys(pattern):
+            if arrays := self._arrays.read(key):
                 data, mean_volume, affine = arrays
                 return MaskedVolumes(data, mean_volume, _image_digest(key), affine)
         return None
@@ -186,12 +188,12 @@ class SampleCache:
     ) -> MaskedVolumes | None:
         """Return the entry of files that were moved, copied or touched: same bytes, other path or time."""
         sizes = [file[1] for file in files]  # files of other sizes are not digested
-        others = self._directory.entries(_key(recipe, "*", "*"))
+        others = self._arrays.entries(_key(recipe, "*", "*"))
         if all([file[1] for file in other.metadata.get("files", [])] != sizes for other in others):
             return None
         digest = self.digest(bold)
-        for key in self._directory.keys(_key(recipe, "*", digest)):
-            self._directory.rename(key, _key(recipe, status, digest))
+        for key in self._arrays.keys(_key(recipe, "*", digest)):
+            self._arrays.rename(key, _key(recipe, status, digest))
         return self._find(_key(recipe, "*", digest))
 
     def _store(self, key: str, masked: MaskedVolumes, metadata: Mapping[str, Any]) -> None:
@@ -201,14 +203,14 @@ class SampleCache:
         else:
             try:
                 arrays = [masked.data, masked.mean_volume, masked.affine]
-                self._directory.write(key, arrays, metadata)
+                self._arrays.write(key, arrays, metadata)
                 self.trim()
             except OSError as error:
                 problem = error.strerror or str(error)
         if problem is not None and not self._warned:
             self._warned = True
             warnings.warn(
-                f"The sample cache in {self.folder} cannot store masked volumes: {problem}. The run "
+                f"The sample cache in {self.directory} cannot store masked volumes: {problem}. The run "
                 "continues without it. Set HARNESS_CACHE to a writable directory with free space, or to off.",
                 stacklevel=3,
             )

@@ -1,4 +1,4 @@
-"""Masked volumes: the voxels of a mask, read in one pass over the compressed bytes of an image."""
+"""Masked volumes: the voxels of a mask, read in a single pass through the compressed bytes of an image."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

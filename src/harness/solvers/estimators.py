@@ -76,7 +76,7 @@ class LinearClassifier(ClassifierMixin, BaseEstimator):
         self.gradient_ = float(decoders.gradients.max())
 
     def takes_grid(self, grid: Mapping[str, Any]) -> bool:
-        """Whether `solve_folds` can try the values of a grid; who chooses by itself takes none."""
+        """Whether `solve_folds` can try a grid; estimators that choose their own penalty cannot."""
         return not grid
 
     def solve_folds(

@@ -1,4 +1,4 @@
-"""LinearDecoders whose digits were lost by rounding, solved again in primal space with exact gradients.
+"""Decoders whose rounding error exceeds the tolerance, solved again in the primal with exact gradients.
 
 A Gram matrix in double precision has lost the small scales of its samples: where a few voxels, or the mean,
 are 10^4 times larger than the rest, decoders from it can be wrong in every digit although their equations
@@ -35,7 +35,7 @@ VOXELS_AT_A_TIME = 4096
 """Voxels that are converted to extended precision at a time."""
 
 SHARES = tuple(10.0**exponent for exponent in range(-12, 1, 2))
-"""Shares of C by which a decoder is approached that cannot be found at once."""
+"""Fractions of C for a continuation path, used if Newton's iteration does not converge at C."""
 
 
 class ExtendedSpace(PrimalSpace):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-import scipy.linalg  # noqa: F401  loads SciPy's BLAS, so that the controller below sees it beside NumPy's
+import scipy.linalg  # noqa: F401  loads SciPy's BLAS, so that the controller below finds it as well as NumPy's
 from threadpoolctl import ThreadpoolController
 
 

@@ -165,7 +165,7 @@ class TrainingSets:
         C: ArrayLike,
         tol: float,
     ) -> None:
-        """Enter decoders, and solve those again that lost too many digits.
+        """Store decoders, and refine those whose rounding error exceeds the tolerance.
 
         Parameters
         ----------

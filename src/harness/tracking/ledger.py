@@ -70,13 +70,13 @@ class Sweep:
 
     Parameters
     ----------
-    folder : Path
+    directory : Path
         Its name is the sweep's id. Created when the first job is claimed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._jobs = folder / "jobs"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._jobs = directory / "jobs"
 
     @classmethod
     def begin(cls, parent: Path) -> "Sweep":
@@ -86,7 +86,7 @@ class Sweep:
     @property
     def id(self) -> str:
         """Name of the sweep, for example ``20261121-023015-ab12cd34``."""
-        return self.folder.name
+        return self.directory.name
 
     @contextmanager
     def claim(self, job: int, overrides: Sequence[str]) -> Iterator[bool]:

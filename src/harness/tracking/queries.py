@@ -160,7 +160,7 @@ def select_runs(uri: str, query: RunQuery, limit: int) -> SelectedRuns:
 
 
 def seen_values(uri: str, query: RunQuery, limit: int = 50) -> dict[str, tuple[str, ...]]:
-    """Return the values of the newest runs for the parameters of a query none of whose values they have."""
+    """Return the newest runs' values of every queried parameter that has no match among them."""
     newest = select_runs(uri, RunQuery(query.experiment, query.sweep), limit).runs
     values = {
         name: tuple(sorted({run.data.params[name] for run in newest if name in run.data.params}))

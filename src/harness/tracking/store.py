@@ -131,8 +131,8 @@ def _open_local_store(directory: Path, experiment: str) -> Store:
 def local_store_uri(directory: Path) -> str:
     """Return the tracking URI of an existing local store to read from; migrate one of an older MLflow.
 
-    Prints a notice on standard error if the store was moved. Raises TrackingError if there is no store, or
-    it cannot be read; see `harness.tracking.database.prepare_database`.
+    Prints a notice on standard error if the store was moved. Raises TrackingError if the store does not
+    exist or cannot be read; see `harness.tracking.database.prepare_database`.
     """
     directory = directory.resolve()
     database = directory / DATABASE

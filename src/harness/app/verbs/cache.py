@@ -32,5 +32,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"removed {len(cache.trim(int(options.to * 1e9)))} entries, the least recently used")
     else:
         cache.clear()
-        print(f"cleared {cache.folder}")
+        print(f"cleared {cache.directory}")
     return 0
