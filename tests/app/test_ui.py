@@ -48,7 +48,7 @@ def store(made, tmp_path):
     folder = tmp_path / "mlruns"
     shutil.copytree(made.directory, folder)
     uri = local_uri(folder)
-    return replace(made, client=MlflowClient(tracking_uri=uri), uri=uri, folder=folder)
+    return replace(made, client=MlflowClient(tracking_uri=uri), uri=uri, directory=folder)
 
 
 @pytest.fixture

@@ -15,8 +15,10 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from harness.datasets.haxby import read_subject
 from harness.decoding.decode import decode
-from harness.decoding.decoder import Estimator
-from harness.decoding.evaluation import Scheme, Scoring
+from harness.decoding.estimator import Estimator
+from harness.decoding.evaluation import Scoring
+from harness.decoding.question import Question
+from harness.decoding.splitters import Scheme
 from harness.report.artifacts import write_artifacts
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.samples.contrasts import make_contrast
@@ -35,11 +37,13 @@ def decode_tiny(tiny_subject):
             affine = nib.load(folder / "mask.nii.gz").affine
             nib.save(nib.Nifti1Image(values, affine), folder / "subj1" / "anat.nii.gz")
         return decode(
-            lambda: read_subject(folder, 1, dataset="haxby"),
-            make_contrast(list(conditions)),
-            LDA,
-            Scheme("logo", LeaveOneGroupOut()),
-            scoring=Scoring(inner_folds=2),
+            read_subject(folder, 1, dataset="haxby"),
+            Question(
+                make_contrast(list(conditions)),
+                LDA,
+                Scheme("logo", LeaveOneGroupOut()),
+                scoring=Scoring(inner_folds=2),
+            ),
         )
 
     return decode_tiny

@@ -17,8 +17,9 @@ def make_decoding(name):
         samples=SimpleNamespace(
             contrast=SimpleNamespace(classes=(name, "house")), y=[name, "house"] * 16, n_voxels=80
         ),
-        estimator=SimpleNamespace(name=f"lda[{name}]"),
-        scheme=SimpleNamespace(name=f"logo[{name}]"),
+        question=SimpleNamespace(
+            estimator=SimpleNamespace(name=f"lda[{name}]"), scheme=SimpleNamespace(name=f"logo[{name}]")
+        ),
         recording=SimpleNamespace(dataset=name, subject="1", notice=f"simulated {name}"),
         warnings=(f"few volumes of {name}",),
         summarise=lambda: pd.DataFrame({"mean": [0.75], "sd": [0.125]}, index=["test_accuracy"]),
