@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.samples.samples import Roi, load_samples
 from harness.samples.signal import Signal
 from harness.solvers.estimators import ExactLinearSVC
+from marks import first
 
 pytestmark = pytest.mark.usefixtures("quick_composition")
 
@@ -21,37 +22,43 @@ SERVER = "http://127.0.0.1:1"
 
 @pytest.mark.parametrize(
     ("words", "remedy"),
-    [
-        ([f"tracking.uri={SERVER}"], f"tracking=server tracking.uri={SERVER}"),
-        (["tracking=off", f"tracking.uri={SERVER}"], f"tracking=server tracking.uri={SERVER}"),
-        (["tracking=off", "tracking.experiment=mine"], "choose tracking=local or tracking=server"),
-        (["tracking=off", "resume=true"], "choose tracking=local or tracking=server"),
-        (["tracking=server", "tracking.uri=null"], "tracking.uri=http://127.0.0.1:5000"),
-        (["hydra/launcher=joblib"], "-m launches several"),
-        (["hydra.launcher.n_jobs=2"], "-m launches several"),
-        (["++hydra.launcher.n_jobs=2"], "-m launches several"),
-        (["hydra.sweeper.max_batch_size=2"], "-m launches several"),
-        (["hydra.sweep.dir=elsewhere"], "-m launches several"),
-        (["cv=kfold5", "cv.random_state=1"], "shuffle"),
-        (["cv=stratified5", "cv.random_state=1"], "shuffle"),
-        (["cv.n_splits=3"], "type cv=kfold5 cv.n_splits=VALUE"),
-        (["cv=kfold5", "cv.n_volumes=3"], "type cv=holdout30 cv.n_volumes=VALUE"),
-        (["estimator.C=10"], "estimator.grid.C=[10]"),
-        (["estimator.strategy=prior"], "type estimator=dummy estimator.strategy=VALUE"),
-        (["signal.confounds_file=c.tsv", "signal.confounds=[]"], "type signal.confounds=null"),
-        (["engine=nilearn", "signal.zscore=train"], "signal=tutorial or signal=per_run"),
-        (["engine=nilearn", "estimator.tol=1e-3"], "use engine=harness"),
-        (["engine=nilearn", "estimator=logistic", "estimator.max_iter=7"], "use engine=harness"),
-        (["engine=nilearn", "estimator=logistic", "estimator.grid.tol=[1]"], "leave estimator.grid empty"),
-        (
-            ["dataset=nifti", "dataset.bold=b", "dataset.labels=l", "dataset.trial_types=[a]"],
-            "dataset.events",
-        ),
-        (
-            ["dataset=nifti", "dataset.bold=b", "dataset.labels=l", "dataset.events=e"],
-            "expected one of the two",
-        ),
-    ],
+    first(
+        4,
+        [
+            ([f"tracking.uri={SERVER}"], f"tracking=server tracking.uri={SERVER}"),
+            (["tracking=off", f"tracking.uri={SERVER}"], f"tracking=server tracking.uri={SERVER}"),
+            (["tracking=off", "tracking.experiment=mine"], "choose tracking=local or tracking=server"),
+            (["tracking=off", "resume=true"], "choose tracking=local or tracking=server"),
+            (["tracking=server", "tracking.uri=null"], "tracking.uri=http://127.0.0.1:5000"),
+            (["hydra/launcher=joblib"], "-m launches several"),
+            (["hydra.launcher.n_jobs=2"], "-m launches several"),
+            (["++hydra.launcher.n_jobs=2"], "-m launches several"),
+            (["hydra.sweeper.max_batch_size=2"], "-m launches several"),
+            (["hydra.sweep.dir=elsewhere"], "-m launches several"),
+            (["cv=kfold5", "cv.random_state=1"], "shuffle"),
+            (["cv=stratified5", "cv.random_state=1"], "shuffle"),
+            (["cv.n_splits=3"], "type cv=kfold5 cv.n_splits=VALUE"),
+            (["cv=kfold5", "cv.n_volumes=3"], "type cv=holdout30 cv.n_volumes=VALUE"),
+            (["estimator.C=10"], "estimator.grid.C=[10]"),
+            (["estimator.strategy=prior"], "type estimator=dummy estimator.strategy=VALUE"),
+            (["signal.confounds_file=c.tsv", "signal.confounds=[]"], "type signal.confounds=null"),
+            (["engine=nilearn", "signal.zscore=train"], "signal=tutorial or signal=per_run"),
+            (["engine=nilearn", "estimator.tol=1e-3"], "use engine=harness"),
+            (["engine=nilearn", "estimator=logistic", "estimator.max_iter=7"], "use engine=harness"),
+            (
+                ["engine=nilearn", "estimator=logistic", "estimator.grid.tol=[1]"],
+                "leave estimator.grid empty",
+            ),
+            (
+                ["dataset=nifti", "dataset.bold=b", "dataset.labels=l", "dataset.trial_types=[a]"],
+                "dataset.events",
+            ),
+            (
+                ["dataset=nifti", "dataset.bold=b", "dataset.labels=l", "dataset.events=e"],
+                "expected one of the two",
+            ),
+        ],
+    ),
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
 def test_an_option_without_effect_is_refused_early(words, remedy, tmp_path, monkeypatch):
@@ -66,18 +73,24 @@ def test_an_option_without_effect_is_refused_early(words, remedy, tmp_path, monk
 
 @pytest.mark.parametrize(
     ("words", "parts"),
-    [
-        (["contrast.conditions=[{null:[face]},cat]"], ["a class has no name", "[{animate:[face,cat]},"]),
-        (
-            ["signal.confounds._target_=x"],
-            ["signal.confounds has no key '_target_'", "signal.confounds=VALUE"],
-        ),
-        (["contrast.conditions.a=b"], ["contrast.conditions has no key 'a'"]),
-        (["tracking.uri=''"], ["tracking.uri='' is not the address of a server", "http://127.0.0.1:5000"]),
-        (["tracking=server", "tracking.uri=''"], ["tracking.uri='' is not the address of a server"]),
-        (["tracking.folder=~nouser/x"], ["tracking.folder='~nouser/x'", "tracking.folder=~/mlruns"]),
-        (["scoring.report=[roc_auc,roc_auc]"], ["scoring.report=[roc_auc,roc_auc]", "twice"]),
-    ],
+    first(
+        3,
+        [
+            (["contrast.conditions=[{null:[face]},cat]"], ["a class has no name", "[{animate:[face,cat]},"]),
+            (
+                ["signal.confounds._target_=x"],
+                ["signal.confounds has no key '_target_'", "signal.confounds=VALUE"],
+            ),
+            (["contrast.conditions.a=b"], ["contrast.conditions has no key 'a'"]),
+            (
+                ["tracking.uri=''"],
+                ["tracking.uri='' is not the address of a server", "http://127.0.0.1:5000"],
+            ),
+            (["tracking=server", "tracking.uri=''"], ["tracking.uri='' is not the address of a server"]),
+            (["tracking.folder=~nouser/x"], ["tracking.folder='~nouser/x'", "tracking.folder=~/mlruns"]),
+            (["scoring.report=[roc_auc,roc_auc]"], ["scoring.report=[roc_auc,roc_auc]", "twice"]),
+        ],
+    ),
     ids=lambda words: " ".join(words),
 )
 def test_a_value_that_cannot_be_used_is_named_with_what_is_expected(words, parts, tmp_path, monkeypatch):
@@ -90,19 +103,22 @@ def test_a_value_that_cannot_be_used_is_named_with_what_is_expected(words, parts
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["tracking=off"],
-        ["tracking=server"],
-        ["tracking=server", f"tracking.uri={SERVER}", "tracking.experiment=mine", "tracking.folder=here"],
-        ["tracking=off", "tracking.folder=here", "resume=false"],
-        ["cv=kfold5", "cv.shuffle=true", "cv.random_state=1"],
-        ["engine=nilearn", "estimator.grid.C=[1]"],
-        ["engine=nilearn", "estimator=logistic", "estimator.Cs=[1]", "estimator.cv=3"],
-        ["engine=nilearn", "estimator=svc_liblinear", "estimator.tol=1e-3"],
-        ["signal.confounds=[]"],
-        ["seed=5"],
-        ["hydra.run.dir=here"],
-    ],
+    first(
+        2,
+        [
+            ["tracking=off"],
+            ["tracking=server"],
+            ["tracking=server", f"tracking.uri={SERVER}", "tracking.experiment=mine", "tracking.folder=here"],
+            ["tracking=off", "tracking.folder=here", "resume=false"],
+            ["cv=kfold5", "cv.shuffle=true", "cv.random_state=1"],
+            ["engine=nilearn", "estimator.grid.C=[1]"],
+            ["engine=nilearn", "estimator=logistic", "estimator.Cs=[1]", "estimator.cv=3"],
+            ["engine=nilearn", "estimator=svc_liblinear", "estimator.tol=1e-3"],
+            ["signal.confounds=[]"],
+            ["seed=5"],
+            ["hydra.run.dir=here"],
+        ],
+    ),
     ids=" ".join,
 )
 def test_options_that_have_an_effect_are_accepted(words):

@@ -7,6 +7,7 @@ import pytest
 
 from harness.app.entry import run
 from harness.datasets import images
+from marks import first
 from processes import read_runs
 
 CONFIGURATIONS = {
@@ -59,7 +60,7 @@ def run_job(request, tmp_path, monkeypatch, make_store, reads):
     return run_job
 
 
-@pytest.mark.parametrize("run_job", CONFIGURATIONS, indirect=True)
+@pytest.mark.parametrize("run_job", first(1, CONFIGURATIONS), indirect=True)
 def test_image_is_read_at_most_once(run_job, monkeypatch):
     assert run_job("resume=true") == (0, {1}), "cold cache"
     assert run_job("resume=true") == (0, set()), "finished before"
@@ -73,7 +74,7 @@ def test_image_is_read_at_most_once(run_job, monkeypatch):
     assert run_job("tracking=off") == (0, set())
 
 
-@pytest.mark.parametrize("run_job", ["haxby"], indirect=True)
+@pytest.mark.parametrize("run_job", first(1, ["haxby"]), indirect=True)
 def test_data_are_loaded_and_digested_once(run_job, monkeypatch):
     from harness.datasets.haxby import Haxby
     from harness.samples import samples

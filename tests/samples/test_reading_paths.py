@@ -25,6 +25,7 @@ from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Roi, load_samples
 from harness.samples.signal import Signal
+from marks import first
 
 FACE_CAT = make_contrast(["face", "cat"])
 ROI_OF = {"haxby": "vt", "nifti, one image": "vt", "nifti, one per run": "vt", "bids": "brain"}
@@ -177,12 +178,15 @@ def test_volume_of_nan_is_refused(run, load):
 @every_path
 @pytest.mark.parametrize(
     ("value", "volumes"),
-    [
-        pytest.param(np.nan, 2, id="NaN in one volume"),
-        pytest.param(np.nan, slice(None), id="NaN in all volumes", marks=pytest.mark.slow),
-        pytest.param(-np.inf, 2, id="-inf in one volume", marks=pytest.mark.slow),
-        pytest.param(np.inf, 2, id="inf in one volume"),
-    ],
+    first(
+        1,
+        [
+            pytest.param(np.nan, 2, id="NaN in one volume"),
+            pytest.param(np.nan, slice(None), id="NaN in all volumes", marks=pytest.mark.slow),
+            pytest.param(-np.inf, 2, id="-inf in one volume", marks=pytest.mark.slow),
+            pytest.param(np.inf, 2, id="inf in one volume"),
+        ],
+    ),
 )
 def test_voxel_that_is_not_finite_is_dropped_with_a_warning(run, load, value, volumes):
     voxel = (1, 2, 1)

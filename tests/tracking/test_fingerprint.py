@@ -13,6 +13,7 @@ from harness.errors import DataError
 from harness.samples.samples import load_samples, open_sources
 from harness.tracking import provenance
 from harness.tracking.fingerprint import fingerprint_run
+from marks import first
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,14 +39,17 @@ def fingerprint_spec(spec):
 
 @pytest.mark.parametrize(
     "override",
-    [
-        "figures=off",
-        "cache=false",
-        "resume=false",
-        "tracking=off",
-        "tracking.folder=elsewhere",
-        "++cv.incomplete=refuse",  # the default
-    ],
+    first(
+        1,
+        [
+            "figures=off",
+            "cache=false",
+            "resume=false",
+            "tracking=off",
+            "tracking.folder=elsewhere",
+            "++cv.incomplete=refuse",  # the default
+        ],
+    ),
 )
 def test_storage_and_figure_options_are_not_counted(fingerprint, override):
     assert fingerprint(override) == fingerprint()
@@ -53,22 +57,25 @@ def test_storage_and_figure_options_are_not_counted(fingerprint, override):
 
 @pytest.mark.parametrize(
     "override",
-    [
-        "seed=1",
-        "engine=nilearn",
-        "contrast=cat_vs_house",
-        "contrast.conditions=[cat,face]",
-        "estimator=ridge",
-        "estimator.grid.C=[1]",
-        "cv=kfold5",
-        "++cv.incomplete=skip",
-        "scoring=accuracy",
-        "scoring.inner_folds=3",
-        "signal=per_run",
-        "signal.lag=1",
-        "roi=brain",
-        "roi.screening_percentile=10",
-    ],
+    first(
+        3,
+        [
+            "seed=1",
+            "engine=nilearn",
+            "contrast=cat_vs_house",
+            "contrast.conditions=[cat,face]",
+            "estimator=ridge",
+            "estimator.grid.C=[1]",
+            "cv=kfold5",
+            "++cv.incomplete=skip",
+            "scoring=accuracy",
+            "scoring.inner_folds=3",
+            "signal=per_run",
+            "signal.lag=1",
+            "roi=brain",
+            "roi.screening_percentile=10",
+        ],
+    ),
 )
 def test_configuration_is_counted(fingerprint, override):
     assert fingerprint(override) != fingerprint()

@@ -109,6 +109,7 @@ def read_end(store, run_id):
     return found.info.status, found.data.tags.get("harness.error", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
