@@ -22,7 +22,8 @@ folds = {name: [float(value).hex() for value in decoding.folds[name]] for name i
 means = {name: float(value).hex() for name, value in decoding.flat_scores().items()}
 best = [float(value).hex() for value in decoding.folds["best_C"]]
 values = [float(value).hex() for value in decoding.predictions["decision_value"]]
-found = {"folds": folds, "means": means, "best_C": best, "values": values, "name": decoding.question.estimator.name}
+name = decoding.question.estimator.name
+found = {"folds": folds, "means": means, "best_C": best, "values": values, "name": name}
 print("\\n" + json.dumps(found))
 """
 
