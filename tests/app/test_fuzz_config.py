@@ -275,7 +275,7 @@ def test_the_command_refuses_a_wrong_value_with_one_message(words, monkeypatch, 
 
 @pytest.mark.usefixtures("quick_composition")
 def test_no_value_ends_in_a_traceback(bases, monkeypatch, tmp_path):
-    assert find_faults(draw_cases(25), bases, monkeypatch, tmp_path) == {}
+    assert find_faults(draw_cases(12), bases, monkeypatch, tmp_path) == {}
 
 
 @pytest.mark.slow

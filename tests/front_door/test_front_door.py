@@ -312,7 +312,7 @@ def test_cache_lists_checks_and_clears(tmp_path, tiny_subject):
     listed = harness(tmp_path, "cache", **kept)
     assert "1 set(s)" in listed.stdout
     assert "bold.nii.gz" in listed.stdout
-    (samples,) = (tmp_path / "kept").rglob("samples.npy")
+    (samples,) = (tmp_path / "kept").rglob("*.arrays")
     damaged = bytearray(samples.read_bytes())
     damaged[-1] ^= 1
     samples.write_bytes(damaged)
