@@ -106,8 +106,11 @@ def read_words(draw, file):
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_red_is_evidence_for_the_positive_class(decode_on, tmp_path, background, draw):
     positive, negative, where = draw_both_signs(draw, decode_on(background), tmp_path)
-    assert where.any()
-    red, blue = positive[where], negative[where]
+    # The labels of the colour bar, which differ too, may move the grey background by a pixel.
+    red, blue = (
+        picture[where & (np.ptp(picture[..., :3], axis=-1) > 0.2)] for picture in (positive, negative)
+    )
+    assert len(red) > 0 < len(blue)
     assert (red[:, 0] > red[:, 2]).all()
     assert (blue[:, 2] > blue[:, 0]).all()
 
