@@ -35,7 +35,7 @@ AFFINE = (
 ANAT_SHAPE = (124, 256, 256)
 ANAT_AFFINE = ((-1.2, 0, 0, 73.0), (0, 0.9375, 0, -119.5), (0, 0, 0.9375, -119.5), (0, 0, 0, 1))
 N_ROI = 464  # the VT mask of subject 2
-EFFECT = 0.12  # SD of a pattern, in SD of the noise: face and cat are told apart in 9 volumes of 10
+EFFECT = 0.12  # SD of a pattern, in SD of the noise: face and cat are distinguished in 9 volumes of 10
 
 SUBJECTS = (1, 2, 3, 4, 5, 6)
 ESTIMATORS = ("svc", "logistic", "dummy")

@@ -1,4 +1,4 @@
-"""Studies are found from anywhere by their name, and a name that is none is answered with those there are."""
+"""Studies are found by name from any directory; an unknown name is refused with a list of the studies."""
 
 from pathlib import Path
 

@@ -117,7 +117,7 @@ def _run_once(name: str, words: list[str]) -> int:
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = JobCallbacks(config)
     callbacks.notify("on_run_start", config=config, config_name=name)
-    context = HydraContext(loader, callbacks)  # type: ignore[arg-type]
+    context = HydraContext(loader, callbacks)  # type: ignore[arg-type]  # the declared class is private
     done = run_hydra_job(run_single_job, config, "hydra.run.dir", None, context)
     callbacks.notify("on_run_end", config=config, config_name=name, job_return=done)
     return int(done.return_value)

@@ -8,7 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class JobCallbacks:
-    """Call the user's callbacks for the events of Hydra; one that raises is reported and ignored."""
+    """Call the user's callbacks for the events of Hydra; one that raises is reported and ignored.
+
+    `HydraContext` declares a class of Hydra's private modules for its callbacks; launchers and `run_job` call
+    the two public methods below, and nothing else of it.
+    """
 
     def __init__(self, config: DictConfig) -> None:
         nodes = OmegaConf.select(config, "hydra.callbacks") or {}
@@ -24,8 +28,9 @@ class JobCallbacks:
                 warnings.warn(f"Callback {name} raised {type(error).__name__}: {error}", stacklevel=2)
 
     def on_job_start(self, **arguments: Any) -> None:
-        """Notify of a job's start; `hydra.core.utils.run_job` calls this and the next."""
+        """Notify of the start of a job."""
         self.notify("on_job_start", **arguments)
 
-    def on_job_end(self, **arguments: Any) -> None:  # noqa: D102
+    def on_job_end(self, **arguments: Any) -> None:
+        """Notify of the end of a job."""
         self.notify("on_job_end", **arguments)

@@ -110,7 +110,7 @@ def _check_one_store(jobs: Sequence[Sequence[str]], fixed: Sequence[str]) -> Non
 def _check_values(plan: Plan) -> None:
     """Compose as many jobs as show every value once.
 
-    A value that is wrong is so found before anything runs; values that are wrong only together, by their job.
+    A wrong value is reported before anything runs; values that are wrong only in combination, by their job.
     """
     seen: set[str] = set()
     for job in plan.jobs:
@@ -172,7 +172,7 @@ def _launch(plan: Plan) -> None:
     """Have Hydra's launcher run all jobs; those that may not be claimed end at once."""
     callbacks = JobCallbacks(plan.config)
     callbacks.notify("on_multirun_start", config=plan.config, config_name=plan.config.hydra.job.config_name)
-    context = HydraContext(plan.loader, callbacks)  # type: ignore[arg-type]
+    context = HydraContext(plan.loader, callbacks)  # type: ignore[arg-type]  # the declared class is private
     launcher = Plugins.instance().instantiate_launcher(context, run_sweep_job, plan.config)
     size = plan.config.hydra.sweeper.get("max_batch_size") or len(plan.jobs)
     for start in range(0, len(plan.jobs), size):

@@ -103,32 +103,35 @@ class SweepConfigLoader(ConfigLoader):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """See `hydra.core.config_loader.ConfigLoader`, as for the following methods."""
+        """Compose one configuration, as Hydra does."""
         return self._loader.load_configuration(
             config_name, overrides, run_mode, from_shell, validate_sweep_overrides
         )
 
-    def get_search_path(self) -> ConfigSearchPath:  # noqa: D102
+    def get_search_path(self) -> ConfigSearchPath:
+        """Return where options are searched."""
         return self._loader.get_search_path()
 
-    def get_sources(self) -> list[ConfigSource]:  # noqa: D102
+    def get_sources(self) -> list[ConfigSource]:
+        """Return the sources of options on the search path."""
         return self._loader.get_sources()
 
-    def list_groups(self, parent_name: str) -> list[str]:  # noqa: D102
+    def list_groups(self, parent_name: str) -> list[str]:
+        """Return the groups below a group."""
         return self._loader.list_groups(parent_name)
 
-    def get_group_options(  # noqa: D102
+    def get_group_options(
         self,
         group_name: str,
         results_filter: ObjectType | None = ObjectType.CONFIG,
         config_name: str | None = None,
         overrides: list[str] | None = None,
     ) -> list[str]:
+        """Return the options of a group."""
         return self._loader.get_group_options(group_name, results_filter, config_name, overrides)
 
-    def compute_defaults_list(  # noqa: D102
-        self, config_name: str | None, overrides: list[str], run_mode: RunMode
-    ) -> Any:
+    def compute_defaults_list(self, config_name: str | None, overrides: list[str], run_mode: RunMode) -> Any:
+        """Return Hydra's defaults list of a configuration."""
         return self._loader.compute_defaults_list(config_name, overrides, run_mode)
 
 
