@@ -28,6 +28,7 @@ from harness.decoding.estimator import Estimator  # noqa: E402
 from harness.decoding.evaluation import Scoring, evaluate  # noqa: E402
 from harness.decoding.nilearn_decoder import NilearnEngine  # noqa: E402
 from harness.decoding.splitters import Scheme, split_samples  # noqa: E402
+from harness.samples.blocks import find_blocks  # noqa: E402
 from harness.samples.contrasts import make_contrast  # noqa: E402
 from harness.samples.samples import FoldPreprocessing, RecordedSamples, Roi, Samples, VoxelGrid, load_samples  # noqa: E402
 from harness.samples.signal import Signal  # noqa: E402
@@ -71,15 +72,17 @@ def load_real() -> RecordedSamples | None:
 
 def simulate(n_samples: int, n_voxels: int, n_runs: int) -> Samples:
     rng = np.random.default_rng(0)
+    runs = np.arange(n_samples) * n_runs // n_samples
     y = np.where(np.arange(n_samples) // (n_samples // n_runs // 2) % 2 == 0, "face", "cat")
     pattern = rng.normal(size=n_voxels) * (rng.random(n_voxels) < 0.1)
     X = rng.normal(size=(n_samples, n_voxels)) + 0.15 * np.where(y == "face", 1, -1)[:, np.newaxis] * pattern
     return Samples(
         X=X.astype(np.float32),
         y=y,
-        runs=np.arange(n_samples) * n_runs // n_samples,
+        runs=runs,
         conditions=y,
         volumes=np.arange(n_samples),
+        blocks=find_blocks(y, runs),
         contrast=make_contrast(["face", "cat"]),
         preparation=FoldPreprocessing("own"),
     )

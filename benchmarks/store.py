@@ -33,6 +33,7 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     """Write runs into a new store, and return the seconds of each, on the wall and of the processor."""
     from harness.app.composition import compose_request, decode_request
     from harness.report.artifacts import write_artifacts
+    from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import track_run
     from harness.tracking.store import open_store
     from harness.tracking.tags import OVERRIDES_TAG
@@ -41,14 +42,14 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     decoding = decode_request(request)
     artifacts = folder / "artifacts-of-each"
     artifacts.mkdir()
-    decoding = write_artifacts(decoding, artifacts, request.to_yaml(), "light")
+    result = write_artifacts(RunResult(decoding), artifacts, request.to_yaml(), "light")
     store = open_store(None, folder / "mlruns", EXPERIMENT)
     seconds = []
     for number in range(count):
         start = read_clocks()
         tags = {OVERRIDES_TAG: "", GROUP: str(number // SIZE_OF_GROUP)}
         with track_run(store, request.name, request.params, tags) as run:
-            run.finish(decoding, artifacts, decoding.seconds)
+            run.finish(result, artifacts, decoding.seconds)
         end = read_clocks()
         seconds.append((end[0] - start[0], end[1] - start[1]))
     return seconds

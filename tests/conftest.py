@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from harness.app.composition import compose_request
+from harness.samples.blocks import find_blocks
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import FoldPreprocessing, Samples, load_samples
 from services import require_data
@@ -105,6 +106,7 @@ def make_samples():
             runs=np.asarray(runs),
             conditions=y,
             volumes=np.arange(len(y)) * 2 + 1,
+            blocks=find_blocks(y, np.asarray(runs)),
             contrast=contrast or make_contrast(list(dict.fromkeys(y.tolist()))),
             preparation=preparation or FoldPreprocessing(),
         )

@@ -16,8 +16,9 @@ from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
 from harness.errors import DataError, HarnessError, escape_controls, format_error
-from harness.report.tables import print_decoding, print_error
+from harness.report.tables import print_error, print_run
 from harness.samples.contrasts import make_contrast
+from harness.tracking.run_result import RunResult
 from marks import first
 
 # A colour, a title, a bell, C1's own start of a sequence, text that runs backwards, half of a character.
@@ -80,7 +81,7 @@ def test_a_result_is_printed_with_the_names_as_they_are(tiny_subject, name, caps
         ),
     )
     decoding = replace(decoding, warnings=(f"few volumes of {name}",))
-    print_decoding(decoding, f"sub-1 {name}", f"/runs/{name}", None)
+    print_run(RunResult(decoding), f"sub-1 {name}", f"/runs/{name}", None)
     printed = capsys.readouterr().out
     assert_harmless(printed)
     shown = name.encode("unicode_escape").decode() if not name.isprintable() else name

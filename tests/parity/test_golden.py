@@ -14,6 +14,7 @@ from harness.datasets.haxby import read_labels, read_subject
 from harness.decoding.decoder import fit_decoder
 from harness.decoding.evaluation import evaluate
 from harness.decoding.splitters import split_samples
+from harness.samples.blocks import find_blocks
 from harness.samples.contrasts import make_contrast, select_volumes
 from harness.samples.samples import FoldPreprocessing, Roi, Samples, load_samples
 from harness.samples.signal import Signal
@@ -158,6 +159,7 @@ def test_dummy_reproduces_the_tutorial_row(compose, shared_data, tutorial, rng):
         runs=labels["run"].to_numpy()[volumes],
         conditions=y,
         volumes=volumes,
+        blocks=find_blocks(labels["condition"].to_numpy(str), labels["run"].to_numpy())[volumes],
         contrast=contrast,
         preparation=FoldPreprocessing(zscore="own"),
     )

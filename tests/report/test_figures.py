@@ -22,6 +22,7 @@ from harness.decoding.splitters import Scheme
 from harness.report.artifacts import write_artifacts
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.samples.contrasts import make_contrast
+from harness.tracking.run_result import RunResult
 
 LDA = Estimator("lda", LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
 
@@ -225,7 +226,7 @@ def test_damaged_anatomy_is_a_warning(decode_tiny, tmp_path, suffix):
     anat.write_bytes(anat.read_bytes()[:-8])
     decoding = replace(decoding, recording=replace(decoding.recording, anat=anat))
     name = decoding.weights[0].name
-    written = write_artifacts(decoding, tmp_path, "seed: 0", "full")
+    written = write_artifacts(RunResult(decoding), tmp_path, "seed: 0", "full").decoding
     for picture in (f"weights_{name}.png", f"weights_{name}.html"):
         found = [text for text in written.warnings if text.startswith(f"{picture} could not be drawn")]
         assert len(found) == 1
@@ -238,7 +239,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(decode_tiny, tmp_path, monk
         raise RuntimeError("no font")
 
     monkeypatch.setattr("harness.report.artifacts.draw_confusion", fail)
-    decoding = write_artifacts(decode_tiny(), tmp_path, "seed: 0", "full")
+    decoding = write_artifacts(RunResult(decode_tiny()), tmp_path, "seed: 0", "full").decoding
     assert any(
         "confusion.png could not be drawn: RuntimeError: no font" in text for text in decoding.warnings
     )
@@ -252,7 +253,7 @@ def test_light_figures_are_the_first_weights_only(decode_tiny, tmp_path):
     drawn = {}
     for name, each in (("lda", decoding), ("dummy", of_dummy)):
         (tmp_path / name).mkdir()
-        write_artifacts(each, tmp_path / name, "seed: 0", "light")
+        write_artifacts(RunResult(each), tmp_path / name, "seed: 0", "light")
         drawn[name] = [file.name for file in (tmp_path / name).glob("*.png")]
     assert drawn == {"lda": ["weights_cat_vs_face.png"], "dummy": []}
 
@@ -267,7 +268,7 @@ NAMES = [*HTML_NAMES, "$x_{$", "$\\frac$", "\x1b[31mred", "\"'"]
 )
 def test_pages_and_pictures_show_a_name_as_it_is(decode_tiny, tmp_path, name):
     decoding = decode_tiny(conditions=(name, "house"))
-    drawn = write_artifacts(decoding, tmp_path, "seed: 0", "full")
+    drawn = write_artifacts(RunResult(decoding), tmp_path, "seed: 0", "full").decoding
     assert drawn.warnings == decoding.warnings  # nothing that could not be drawn
     (page,) = tmp_path.glob("*.html")
     reader = PageReader()

@@ -18,6 +18,7 @@ from harness.decoding.splitters import Scheme
 from harness.report.artifacts import write_artifacts
 from harness.report.spreadsheets import write_csv
 from harness.samples.contrasts import make_contrast
+from harness.tracking.run_result import RunResult
 
 # What OWASP's page on CSV injection lists as the start of a formula, ASCII and full-width.
 FORMULA_STARTS = "=+-@\t\n\uff1d\uff0b\uff0d\uff20"
@@ -91,7 +92,7 @@ def decode_names(tiny_subject):
 
 def test_tables_of_a_run_hold_no_formula(decode_names, tmp_path):
     decoding = decode_names(FORMULA, "@face", "-cat")
-    write_artifacts(decoding, tmp_path, "seed: 0", "off")
+    write_artifacts(RunResult(decoding), tmp_path, "seed: 0", "off")
     for name in ("folds.csv", "predictions.csv"):
         assert_no_formula(tmp_path / name)
     table = pd.read_csv(tmp_path / "predictions.csv")

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.tracking.run_content import describe_decoding
+from harness.tracking.run_content import describe_run
+from harness.tracking.run_result import RunResult
 
 
 def make_decoding(name):
@@ -44,7 +45,7 @@ def make_decoding(name):
 def test_note_shows_names_as_they_are(name):
     """Rendered with markdown-it, with HTML allowed and tables, as an unprotected UI would."""
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    page = page.render(describe_decoding(make_decoding(name)))
+    page = page.render(describe_run(RunResult(make_decoding(name))))
     elements = set(re.findall(r"<(\w+)", page))
     assert elements <= {"p", "strong", "em", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
     text = html.unescape(re.sub(r"<[^>]*>", "", page))

@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.app.composition import compose_request, decode_request
 from harness.tracking.run_content import fold_metrics
+from harness.tracking.run_result import RunResult
 from harness.tracking.run_writer import track_run
 from harness.tracking.store import open_store
 from services import start_process, start_server, wait_for
@@ -44,7 +45,7 @@ def write_runs(uri, folder, worker, decoding, together):
     for number in range(RUNS):
         params = {"worker": str(worker), "number": str(number)} | {f"p{n}": str(n) for n in range(30)}
         with track_run(store, f"{worker}.{number}", params, {"harness.test": "together"}) as run:
-            run.finish(decoding, artifacts, {"data": float(worker), "decoding": float(number)})
+            run.finish(RunResult(decoding), artifacts, {"data": float(worker), "decoding": float(number)})
 
 
 def test_eight_processes_that_start_together_lose_nothing(server, decoding, tmp_path):

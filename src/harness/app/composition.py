@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
     from harness.decoding.evaluation import Progress
     from harness.decoding.question import Question
+    from harness.inference.settings import PermutationSettings
     from harness.samples.cache import SampleCache
     from harness.samples.contrasts import Contrast
 
@@ -149,6 +150,8 @@ class RunSpec:
 
     Attributes
     ----------
+    permutation : PermutationSettings or None
+        How the scores are tested; None for no test.
     name : str
         Name of the run, for example, ``sub-2 face_vs_cat vt svc logo``.
     config : mapping of str to object
@@ -162,6 +165,7 @@ class RunSpec:
     subject: int
     dataset: "Dataset"
     question: "Question"
+    permutation: "PermutationSettings | None"
     name: str
     config: Mapping[str, Any]
     choices: Mapping[str, str]
@@ -262,6 +266,7 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     from harness.decoding.evaluation import Scoring
     from harness.decoding.question import Question
     from harness.decoding.splitters import Scheme
+    from harness.inference.settings import PermutationSettings
     from harness.samples.contrasts import make_contrast
     from harness.samples.samples import Roi
     from harness.samples.signal import Signal
@@ -288,11 +293,20 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
             scoring=Scoring(**settings["scoring"] | {"report": tuple(settings["scoring"]["report"])}),
             engine=settings["engine"],
         ),
+        permutation=_read_permutation(settings["inference"], PermutationSettings),
         name=_run_name(words, choices),
         config=settings,
         choices=words,
         overrides=tuple(word.removeprefix("++") for word in overrides),
     )
+
+
+def _read_permutation(
+    settings: Mapping[str, Any], build: "type[PermutationSettings]"
+) -> "PermutationSettings | None":
+    if settings["kind"] == "none":
+        return None
+    return build(**{key: value for key, value in settings.items() if key != "kind"})
 
 
 def decode_request(
@@ -366,7 +380,12 @@ def _name_contrast(contrast: "Contrast") -> str:
 def _run_name(words: Mapping[str, str], choices: Mapping[str, str]) -> str:
     """Name a run by subject, contrast, region, estimator and scheme, and by changed options."""
     parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
-    defaults = {"signal": "tutorial", "scoring": "roc_auc", "dataset": choices["dataset"]}
+    defaults = {
+        "signal": "tutorial",
+        "scoring": "roc_auc",
+        "inference": "none",
+        "dataset": choices["dataset"],
+    }
     parts += [words[group] for group, option in defaults.items() if words[group] != option]
     plain = {"engine": "harness", "seed": "0", "location": None}
     parts += [f"{key}={words[key]}" for key, value in plain.items() if words.get(key) != value]

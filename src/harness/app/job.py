@@ -170,7 +170,8 @@ class _Job:
         from harness.decoding.decode import decode_samples
         from harness.report.artifacts import write_artifacts
         from harness.report.progress import ProgressBar
-        from harness.report.tables import print_decoding
+        from harness.report.tables import print_run
+        from harness.tracking.run_result import RunResult
 
         single, data = self.sweep is None, self.data
         figures = self.spec.config["figures"]
@@ -179,21 +180,22 @@ class _Job:
         with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
             decoding = decode_samples(data.samples, self.spec.question, progress=progress)
             decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
+            result = RunResult(decoding)
             progress("figures", 1, 1)
             with _artifact_directory(keep=run.run_id is None) as directory:
                 begin = time.perf_counter()
                 with _explaining_write_errors(str(directory)):
-                    decoding = write_artifacts(decoding, directory, self.spec.to_yaml(), figures)
+                    result = write_artifacts(result, directory, self.spec.to_yaml(), figures)
                 seconds = {**data.seconds, **decoding.seconds, "figures": time.perf_counter() - begin}
                 with _explaining_write_errors(run.where):
-                    run.finish(decoding, directory, seconds)
+                    run.finish(result, directory, seconds)
         if single:
-            print_decoding(decoding, self.spec.name, run.where, None if self.store is None else run)
+            print_run(result, self.spec.name, run.where, None if self.store is None else run)
         return replace(
             self.outcome,
             run_id=run.run_id,
-            scores=decoding.flat_scores(),
-            notices=tuple(decoding.notices),
+            scores=result.decoding.flat_scores(),
+            notices=tuple(result.decoding.notices),
         )
 
     @contextmanager

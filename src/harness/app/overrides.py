@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 # Groups of options: their values are names of options, even those that Hydra would read as numbers.
-GROUPS = ("dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "tracking")
+GROUPS = ("dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "inference", "tracking")
 NOT_A_NAME = re.compile(
     r"[+-]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|nan)|true|false|null",
     flags=re.IGNORECASE,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.decoding.choices import Engine, Scorer
+from harness.inference.choices import InferenceKind, NullHypothesis, Relabel
 from harness.report.choices import Figures
 from harness.samples.choices import ZScore
 from harness.tracking.choices import TrackingKind
@@ -51,6 +52,21 @@ class ScoringSchema:
 
 
 @dataclass
+class InferenceSchema:
+    """The test of the scores; see `harness.inference.settings.PermutationSettings`."""
+
+    kind: InferenceKind = InferenceKind.none
+    relabel: Relabel = Relabel.blocks
+    null: NullHypothesis = NullHypothesis.conditions_alike
+    n: int = 1000
+    limit: int = 10_000
+    stop_early: bool = False
+    force: bool = False
+    seed: int = 0
+    processes: int | None = None
+
+
+@dataclass
 class TrackingSchema:
     """The run store, and the MLflow experiment of the runs in it."""
 
@@ -72,6 +88,7 @@ class RunSchema:
     estimator: dict[str, Any] = field(default_factory=dict)
     cv: dict[str, Any] = field(default_factory=dict)
     scoring: ScoringSchema = field(default_factory=ScoringSchema)
+    inference: InferenceSchema = field(default_factory=InferenceSchema)
     tracking: TrackingSchema = field(default_factory=TrackingSchema)
     seed: int = 0
     engine: Engine = Engine.harness

@@ -13,9 +13,10 @@ from harness.errors import format_error
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
 from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
+from harness.tracking.run_result import RunResult
 
 
-def write_artifacts(decoding: Decoding, directory: Path, config: str, figures: str) -> Decoding:
+def write_artifacts(result: RunResult, directory: Path, config: str, figures: str) -> RunResult:
     """Write the files of a run into an existing directory.
 
     =============================  ======================================================  ===============
@@ -42,7 +43,7 @@ def write_artifacts(decoding: Decoding, directory: Path, config: str, figures: s
 
     Returns
     -------
-    decoding : Decoding
+    result : RunResult
         With a warning for every picture that could not be drawn; the scores are written all the same.
 
     Raises
@@ -50,6 +51,7 @@ def write_artifacts(decoding: Decoding, directory: Path, config: str, figures: s
     OSError
         If a file cannot be written.
     """
+    decoding = result.decoding
     write_csv(_list_folds(decoding), directory / "folds.csv")
     write_csv(decoding.predictions, directory / "predictions.csv")
     (directory / "config.yaml").write_text(config, encoding="utf-8")
@@ -68,7 +70,7 @@ def write_artifacts(decoding: Decoding, directory: Path, config: str, figures: s
     decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
     if decoding.warnings:
         (directory / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
-    return decoding
+    return replace(result, decoding=decoding)
 
 
 def _list_folds(decoding: Decoding) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from harness.tracking.sweep_notes import SweepRecord
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
+    from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
 
@@ -29,7 +30,7 @@ MAX_FOLDS_SHOWN = 20
 OPTIONS = "options"  # the column that all options share on a narrow terminal
 
 
-def print_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
+def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
     """Print the scores of a run, where its files are, and how to compare it.
 
     Parameters
@@ -41,7 +42,7 @@ def print_decoding(decoding: "Decoding", name: str, artifacts: str, tracked: "Tr
     tracked : TrackedRun or None
         None for a run without tracking.
     """
-    console = PlainConsole()
+    console, decoding = PlainConsole(), result.decoding
     console.print(_fold_table(decoding, name))
     console.print(
         "selected: parameters chosen on the fold that is scored, as nilearn's cv_scores_; "

@@ -86,6 +86,9 @@ class Samples:
         Condition of every sample; differs from `y` where a class groups several conditions.
     volumes : ndarray of shape (n_samples,), int
         Index of every sample in the recording, from 0.
+    blocks : ndarray of shape (n_samples,), int
+        Stimulation block of every sample: consecutive volumes of one condition in one scanner run, also of
+        conditions that are not decoded, are one block. Numbers are ascending, not consecutive.
     """
 
     X: np.ndarray
@@ -93,6 +96,7 @@ class Samples:
     runs: np.ndarray
     conditions: np.ndarray
     volumes: np.ndarray
+    blocks: np.ndarray
     contrast: Contrast
     preparation: FoldPreprocessing
 
@@ -249,8 +253,9 @@ def read_samples(
     if signal.cleans_runs:
         data = clean_runs(data, runs, signal, recording, sources.confounds)
     X = np.ascontiguousarray(data[volumes])
+    blocks = find_blocks(conditions, runs)
     if signal.average_blocks:
-        X, first = average_blocks(X, find_blocks(conditions, runs)[volumes])
+        X, first = average_blocks(X, blocks[volumes])
         volumes, y = volumes[first], y[first]
     zscore = signal.zscore if signal.zscore in ("own", "train") else None
     return RecordedSamples(
@@ -259,6 +264,7 @@ def read_samples(
         runs=runs[volumes],
         conditions=conditions[volumes],
         volumes=volumes,
+        blocks=blocks[volumes],
         contrast=contrast,
         preparation=FoldPreprocessing(zscore, _check_screening(roi, mask, sources)),
         grid=VoxelGrid(mask, sources.affine, masked.mean_volume),

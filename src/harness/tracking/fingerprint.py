@@ -13,7 +13,11 @@ from harness.tracking.provenance import digest_code
 
 # Keys without influence on the numbers. The options of a data set count by the recording that they select.
 NOT_COUNTED = ("dataset", "tracking", "figures", "cache", "resume")
-COUNTED_BY_CONTENT = {"roi": ("mask",), "signal": ("confounds_file",)}
+LEFT_OUT = {
+    "roi": ("mask",),  # counted by its content, and so is the next one
+    "signal": ("confounds_file",),
+    "inference": ("processes",),  # they share the work
+}
 # Packages whose version `digest_code` counts; classes of others count by their files.
 KNOWN_PACKAGES = ("harness", "sklearn", "nilearn", "numpy", "scipy", "builtins", "abc", "typing")
 CODE_SUFFIXES = (".py", ".so", ".pyd")
@@ -45,7 +49,7 @@ def fingerprint_run(
         If a file is missing.
     """
     counted = {key: value for key, value in config.items() if key not in NOT_COUNTED}
-    for group, keys in COUNTED_BY_CONTENT.items():
+    for group, keys in LEFT_OUT.items():
         counted[group] = {key: value for key, value in counted.get(group, {}).items() if key not in keys}
     labels = sources.recording.labels.to_csv(index=False).encode()
     # The file of the labels is not counted: its content, as the data set's options select it, is.

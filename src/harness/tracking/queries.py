@@ -16,8 +16,8 @@ from harness.tracking.sweep_notes import find_sweep, read_sweeps, sweep_filter
 
 # The parameters in which runs can differ, in the order of the tables' columns.
 COMPARED_PARAMS = (
-    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "engine"),
-    "seed",
+    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring"),
+    *("inference", "engine", "seed"),
 )
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 UNSUCCESSFUL = ("FAILED", "KILLED")

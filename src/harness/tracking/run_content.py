@@ -16,6 +16,7 @@ from harness.tracking.tags import DIGEST_TAG, NOTICES_TAG, POSITIVE_TAG, WARNING
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
+    from harness.tracking.run_result import RunResult
 
 
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
@@ -36,31 +37,34 @@ def fold_metrics(decoding: "Decoding") -> list[Metric]:
     return metrics
 
 
-def summary_metrics(decoding: "Decoding", seconds: Mapping[str, float]) -> list[Metric]:
+def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[Metric]:
     """Return mean and standard deviation over folds, train accuracy, and seconds per stage.
 
     MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
     """
     now = int(time.time() * 1000)
+    decoding = result.decoding
     values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores()
     values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
 
-def result_tags(decoding: "Decoding") -> dict[str, str]:
+def result_tags(result: "RunResult") -> dict[str, str]:
     """Return the tags that are known only after the data were read."""
+    decoding = result.decoding
     tags = {f"{DIGEST_TAG}.{name}": digest for name, digest in decoding.samples.digests.items()}
     tags[WARNINGS_TAG] = str(len(decoding.warnings))
     if decoding.notices:
         tags[NOTICES_TAG] = "\n".join(decoding.notices)
     if decoding.weights:
         tags[POSITIVE_TAG] = ", ".join(weights.positive for weights in decoding.weights)
-    tags["mlflow.note.content"] = describe_decoding(decoding)
+    tags["mlflow.note.content"] = describe_run(result)
     return tags
 
 
-def describe_decoding(decoding: "Decoding") -> str:
+def describe_run(result: "RunResult") -> str:
     """Return the Markdown text that the MLflow UI shows above a run."""
+    decoding = result.decoding
     samples = decoding.samples
     estimator, scheme = decoding.question.estimator, decoding.question.scheme
     question = f"{' vs '.join(samples.contrast.classes)}, {estimator.name}, cv={scheme.name}"

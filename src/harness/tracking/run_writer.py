@@ -24,7 +24,7 @@ from harness.tracking.store_errors import format_store_error, translate_errors
 from harness.tracking.tags import ERROR_TAG, IDENTITY_TAG, NOTICES_TAG, VERSION_TAG
 
 if TYPE_CHECKING:
-    from harness.decoding.decode import Decoding
+    from harness.tracking.run_result import RunResult
 
 SECONDS_BETWEEN_CLAIMS = 0.5
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; some kinds of store cut or refuse longer values
@@ -94,8 +94,8 @@ class TrackedRun:
             return f"python -m harness ui{self.store.argument} --run {self.run_id}"
         return run_link(ui_address(self.store.uri), self.store.experiment_id, self.run_id)
 
-    def finish(self, decoding: "Decoding", artifacts: Path, seconds: Mapping[str, float]) -> None:
-        """Log the results of a decoding, and then mark the run FINISHED.
+    def finish(self, result: "RunResult", artifacts: Path, seconds: Mapping[str, float]) -> None:
+        """Log the results of a run, and then mark it FINISHED.
 
         Parameters
         ----------
@@ -104,6 +104,7 @@ class TrackedRun:
         seconds : mapping of str to float
             Wall time of the stages, those after the decoding included.
         """
+        decoding = result.decoding
         counts = {
             "n_samples": len(decoding.samples.y),
             "n_voxels": decoding.samples.n_voxels,
@@ -111,12 +112,12 @@ class TrackedRun:
             "n_folds_skipped": len(decoding.skipped),
         }
         params = {name: str(value) for name, value in counts.items()}
-        metrics = fold_metrics(decoding) + summary_metrics(decoding, seconds)
+        metrics = fold_metrics(decoding) + summary_metrics(result, seconds)
         client = self.store.client
         # All of them can be repeated: a value that the store already has stays the same.
         retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
         retry_while_locked(lambda: self._log_input(dataset_input(decoding)))
-        retry_while_locked(lambda: self._log(metrics, params, result_tags(decoding)))
+        retry_while_locked(lambda: self._log(metrics, params, result_tags(result)))
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
         self._release()
 

@@ -1,0 +1,1 @@
+"""Could a score be chance: relabellings of blocks, the permutation test, corrections."""
