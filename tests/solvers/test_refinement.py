@@ -174,7 +174,7 @@ def check_claims(solutions, warned, X, optima):
         claim = solutions.steps[0, k, 0]
         assert errors[k] <= FACTOR * claim, f"C number {k}: error {errors[k]:.1e}, claimed {claim:.1e}"
         if solutions.converged[0, k, 0]:
-            # A decoder too short for any decision value to reach the margin, 1, is measured against the shortest
+            # A decoder too short for any decision value to reach the margin is measured against the shortest
             # one that could: docs/exact_solvers.md.
             size = np.linalg.norm(expected)
             shortest = 1 / np.linalg.norm(np.column_stack([X, np.ones(len(X))]), axis=1).max()
