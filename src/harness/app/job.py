@@ -4,6 +4,7 @@ What computes is imported inside the functions, so that ``--help`` and completio
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -22,6 +23,9 @@ from harness.errors import HarnessError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 
 if TYPE_CHECKING:
+    from harness.decoding.decode import Decoding
+    from harness.decoding.evaluation import Progress
+    from harness.inference.permutation import PermutationTest
     from harness.samples.samples import RecordedSamples, Sources
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
@@ -180,7 +184,7 @@ class _Job:
         with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
             decoding = decode_samples(data.samples, self.spec.question, progress=progress)
             decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
-            result = RunResult(decoding)
+            result = RunResult(decoding, permutation=self._test(decoding, fingerprint, progress))
             progress("figures", 1, 1)
             with _artifact_directory(keep=run.run_id is None) as directory:
                 begin = time.perf_counter()
@@ -189,6 +193,8 @@ class _Job:
                 seconds = {**data.seconds, **decoding.seconds, "figures": time.perf_counter() - begin}
                 with _explaining_write_errors(run.where):
                     run.finish(result, directory, seconds)
+        if (checkpoint := self._checkpoint(fingerprint)) is not None:
+            shutil.rmtree(checkpoint, ignore_errors=True)  # the run is stored
         if single:
             print_run(result, self.spec.name, run.where, None if self.store is None else run)
         return replace(
@@ -197,6 +203,33 @@ class _Job:
             scores=result.decoding.flat_scores(),
             notices=tuple(result.decoding.notices),
         )
+
+    def _test(
+        self, decoding: "Decoding", fingerprint: str | None, progress: "Progress"
+    ) -> "PermutationTest | None":
+        """Test the scores by permutation, if the configuration says so."""
+        settings = self.spec.permutation
+        if settings is None:
+            return None
+        from harness.decoding.decode import timed
+        from harness.inference.permutation import count_cores, run_permutation_test
+
+        with timed(self.data.seconds, "inference"):
+            return run_permutation_test(
+                decoding.samples,
+                decoding.question,
+                settings,
+                decoding,
+                progress=progress,
+                checkpoint=self._checkpoint(fingerprint),
+                processes=settings.processes or (count_cores() if self.sweep is None else 1),
+            )
+
+    def _checkpoint(self, fingerprint: str | None) -> Path | None:
+        """Return the directory in which the relabellings of an interrupted test are kept for the next try."""
+        if self.store is None or fingerprint is None:
+            return None
+        return self.store.running / "relabellings" / fingerprint
 
     @contextmanager
     def open(self, fingerprint: str | None = None) -> Iterator[Any]:

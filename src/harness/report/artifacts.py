@@ -11,6 +11,7 @@ import pandas as pd
 from harness.decoding.decode import Decoding
 from harness.errors import format_error
 from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
+from harness.report.null_figures import draw_null_distribution
 from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
 from harness.tracking.run_result import RunResult
@@ -32,6 +33,9 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     ``weights_NAME.png``           picture of the weights; ``light``: of the first only    full, light
     ``weights_NAME.html``          interactive view of the weights                         full
     ``confusion.png``              confusion matrix                                        full
+    ``null_distribution.csv``      a row per relabelling, the true one first, a column      all
+                                   per score (``inference=permutation``)
+    ``null_distribution.png``      their histograms, with the scores of the run            full, light
     ``warnings.txt``               warnings, if there are any                              all
     =============================  ======================================================  ===============
 
@@ -59,8 +63,10 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     for weights in decoding.weights:
         nib.save(weights.mean, directory / f"weights_{weights.name}.nii.gz")
         nib.save(weights.sd, directory / f"weights_sd_{weights.name}.nii.gz")
+    if result.permutation is not None:
+        write_csv(result.permutation.scores, directory / "null_distribution.csv")
     failed = []
-    for name, draw in _list_pictures(decoding, figures).items():
+    for name, draw in _list_pictures(result, figures).items():
         try:
             draw(directory / name)
         except OSError:
@@ -80,14 +86,19 @@ def _list_folds(decoding: Decoding) -> pd.DataFrame:
     return pd.concat([decoding.folds, decoding.skipped]).sort_values("fold")
 
 
-def _list_pictures(decoding: Decoding, figures: str) -> dict[str, Callable[[Path], None]]:
+def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path], None]]:
     """Return the function that draws each picture, by file name."""
+    decoding, test = result.decoding, result.permutation
     if figures == "off":
         return {}
+    null = {}
+    if test is not None:
+        null = {"null_distribution.png": partial(draw_null_distribution, decoding, test)}
     if figures == "light":
-        return {f"weights_{w.name}.png": partial(draw_slices, decoding, w) for w in decoding.weights[:1]}
+        weights = {f"weights_{w.name}.png": partial(draw_slices, decoding, w) for w in decoding.weights[:1]}
+        return weights | null
     pictures: dict[str, Callable[[Path], None]] = {"confusion.png": partial(draw_confusion, decoding)}
     for weights in decoding.weights:
         pictures[f"weights_{weights.name}.png"] = partial(draw_weights, decoding, weights)
         pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
-    return pictures
+    return pictures | null

@@ -22,6 +22,7 @@ from harness.tracking.sweep_notes import SweepRecord
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
+    from harness.inference.permutation import PermutationTest
     from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
@@ -30,7 +31,9 @@ MAX_FOLDS_SHOWN = 20
 OPTIONS = "options"  # the column that all options share on a narrow terminal
 
 
-def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedRun | None") -> None:
+def print_run(
+    result: "RunResult", name: str, artifacts: str, tracked: "TrackedRun | None", hint: str = ""
+) -> None:
     """Print the scores of a run, where its files are, and how to compare it.
 
     Parameters
@@ -41,6 +44,8 @@ def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedR
         Where the files are.
     tracked : TrackedRun or None
         None for a run without tracking.
+    hint : str
+        The command that adds a permutation test, printed where the run has none.
     """
     console, decoding = PlainConsole(), result.decoding
     console.print(_fold_table(decoding, name))
@@ -53,12 +58,31 @@ def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedR
     console.print(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
+    if result.permutation is not None:
+        _print_permutation(console, result.permutation)
+    elif hint:
+        console.print(hint, soft_wrap=True)
     for text in decoding.notices:
         console.print(text, style="yellow")
     console.print(f"files    {artifacts}", soft_wrap=True)
     if tracked is not None:
         _print_store_commands(console, tracked.store)
         console.print(f"this run {tracked.page}", soft_wrap=True)
+
+
+def _print_permutation(console: Console, test: "PermutationTest") -> None:
+    table = Table(title=f"permutation test, {test.n_computed} relabellings of the blocks ({test.method})")
+    for name in ("score", "", "p", "null mean", "null 95 %"):
+        table.add_column(name, justify="left" if name == "score" else "right")
+    for score, p in test.p_values.items():
+        band = test.band(score)
+        shown = ["-", "-"] if band is None else [f"{value:.3f}" for value in band]
+        note = "" if score == test.primary else " (not corrected)"
+        table.add_row(score.replace("_", " "), f"{test.observed[score]:.3f}", format_p(p) + note, *shown)
+    console.print(table)
+    console.print(test.statement)
+    for text in test.cautions:
+        console.print(f"caution: {text}", style="yellow")
 
 
 def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:

@@ -12,10 +12,18 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
 from harness.datasets.images import list_files
 from harness.errors import escape_controls
-from harness.tracking.tags import DIGEST_TAG, NOTICES_TAG, POSITIVE_TAG, WARNINGS_TAG
+from harness.tracking.tags import (
+    DIGEST_TAG,
+    INFERENCE_TAG,
+    NOTICES_TAG,
+    POSITIVE_TAG,
+    RELABELLINGS_TAG,
+    WARNINGS_TAG,
+)
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
+    from harness.inference.permutation import PermutationTest
     from harness.tracking.run_result import RunResult
 
 
@@ -45,6 +53,9 @@ def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[M
     now = int(time.time() * 1000)
     decoding = result.decoding
     values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores()
+    if result.permutation is not None:
+        values |= {f"p_value/{score}": p for score, p in result.permutation.p_values.items()}
+        values["n_relabellings"] = result.permutation.n_distinct
     values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
@@ -58,6 +69,9 @@ def result_tags(result: "RunResult") -> dict[str, str]:
         tags[NOTICES_TAG] = "\n".join(decoding.notices)
     if decoding.weights:
         tags[POSITIVE_TAG] = ", ".join(weights.positive for weights in decoding.weights)
+    if result.permutation is not None:
+        tags[INFERENCE_TAG] = result.permutation.method
+        tags[RELABELLINGS_TAG] = result.permutation.digest
     tags["mlflow.note.content"] = describe_run(result)
     return tags
 
@@ -82,10 +96,23 @@ def describe_run(result: "RunResult") -> str:
         "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
         "*test*: volumes that took part in no choice.",
     ]
+    if result.permutation is not None:
+        lines += ["", *_describe_permutation(result.permutation)]
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
     lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
     return "\n".join(lines)
+
+
+def _describe_permutation(test: "PermutationTest") -> list[str]:
+    """Return the table of p-values and, in words, what they mean."""
+    lines = ["| score | p | mean of the null distribution | its 95th percentile |", "|---|---|---|---|"]
+    for score, p in test.p_values.items():
+        note = "" if score == test.primary else " (not corrected)"
+        band = test.band(score)
+        shown = ["-", "-"] if band is None else [f"{value:.3f}" for value in band]
+        lines.append(f"| {_quote_markdown(score)} | {format_p(p)}{note} | {shown[0]} | {shown[1]} |")
+    return [*lines, "", _quote_markdown(test.statement), *(f"- {_quote_markdown(c)}" for c in test.cautions)]
 
 
 def _quote_markdown(text: str) -> str:
