@@ -31,6 +31,7 @@ from harness.tracking.ledger import FRONT_DOOR_VARIABLE, SWEEP_DIRECTORY_VARIABL
 
 if TYPE_CHECKING:
     from harness.tracking.store import Store
+    from harness.tracking.sweep_correction import CorrectedTests
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,10 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
         unclosed = _close_sweep(sweep, stores)
         failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
         first = stores[0] if stores else None
+        families = [family for store in stores for family in _correct_tests(store, outcomes)]
         again = rerun_command(arguments, options, failed, first) if stopped is None else ""
         if outcomes:
-            print_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again)
+            print_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again, families)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
@@ -234,6 +236,24 @@ def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
             failed = True
             print(f"error: {error}", file=sys.stderr)
     return failed
+
+
+def _correct_tests(store: "Store", outcomes: Sequence[Outcome]) -> "list[CorrectedTests]":
+    """Correct the permutation tests of a sweep's runs for their number; print an error of the store."""
+    tested = [
+        outcome.run_id
+        for outcome in outcomes
+        if outcome.run_id and outcome.words.get("inference", "none") != "none"
+    ]
+    if len(tested) < 2:
+        return []
+    from harness.tracking.sweep_correction import correct_sweep
+
+    try:
+        return correct_sweep(store, tested)
+    except HarnessError as error:
+        print(f"error: the p-values of this sweep are not corrected: {error}", file=sys.stderr)
+        return []
 
 
 def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:

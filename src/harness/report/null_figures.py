@@ -33,12 +33,16 @@ def draw_null_distribution(decoding: Decoding, test: PermutationTest, file: Path
             axes.axvline(values[0], color=SCORE_COLOUR, linewidth=2, label="score of the run")
             note = "" if column == test.primary else ", not corrected"
             words = column.replace("_", " ")
-            axes.set_title(f"{words} {values[0]:.3f}, p = {format_p(test.p_values[column])}{note}", fontsize=9)
+            axes.set_title(
+                f"{words} {values[0]:.3f}, p = {format_p(test.p_values[column])}{note}", fontsize=9
+            )
             axes.set_xlim(low, 1.0)
             axes.set_ylabel("relabellings", fontsize=8)
             axes.tick_params(labelsize=8)
         all_axes[-1].set_xlabel("mean over folds", fontsize=8)
-        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+        figure.legend(
+            *all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8
+        )
 
 
 def _title(decoding: Decoding, test: PermutationTest) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
+    from harness.tracking.sweep_correction import CorrectedTests
 
 MAX_FOLDS_SHOWN = 20
 OPTIONS = "options"  # the column that all options share on a narrow terminal
@@ -70,6 +71,18 @@ def print_run(
         console.print(f"this run {tracked.page}", soft_wrap=True)
 
 
+def _print_family(console: Console, family: "CorrectedTests") -> None:
+    table = Table(
+        title=f"subject {family.subject}: {len(family.table)} tests corrected by the maximum statistic",
+        title_justify="left",
+    )
+    for name in ("run", family.score.replace("_", " "), "p", "p corrected"):
+        table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
+    for row in family.table.sort_values("p_fwe").itertuples():
+        table.add_row(str(row.name), f"{row.score:.3f}", format_p(row.p), format_p(row.p_fwe))
+    console.print(table)
+
+
 def _print_permutation(console: Console, test: "PermutationTest") -> None:
     table = Table(title=f"permutation test, {test.n_computed} relabellings of the blocks ({test.method})")
     for name in ("score", "", "p", "null mean", "null 95 %"):
@@ -108,7 +121,12 @@ def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:
 
 
 def print_sweep(
-    sweep: Sweep, outcomes: Sequence[Outcome], store: "Store | None", views: Sequence[str], rerun: str
+    sweep: Sweep,
+    outcomes: Sequence[Outcome],
+    store: "Store | None",
+    views: Sequence[str],
+    rerun: str,
+    families: Sequence["CorrectedTests"] = (),
 ) -> None:
     """Print the results of a sweep, the best first, its warnings, and the runs that failed.
 
@@ -120,11 +138,15 @@ def print_sweep(
         Links to its runs in the MLflow UI of a server.
     rerun : str
         The command that repeats the failed runs only; empty if there is none.
+    families : sequence of CorrectedTests
+        Tests that were corrected for their number.
     """
     console = PlainConsole()
     results = [outcome for outcome in outcomes if outcome.status in ("finished", "skipped")]
     if results:
         print_comparison(compare_outcomes(results))
+    for family in families:
+        _print_family(console, family)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     if skipped:
         console.print(

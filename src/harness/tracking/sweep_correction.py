@@ -20,7 +20,7 @@ NULL_TABLE = "null_distribution.csv"
 
 
 @dataclass(frozen=True, eq=False)
-class TestFamily:
+class CorrectedTests:
     """Runs of one subject that were tested with the same relabellings.
 
     Attributes
@@ -36,7 +36,7 @@ class TestFamily:
     table: pd.DataFrame
 
 
-def correct_sweep(store: Store, run_ids: Sequence[str]) -> list[TestFamily]:
+def correct_sweep(store: Store, run_ids: Sequence[str]) -> list[CorrectedTests]:
     """Correct the p-values of runs that used the same relabellings, and log them as ``p_fwe/<score>``.
 
     Every run is standardised by its own null distribution before the maximum over runs is taken, so that the
@@ -44,16 +44,20 @@ def correct_sweep(store: Store, run_ids: Sequence[str]) -> list[TestFamily]:
 
     Returns
     -------
-    families : list of TestFamily
+    families : list of CorrectedTests
         Of two runs or more.
     """
     with translate_errors(store.uri):
         runs = [retry_while_locked(lambda run_id=run_id: store.client.get_run(run_id)) for run_id in run_ids]
         families: dict[tuple[str, ...], list[Run]] = {}
         for run in runs:
-            if RELABELLINGS_TAG in run.data.tags and run.data.tags.get("harness.inference") is not None:
+            if RELABELLINGS_TAG in run.data.tags:
                 params = run.data.params
-                key = (run.data.tags[RELABELLINGS_TAG], _primary(run), *(params.get(n, "") for n in SAME_VOLUMES))
+                key = (
+                    run.data.tags[RELABELLINGS_TAG],
+                    _primary(run),
+                    *(params.get(n, "") for n in SAME_VOLUMES),
+                )
                 families.setdefault(key, []).append(run)
         return [_correct_family(store, family) for family in families.values() if len(family) > 1]
 
@@ -63,7 +67,7 @@ def _primary(run: Run) -> str:
     return f"test_{run.data.params.get('config.scoring.select', 'roc_auc')}"
 
 
-def _correct_family(store: Store, runs: Sequence[Run]) -> TestFamily:
+def _correct_family(store: Store, runs: Sequence[Run]) -> CorrectedTests:
     score = _primary(runs[0])
     columns = []
     with tempfile.TemporaryDirectory(prefix="harness-") as directory:
@@ -86,4 +90,4 @@ def _correct_family(store: Store, runs: Sequence[Run]) -> TestFamily:
         }
         for j, run in enumerate(runs)
     ]
-    return TestFamily(runs[0].data.params.get("subject", ""), score, pd.DataFrame(rows))
+    return CorrectedTests(runs[0].data.params.get("subject", ""), score, pd.DataFrame(rows))

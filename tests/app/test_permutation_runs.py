@@ -1,0 +1,103 @@
+"""The permutation test of a run, through the command line, read back with MLflow's own client."""
+
+import pandas as pd
+import pytest
+
+from harness.app.entry import run
+from processes import read_runs
+
+# Six scanner runs with one block of each class: 32 distinct relabellings.
+TINY = [
+    "dataset=haxby",
+    "subject=1",
+    "estimator=ridge",
+    "scoring.inner=runs",
+    "inference=permutation",
+    "figures=off",
+]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, make_store, tiny_subject):
+    """A directory with an empty store; the data have six scanner runs and information in one voxel."""
+    home = tmp_path / "home"
+    make_store(home / "mlruns")
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    data = tiny_subject(n_runs=6, planted={"face": (1, 2, 2)}, effect=60)
+    return home, [*TINY, f"dataset.data_dir={data}"]
+
+
+def test_p_values_tag_and_null_distribution_are_stored(home):
+    directory, overrides = home
+    assert run(overrides) == 0
+    client, (stored,) = read_runs(directory)
+    metrics, tags = stored.data.metrics, stored.data.tags
+    assert tags["harness.inference"] == "enumerated"
+    assert metrics["n_relabellings"] == 32
+    table = pd.read_csv(client.download_artifacts(stored.info.run_id, "null_distribution.csv"))
+    assert len(table) == 32
+    for score in ("test_accuracy", "test_roc_auc", "selected_roc_auc"):
+        assert table[score].iloc[0] == pytest.approx(metrics[f"{score}_mean"], abs=1e-9)
+        expected = (table[score] >= table[score].iloc[0] - 1e-10).mean()
+        assert metrics[f"p_value/{score}"] == pytest.approx(expected, abs=1e-12)
+    assert "32" in tags["mlflow.note.content"]
+
+
+def test_run_without_inference_has_no_p_value_and_names_the_command(home, capsys):
+    directory, overrides = home
+    assert run([*overrides, "inference=none"]) == 0
+    _, (stored,) = read_runs(directory)
+    assert not [name for name in stored.data.metrics if name.startswith("p_value")]
+    assert "harness.inference" not in stored.data.tags
+    assert "inference=permutation" in capsys.readouterr().out
+
+
+def test_processes_do_not_change_the_fingerprint(home):
+    directory, overrides = home
+    assert run([*overrides, "resume=true"]) == 0
+    assert run([*overrides, "resume=true", "inference.processes=2"]) == 0
+    assert len(read_runs(directory)[1]) == 1
+
+
+def test_checkpoint_is_removed_once_the_run_is_stored(home):
+    directory, overrides = home
+    assert run(overrides) == 0
+    assert not list((directory / "mlruns").rglob("relabellings/*"))
+
+
+def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsys):
+    directory, overrides = home
+    overrides = [word for word in overrides if not word.startswith("estimator")]
+    assert run(["-m", *overrides, "estimator=ridge,lda"]) == 0
+    client, runs = read_runs(directory)
+    ids = [stored.info.run_id for stored in runs]
+    files = [client.download_artifacts(identifier, "null_distribution.csv") for identifier in ids]
+    z = pd.DataFrame({i: pd.read_csv(file)["test_roc_auc"] for i, file in zip(ids, files, strict=True)})
+    z = (z - z.mean()) / z.std(ddof=0)
+    for stored in runs:
+        expected = (z.max(axis=1) >= z[stored.info.run_id].iloc[0] - 1e-10).mean()
+        assert stored.data.metrics["p_fwe/test_roc_auc"] == pytest.approx(expected, abs=1e-12)
+    assert "corrected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("inference.n=5", "inference.n=5"),
+        ("inference.relabel=volumes", "order_preserving"),
+        ("inference.null=mine", "conditions_alike"),
+        ("inference.seed=-1", "inference.seed=-1"),
+        ("inference.processes=0", "inference.processes=0"),
+        ("inference=permutations", "permutation"),
+        ("estimator=dummy", "dummy"),
+    ],
+)
+def test_bad_option_is_one_message(home, capsys, override, words):
+    directory, overrides = home
+    key = override.partition("=")[0]
+    kept = [word for word in overrides if word.partition("=")[0] != key]
+    assert run([*kept, override]) in (1, 2)
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and words in message
+    assert "Traceback" not in message
