@@ -79,7 +79,7 @@ class AuditedSplit:
         return order[np.searchsorted(classes, self.samples.y, sorter=order)]
 
     def count_classes(self, rows: np.ndarray) -> np.ndarray:
-        """Return how many samples of each class are among some rows, (n_classes,), in the contrast's order."""
+        """Return the number of samples of each class among some rows, (n_classes,)."""
         return np.bincount(self.class_codes[rows], minlength=len(self.samples.contrast.classes))
 
     def nearest_training(self, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -88,18 +88,24 @@ class AuditedSplit:
         Returns
         -------
         distances : ndarray of shape (n_test,), int
-            In volumes; where the volumes of a block were averaged, in blocks of the recording, so that 1 means
-            blocks without rest between them. Very large if the scanner run has no training sample.
+            In volumes; where the volumes of a block were averaged, in blocks of the recording: 1 means blocks
+            without rest between them. The largest integer if the scanner run has no training sample.
         """
-        places = self.samples.blocks if self.question.signal.average_blocks else self.samples.volumes
-        codes = np.unique(self.samples.runs, return_inverse=True)[1]
-        apart = int(places.max()) + 1
-        keys = (codes * 4 * apart + places).astype(np.int64)
+        keys, apart = self._places
         trained = np.sort(keys[train])
         after = np.searchsorted(trained, keys[test])
         left = trained[np.maximum(after - 1, 0)]
         right = trained[np.minimum(after, len(trained) - 1)]
-        return np.minimum(np.abs(keys[test] - left), np.abs(right - keys[test]))
+        distances = np.minimum(np.abs(keys[test] - left), np.abs(right - keys[test]))
+        return np.where(distances < apart, distances, np.iinfo(np.int64).max)
+
+    @cached_property
+    def _places(self) -> tuple[np.ndarray, int]:
+        """Return a place in time of every sample, and a distance that only different scanner runs have."""
+        places = self.samples.blocks if self.question.signal.average_blocks else self.samples.volumes
+        codes = np.unique(self.samples.runs, return_inverse=True)[1]
+        apart = int(places.max()) + 1
+        return codes * 2 * apart + places, apart
 
     def _on_both_sides(self, groups: np.ndarray) -> dict[int, np.ndarray]:
         n_groups = int(groups.max()) + 1
@@ -113,9 +119,14 @@ class AuditedSplit:
         return {number: groups_of for number, groups_of in found.items() if len(groups_of)}
 
 
-def list_numbers(numbers: Mapping[int, object]) -> str:
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: ``1 block``, ``2 blocks``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def list_folds(numbers: Mapping[int, object]) -> str:
     """Write numbers of folds: ``fold 3``, or ``folds 1, 2 and 4``; of many the first, and how many more."""
-    shown = [str(number) for number in list(numbers)[:MAX_NUMBERS_SHOWN]]
+    shown = [str(number) for number in sorted(numbers)[:MAX_NUMBERS_SHOWN]]
     more = len(numbers) - len(shown)
     if more:
         return f"folds {', '.join(shown)} and {more} more"

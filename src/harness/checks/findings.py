@@ -1,5 +1,6 @@
 """Findings of the audit: what each rule concludes about a run, and how rules are written."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -55,6 +56,22 @@ def worst_verdict(findings: Iterable[Finding]) -> Verdict:
     """Return the worst verdict of findings; ``ok`` if there are none."""
     order = list(Verdict)
     return max((finding.verdict for finding in findings), key=order.index, default=Verdict.ok)
+
+
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings with the worst verdicts first, otherwise in their own order."""
+    order = list(Verdict)
+    return sorted(findings, key=lambda finding: -order.index(finding.verdict))
+
+
+def count_verdicts(findings: Iterable[Finding]) -> str:
+    """Write how many findings have each verdict, the worst first: ``1 leak, 3 cautions, 12 ok``."""
+    counts = Counter(finding.verdict for finding in findings)
+    return ", ".join(
+        f"{counts[verdict]} {verdict.value}" + ("s" if counts[verdict] > 1 and verdict != Verdict.ok else "")
+        for verdict in reversed(Verdict)
+        if counts[verdict]
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import confusion_matrix
 
 from harness.datasets.recording import Recording
@@ -23,6 +24,8 @@ from harness.decoding.weights import WeightMap, map_weights
 from harness.errors import escape_controls
 from harness.samples.cache import SampleCache
 from harness.samples.samples import RecordedSamples, Sources, open_sources, read_samples
+
+NOT_CONVERGED = "not converged: "  # begins the message of every ConvergenceWarning in `Decoding.warnings`
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,14 +212,17 @@ def count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]
     # Deprecations are for the authors of packages, not for readers of results.
     silent = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
     messages = Counter(
-        f"{warning.message} ({Path(warning.filename).stem})"
-        if not _is_ours(warning)
-        else str(warning.message)
-        for warning in caught
-        if not issubclass(warning.category, silent)
+        _describe_warning(warning) for warning in caught if not issubclass(warning.category, silent)
     )
     counted = (text if count == 1 else f"{text} [{count} times]" for text, count in messages.items())
     return tuple(escape_controls(text) for text in counted)
+
+
+def _describe_warning(warning: warnings.WarningMessage) -> str:
+    """Return the message, with its source where that is another package."""
+    prefix = NOT_CONVERGED if issubclass(warning.category, ConvergenceWarning) else ""
+    source = "" if _is_ours(warning) else f" ({Path(warning.filename).stem})"
+    return f"{prefix}{warning.message}{source}"
 
 
 def _is_ours(warning: warnings.WarningMessage) -> bool:

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from harness.checks.findings import Finding, Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.errors import HarnessError
 from harness.report.console import PlainConsole, format_duration, format_moment, format_score, plus_minus
 from harness.samples.cache import SampleCache
@@ -53,12 +54,24 @@ def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedR
     console.print(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
+    _print_audit(console, result.findings)
     for text in decoding.notices:
         console.print(text, style="yellow")
     console.print(f"files    {artifacts}", soft_wrap=True)
     if tracked is not None:
         _print_store_commands(console, tracked.store)
         console.print(f"this run {tracked.page}", soft_wrap=True)
+
+
+def _print_audit(console: Console, findings: Sequence[Finding]) -> None:
+    """Print the first sentence of every caution and leak, the worst first, and how many rules are ok."""
+    if not findings:
+        return
+    for finding in sort_findings(findings):
+        if finding.verdict != Verdict.ok:
+            style = "red" if finding.verdict == Verdict.leak else "yellow"
+            console.print(f"{finding.verdict.value:8} {finding.rule}: {finding.fact}", style=style)
+    console.print(f"audit    {worst_verdict(findings).value} ({count_verdicts(findings)}); audit.json")
 
 
 def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
+from harness.checks.findings import Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.datasets.images import list_files
 from harness.errors import escape_controls
-from harness.tracking.tags import DIGEST_TAG, NOTICES_TAG, POSITIVE_TAG, WARNINGS_TAG
+from harness.tracking.tags import AUDIT_TAG, DIGEST_TAG, NOTICES_TAG, POSITIVE_TAG, WARNINGS_TAG
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
@@ -54,6 +55,8 @@ def result_tags(result: "RunResult") -> dict[str, str]:
     decoding = result.decoding
     tags = {f"{DIGEST_TAG}.{name}": digest for name, digest in decoding.samples.digests.items()}
     tags[WARNINGS_TAG] = str(len(decoding.warnings))
+    if result.findings:
+        tags[AUDIT_TAG] = worst_verdict(result.findings).value
     if decoding.notices:
         tags[NOTICES_TAG] = "\n".join(decoding.notices)
     if decoding.weights:
@@ -82,10 +85,27 @@ def describe_run(result: "RunResult") -> str:
         "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
         "*test*: volumes that took part in no choice.",
     ]
+    if result.findings:
+        lines += ["", *_describe_audit(result)]
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
     lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
     return "\n".join(lines)
+
+
+def _describe_audit(result: "RunResult") -> list[str]:
+    """Return the cautions and leaks in Markdown, the worst first; the others are counted."""
+    findings = sort_findings(result.findings)
+    lines = [
+        f"**audit: {worst_verdict(findings).value}** ({count_verdicts(findings)}; all in audit.json)",
+        "",
+    ]
+    lines += [
+        f"- {finding.verdict.value}, {_quote_markdown(finding.rule)}: {_quote_markdown(finding.evidence)}"
+        for finding in findings
+        if finding.verdict != Verdict.ok
+    ]
+    return lines
 
 
 def _quote_markdown(text: str) -> str:

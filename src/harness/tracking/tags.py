@@ -7,6 +7,7 @@ SWEEP_TAG = "harness.sweep"
 ERROR_TAG = "harness.error"  # first line of why a run failed
 NOTICES_TAG = "harness.notices"  # one per line
 OVERRIDES_TAG = "harness.overrides"  # as typed, separated by spaces
+AUDIT_TAG = "harness.audit"  # the worst verdict: ok, caution or leak
 WARNINGS_TAG = "harness.warnings"  # their number
 POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positive weights speak for
 DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
