@@ -25,7 +25,8 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     =============================  ======================================================  ===============
     ``folds.csv``                  scores per fold                                         all
     ``predictions.csv``            one row per held-out volume and fold                    all
-    ``audit.json``                 rule, verdict, evidence and reference of every finding  all
+    ``audit.json``                 findings of the audit: rule, verdict, evidence,         all
+                                   reference
     ``config.yaml``                the resolved configuration                              all
     ``environment.txt``            versions of the packages                                all
     ``weights_NAME.nii.gz``        weights, mean over folds                                all
@@ -56,8 +57,9 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     decoding = result.decoding
     write_csv(_list_folds(decoding), directory / "folds.csv")
     write_csv(decoding.predictions, directory / "predictions.csv")
-    audit = json.dumps([dict(finding.to_dict()) for finding in result.findings], indent=1)
-    (directory / "audit.json").write_text(audit + "\n", encoding="utf-8")
+    if result.findings:
+        audit = json.dumps([dict(finding.to_dict()) for finding in result.findings], indent=1)
+        (directory / "audit.json").write_text(audit + "\n", encoding="utf-8")
     (directory / "config.yaml").write_text(config, encoding="utf-8")
     (directory / "environment.txt").write_text(describe_environment(), encoding="utf-8")
     for weights in decoding.weights:

@@ -120,6 +120,10 @@ def print_sweep(
             f"{skipped} skipped: runs with the same data, configuration and code had finished before; "
             "resume=false computes, and draws, them again."
         )
+    audits = Counter(outcome.audit for outcome in results if outcome.audit)
+    if audits:
+        verdicts = [f"{audits[name]} {name}" for name in ("leak", "caution", "ok") if audits[name]]
+        console.print(f"audit    worst verdicts of the runs: {', '.join(verdicts)}; audit.json of each has why")
     for notice, times in Counter(notice for outcome in results for notice in outcome.notices).items():
         share = "" if times == len(results) else f" [{times} of {len(results)} runs]"
         console.print(f"{notice}{share}", style="yellow")
@@ -139,10 +143,13 @@ def print_comparison(comparison: Comparison) -> None:
         return
     scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
     same, varying = comparison.split_params()
+    audits = runs["audit"].unique().tolist() if "audit" in runs else []
+    same |= {"audit": audits[0]} if len(audits) == 1 and audits[0] else {}
     if same and len(runs) > 1:
         console.print("  ".join(f"{name}={value}" for name, value in same.items()))
     varying = varying or ["subject", "estimator", "cv"]
     shown = [*varying, *(["status"] if (runs["status"] != "FINISHED").any() else [])]
+    shown += ["audit"] if len(audits) > 1 or (audits and audits[0] and len(runs) == 1) else []
     # Where the terminal is too narrow, the options share a column; then only test scores are shown.
     test_scores = [score for score in scores if score.startswith("test_")] or scores
     candidates = [
