@@ -50,6 +50,8 @@ def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedR
     )
     if len(decoding.samples.contrast.classes) > 2:
         console.print("selected scores are means over classes, each against the rest.")
+    for text in decoding.describe_optimism():
+        console.print(text)
     console.print(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
