@@ -20,6 +20,7 @@ from harness.decoding.decoder import FittedDecoder, fit_decoder
 from harness.decoding.evaluation import Progress, evaluate
 from harness.decoding.grid_scores import tabulate_grid
 from harness.decoding.nilearn_decoder import NilearnEngine
+from harness.decoding.patterns import PatternMap, map_patterns
 from harness.decoding.question import Question
 from harness.decoding.weights import WeightMap, map_weights
 from harness.errors import escape_controls
@@ -44,7 +45,8 @@ class Decoding:
     confusion : ndarray of shape (n_classes, n_classes), int
         Held-out volumes by true class (rows) and predicted class (columns), in the contrast's order.
     weights : list of WeightMap
-        Empty for a dummy.
+        Empty for a dummy, and so are the patterns.
+    patterns : list of PatternMap
     seconds : mapping of str to float
         Wall time of every stage.
     warnings : tuple of str
@@ -61,6 +63,7 @@ class Decoding:
     train_accuracy: float
     confusion: np.ndarray
     weights: list[WeightMap]
+    patterns: list[PatternMap]
     seconds: Mapping[str, float]
     warnings: tuple[str, ...]
 
@@ -205,7 +208,8 @@ def decode_samples(
             evaluation = evaluate(
                 samples, question.estimator, question.scheme, question.scoring, fit, progress
             )
-        maps = map_weights(evaluation.selected, question.contrast, samples.grid)
+        weights = map_weights(evaluation.selected, question.contrast, samples.grid)
+        patterns = map_patterns(evaluation.selected, samples)
     table = evaluation.predictions
     return Decoding(
         recording=samples.sources.recording,
@@ -217,7 +221,8 @@ def decode_samples(
         predictions=table,
         train_accuracy=evaluation.train_accuracy,
         confusion=confusion_matrix(table["class"], table["predicted"], labels=question.contrast.classes),
-        weights=maps,
+        weights=weights,
+        patterns=patterns,
         seconds=seconds,
         warnings=count_messages(caught),
     )
