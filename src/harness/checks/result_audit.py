@@ -7,18 +7,20 @@ from numbers import Real
 
 import numpy as np
 
-from harness.checks.audited_split import count, list_folds
+from harness.checks.audited_split import count
 from harness.checks.findings import Finding, Judgement, Rule, Verdict, apply_rules
 from harness.checks.split_audit import VAROQUAUX_2017, audit_split
 from harness.decoding.decode import NOT_CONVERGED, Decoding
+from harness.decoding.grid_scores import TriedValues
 
 FAWCETT = "Fawcett 2006, Pattern Recognition Letters 27:861-874, doi:10.1016/j.patrec.2005.10.010"
 JAMALABADI = "Jamalabadi et al. 2016, Human Brain Mapping 37:1842-1855, doi:10.1002/hbm.23140"
 
 AUC_EXCESS = 0.15  # of the area under the curve over the accuracy
 LOWER_TAIL = 0.025
-EDGE_SHARE = 0.5  # of the folds
+MANY = 0.5  # of the choices
 MIN_VALUES = 3  # of a grid that has an inner value
+TIE = 1e-10  # scores that differ by less differ by rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,36 +38,85 @@ class AuditedResult:
 
 
 def judge_grid_edge(result: AuditedResult) -> Judgement:
-    """Count the folds whose best parameter is the smallest or the largest that was tried."""
-    folds = result.decoding.folds
-    grids = {
-        name: values for name, values in _list_grids(result.decoding).items() if len(values) >= MIN_VALUES
-    }
-    worst: tuple[float, str, dict[int, object]] = (0.0, "", {})
-    for column in folds.columns:
-        name = _grid_of_column(column, list(grids))
-        if name is None:
-            continue
-        best = folds[column].to_numpy(dtype=float)
-        at_edge = np.isclose(best, min(grids[name]), atol=0) | np.isclose(best, max(grids[name]), atol=0)
-        numbers = dict.fromkeys(folds["fold"][at_edge].tolist())
-        worst = max(worst, (float(at_edge.mean()), name, numbers), key=lambda item: item[0])
-    share, name, numbers = worst
-    if not grids:
-        return Judgement(Verdict.ok, f"no parameter was chosen from {MIN_VALUES} or more known numbers")
-    if not share:
-        return Judgement(Verdict.ok, "the best parameters are inside their grids in every fold")
-    low, high = min(grids[name]), max(grids[name])
-    edges = f"the edge of its grid ({low:g} to {high:g})"
-    fact = f"best {name} at {edges} in {len(numbers)} of {len(folds)} folds"
-    if share < EDGE_SHARE:
-        return Judgement(Verdict.ok, fact, f"These are {list_folds(numbers)}.")
+    """Count the choices of the smallest or the largest value of a grid, where no other value is as good."""
+    choices = _list_choices(result.decoding)
+    if not choices:
+        return Judgement(Verdict.ok, f"no choice among {MIN_VALUES} or more numbers is known")
+    at_edge = [choice for choice in choices if choice.is_at_edge]
+    fact = f"best {choices[0].tried.parameter} at an edge of its grid in {_count_choices(at_edge, choices)}"
+    if len(at_edge) < MANY * len(choices):
+        return Judgement(Verdict.ok, fact)
     return Judgement(
         Verdict.caution,
         fact,
-        f"A better {name} may lie outside the grid: try more values. Of values that score equally well the "
-        "last one counts as the best.",
+        f"The grid is {_format_grid(choices[0].tried)}, and a better value may lie outside: try more values.",
     )
+
+
+def judge_grid_tie(result: AuditedResult) -> Judgement:
+    """Count the choices in which several values of a grid are equally good."""
+    choices = _list_choices(result.decoding)
+    if not choices:
+        return Judgement(Verdict.ok, f"no choice among {MIN_VALUES} or more numbers is known")
+    tied = [choice for choice in choices if len(choice.best) > 1]
+    fact = (
+        f"several values of {choices[0].tried.parameter} tie for the best in {_count_choices(tied, choices)}"
+    )
+    if len(tied) < MANY * len(choices):
+        return Judgement(Verdict.ok, fact)
+    return Judgement(
+        Verdict.caution,
+        fact,
+        f"The grid is {_format_grid(choices[0].tried)}, and of ties the last value is taken, as in nilearn: "
+        "the data do not determine it, and it should not be interpreted.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """The choice of a number on one fold and problem."""
+
+    fold: int
+    tried: TriedValues
+
+    @property
+    def best(self) -> list[float]:
+        """The values that score as the best one, up to rounding."""
+        scores = np.asarray(self.tried.scores, dtype=float)
+        values = np.asarray(self.tried.values, dtype=float)
+        return values[scores >= scores[self.tried.chosen] - TIE].tolist()
+
+    @property
+    def is_at_edge(self) -> bool:
+        """Whether only the smallest or the largest value is the best."""
+        low, high = min(self.tried.values), max(self.tried.values)
+        return bool(self.best) and all(value in (low, high) for value in self.best)
+
+
+def _list_choices(decoding: Decoding) -> list[_Choice]:
+    """Return the choices among three or more numbers; none are known with ``engine=nilearn``."""
+    folds = decoding.folds["fold"].tolist()
+    return [
+        _Choice(fold, tried)
+        for fold, problems in zip(folds, decoding.decoder.tried, strict=False)
+        for tried in problems
+        if tried is not None and len(tried.values) >= MIN_VALUES and all(map(_is_number, tried.values))
+    ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _count_choices(some: Sequence[_Choice], every: Sequence[_Choice]) -> str:
+    """Write in how many folds something holds, or, where a fold has several problems, in how many of them."""
+    unit = "folds" if len({choice.fold for choice in every}) == len(every) else "problems of all folds"
+    return f"{len(some)} of {len(every)} {unit}"
+
+
+def _format_grid(tried: TriedValues) -> str:
+    low, high = min(tried.values), max(tried.values)
+    return f"{len(tried.values)} values from {low:.3g} to {high:.3g}"
 
 
 def judge_below_chance(result: AuditedResult) -> Judgement:
@@ -122,28 +173,9 @@ def judge_convergence(result: AuditedResult) -> Judgement:
     )
 
 
-def _list_grids(decoding: Decoding) -> dict[str, Sequence[float]]:
-    """Return the numbers that were tried for each parameter, by the grid or inside the estimator."""
-    estimator = decoding.question.estimator
-    inside = {"C": getattr(estimator.model, "Cs", None), "alpha": getattr(estimator.model, "alphas", None)}
-    found: dict[str, Sequence[float]] = {}
-    # Multiples of the smallest C are other numbers in every fold.
-    for name, values in {**inside, **estimator.grid}.items():
-        numbers = list(values) if isinstance(values, Sequence | np.ndarray) else []
-        if numbers and all(isinstance(value, Real) and not isinstance(value, bool) for value in numbers):
-            found[name] = [float(value) for value in numbers]
-    return found
-
-
-def _grid_of_column(column: str, names: Sequence[str]) -> str | None:
-    """Return the parameter of a column such as ``best_C`` or ``best_C_face``."""
-    return next(
-        (name for name in names if column == f"best_{name}" or column.startswith(f"best_{name}_")), None
-    )
-
-
 RESULT_RULES = (
     Rule("grid_edge", VAROQUAUX_2017, judge_grid_edge),
+    Rule("grid_tie", "harness.decoding.grid_scores.find_last_best", judge_grid_tie),
     Rule("below_chance", JAMALABADI, judge_below_chance),
     Rule("accuracy_below_auc", FAWCETT, judge_accuracy_below_auc),
     Rule("convergence", "scikit-learn: sklearn.exceptions.ConvergenceWarning", judge_convergence),

@@ -11,7 +11,15 @@ import pandas as pd
 
 from harness.decoding.decode import Decoding
 from harness.errors import format_error
-from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
+from harness.report.figures import (
+    draw_confusion,
+    draw_map,
+    draw_slices,
+    show_pattern,
+    show_weights,
+    write_map_view,
+)
+from harness.report.grid_figure import can_draw_grid, draw_grid
 from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
 from harness.tracking.run_result import RunResult
@@ -34,6 +42,11 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
                                    the scores has ddof=1)
     ``weights_NAME.png``           picture of the weights; ``light``: of the first only    full, light
     ``weights_NAME.html``          interactive view of the weights                         full
+    ``pattern_NAME.nii.gz``        activation pattern                                      all
+    ``pattern_NAME.png``, ``html`` its picture and its interactive view                    full
+    ``grid_scores.csv``            score of every value of the grid in every fold, for     all
+                                   estimators that keep them
+    ``grid_scores.png``            its picture, where there are several values             full
     ``confusion.png``              confusion matrix                                        full
     ``warnings.txt``               warnings, if there are any                              all
     =============================  ======================================================  ===============
@@ -65,6 +78,10 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     for weights in decoding.weights:
         nib.save(weights.mean, directory / f"weights_{weights.name}.nii.gz")
         nib.save(weights.sd, directory / f"weights_sd_{weights.name}.nii.gz")
+    for pattern in decoding.patterns:
+        nib.save(pattern.image, directory / f"pattern_{pattern.name}.nii.gz")
+    if not decoding.grid_scores.empty:
+        write_csv(decoding.grid_scores, directory / "grid_scores.csv")
     failed = []
     for name, draw in _list_pictures(decoding, figures).items():
         try:
@@ -91,9 +108,14 @@ def _list_pictures(decoding: Decoding, figures: str) -> dict[str, Callable[[Path
     if figures == "off":
         return {}
     if figures == "light":
-        return {f"weights_{w.name}.png": partial(draw_slices, decoding, w) for w in decoding.weights[:1]}
+        first = decoding.weights[:1]
+        return {f"weights_{w.name}.png": partial(draw_slices, decoding, show_weights(w)) for w in first}
     pictures: dict[str, Callable[[Path], None]] = {"confusion.png": partial(draw_confusion, decoding)}
-    for weights in decoding.weights:
-        pictures[f"weights_{weights.name}.png"] = partial(draw_weights, decoding, weights)
-        pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
+    if can_draw_grid(decoding.grid_scores):
+        pictures["grid_scores.png"] = partial(draw_grid, decoding)
+    maps = {f"weights_{weights.name}": show_weights(weights) for weights in decoding.weights}
+    maps |= {f"pattern_{pattern.name}": show_pattern(pattern) for pattern in decoding.patterns}
+    for name, shown in maps.items():
+        pictures[f"{name}.png"] = partial(draw_map, decoding, shown)
+        pictures[f"{name}.html"] = partial(write_map_view, decoding, shown)
     return pictures

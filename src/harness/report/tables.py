@@ -51,6 +51,8 @@ def print_run(result: "RunResult", name: str, artifacts: str, tracked: "TrackedR
     )
     if len(decoding.samples.contrast.classes) > 2:
         console.print("selected scores are means over classes, each against the rest.")
+    for text in decoding.describe_optimism():
+        console.print(text)
     console.print(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
@@ -123,7 +125,9 @@ def print_sweep(
     audits = Counter(outcome.audit for outcome in results if outcome.audit)
     if audits:
         verdicts = [f"{audits[name]} {name}" for name in ("leak", "caution", "ok") if audits[name]]
-        console.print(f"audit    worst verdicts of the runs: {', '.join(verdicts)}; audit.json of each has why")
+        console.print(
+            f"audit    worst verdicts of the runs: {', '.join(verdicts)}; audit.json of each has why"
+        )
     for notice, times in Counter(notice for outcome in results for notice in outcome.notices).items():
         share = "" if times == len(results) else f" [{times} of {len(results)} runs]"
         console.print(f"{notice}{share}", style="yellow")

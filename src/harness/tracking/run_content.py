@@ -39,13 +39,13 @@ def fold_metrics(decoding: "Decoding") -> list[Metric]:
 
 
 def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[Metric]:
-    """Return mean and standard deviation over folds, train accuracy, and seconds per stage.
+    """Return mean and standard deviation over folds, optimism, train accuracy, and seconds per stage.
 
     MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
     """
     now = int(time.time() * 1000)
     decoding = result.decoding
-    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores()
+    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores() | decoding.optimism
     values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
@@ -85,8 +85,10 @@ def describe_run(result: "RunResult") -> str:
         "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
         "*test*: volumes that took part in no choice.",
     ]
+    lines += [f"- {_quote_markdown(text)}" for text in decoding.describe_optimism()]
     if result.findings:
         lines += ["", *_describe_audit(result)]
+||||||| eeacef0
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
     lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
