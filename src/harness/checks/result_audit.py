@@ -67,8 +67,8 @@ def judge_grid_tie(result: AuditedResult) -> Judgement:
     return Judgement(
         Verdict.caution,
         fact,
-        f"The grid is {_format_grid(choices[0].tried)}, and of ties the last value is taken, as in nilearn: "
-        "the data do not determine it, and it should not be interpreted.",
+        f"The grid is {_format_grid(choices[0].tried)}, and of ties the last value is taken, as in nilearn. "
+        "The selected score is the same whichever is taken, the weights are not.",
     )
 
 

@@ -88,7 +88,6 @@ def describe_run(result: "RunResult") -> str:
     lines += [f"- {_quote_markdown(text)}" for text in decoding.describe_optimism()]
     if result.findings:
         lines += ["", *_describe_audit(result)]
-||||||| eeacef0
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
     lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
