@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
     from harness.app.composition import compose_request as compose_request
     from harness.app.composition import compose_requests as compose_requests
     from harness.app.composition import decode_request as decode_request
+    from harness.checks.result_audit import audit as audit
     from harness.datasets.bids import Bids as Bids
     from harness.datasets.haxby import Haxby as Haxby
     from harness.datasets.nifti import Nifti as Nifti
@@ -38,6 +39,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _NAMES = {
     "harness.app.composition": ("RunSpec", "compose_request", "compose_requests", "decode_request"),
+    "harness.checks.result_audit": ("audit",),
     "harness.datasets.bids": ("Bids",),
     "harness.datasets.haxby": ("Haxby",),
     "harness.datasets.nifti": ("Nifti",),

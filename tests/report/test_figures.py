@@ -20,7 +20,7 @@ from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
 from harness.report.artifacts import write_artifacts
-from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
+from harness.report.figures import draw_confusion, draw_map, draw_slices, show_weights, write_map_view
 from harness.samples.contrasts import make_contrast
 from harness.tracking.run_result import RunResult
 
@@ -90,7 +90,7 @@ def draw_both_signs(draw, decoding, directory, voxel=None):
     pictures = []
     for value in (1.0, -1.0):
         file = directory / f"{value}.png"
-        draw(decoding, only_one_voxel(decoding.weights[0], value, voxel), file)
+        draw(decoding, show_weights(only_one_voxel(decoding.weights[0], value, voxel)), file)
         pictures.append(read_png(file))
     positive, negative = pictures
     return positive, negative, (np.abs(positive - negative) > 0.3).any(axis=-1)
@@ -103,7 +103,7 @@ def read_words(draw, file):
     return re.findall(r"<text[^>]*>([^<]*)</text>", file.read_text())
 
 
-@pytest.mark.parametrize("draw", [pytest.param(draw_weights, marks=pytest.mark.slow), draw_slices])
+@pytest.mark.parametrize("draw", [pytest.param(draw_map, marks=pytest.mark.slow), draw_slices])
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_red_is_evidence_for_the_positive_class(decode_on, tmp_path, background, draw):
     positive, negative, where = draw_both_signs(draw, decode_on(background), tmp_path)
@@ -118,7 +118,10 @@ def test_red_is_evidence_for_the_positive_class(decode_on, tmp_path, background,
 
 def test_slices_are_titled_with_the_contrast_and_their_positions(decoding, tmp_path):
     words = " ".join(
-        read_words(lambda file: draw_slices(decoding, decoding.weights[0], file), tmp_path / "slices.svg")
+        read_words(
+            lambda file: draw_slices(decoding, show_weights(decoding.weights[0]), file),
+            tmp_path / "slices.svg",
+        )
     )
     assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
     assert "red: evidence for cat; blue: for face" in words
@@ -144,7 +147,9 @@ def test_left_is_left_and_up_is_forward_on_the_slices(decode_tiny, tmp_path):
 @pytest.mark.slow
 def test_weights_are_titled_with_the_contrast(decoding, tmp_path):
     words = " ".join(
-        read_words(lambda file: draw_weights(decoding, decoding.weights[0], file), tmp_path / "weights.svg")
+        read_words(
+            lambda file: draw_map(decoding, show_weights(decoding.weights[0]), file), tmp_path / "weights.svg"
+        )
     )
     assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
     assert "red: evidence for cat; blue: for face" in words
@@ -153,11 +158,11 @@ def test_weights_are_titled_with_the_contrast(decoding, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:empty mask")
 def test_weights_that_are_all_zero_can_be_drawn(decoding, tmp_path):
-    nothing = only_one_voxel(decoding.weights[0], 0.0)
-    draw_weights(decoding, nothing, tmp_path / "weights.png")
+    nothing = show_weights(only_one_voxel(decoding.weights[0], 0.0))
+    draw_map(decoding, nothing, tmp_path / "weights.png")
     draw_slices(decoding, nothing, tmp_path / "slices.png")
-    write_weights_view(decoding, nothing, tmp_path / "weights.html")
-    for name, draw in {"weights": draw_weights, "slices": draw_slices}.items():
+    write_map_view(decoding, nothing, tmp_path / "weights.html")
+    for name, draw in {"weights": draw_map, "slices": draw_slices}.items():
         positive, negative, _ = draw_both_signs(draw, decoding, tmp_path)
         red, blue = count_colours(read_png(tmp_path / f"{name}.png"))
         assert red < count_colours(positive)[0]
@@ -169,7 +174,7 @@ def test_weights_that_are_all_zero_can_be_drawn(decoding, tmp_path):
 
 def test_the_title_of_the_page_names_the_positive_class(decoding, tmp_path):
     file = tmp_path / "weights.html"
-    write_weights_view(decoding, decoding.weights[0], file)
+    write_map_view(decoding, show_weights(decoding.weights[0]), file)
     page = file.read_text()
     assert "positive: cat" in page
     assert len(page) > 100_000  # the viewer itself is inside, so that the page needs no connection
@@ -211,8 +216,8 @@ def test_no_figure_stays_open_and_no_window_is_needed(decode_tiny, tmp_path):
 
     decoding = decode_tiny()
     draw_confusion(decoding, tmp_path / "confusion.png")
-    draw_weights(decoding, decoding.weights[0], tmp_path / "weights.png")
-    draw_slices(decoding, decoding.weights[0], tmp_path / "slices.png")
+    draw_map(decoding, show_weights(decoding.weights[0]), tmp_path / "weights.png")
+    draw_slices(decoding, show_weights(decoding.weights[0]), tmp_path / "slices.png")
     assert plt.get_fignums() == []
     assert matplotlib.get_backend().lower() == "agg"
 
@@ -270,14 +275,16 @@ def test_pages_and_pictures_show_a_name_as_it_is(decode_tiny, tmp_path, name):
     decoding = decode_tiny(conditions=(name, "house"))
     drawn = write_artifacts(RunResult(decoding), tmp_path, "seed: 0", "full").decoding
     assert drawn.warnings == decoding.warnings  # nothing that could not be drawn
-    (page,) = tmp_path.glob("*.html")
-    reader = PageReader()
-    reader.feed(page.read_text(encoding="utf-8"))
-    assert name.isprintable() == (f"positive: {name}" in reader.title)
+    pages = sorted(tmp_path.glob("*.html"))
     benign = PageReader()
-    write_weights_view(decode_tiny(), decode_tiny().weights[0], tmp_path / "benign.html")
+    write_map_view(decode_tiny(), show_weights(decode_tiny().weights[0]), tmp_path / "benign.html")
     benign.feed((tmp_path / "benign.html").read_text(encoding="utf-8"))
-    assert reader.tags == benign.tags
+    assert [page.name.split("_")[0] for page in pages] == ["pattern", "weights"]
+    for page in pages:
+        reader = PageReader()
+        reader.feed(page.read_text(encoding="utf-8"))
+        assert name.isprintable() == (f"positive: {name}" in reader.title)
+        assert reader.tags == benign.tags
 
 
 @pytest.mark.parametrize(
@@ -286,11 +293,11 @@ def test_pages_and_pictures_show_a_name_as_it_is(decode_tiny, tmp_path, name):
     ids=ascii,
 )
 @pytest.mark.parametrize(
-    "draw", [pytest.param(draw_weights, marks=pytest.mark.slow), draw_slices, draw_confusion]
+    "draw", [pytest.param(draw_map, marks=pytest.mark.slow), draw_slices, draw_confusion]
 )
 def test_words_of_pictures_are_the_names(decode_tiny, tmp_path, name, draw):
     decoding = decode_tiny(conditions=(name, "house"))
-    arguments = () if draw is draw_confusion else (decoding.weights[0],)
+    arguments = () if draw is draw_confusion else (show_weights(decoding.weights[0]),)
     words = read_words(lambda file: draw(decoding, *arguments, file), tmp_path / "picture.svg")
     assert any(name in html.unescape(word) for word in words), words
 

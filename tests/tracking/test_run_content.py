@@ -23,6 +23,7 @@ def make_decoding(name):
         ),
         recording=SimpleNamespace(dataset=name, subject="1", notice=f"simulated {name}"),
         warnings=(f"few volumes of {name}",),
+        describe_optimism=lambda: [f"optimism_roc_auc +0.021 ({name})"],
         summarise=lambda: pd.DataFrame({"mean": [0.75], "sd": [0.125]}, index=["test_accuracy"]),
     )
 
@@ -53,6 +54,7 @@ def test_note_shows_names_as_they_are(name):
         f"{name} subject 1",
         f"{name} vs house, lda[{name}], cv=logo[{name}]; 32 volumes, 80 voxels",
         f"simulated {name}",
+        f"optimism_roc_auc +0.021 ({name})",
         f"warning: few volumes of {name}",
     ):
         assert words in text, text

@@ -166,11 +166,14 @@ class _Job:
             print_finished(self.spec.name, found, store)
         else:
             join_sweep(store, found, self.sweep.id)
-        known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores}
+        known: dict[str, Any] = {"run_id": found.run_id, "scores": found.scores, "audit": found.audit}
         return replace(self.outcome, status="skipped", notices=tuple(found.notices), **known)
 
     def compute(self, fingerprint: str | None = None) -> Outcome:
         """Decode, write the files, track, and show a single run; return the outcome with its results."""
+        from harness.checks.findings import worst_verdict
+        from harness.checks.result_audit import audit_result
+        from harness.checks.split_audit import audit_split
         from harness.decoding.decode import decode_samples
         from harness.report.artifacts import write_artifacts
         from harness.report.progress import ProgressBar
@@ -182,9 +185,13 @@ class _Job:
         if figures == "auto":
             figures = "full" if single else "light"
         with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
+            findings = audit_split(data.samples, self.spec.question)
             decoding = decode_samples(data.samples, self.spec.question, progress=progress)
             decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
-            result = RunResult(decoding, permutation=self._test(decoding, fingerprint, progress))
+            permutation = self._test(decoding, fingerprint, progress)
+            lower = None if permutation is None else permutation.lower_shares
+            findings += audit_result(decoding, lower_shares=lower)
+            result = RunResult(decoding, tuple(findings), permutation)
             progress("figures", 1, 1)
             with _artifact_directory(keep=run.run_id is None) as directory:
                 begin = time.perf_counter()
@@ -202,6 +209,7 @@ class _Job:
             run_id=run.run_id,
             scores=result.decoding.flat_scores(),
             notices=tuple(result.decoding.notices),
+            audit=worst_verdict(result.findings).value,
         )
 
     def _test(

@@ -7,22 +7,28 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import confusion_matrix
 
 from harness.datasets.recording import Recording
-from harness.decoding.choices import Engine
+from harness.decoding.choices import Engine, Scorer
 from harness.decoding.decoder import FittedDecoder, fit_decoder
 from harness.decoding.evaluation import Progress, evaluate
+from harness.decoding.grid_scores import tabulate_grid
 from harness.decoding.nilearn_decoder import NilearnEngine
+from harness.decoding.patterns import PatternMap, map_patterns
 from harness.decoding.question import Question
 from harness.decoding.weights import WeightMap, map_weights
 from harness.errors import escape_controls
 from harness.samples.cache import SampleCache
 from harness.samples.samples import RecordedSamples, Sources, open_sources, read_samples
+
+NOT_CONVERGED = "not converged: "  # begins the message of every ConvergenceWarning in `Decoding.warnings`
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +48,8 @@ class Decoding:
     confusion : ndarray of shape (n_classes, n_classes), int
         Held-out volumes by true class (rows) and predicted class (columns), in the contrast's order.
     weights : list of WeightMap
-        Empty for a dummy.
+        Empty for a dummy, and so are the patterns.
+    patterns : list of PatternMap
     seconds : mapping of str to float
         Wall time of every stage.
     warnings : tuple of str
@@ -59,6 +66,7 @@ class Decoding:
     train_accuracy: float
     confusion: np.ndarray
     weights: list[WeightMap]
+    patterns: list[PatternMap]
     seconds: Mapping[str, float]
     warnings: tuple[str, ...]
 
@@ -72,6 +80,44 @@ class Decoding:
     def score_columns(self) -> list[str]:
         """Columns of `folds` that are scores, the selected ones first."""
         return [name for name in self.folds.columns if name.startswith(("selected_", "test_"))]
+
+    @cached_property
+    def grid_scores(self) -> pd.DataFrame:
+        """Score of every value of the grid in every fold; see `harness.decoding.grid_scores.tabulate_grid`.
+
+        Empty for estimators that try nothing (lda, dummy) and for ``engine=nilearn``, which keeps the best
+        score only.
+        """
+        decoder = self.decoder
+        return tabulate_grid(decoder.tried, self.folds["fold"].tolist(), list(decoder.classes))
+
+    @property
+    def optimism(self) -> dict[str, float]:
+        """Mean selected minus mean test score, as ``optimism_<scorer>``, where both exist.
+
+        How much a score gains where parameters are chosen on the fold that is scored. For more than two
+        classes, ROC AUC only: other selected scores are of one class against the rest, with another chance
+        level than the test scores.
+        """
+        select = self.question.scoring.select
+        columns = [f"selected_{select}", f"test_{select}"]
+        if not set(columns) <= set(self.folds.columns):
+            return {}
+        if len(self.samples.contrast.classes) > 2 and select != Scorer.roc_auc:
+            return {}
+        selected, test = self.folds[columns].mean()
+        return {f"optimism_{select}": float(selected - test)}
+
+    def describe_optimism(self) -> list[str]:
+        """Return one line per `optimism` that says what it is."""
+        reason = "nothing was chosen on the scored fold"
+        if self.question.estimator.chooses_on_scored_fold:
+            reason = "above 0, the score gains from choosing parameters on the scored fold"
+        return [
+            f"{name} {value:+.3f} (selected minus test; {reason})"
+            for name, value in self.optimism.items()
+            if math.isfinite(value)
+        ]
 
     def summarise(self) -> pd.DataFrame:
         """Return mean and standard deviation (ddof=1) over folds of every score.
@@ -165,7 +211,8 @@ def decode_samples(
             evaluation = evaluate(
                 samples, question.estimator, question.scheme, question.scoring, fit, progress
             )
-        maps = map_weights(evaluation.selected, question.contrast, samples.grid)
+        weights = map_weights(evaluation.selected, question.contrast, samples.grid)
+        patterns = map_patterns(evaluation.selected, samples)
     table = evaluation.predictions
     return Decoding(
         recording=samples.sources.recording,
@@ -177,7 +224,8 @@ def decode_samples(
         predictions=table,
         train_accuracy=evaluation.train_accuracy,
         confusion=confusion_matrix(table["class"], table["predicted"], labels=question.contrast.classes),
-        weights=maps,
+        weights=weights,
+        patterns=patterns,
         seconds=seconds,
         warnings=count_messages(caught),
     )
@@ -209,14 +257,17 @@ def count_messages(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]
     # Deprecations are for the authors of packages, not for readers of results.
     silent = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning)
     messages = Counter(
-        f"{warning.message} ({Path(warning.filename).stem})"
-        if not _is_ours(warning)
-        else str(warning.message)
-        for warning in caught
-        if not issubclass(warning.category, silent)
+        _describe_warning(warning) for warning in caught if not issubclass(warning.category, silent)
     )
     counted = (text if count == 1 else f"{text} [{count} times]" for text, count in messages.items())
     return tuple(escape_controls(text) for text in counted)
+
+
+def _describe_warning(warning: warnings.WarningMessage) -> str:
+    """Return the message, with its source where that is another package."""
+    prefix = NOT_CONVERGED if issubclass(warning.category, ConvergenceWarning) else ""
+    source = "" if _is_ours(warning) else f" ({Path(warning.filename).stem})"
+    return f"{prefix}{warning.message}{source}"
 
 
 def _is_ours(warning: warnings.WarningMessage) -> bool:

@@ -11,7 +11,7 @@ nilearn 0.14.1, `nilearn.decoding.Decoder`: https://nilearn.github.io/stable/mod
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,10 +23,12 @@ from sklearn.svm import l1_min_c
 from sklearn.utils import check_random_state
 
 from harness.decoding.estimator import L1_LOSSES, REFUSALS, Estimator
+from harness.decoding.grid_scores import TriedValues, find_last_best, read_inner_scores, record_grid
 from harness.decoding.scores import score_decisions
 from harness.errors import UsageError, first_line
 from harness.samples.samples import FoldPreprocessing
 from harness.samples.signal import zscore
+from harness.solvers.decoders import CandidateDecoders
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -50,6 +52,10 @@ class FittedDecoder(Protocol):
     @property
     def params(self) -> tuple[tuple[Mapping[str, Any], ...], ...]:
         """Parameters of the best models, n_folds by n_problems."""
+
+    @property
+    def tried(self) -> tuple[tuple[TriedValues | None, ...], ...]:
+        """Scores of every value of the grid, n_folds by n_problems; empty where the engine keeps none."""
 
     @property
     def coef(self) -> np.ndarray | None:
@@ -76,6 +82,7 @@ class SelectedModels(ABC):
     classes: np.ndarray
     scores: np.ndarray
     params: tuple[tuple[Mapping[str, Any], ...], ...]
+    tried: tuple[tuple[TriedValues | None, ...], ...] = field(default=(), kw_only=True)
 
     @abstractmethod
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -230,14 +237,16 @@ def fit_decoder(
         best = fit_folds(Z, Y, folds, estimator, scorer)
     scores = np.array([[fit.score for fit in fold] for fold in best])
     params = tuple(tuple(fit.params for fit in fold) for fold in best)
+    tried = tuple(tuple(fit.tried for fit in fold) for fold in best)
     means = np.array([[fit.intercept for fit in fold] for fold in best]).mean(axis=0)
     values = np.array([[fit.values for fit in fold] for fold in best])
     if estimator.is_dummy:
         guesses = estimator.model.strategy == "stratified"
-        return DummyDecoder(classes, scores, params, values.mean(axis=0), guesses)
+        return DummyDecoder(classes, scores, params, values.mean(axis=0), guesses, tried=tried)
     if preparation.zscore == "train":
         standardise = TrainingMoments.of(X)
-    return LinearDecoder(classes, scores, params, values.mean(axis=0), values.std(axis=0), means, standardise)
+    mean, sd = values.mean(axis=0), values.std(axis=0)
+    return LinearDecoder(classes, scores, params, mean, sd, means, standardise, tried=tried)
 
 
 @dataclass(frozen=True)
@@ -254,6 +263,7 @@ class _Fit:
     params: Mapping[str, Any]
     values: np.ndarray
     intercept: float = 0.0
+    tried: TriedValues | None = None
 
 
 FitFolds = Callable[[np.ndarray, np.ndarray, Folds, Estimator, str], list[list[_Fit]]]
@@ -297,13 +307,14 @@ def _fit_batched(
         raise UsageError(f"estimator={estimator.name} cannot be fitted: {error}") from error
     decoders = tried.decoders
     chosen = np.empty((len(folds), Y.shape[1]), dtype=int)
-    scores = np.empty(chosen.shape)
+    scores = np.empty((*chosen.shape, decoders.intercepts.shape[1]))
     for index in np.ndindex(*chosen.shape):
         fold, problem = index
         test = folds[fold][1]
-        each = score_decisions(scorer, Y[test, problem], decoders.decisions[fold, :, problem][:, test])
-        chosen[index] = _last_best(each)
-        scores[index] = each[chosen[index]]
+        scores[index] = score_decisions(
+            scorer, Y[test, problem], decoders.decisions[fold, :, problem][:, test]
+        )
+        chosen[index] = find_last_best(scores[index])
     fold, problem = np.indices(chosen.shape)
     best = replace(
         decoders,
@@ -315,10 +326,11 @@ def _fit_batched(
     return [
         [
             _Fit(
-                score=float(scores[i, j]),
+                score=float(scores[i, j, chosen[i, j]]),
                 params={} if values is None else {str(tried.parameter): float(values[i, j])},
                 values=coefs[i, j],
                 intercept=float(intercepts[i, j]),
+                tried=_read_tried(tried, (i, j), scorer, scores[i, j], int(chosen[i, j])),
             )
             for j in range(Y.shape[1])
         ]
@@ -326,13 +338,19 @@ def _fit_batched(
     ]
 
 
-def _last_best(scores: np.ndarray) -> int:
-    """Return the index of the largest score; of ties the last, as nilearn's Decoder does."""
-    best = 0
-    for place, score in enumerate(scores):
-        if score >= scores[best]:
-            best = place
-    return best
+def _read_tried(
+    tried: CandidateDecoders, index: tuple[int, int], scorer: str, scores: np.ndarray, chosen: int
+) -> TriedValues | None:
+    """Return the values that one fold and problem tried, with the scores by which one was chosen."""
+    if tried.values is None:
+        return None
+    fold, problem = index
+    values, name = tried.values[fold, :, problem], str(tried.parameter)
+    if tried.inner is None:
+        return TriedValues(name, values, scorer, scores, chosen)
+    inner = tried.inner
+    place = int((inner.penalties == values[0]).argmax())
+    return TriedValues(name, inner.penalties, inner.name, inner.scores[fold, problem], place)
 
 
 def _fit_each(
@@ -380,6 +398,7 @@ def _fit_best(
     """Fit every value of the grid and keep the one that scores best on the held-out volumes."""
     score_model = get_scorer(scorer)
     best: _Fit | None = None
+    grid, scores = [], []
     for params in _grid_values(estimator, X_train, y_train):
         try:
             model = clone(estimator.model).set_params(**params).fit(X_train, y_train)
@@ -392,6 +411,8 @@ def _fit_best(
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
             ) from error
+        grid.append(params)
+        scores.append(score)
         if best is None or score >= best.score:
             has_weights = hasattr(model, "coef_")
             if not has_weights and not estimator.is_dummy:
@@ -404,9 +425,10 @@ def _fit_best(
                 params=params | _chosen_inside(model),
                 values=np.ravel(model.coef_) if has_weights else model.class_prior_,
                 intercept=float(np.ravel(model.intercept_)[0]) if has_weights else 0.0,
+                tried=None if params else read_inner_scores(model),
             )
     assert best is not None
-    return best
+    return replace(best, tried=record_grid(grid, scorer, scores)) if grid[0] else best
 
 
 def _grid_values(estimator: Estimator, X: np.ndarray, y: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -84,6 +84,15 @@ class Estimator:
         return isinstance(self.model, DummyClassifier)
 
     @property
+    def chooses_on_scored_fold(self) -> bool:
+        """Whether selected scores are of several values of the grid the best, on the fold that is scored."""
+        sizes = (
+            len(values["times_l1_min_c"] if isinstance(values, Mapping) else values)
+            for values in self.grid.values()
+        )
+        return any(size > 1 for size in sizes)
+
+    @property
     def is_solved_together(self) -> bool:
         """Whether all folds, values of the grid and problems can be solved at once."""
         return isinstance(self.model, LinearClassifier) and self.model.takes_grid(self.grid)

@@ -48,31 +48,58 @@ def map_weights(decoder: FittedDecoder, contrast: Contrast, grid: VoxelGrid) -> 
     """
     if decoder.coef is None or decoder.coef_sd is None:
         return []
-    if len(contrast.classes) == 2:
-        first, second = contrast.classes
-        sign = 1.0 if first == decoder.classes[1] else -1.0
-        rows = [(contrast.name, first, second, sign * decoder.coef[0], decoder.coef_sd[0])]
-    else:
-        row_of = {name: row for row, name in enumerate(decoder.classes)}
-        rows = [
-            (
-                f"{contrast.name}_{file_word(name)}",
-                name,
-                "the rest",
-                decoder.coef[row_of[name]],
-                decoder.coef_sd[row_of[name]],
-            )
-            for name in contrast.classes
-        ]
     return [
         WeightMap(
-            name=name,
-            positive=positive,
-            negative=negative,
-            mean=unmask(mean, grid, f"weights, positive = {positive}"),
-            sd=unmask(sd, grid, "SD of weights over folds"),
+            name=problem.name,
+            positive=problem.positive,
+            negative=problem.negative,
+            mean=unmask(
+                problem.sign * decoder.coef[problem.row], grid, f"weights, positive = {problem.positive}"
+            ),
+            sd=unmask(decoder.coef_sd[problem.row], grid, "SD of weights over folds"),
         )
-        for name, positive, negative, mean, sd in rows
+        for problem in list_problems(decoder.classes, contrast)
+    ]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One decoding problem: the first class against the second, or a class against the rest.
+
+    Attributes
+    ----------
+    name : str
+        ``face_vs_cat``, or ``8_classes_face`` for one class against the rest.
+    positive, negative : str
+        The classes that a map's positive and negative values stand for.
+    row : int
+        Row of the decoder's coefficients.
+    sign : {1.0, -1.0}
+        By which they are multiplied to be positive for `positive`.
+    """
+
+    name: str
+    positive: str
+    negative: str
+    row: int
+    sign: float
+
+
+def list_problems(classes: np.ndarray, contrast: Contrast) -> list[Problem]:
+    """Return the problems of a decoder in the contrast's order: one for two classes, one per class for more.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,), str
+        `FittedDecoder.classes`.
+    """
+    if len(contrast.classes) == 2:
+        first, second = contrast.classes
+        return [Problem(contrast.name, first, second, 0, 1.0 if first == classes[1] else -1.0)]
+    row_of = {name: row for row, name in enumerate(classes)}
+    return [
+        Problem(f"{contrast.name}_{file_word(name)}", name, "the rest", row_of[name], 1.0)
+        for name in contrast.classes
     ]
 
 

@@ -1,5 +1,6 @@
 """The files that a run writes."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,15 @@ import pandas as pd
 
 from harness.decoding.decode import Decoding
 from harness.errors import format_error
-from harness.report.figures import draw_confusion, draw_slices, draw_weights, write_weights_view
+from harness.report.figures import (
+    draw_confusion,
+    draw_map,
+    draw_slices,
+    show_pattern,
+    show_weights,
+    write_map_view,
+)
+from harness.report.grid_figure import can_draw_grid, draw_grid
 from harness.report.null_figures import draw_null_distribution
 from harness.report.spreadsheets import write_csv
 from harness.tracking.provenance import describe_environment
@@ -25,6 +34,8 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     =============================  ======================================================  ===============
     ``folds.csv``                  scores per fold                                         all
     ``predictions.csv``            one row per held-out volume and fold                    all
+    ``audit.json``                 findings of the audit: rule, verdict, evidence,         all
+                                   reference
     ``config.yaml``                the resolved configuration                              all
     ``environment.txt``            versions of the packages                                all
     ``weights_NAME.nii.gz``        weights, mean over folds                                all
@@ -32,6 +43,11 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
                                    the scores has ddof=1)
     ``weights_NAME.png``           picture of the weights; ``light``: of the first only    full, light
     ``weights_NAME.html``          interactive view of the weights                         full
+    ``pattern_NAME.nii.gz``        activation pattern                                      all
+    ``pattern_NAME.png``, ``html`` its picture and its interactive view                    full
+    ``grid_scores.csv``            score of every value of the grid in every fold, for     all
+                                   estimators that keep them
+    ``grid_scores.png``            its picture, where there are several values             full
     ``confusion.png``              confusion matrix                                        full
     ``null_distribution.csv``      a row per relabelling, the true one first, a column      all
                                    per score (``inference=permutation``)
@@ -58,11 +74,18 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     decoding = result.decoding
     write_csv(_list_folds(decoding), directory / "folds.csv")
     write_csv(decoding.predictions, directory / "predictions.csv")
+    if result.findings:
+        audit = json.dumps([dict(finding.to_dict()) for finding in result.findings], indent=1)
+        (directory / "audit.json").write_text(audit + "\n", encoding="utf-8")
     (directory / "config.yaml").write_text(config, encoding="utf-8")
     (directory / "environment.txt").write_text(describe_environment(), encoding="utf-8")
     for weights in decoding.weights:
         nib.save(weights.mean, directory / f"weights_{weights.name}.nii.gz")
         nib.save(weights.sd, directory / f"weights_sd_{weights.name}.nii.gz")
+    for pattern in decoding.patterns:
+        nib.save(pattern.image, directory / f"pattern_{pattern.name}.nii.gz")
+    if not decoding.grid_scores.empty:
+        write_csv(decoding.grid_scores, directory / "grid_scores.csv")
     if result.permutation is not None:
         write_csv(result.permutation.scores, directory / "null_distribution.csv")
     failed = []
@@ -95,10 +118,16 @@ def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path]
     if test is not None:
         null = {"null_distribution.png": partial(draw_null_distribution, decoding, test)}
     if figures == "light":
-        weights = {f"weights_{w.name}.png": partial(draw_slices, decoding, w) for w in decoding.weights[:1]}
-        return weights | null
+        first = decoding.weights[:1]
+        return {
+            f"weights_{w.name}.png": partial(draw_slices, decoding, show_weights(w)) for w in first
+        } | null
     pictures: dict[str, Callable[[Path], None]] = {"confusion.png": partial(draw_confusion, decoding)}
-    for weights in decoding.weights:
-        pictures[f"weights_{weights.name}.png"] = partial(draw_weights, decoding, weights)
-        pictures[f"weights_{weights.name}.html"] = partial(write_weights_view, decoding, weights)
+    if can_draw_grid(decoding.grid_scores):
+        pictures["grid_scores.png"] = partial(draw_grid, decoding)
+    maps = {f"weights_{weights.name}": show_weights(weights) for weights in decoding.weights}
+    maps |= {f"pattern_{pattern.name}": show_pattern(pattern) for pattern in decoding.patterns}
+    for name, shown in maps.items():
+        pictures[f"{name}.png"] = partial(draw_map, decoding, shown)
+        pictures[f"{name}.html"] = partial(write_map_view, decoding, shown)
     return pictures | null

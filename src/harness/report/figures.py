@@ -1,8 +1,12 @@
-"""Figures of a decoding. Matplotlib and nilearn's plotting are imported when the first one is drawn."""
+"""Figures of a decoding: signed maps and the confusion matrix.
+
+Matplotlib and nilearn's plotting are imported when the first one is drawn.
+"""
 
 import html
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +15,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from harness.decoding.decode import Decoding
+from harness.decoding.patterns import PatternMap
 from harness.decoding.weights import WeightMap
 from harness.errors import escape_controls
 from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy, standalone_page
@@ -19,28 +24,66 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
-THRESHOLD_QUANTILE = 0.7  # the weakest weights are left out, so that the anatomy shows
+THRESHOLD_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_SLICES = 5
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
 
 
-def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
-    """Draw weights on the anatomy, or on the mean volume where there is none, as a PNG."""
+@dataclass(frozen=True, eq=False)
+class SignedMap:
+    """A map whose sign has a meaning, with the words of its figures.
+
+    Attributes
+    ----------
+    image : Nifti1Image of shape (x, y, z)
+    quantity : str
+        What it shows, for the title: ``weights``.
+    positive : str
+        What positive values stand for, for the title.
+    legend : str
+        What both colours mean, and the unit, in sentences.
+    """
+
+    image: nib.Nifti1Image
+    quantity: str
+    positive: str
+    legend: str
+
+
+def show_weights(weights: WeightMap) -> SignedMap:
+    """Return weights as they are drawn."""
+    legend = (
+        f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the voxel;"
+    )
+    return SignedMap(weights.mean, "weights", weights.positive, legend)
+
+
+def show_pattern(pattern: PatternMap) -> SignedMap:
+    """Return an activation pattern as it is drawn."""
+    legend = (
+        f"Covaries with the decoder's output: red: higher when it favours {pattern.positive}; blue: when it "
+        f"favours {pattern.negative};"
+    )
+    return SignedMap(pattern.image, "activation pattern", pattern.positive, legend)
+
+
+def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
+    """Draw a map on the anatomy, or on the mean volume where there is none, as a PNG."""
     from nilearn.plotting import plot_stat_map
 
     # An image of a single slice has one view only.
-    flat = [axis for axis, size in enumerate(weights.mean.shape) if size == 1]
+    flat = [axis for axis, size in enumerate(shown.image.shape) if size == 1]
     mode = "xyz"[flat[0]] if flat else "ortho"
     with new_figure(file, (8, 4.6) if flat else (9.5, 4.2)) as figure:
-        figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
-        figure.text(0.02, 0.03, _legend(weights), fontsize=8)
-        centre = _strongest(weights.mean)
+        figure.text(0.02, 0.95, _title(decoding, shown), fontsize=11, va="top")
+        figure.text(0.02, 0.03, _legend(shown), fontsize=8)
+        centre = _strongest(shown.image)
         plot_stat_map(
-            weights.mean,
+            shown.image,
             bg_img=_background(decoding),
             display_mode=mode,
             cut_coords=[centre["xyz".index(mode)]] if flat else centre,
-            threshold=_threshold(weights.mean),
+            threshold=_threshold(shown.image),
             black_bg=True,
             figure=figure,
             axes=(0.02, 0.09, 0.96, 0.76),
@@ -51,8 +94,8 @@ def draw_weights(decoding: Decoding, weights: WeightMap, file: Path) -> None:
         )
 
 
-def draw_slices(decoding: Decoding, weights: WeightMap, file: Path) -> None:
-    """Draw the slices with the most weight, on the mean volume, as a PNG.
+def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
+    """Draw the slices with the largest values, on the mean volume, as a PNG.
 
     Every run of a sweep has this picture, so it is composed as pixels, without axes and resampling. CPU
     seconds, minimum of seven on a machine under load: 0.12 (volumes of 38 x 47 x 7 voxels) and 0.16
@@ -62,17 +105,17 @@ def draw_slices(decoding: Decoding, weights: WeightMap, file: Path) -> None:
     from matplotlib import colormaps
 
     width, height = 9.5, 3.4
-    image = nib.as_closest_canonical(weights.mean)
+    image = nib.as_closest_canonical(shown.image)
     values = np.asarray(image.dataobj)
     grey = _shades(nib.as_closest_canonical(_mean_volume(decoding)))
     # Axial slices, but for an image that is a single slice of another orientation.
     axis = next((axis for axis in (2, 1, 0) if values.shape[axis] == 1), 2)
     across, up = [other for other in range(3) if other != axis]
     largest, threshold = float(np.abs(values).max()) or 1.0, _threshold(image)
-    shown = np.abs(values) > threshold
+    visible = np.abs(values) > threshold
     colours = colormaps[COLOUR_MAP]
     panel = np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    panel[shown] = colours(0.5 + values[shown] / (2 * largest))[:, :3]
+    panel[visible] = colours(0.5 + values[visible] / (2 * largest))[:, :3]
 
     window = tuple(_extent(grey, values, direction) for direction in (across, up))
     zooms = np.array(image.header.get_zooms())[[across, up]]
@@ -85,8 +128,8 @@ def draw_slices(decoding: Decoding, weights: WeightMap, file: Path) -> None:
     strip = np.zeros((strip_size[1], strip_size[0], 3))
     x, y = round(0.015 * width * DPI), round(0.18 * height * DPI)
     with new_figure(file, (width, height)) as figure:
-        figure.text(0.02, 0.95, _title(decoding, weights), fontsize=11, va="top")
-        figure.text(0.02, 0.03, f"{_legend(weights)} On the mean volume; left is left.", fontsize=8)
+        figure.text(0.02, 0.95, _title(decoding, shown), fontsize=11, va="top")
+        figure.text(0.02, 0.03, f"{_legend(shown)} On the mean volume; left is left.", fontsize=8)
         for number, place in enumerate(places):
             middle = round((number + 0.5) * strip_size[0] / len(places))
             left, bottom = middle - shape[0] // 2, (strip_size[1] - shape[1]) // 2
@@ -138,23 +181,23 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
         axes.set_title(literal(f"held-out volumes, {decoding.question.scheme.name}"), fontsize=10)
 
 
-def write_weights_view(decoding: Decoding, weights: WeightMap, file: Path) -> None:
-    """Write a standalone HTML page on which the weights can be browsed slice by slice."""
+def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:
+    """Write a standalone HTML page on which a map can be browsed slice by slice."""
     from nilearn.plotting import view_img
 
     with quiet():
         view = view_img(
-            weights.mean,
+            shown.image,
             bg_img=_background(decoding),
-            threshold=_threshold(weights.mean),
+            threshold=_threshold(shown.image),
             title=TITLE_PLACE,
-            cut_coords=_strongest(weights.mean),
+            cut_coords=_strongest(shown.image),
             resampling_interpolation="nearest",
             cmap=COLOUR_MAP,
             black_bg=True,
         )
     # nilearn inserts the title into the page and into a script without escaping it.
-    title = escape_controls(f"positive: {weights.positive}")  # the title has no space for more
+    title = escape_controls(f"positive: {shown.positive}")  # the title has no space for more
     page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(title))
     file.write_text(page.replace(TITLE_PLACE, html.escape(title)), encoding="utf-8")
 
@@ -167,19 +210,16 @@ def _quote_for_script(text: str) -> str:
     return quoted
 
 
-def _title(decoding: Decoding, weights: WeightMap) -> str:
+def _title(decoding: Decoding, shown: SignedMap) -> str:
     contrast, subject = decoding.samples.contrast, decoding.recording.subject
     return literal(
-        f"{decoding.recording.dataset} subject {subject}: {decoding.question.estimator.name} weights, "
-        f"{contrast.name.replace('_', ' ')} (positive: {weights.positive})"
+        f"{decoding.recording.dataset} subject {subject}: {decoding.question.estimator.name} "
+        f"{shown.quantity}, {contrast.name.replace('_', ' ')} (positive: {shown.positive})"
     )
 
 
-def _legend(weights: WeightMap) -> str:
-    return literal(
-        f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the "
-        f"voxel; the weakest {THRESHOLD_QUANTILE:.0%} left out."
-    )
+def _legend(shown: SignedMap) -> str:
+    return literal(f"{shown.legend} the weakest {THRESHOLD_QUANTILE:.0%} left out.")
 
 
 def _background(decoding: Decoding) -> nib.Nifti1Image:
@@ -199,7 +239,7 @@ def _shades(image: nib.Nifti1Image) -> np.ndarray:
 
 
 def _extent(grey: np.ndarray, values: np.ndarray, axis: int) -> slice:
-    """Return the range along an axis that is not dark or has weights, with one more voxel on either side."""
+    """Return the range along an axis that is not dark or has values, with one more voxel on either side."""
     others = tuple(other for other in range(3) if other != axis)
     seen = np.flatnonzero(((grey > 0.15).mean(axis=others) > 0.01) | values.any(axis=others))
     if len(seen) == 0:
@@ -208,10 +248,10 @@ def _extent(grey: np.ndarray, values: np.ndarray, axis: int) -> slice:
 
 
 def _heaviest_slices(values: np.ndarray, axis: int) -> list[int]:
-    """Return the slices with the largest sums of absolute weights, in order; without any, the middle ones."""
-    weight = np.abs(values).sum(axis=tuple(other for other in range(3) if other != axis))
-    from_middle = np.abs(np.arange(len(weight)) - (len(weight) - 1) / 2)
-    return sorted(np.lexsort((from_middle, -weight))[:N_SLICES].tolist())
+    """Return the slices with the largest sums of absolute values, in order; without any, the middle ones."""
+    sums = np.abs(values).sum(axis=tuple(other for other in range(3) if other != axis))
+    from_middle = np.abs(np.arange(len(sums)) - (len(sums) - 1) / 2)
+    return sorted(np.lexsort((from_middle, -sums))[:N_SLICES].tolist())
 
 
 def _enlarge(pixels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -221,7 +261,7 @@ def _enlarge(pixels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def _draw_scale(figure: "Figure", largest: float, threshold: float) -> None:
-    """Draw the colours of weights from -largest to +largest at the right, grey where nothing is drawn."""
+    """Draw the colours of values from -largest to +largest at the right, grey where nothing is drawn."""
     from matplotlib import colormaps
 
     width, height = (round(length * DPI) for length in figure.get_size_inches())
@@ -236,7 +276,7 @@ def _draw_scale(figure: "Figure", largest: float, threshold: float) -> None:
 
 
 def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
-    """Return the position of the largest absolute weight, in mm."""
+    """Return the position of the largest absolute value, in mm."""
     data = np.asarray(image.dataobj)
     voxel = np.unravel_index(np.abs(data).argmax(), data.shape)
     return tuple(float(x) for x in apply_affine(image.affine, voxel))

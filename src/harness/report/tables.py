@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from harness.checks.findings import Finding, Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.errors import HarnessError
 from harness.report.console import PlainConsole, format_duration, format_moment, format_score, plus_minus
 from harness.samples.cache import SampleCache
@@ -56,9 +57,12 @@ def print_run(
     )
     if len(decoding.samples.contrast.classes) > 2:
         console.print("selected scores are means over classes, each against the rest.")
+    for text in decoding.describe_optimism():
+        console.print(text)
     console.print(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
+    _print_audit(console, result.findings)
     if result.permutation is not None:
         _print_permutation(console, result.permutation)
     elif hint:
@@ -69,6 +73,17 @@ def print_run(
     if tracked is not None:
         _print_store_commands(console, tracked.store)
         console.print(f"this run {tracked.page}", soft_wrap=True)
+
+
+def _print_audit(console: Console, findings: Sequence[Finding]) -> None:
+    """Print the first sentence of every caution and leak, the worst first, and how many rules are ok."""
+    if not findings:
+        return
+    for finding in sort_findings(findings):
+        if finding.verdict != Verdict.ok:
+            style = "red" if finding.verdict == Verdict.leak else "yellow"
+            console.print(f"{finding.verdict.value:8} {finding.rule}: {finding.fact}", style=style)
+    console.print(f"audit    {worst_verdict(findings).value} ({count_verdicts(findings)}); audit.json")
 
 
 def _print_family(console: Console, family: "CorrectedTests") -> None:
@@ -153,6 +168,12 @@ def print_sweep(
             f"{skipped} skipped: runs with the same data, configuration and code had finished before; "
             "resume=false computes, and draws, them again."
         )
+    audits = Counter(outcome.audit for outcome in results if outcome.audit)
+    if audits:
+        verdicts = [f"{audits[name]} {name}" for name in ("leak", "caution", "ok") if audits[name]]
+        console.print(
+            f"audit    worst verdicts of the runs: {', '.join(verdicts)}; audit.json of each has why"
+        )
     for notice, times in Counter(notice for outcome in results for notice in outcome.notices).items():
         share = "" if times == len(results) else f" [{times} of {len(results)} runs]"
         console.print(f"{notice}{share}", style="yellow")
@@ -172,10 +193,13 @@ def print_comparison(comparison: Comparison) -> None:
         return
     scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
     same, varying = comparison.split_params()
+    audits = runs["audit"].unique().tolist() if "audit" in runs else []
+    same |= {"audit": audits[0]} if len(audits) == 1 and audits[0] else {}
     if same and len(runs) > 1:
         console.print("  ".join(f"{name}={value}" for name, value in same.items()))
     varying = varying or ["subject", "estimator", "cv"]
     shown = [*varying, *(["status"] if (runs["status"] != "FINISHED").any() else [])]
+    shown += ["audit"] if len(audits) > 1 or (audits and audits[0] and len(runs) == 1) else []
     # Where the terminal is too narrow, the options share a column; then only test scores are shown.
     test_scores = [score for score in scores if score.startswith("test_")] or scores
     candidates = [

@@ -64,6 +64,23 @@ class SolvedDecoders(LinearDecoders):
 
 
 @dataclass(frozen=True)
+class InnerScores:
+    """Scores inside the training sets, by which a classifier with a search of its own chooses its penalty.
+
+    Attributes
+    ----------
+    name : str
+        What they are, as scikit-learn would name it; larger is better.
+    penalties : ndarray of shape (n_penalties,)
+    scores : ndarray of shape (n_sets, n_labels, n_penalties)
+    """
+
+    name: str
+    penalties: Array
+    scores: Array
+
+
+@dataclass(frozen=True)
 class CandidateDecoders:
     """The decoders that a classifier tries on several training sets, and the penalty of each.
 
@@ -72,11 +89,14 @@ class CandidateDecoders:
     parameter : {"C", "alpha"} or None
         What the values are; None for a classifier without a penalty.
     values : ndarray of shape (n_sets, n_values, n_labels), or None
+    inner : InnerScores or None
+        By which a classifier with a search of its own has chosen its value.
     """
 
     decoders: LinearDecoders
     parameter: str | None = None
     values: Array | None = None
+    inner: InnerScores | None = None
 
 
 def choose_space(

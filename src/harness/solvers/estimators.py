@@ -13,10 +13,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from harness.solvers.cholesky import Array
-from harness.solvers.decoders import CandidateDecoders, SolvedDecoders
+from harness.solvers.decoders import CandidateDecoders, InnerScores, SolvedDecoders
 from harness.solvers.discriminant import fit_discriminant, solve_discriminant
 from harness.solvers.logistic import solve_logistic_cv
-from harness.solvers.ridge import fit_ridge, solve_ridge_cv
+from harness.solvers.ridge import cross_validate_ridge, fit_ridge
 from harness.solvers.squared_hinge import solve_squared_hinge
 from harness.solvers.training import MAX_ITER, TOL
 from harness.solvers.validation import check_penalties
@@ -245,7 +245,8 @@ class ExactLogisticRegressionCV(LinearClassifier):
         chosen = solve_logistic_cv(
             X, Y, train_sets, self.Cs, n_folds=self.cv, tol=self.tol, max_iter=self.max_iter
         )
-        return CandidateDecoders(chosen.decoders, "C", chosen.Cs[:, None])
+        inner = InnerScores("inner_neg_log_loss", check_penalties(self.Cs, "C"), chosen.scores.mean(axis=2))
+        return CandidateDecoders(chosen.decoders, "C", chosen.Cs[:, None], inner)
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""
@@ -319,8 +320,10 @@ class ExactRidgeClassifierCV(LinearClassifier):
         self, X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], grid: Mapping[str, Sequence[float]]
     ) -> CandidateDecoders:
         """Train with the alpha chosen inside every training set; see `LinearClassifier.solve_folds`."""
-        decoders, chosen = solve_ridge_cv(X, Y, train_sets, self.alphas)
-        return CandidateDecoders(decoders, "alpha", chosen[:, None])
+        solved = cross_validate_ridge(X, Y, train_sets, self.alphas)
+        alphas = check_penalties(self.alphas, "alpha")
+        inner = InnerScores("left_out_neg_mean_squared_error", alphas, -solved.errors)
+        return CandidateDecoders(solved.decoders, "alpha", solved.alphas[:, None], inner)
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on X of shape (n_samples, n_voxels) and labels y of shape (n_samples,)."""

@@ -30,6 +30,25 @@ COARSE_ACCURACY = 1e-5
 
 
 @dataclass(frozen=True)
+class RidgeCVResult:
+    """Ridge classifiers whose alpha was chosen inside their training set.
+
+    Attributes
+    ----------
+    decoders : LinearDecoders
+        Their axis of C has length 1.
+    alphas : ndarray of shape (n_sets, n_labels)
+        The chosen ones.
+    errors : ndarray of shape (n_sets, n_labels, n_alphas)
+        Mean squared errors of leaving out each training sample.
+    """
+
+    decoders: LinearDecoders
+    alphas: Array
+    errors: Array
+
+
+@dataclass(frozen=True)
 class RidgeFactor:
     """Left singular vectors and squared singular values of the centred samples X_c of one training set.
 
@@ -178,9 +197,9 @@ def solve_ridge_cv_gram(
     chosen : ndarray of shape (n_sets, n_labels)
         The chosen alphas.
     """
-    decoders, chosen, rounding, _ = _choose_from_gram(check_gram(K), Y, train_sets, alphas)
+    result, rounding, _ = _choose_from_gram(check_gram(K), Y, train_sets, alphas)
     _warn_doubtful(rounding > COARSE_ACCURACY)
-    return decoders, chosen
+    return result.decoders, result.alphas
 
 
 def solve_ridge_cv(
@@ -197,9 +216,18 @@ def solve_ridge_cv(
     Y, train_sets, alphas
         As in `solve_ridge_cv_gram`, and so are the results.
     """
+    result = cross_validate_ridge(X, Y, train_sets, alphas)
+    return result.decoders, result.alphas
+
+
+def cross_validate_ridge(
+    X: ArrayLike, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
+) -> RidgeCVResult:
+    """Train the ridge classifiers of `solve_ridge_cv`, and return the errors that chose alpha, too."""
     X = np.asarray(X, dtype=np.float64)
     K = check_gram(compute_gram(X))
-    decoders, chosen, rounding, ranks = _choose_from_gram(K, Y, train_sets, alphas)
+    result, rounding, ranks = _choose_from_gram(K, Y, train_sets, alphas)
+    decoders, chosen, errors = result.decoders, result.alphas, result.errors
     Y, alphas = check_labels(Y, len(X)), check_penalties(alphas, "alpha")
     sets = check_train_sets(train_sets, Y)
     lost = [
@@ -208,18 +236,19 @@ def solve_ridge_cv(
         if (rounding[i] > ACCURACY).any() or ranks[i] < expected_rank(X, train, ranks[i])
     ]
     if not lost:
-        return decoders, chosen
+        return result
     decoders = replace(decoders, space="primal", weights=decoders.coef(X))
     with one_blas_thread():
         for i in lost:
             X_train, Y_train = X[sets[i]], Y[sets[i]]
             factor = decompose_ridge(X_train)
-            chosen[i] = alphas[np.argmin(leave_one_out_errors(factor, Y_train, alphas), axis=0)]
+            errors[i] = leave_one_out_errors(factor, Y_train, alphas).T
+            chosen[i] = alphas[np.argmin(errors[i], axis=1)]
             coef = np.stack([factor.coef(chosen[i, j], y) for j, y in enumerate(Y_train.T)])
             intercepts = Y_train.mean(axis=0) - coef @ X_train.mean(axis=0)
             decoders.weights[i, 0], decoders.intercepts[i, 0] = coef, intercepts
             decoders.decisions[i, 0] = coef @ X.T + intercepts[:, None]
-    return decoders, chosen
+    return RidgeCVResult(decoders, chosen, errors)
 
 
 def fit_ridge(X: Array, Y: Array, alphas: ArrayLike) -> tuple[Array, Array, float]:
@@ -286,8 +315,8 @@ def expected_rank(X: Array, train: NDArray[np.intp], rank: int) -> int:
 
 def _choose_from_gram(
     K: Array, Y: ArrayLike, train_sets: Sequence[ArrayLike], alphas: ArrayLike
-) -> tuple[LinearDecoders, Array, Array, NDArray[np.intp]]:
-    """Return decoders, alphas, the relative error that rounding may leave, and the rank of each training set.
+) -> tuple[RidgeCVResult, Array, NDArray[np.intp]]:
+    """Return decoders, the relative error that rounding may leave, and the rank of each training set.
 
     An error that is too large for the choice of alpha counts as one that is too large for the decoder.
     """
@@ -296,6 +325,7 @@ def _choose_from_gram(
     sets = check_train_sets(train_sets, Y)
     decoders = _empty_decoders(len(sets), 1, Y.shape[1], len(K))
     chosen = np.empty((len(sets), Y.shape[1]))
+    errors = np.empty((len(sets), Y.shape[1], len(alphas)))
     rounding, ranks = np.empty_like(chosen), np.empty(len(sets), dtype=np.intp)
     row_lengths = np.sqrt(K.diagonal())
     with one_blas_thread():
@@ -303,8 +333,8 @@ def _choose_from_gram(
             factor = factorise_ridge_gram(K[np.ix_(train, train)])
             K_rows = np.ascontiguousarray(K[:, train])
             ranks[i] = len(factor.eigenvalues)
-            errors = leave_one_out_errors(factor, Y[train], alphas)
-            chosen[i] = alphas[np.argmin(errors, axis=0)]
+            errors[i] = leave_one_out_errors(factor, Y[train], alphas).T
+            chosen[i] = alphas[np.argmin(errors[i], axis=1)]
             for j, y in enumerate(np.ascontiguousarray(Y[train].T)):
                 projections = factor.U.T @ y
                 _store(decoders, (i, 0, j), train, K_rows, factor.duals(chosen[i, j], projections), y)
@@ -313,7 +343,7 @@ def _choose_from_gram(
                     for alpha in (chosen[i, j], alphas.min())
                 )
                 rounding[i, j] = max(final, coarse * ACCURACY / COARSE_ACCURACY)
-    return decoders, chosen, rounding, ranks
+    return RidgeCVResult(decoders, chosen, errors), rounding, ranks
 
 
 def _warn_doubtful(doubtful: NDArray[np.bool_]) -> None:

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS, RunQuery, select_runs
 from harness.tracking.sweep_notes import SweepRecord
-from harness.tracking.tags import ERROR_TAG
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG
 
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
 
@@ -22,8 +22,8 @@ class Comparison:
     Attributes
     ----------
     runs : DataFrame, one row per run
-        Columns ``name, status``, the parameters in which runs can differ, mean and SD of the scores, and
-        ``run_id``.
+        Columns ``name, status``, the parameters in which runs can differ, mean and SD of the scores,
+        ``audit`` (the worst verdict; empty where there was no audit) and ``run_id``.
     has_more : bool
         Whether older runs match, too.
     sweep : str or None
@@ -73,7 +73,7 @@ def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
     rows = {
         # Two jobs of a sweep that are the same run have one row.
         outcome.run_id or str(outcome.job): _row(outcome.name, "FINISHED", outcome.words, outcome.scores)
-        | {"run_id": outcome.run_id}
+        | {"audit": outcome.audit, "run_id": outcome.run_id}
         for outcome in outcomes
     }
     return Comparison(_best_first(list(rows.values())))
@@ -89,7 +89,7 @@ def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 def _run_row(run: Run) -> dict[str, object]:
     row = _row(run.info.run_name, run.info.status, run.data.params, run.data.metrics)
-    return row | {"run_id": run.info.run_id}
+    return row | {"audit": run.data.tags.get(AUDIT_TAG, ""), "run_id": run.info.run_id}
 
 
 def _row(

@@ -50,6 +50,8 @@ class Outcome:
         1 for a run that failed, 2 for a usage error.
     notices : tuple of str
         Shown with the result: warnings, and that the data are simulated.
+    audit : str
+        The worst verdict of the audit; empty if there was none.
     """
 
     job: int
@@ -63,6 +65,7 @@ class Outcome:
     traceback: str = ""
     exit_status: int = 0
     notices: tuple[str, ...] = ()
+    audit: str = ""
 
 
 class Sweep:

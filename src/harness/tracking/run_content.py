@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
+from harness.checks.findings import Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.datasets.images import list_files
 from harness.errors import escape_controls
 from harness.tracking.tags import (
+    AUDIT_TAG,
     DIGEST_TAG,
     INFERENCE_TAG,
     NOTICES_TAG,
@@ -46,13 +48,13 @@ def fold_metrics(decoding: "Decoding") -> list[Metric]:
 
 
 def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[Metric]:
-    """Return mean and standard deviation over folds, train accuracy, and seconds per stage.
+    """Return mean and standard deviation over folds, optimism, train accuracy, and seconds per stage.
 
     MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
     """
     now = int(time.time() * 1000)
     decoding = result.decoding
-    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores()
+    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores() | decoding.optimism
     if result.permutation is not None:
         values |= {f"p_value/{score}": p for score, p in result.permutation.p_values.items()}
         values["n_relabellings"] = result.permutation.n_distinct
@@ -65,6 +67,8 @@ def result_tags(result: "RunResult") -> dict[str, str]:
     decoding = result.decoding
     tags = {f"{DIGEST_TAG}.{name}": digest for name, digest in decoding.samples.digests.items()}
     tags[WARNINGS_TAG] = str(len(decoding.warnings))
+    if result.findings:
+        tags[AUDIT_TAG] = worst_verdict(result.findings).value
     if decoding.notices:
         tags[NOTICES_TAG] = "\n".join(decoding.notices)
     if decoding.weights:
@@ -96,8 +100,11 @@ def describe_run(result: "RunResult") -> str:
         "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
         "*test*: volumes that took part in no choice.",
     ]
+    lines += [f"- {_quote_markdown(text)}" for text in decoding.describe_optimism()]
     if result.permutation is not None:
         lines += ["", *_describe_permutation(result.permutation)]
+    if result.findings:
+        lines += ["", *_describe_audit(result)]
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
     lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
@@ -113,6 +120,21 @@ def _describe_permutation(test: "PermutationTest") -> list[str]:
         shown = ["-", "-"] if band is None else [f"{value:.3f}" for value in band]
         lines.append(f"| {_quote_markdown(score)} | {format_p(p)}{note} | {shown[0]} | {shown[1]} |")
     return [*lines, "", _quote_markdown(test.statement), *(f"- {_quote_markdown(c)}" for c in test.cautions)]
+
+
+def _describe_audit(result: "RunResult") -> list[str]:
+    """Return the cautions and leaks in Markdown, the worst first; the others are counted."""
+    findings = sort_findings(result.findings)
+    lines = [
+        f"**audit: {worst_verdict(findings).value}** ({count_verdicts(findings)}; all in audit.json)",
+        "",
+    ]
+    lines += [
+        f"- {finding.verdict.value}, {_quote_markdown(finding.rule)}: {_quote_markdown(finding.evidence)}"
+        for finding in findings
+        if finding.verdict != Verdict.ok
+    ]
+    return lines
 
 
 def _quote_markdown(text: str) -> str:

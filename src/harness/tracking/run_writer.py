@@ -21,7 +21,7 @@ from harness.tracking.relocation import location_path
 from harness.tracking.run_content import dataset_input, fold_metrics, result_tags, summary_metrics
 from harness.tracking.store import Store, run_link, ui_address
 from harness.tracking.store_errors import format_store_error, translate_errors
-from harness.tracking.tags import ERROR_TAG, IDENTITY_TAG, NOTICES_TAG, VERSION_TAG
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, IDENTITY_TAG, NOTICES_TAG, VERSION_TAG
 
 if TYPE_CHECKING:
     from harness.tracking.run_result import RunResult
@@ -45,6 +45,11 @@ class FinishedRun:
     def notices(self) -> list[str]:
         """See `harness.decoding.decode.Decoding.notices`."""
         return self.tags.get(NOTICES_TAG, "").splitlines()
+
+    @property
+    def audit(self) -> str:
+        """The worst verdict of the audit; empty for a run of an earlier version."""
+        return self.tags.get(AUDIT_TAG, "")
 
 
 class TrackedRun:

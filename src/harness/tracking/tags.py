@@ -7,6 +7,7 @@ SWEEP_TAG = "harness.sweep"
 ERROR_TAG = "harness.error"  # first line of why a run failed
 NOTICES_TAG = "harness.notices"  # one per line
 OVERRIDES_TAG = "harness.overrides"  # as typed, separated by spaces
+AUDIT_TAG = "harness.audit"  # the worst verdict: ok, caution or leak
 WARNINGS_TAG = "harness.warnings"  # their number
 INFERENCE_TAG = "harness.inference"  # enumerated or random
 RELABELLINGS_TAG = "harness.relabellings"  # digest of the list of relabellings that a test used
