@@ -64,7 +64,8 @@ def decode(planted):
     """Return a function from overrides to the decoding of the planted subject."""
 
     def decode_planted(*overrides):
-        base = ["dataset=haxby", f"dataset.data_dir={planted}", "subject=1", "scoring.inner_folds=2"]
+        base = ["dataset=haxby", f"dataset.data_dir={planted}", "subject=1"]
+        base += [] if "scoring.inner=runs" in overrides else ["scoring.inner_folds=2"]
         return decode_request(compose_request([*base, *overrides]))
 
     return decode_planted
@@ -143,6 +144,22 @@ def test_every_scheme_has_its_number_of_folds(decode, option, n_folds):
     # Two classes of four conditions each, so that every fifth of the volumes holds both.
     classes = "[{a:[face,house,bottle,shoe]},{b:[cat,chair,scissors,scrambledpix]}]"
     assert len(decode(f"cv={option}", "estimator=lda", f"contrast.conditions={classes}").folds) == n_folds
+
+
+@pytest.mark.parametrize("engine", ["harness", pytest.param("nilearn", marks=pytest.mark.slow)])
+@parametrize("estimator")
+def test_every_estimator_chooses_by_scanner_run(decode, option, engine):
+    options = [f"estimator={option}", f"engine={engine}", "scoring.inner=runs"]
+    accuracy = decode(*options).folds["test_accuracy"].mean()
+    assert 0.2 < accuracy < 0.8 if option == "dummy" else accuracy > 0.9
+
+
+@parametrize("cv")
+def test_every_scheme_leaves_scanner_runs_out_inside_its_training_sets(decode, option):
+    # holdout30 leaves too few volumes of two conditions.
+    classes = "[{a:[face,house,bottle,shoe]},{b:[cat,chair,scissors,scrambledpix]}]"
+    decoding = decode(f"cv={option}", f"contrast.conditions={classes}", "scoring.inner=runs")
+    assert decoding.folds["test_accuracy"].mean() > 0.9
 
 
 def test_the_number_of_folds_of_every_scheme_is_tested():

@@ -104,6 +104,7 @@ QUESTIONS = [
     ["cv=kfold5", "cv.n_splits=4"],
     ["scoring=accuracy"],
     ["scoring.inner_folds=3"],
+    ["scoring.inner=runs"],
     ["scoring.report=[accuracy]"],
     ["signal=per_run"],
     ["signal=per_run", "signal.detrend=false"],

@@ -70,6 +70,7 @@ def test_storage_and_figure_options_are_not_counted(fingerprint, override):
             "++cv.incomplete=skip",
             "scoring=accuracy",
             "scoring.inner_folds=3",
+            "scoring.inner=runs",
             "signal=per_run",
             "signal.lag=1",
             "roi=brain",

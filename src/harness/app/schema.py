@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.decoding.choices import Engine, Scorer
+from harness.decoding.choices import Engine, InnerFolds, Scorer
 from harness.inference.choices import InferenceKind, NullHypothesis, Relabel
 from harness.report.choices import Figures
 from harness.samples.choices import ZScore
@@ -48,6 +48,7 @@ class ScoringSchema:
 
     select: Scorer = Scorer.roc_auc
     report: list[Scorer] = field(default_factory=lambda: list(Scorer))
+    inner: InnerFolds = InnerFolds.stratified
     inner_folds: int = 10
 
 

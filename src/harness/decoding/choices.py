@@ -13,6 +13,13 @@ class Engine(StrEnum):
     nilearn = "nilearn"
 
 
+class InnerFolds(StrEnum):
+    """Folds inside a training set, which choose parameters; see `harness.decoding.evaluation.split_inner`."""
+
+    stratified = "stratified"
+    runs = "runs"
+
+
 class Scorer(StrEnum):
     """Scorers that are defined in the same way for two classes and for more."""
 

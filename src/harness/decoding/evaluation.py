@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from harness.decoding.choices import Scorer
+from harness.decoding.choices import InnerFolds, Scorer
 from harness.decoding.decoder import FittedDecoder, Folds, fit_decoder
 from harness.decoding.estimator import Estimator
 from harness.decoding.scores import score_predictions
@@ -24,6 +24,8 @@ from harness.solvers.folds import stratified_fold_ids
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""
 
+INNER_FOLDS = 10  # nilearn's number
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -35,13 +37,16 @@ class Scoring:
         Scorer that chooses the estimator's parameters.
     report : tuple of str
         Scorers that are reported for the held-out volumes.
+    inner : {"stratified", "runs"}
+        Folds that choose parameters inside a training set; see `split_inner`.
     inner_folds : int
-        Folds of the stratified cross-validation that chooses parameters inside a training set.
+        Number of stratified inner folds.
     """
 
     select: str = "roc_auc"
     report: tuple[str, ...] = tuple(Scorer)
-    inner_folds: int = 10
+    inner: str = InnerFolds.stratified.value
+    inner_folds: int = INNER_FOLDS
 
     def __post_init__(self) -> None:
         for key, names in (("select", [self.select]), ("report", self.report)):
@@ -56,6 +61,15 @@ class Scoring:
             raise UsageError(f"scoring.report=[{','.join(self.report)}] names a score twice; name each once")
         if self.inner_folds < 2:
             raise UsageError(f"scoring.inner_folds={self.inner_folds} is too few; expected 2 or more")
+        if self.inner not in list(InnerFolds):
+            raise UsageError(
+                f"scoring.inner={self.inner!r} is unknown; expected one of {', '.join(InnerFolds)}"
+            )
+        if self.inner == InnerFolds.runs and self.inner_folds != INNER_FOLDS:
+            raise UsageError(
+                f"scoring.inner_folds={self.inner_folds} has no effect with scoring.inner=runs, which makes "
+                "one inner fold per scanner run; leave it out, or use scoring.inner=stratified"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +192,35 @@ def predict_volumes(
     } | decisions
 
 
-def _fit_inner(
-    samples: Samples, rows: np.ndarray, estimator: Estimator, scoring: Scoring, fit: FitDecoder, where: str
-) -> FittedDecoder:
-    """Fit a Decoder on some of the samples, its parameters chosen by folds inside them."""
-    y = samples.y[rows]
+def split_inner(y: np.ndarray, runs: np.ndarray, scoring: Scoring, where: str) -> Folds:
+    """Return the folds inside a training set by which parameters are chosen.
+
+    With ``scoring.inner="stratified"`` they are nilearn's: as many volumes of every class in each, without
+    regard to scanner runs. With ``"runs"`` each holds one scanner run out. A scanner run that lacks a class,
+    such as the remainder of one that the outer scheme has split, is only trained on: its score would be
+    undefined.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,), str
+        Classes of the training set.
+    runs : ndarray of shape (n_samples,), int
+        Scanner runs of the training set.
+    where : str
+        The training set in messages, for example ``fold 1 of cv=logo``.
+
+    Returns
+    -------
+    folds : list of (train, test) index arrays
+
+    Raises
+    ------
+    DesignError
+        If the training set has too few volumes of a class or too few scanner runs, or the training part of an
+        inner fold lacks a class.
+    """
+    if scoring.inner == InnerFolds.runs:
+        return _leave_runs_out(y, runs, where)
     names, counts = np.unique(y, return_counts=True)
     if counts.min() < scoring.inner_folds:
         raise DesignError(
@@ -191,7 +229,43 @@ def _fit_inner(
             f"set scoring.inner_folds={max(2, counts.min())} or choose another cv"
         )
     dealt = stratified_fold_ids(y, scoring.inner_folds)
-    inner = [(np.flatnonzero(dealt != i), np.flatnonzero(dealt == i)) for i in range(scoring.inner_folds)]
+    return [(np.flatnonzero(dealt != i), np.flatnonzero(dealt == i)) for i in range(scoring.inner_folds)]
+
+
+def _leave_runs_out(y: np.ndarray, runs: np.ndarray, where: str) -> Folds:
+    """Return one fold per scanner run that holds every class; see `split_inner`."""
+    remedy = "use scoring.inner=stratified or choose another cv"
+    classes, codes = np.unique(y, return_inverse=True)
+    numbers, places = np.unique(runs, return_inverse=True)
+    if len(numbers) < 2:
+        raise DesignError(
+            f"{where}: scoring.inner=runs needs training volumes of 2 scanner runs or more, but all "
+            f"{len(y)} are of run {numbers[0]}; {remedy}"
+        )
+    counts = np.zeros((len(numbers), len(classes)), dtype=int)
+    np.add.at(counts, (places, codes), 1)
+    complete = np.flatnonzero((counts > 0).all(axis=1))
+    if len(complete) == 0:
+        raise DesignError(
+            f"{where}: scoring.inner=runs holds one scanner run out at a time, but none of the "
+            f"{len(numbers)} in the training set has volumes of all {len(classes)} classes; {remedy}"
+        )
+    others = counts.sum(axis=0) - counts[complete]
+    if not others.all():
+        place, lacking = np.argwhere(others == 0)[0]
+        raise DesignError(
+            f"{where}: scoring.inner=runs: without run {numbers[complete[place]]} the training set has no "
+            f"{str(classes[lacking])!r}; {remedy}"
+        )
+    return [(np.flatnonzero(places != run), np.flatnonzero(places == run)) for run in complete]
+
+
+def _fit_inner(
+    samples: Samples, rows: np.ndarray, estimator: Estimator, scoring: Scoring, fit: FitDecoder, where: str
+) -> FittedDecoder:
+    """Fit a Decoder on some of the samples, its parameters chosen by folds inside them."""
+    y = samples.y[rows]
+    inner = split_inner(y, samples.runs[rows], scoring, where)
     return fit(samples.X[rows], y, inner, estimator, scoring.select, samples.preparation)
 
 
