@@ -144,7 +144,7 @@ class BatchedScores:
         return [f"selected_{scoring.select}", *tests]
 
     @cached_property
-    def _X(self) -> Array:
+    def _double(self) -> Array:
         return self.samples.X.astype(np.float64)
 
     def applies(self, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -160,9 +160,7 @@ class BatchedScores:
         parts = [part for fold in self.folds for part in fold]
         if self.nested:
             runs = self.samples.runs
-            parts += [
-                train[runs[train] == run] for train, _ in self.folds for run in np.unique(runs[train])
-            ]
+            parts += [train[runs[train] == run] for train, _ in self.folds for run in np.unique(runs[train])]
         for part in parts:
             for code in range(len(self.classes)):
                 same &= (codes[:, part] == code).any(axis=1) == (true[part] == code).any()
@@ -216,9 +214,7 @@ class BatchedScores:
             for scorer in self.question.scoring.report
         ]
 
-    def _solve(
-        self, tasks: Iterator[Task], targets: Sequence[Array], Y: Array
-    ) -> tuple[Array, list[Array]]:
+    def _solve(self, tasks: Iterator[Task], targets: Sequence[Array], Y: Array) -> tuple[Array, list[Array]]:
         """Choose decoders, and apply the mean of those of every owner to its target.
 
         Parameters
@@ -287,7 +283,7 @@ class BatchedScores:
             new = products[use.owner] if tried.space == "dual" else targets[use.owner].T
             sums[use.owner][columns] += weights @ new + tried.intercepts[number, best, each][:, np.newaxis]
 
-    # In which units ------------------------------------------------------------------------------------------
+    # In which units -----------------------------------------------------------------------------------------
 
     def _selected_target(self) -> Array:
         """Return all samples, as the selected decoder standardises them."""
@@ -296,7 +292,7 @@ class BatchedScores:
                 return _zscore(self.samples.X)
             case "train":
                 return TrainingMoments.of(self.samples.X)(self.samples.X)
-        return self._X
+        return self._double
 
     def _nested_target(self, train: NDArray[np.intp], test: NDArray[np.intp]) -> Array:
         """Return the held-out samples of a fold, as its decoder standardises them."""
@@ -306,13 +302,13 @@ class BatchedScores:
                 return _zscore(X[test])
             case "train":
                 return TrainingMoments.of(X[train])(X[test])
-        return self._X[test]
+        return self._double[test]
 
     def _list_selected(self) -> Iterator[Task]:
         """Yield what the selected decoder needs."""
         uses = [Use(train, test, 0, place) for place, (train, test) in enumerate(self.folds)]
         if self.samples.preparation.zscore == "own":
-            yield Task(_zscore(self.samples.X), np.arange(len(self._X)), uses)
+            yield Task(_zscore(self.samples.X), np.arange(len(self._double)), uses)
         else:
             yield from self._list_shared(uses)
 
@@ -338,15 +334,15 @@ class BatchedScores:
 
         The training set without scanner runs i and j serves the outer fold of i and that of j.
         """
-        everything = np.arange(len(self._X))
+        everything = np.arange(len(self._double))
         if self.samples.preparation.zscore != "train":
-            yield Task(self._X, everything, uses)
+            yield Task(self._double, everything, uses)
             return
         same: dict[bytes, list[Use]] = {}
         for use in uses:
             same.setdefault(use.train.tobytes(), []).append(use)
         for members in same.values():
-            yield Task(TrainingMoments.of(self._X[members[0].train])(self._X), everything, members)
+            yield Task(TrainingMoments.of(self._double[members[0].train])(self._double), everything, members)
 
 
 def _zscore(X: NDArray[np.floating]) -> Array:

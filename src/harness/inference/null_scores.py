@@ -17,7 +17,7 @@ from harness.decoding.decoder import fit_decoder
 from harness.decoding.evaluation import Evaluation, FitDecoder, evaluate
 from harness.decoding.question import Question
 from harness.errors import DesignError
-from harness.inference.batched_scores import BatchedScores, can_batch
+from harness.inference.batched_scores import BatchedScores, can_batch, is_blind
 from harness.inference.relabelling import Relabellings
 from harness.samples.samples import Samples
 
@@ -69,6 +69,16 @@ class RelabelledAnalysis:
     def is_batched(self) -> bool:
         """Whether relabellings are solved together."""
         return self.batched and self.fit is None and can_batch(self.samples, self.question)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether all classes are treated alike, as far as that is known without trying.
+
+        The exact solvers do; of other estimators, and of folds that may depend on labels, it is not known.
+        """
+        question = self.question
+        exact = self.fit is None and question.estimator.is_solved_together
+        return exact and is_blind(question.scheme.splitter)
 
     @property
     def chunk_size(self) -> int:
