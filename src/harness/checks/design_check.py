@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from harness.checks.class_order import UNBALANCED, OrderBalance
+from harness.checks.design_variables import GLOBAL_MEAN, ORDER
 
 LEVEL = 0.05  # of the corrected p-values
 OPPOSITE = 0.25  # accuracy of the order alone, in two classes, from which it predicts the opposite
@@ -59,8 +59,8 @@ class DesignCheck:
         if not self.findings:
             n = int(self.table["p"].notna().sum())
             return (
-                f"None of the {n} design variables predicts the classes better or worse than relabelled "
-                "blocks; this is no proof that none has an effect."
+                f"None of the {n} design variables predicts the classes better or worse than those of "
+                "relabelled blocks; this does not prove that none has an effect."
             )
         return (
             f"The design alone carries information about the classes ({len(self.findings)} "
@@ -69,32 +69,41 @@ class DesignCheck:
         )
 
     def _significant(self) -> list[str]:
-        found = self.table[self.table["p_corrected"] <= LEVEL]
-        return [
-            f"{row['variable']} alone predicts the {'class' if above else 'opposite of the class'} with accuracy "
-            f"{row['accuracy']:.3f} (relabelled blocks: {row['null_mean']:.3f} on average), corrected "
-            f"p = {row['p_corrected']:.4f}."
-            for _, row in found.iterrows()
-            for above in [row["accuracy"] > row["null_mean"]]
-        ]
+        sentences = []
+        for _, row in self.table[self.table["p_corrected"] <= LEVEL].iterrows():
+            above = row["accuracy"] > row["null_mean"]
+            sentence = (
+                f"{row['variable']} alone predicts the {'class' if above else 'opposite of the class'} with "
+                f"accuracy {row['accuracy']:.3f}, where relabelled blocks have {row['null_mean']:.3f} on "
+                f"average (corrected p = {row['p_corrected']:.4f})"
+            )
+            if row["variable"] == GLOBAL_MEAN:
+                sentence += (
+                    ". It is a mean of the data, not a property of the sequence: the classes differ in their "
+                    "mean signal, so that a decoder needs no pattern to reach this accuracy"
+                )
+            sentences.append(f"{sentence}.")
+        return sentences
 
     def _unbalanced(self) -> list[str]:
         two = len(self.positions) == 2
         sentences = []
         for balance in self.balances:
-            if not (balance.is_fixed or (two and balance.is_unbalanced)):
-                continue
-            remedy = (
-                "order and class cannot be distinguished, and a permutation test is refused."
-                if balance.is_fixed
-                else f"an imbalance |2k/R - 1| of {balance.imbalance:.2f}, where {UNBALANCED} is the limit. Test "
-                "the score with inference=permutation inference.relabel=order_preserving."
-            )
-            sentences.append(f"{describe_balance(balance)}: {remedy}")
+            if balance.is_fixed:
+                sentences.append(
+                    f"{describe_balance(balance)}: order and class cannot be distinguished, and a "
+                    "permutation test is refused."
+                )
+            elif two and balance.is_unbalanced:
+                sentences.append(
+                    f"{describe_balance(balance)}: the imbalance |2k/R - 1| is {balance.imbalance:.2f}, and "
+                    f"from {UNBALANCED} on an effect of order can pass for one of the classes. Test the "
+                    "score with inference=permutation inference.relabel=order_preserving."
+                )
         return sentences
 
     def _opposite(self) -> list[str]:
-        order = self.table[(self.table["variable"] == "order") & (self.table["p_corrected"] > LEVEL)]
+        order = self.table[(self.table["variable"] == ORDER) & (self.table["p_corrected"] > LEVEL)]
         if len(self.positions) > 2 or not (order["accuracy"] <= OPPOSITE).any():
             return []
         accuracy = float(order["accuracy"].iloc[0])
@@ -133,8 +142,7 @@ class DesignCheck:
 
 def describe_balance(balance: OrderBalance) -> str:
     """Return the order of two classes in words."""
-    chance = np.format_float_positional(100 * balance.probability, precision=1, fractional=True)
     return (
         f"{balance.first!r} comes before {balance.second!r} in {balance.k} of {balance.n_runs} scanner runs "
-        f"(random orders are as unbalanced in {chance.rstrip('.')} % of cases)"
+        f"(random orders are as unbalanced in {100 * balance.probability:.3g} % of cases)"
     )

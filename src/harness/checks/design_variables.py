@@ -21,6 +21,7 @@ from harness.samples.global_mean import read_global_mean
 from harness.samples.samples import RecordedSamples, choose_volumes
 from harness.samples.signal import Signal
 
+ORDER, GLOBAL_MEAN = "order", "global mean"  # variables that conclusions name
 START = "start of the scanner run"
 DECODED = "a decoded condition"
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")  # fMRIPrep's names
@@ -75,7 +76,7 @@ def collect_variables(
     runs = recording.labels["run"].to_numpy()
     variables = _sequence_variables(samples, conditions, runs)
     global_mean = read_global_mean(samples, signal, cache)[:, np.newaxis]
-    courses = {"global mean": (global_mean, "mean signal of the mask, cleaned as the voxels are")}
+    courses = {GLOBAL_MEAN: (global_mean, "mean signal of the mask, cleaned as the voxels are")}
     confounds, notices = _confound_courses(samples)
     for name, (course, description) in (courses | confounds).items():
         values = _select_samples(course, samples, conditions, runs, signal)
@@ -105,7 +106,7 @@ def _sequence_variables(
     ranks = order if len(several) > MAX_LEVELS else (order[:, np.newaxis] == several).astype(float)
     names = np.unique(predecessors[decoded])
     variables = [
-        variable("order", "place of the block among the decoded blocks of its scanner run", ranks),
+        variable(ORDER, "place of the block among the decoded blocks of its scanner run", ranks),
         variable("position", "place of the block among all blocks of its scanner run", position),
         variable(
             "onset",
