@@ -236,9 +236,9 @@ def read_samples(
         If a condition has no volumes, or screening leaves no voxel.
     """
     recording, mask_file = sources.recording, sources.mask_file
-    volumes, y, conditions = _choose_volumes(recording, contrast, signal)
+    volumes, y, conditions = choose_volumes(recording, contrast, signal)
     runs = recording.labels["run"].to_numpy()
-    masked = _read_volumes(sources, signal, cache, single_precision)
+    masked = read_volumes(sources, signal, cache, single_precision)
     if len(masked.data) != len(conditions):
         raise DataError(
             f"{describe_files(recording.labels_file)} has {len(conditions)} rows, but "
@@ -273,7 +273,7 @@ def read_samples(
     )
 
 
-def _choose_volumes(
+def choose_volumes(
     recording: Recording, contrast: Contrast, signal: Signal
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the volumes of a contrast, their classes, and the condition of every volume of the recording.
@@ -320,7 +320,7 @@ def _check_screening(roi: Roi, mask: np.ndarray, sources: Sources) -> int:
     return screening
 
 
-def _read_volumes(
+def read_volumes(
     sources: Sources, signal: Signal, cache: SampleCache | None, single_precision: bool
 ) -> MaskedVolumes:
     """Read the mask's voxels of every volume, or find them in the cache."""

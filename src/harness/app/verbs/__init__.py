@@ -14,6 +14,7 @@ VERBS = {
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
+    "check": "Check whether the classes can be predicted from the design alone, without the brain.",
     "fetch": "Download subjects (or make simulated ones), and check that they are complete.",
 }
 

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from harness.app.composition import RunSpec
     from harness.datasets.recording import Recording
 
+SHOWN = ("dataset", "subject", "contrast", "roi", "signal")  # what the page depends on
 MAX_NAME = 120  # characters of a directory's name; file systems take 255 bytes
 
 
@@ -58,13 +60,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def name_page(spec: "RunSpec", recording: "Recording") -> str:
+def name_page(spec: "RunSpec", recording: "Recording", groups: Sequence[str] = SHOWN) -> str:
     """Name the directory of a page by what the page shows: two configurations never share one."""
     from harness.app.normalisation import normalise
     from harness.datasets.images import list_files
     from harness.samples.contrasts import file_word
 
-    shown = {group: spec.config[group] for group in ("dataset", "subject", "contrast", "roi", "signal")}
+    shown = {group: spec.config[group] for group in groups}
     files = [str(file.resolve()) for file in list_files(recording.bold)]
     page = json.dumps(normalise([shown, files]), sort_keys=True, default=str)
     digest = hashlib.sha256(page.encode(errors="backslashreplace")).hexdigest()
