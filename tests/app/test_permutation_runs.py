@@ -94,7 +94,7 @@ def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsy
     ],
 )
 def test_bad_option_is_one_message(home, capsys, override, words):
-    directory, overrides = home
+    _, overrides = home
     key = override.partition("=")[0]
     kept = [word for word in overrides if word.partition("=")[0] != key]
     assert run([*kept, override]) in (1, 2)

@@ -203,7 +203,8 @@ class _Job:
         if (checkpoint := self._checkpoint(fingerprint)) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)  # the run is stored
         if single:
-            print_run(result, self.spec.name, run.where, None if self.store is None else run)
+            stored = None if self.store is None else run
+            print_run(result, self.spec.name, run.where, stored, _suggest_test(decoding))
         return replace(
             self.outcome,
             run_id=run.run_id,
@@ -219,7 +220,7 @@ class _Job:
         settings = self.spec.permutation
         if settings is None:
             return None
-        from harness.decoding.decode import timed
+        from harness.decoding.decode import choose_engine, timed
         from harness.inference.permutation import count_cores, run_permutation_test
 
         with timed(self.data.seconds, "inference"):
@@ -227,7 +228,8 @@ class _Job:
                 decoding.samples,
                 decoding.question,
                 settings,
-                decoding,
+                decoding.mean_scores(),
+                fit=choose_engine(decoding.samples, decoding.question),
                 progress=progress,
                 checkpoint=self._checkpoint(fingerprint),
                 processes=settings.processes or (count_cores() if self.sweep is None else 1),
@@ -258,6 +260,23 @@ class _Job:
         tags |= {} if fingerprint is None else {IDENTITY_TAG: fingerprint}
         tags |= {} if self.sweep is None else {SWEEP_TAG: self.sweep.id}
         return track_run(store, self.spec.name, self.spec.params, tags)
+
+
+def _suggest_test(decoding: "Decoding") -> str:
+    """Return the option that adds a permutation test, and about how long it would take; or why it cannot be."""
+    from harness.inference.permutation import count_cores, estimate_seconds, format_duration
+    from harness.inference.settings import PermutationSettings
+
+    if decoding.question.estimator.is_dummy:
+        return ""
+    seconds, settings = decoding.seconds["decoding"], PermutationSettings()
+    try:
+        n, duration = estimate_seconds(
+            decoding.samples, decoding.question, settings, seconds, processes=count_cores()
+        )
+    except HarnessError as error:
+        return f"test     inference=permutation would be refused: {error}"
+    return f"test     add inference=permutation for p-values: {n} relabellings, about {format_duration(duration)}"
 
 
 def experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:

@@ -18,7 +18,7 @@ from sklearn.metrics import confusion_matrix
 from harness.datasets.recording import Recording
 from harness.decoding.choices import Engine, Scorer
 from harness.decoding.decoder import FittedDecoder, fit_decoder
-from harness.decoding.evaluation import Progress, evaluate
+from harness.decoding.evaluation import FitDecoder, Progress, evaluate
 from harness.decoding.grid_scores import tabulate_grid
 from harness.decoding.nilearn_decoder import NilearnEngine
 from harness.decoding.patterns import PatternMap, map_patterns
@@ -130,6 +130,10 @@ class Decoding:
         scores = self.folds[self.score_columns]
         return pd.DataFrame({"mean": scores.mean(), "sd": scores.std(ddof=1)})
 
+    def mean_scores(self) -> dict[str, float]:
+        """Return the mean over folds of every score, by its column in `folds`."""
+        return {str(score): float(mean) for score, mean in self.folds[self.score_columns].mean().items()}
+
     def flat_scores(self) -> dict[str, float]:
         """Return the summary on one level, by the names that runs are compared by.
 
@@ -203,11 +207,10 @@ def decode_samples(
     samples: RecordedSamples, question: Question, *, progress: Progress | None = None
 ) -> Decoding:
     """Decode samples that `read_question_samples` returned for the same question."""
-    by_nilearn = question.engine == Engine.nilearn
     seconds: dict[str, float] = {}
     with collect_warnings() as caught:
         with timed(seconds, "decoding"):
-            fit = NilearnEngine(samples.grid, question.roi) if by_nilearn else fit_decoder
+            fit = choose_engine(samples, question)
             evaluation = evaluate(
                 samples, question.estimator, question.scheme, question.scoring, fit, progress
             )
@@ -229,6 +232,13 @@ def decode_samples(
         seconds=seconds,
         warnings=count_messages(caught),
     )
+
+
+def choose_engine(samples: RecordedSamples, question: Question) -> FitDecoder:
+    """Return the function that fits decoders, ours or nilearn's."""
+    if question.engine == Engine.nilearn:
+        return NilearnEngine(samples.grid, question.roi)
+    return fit_decoder
 
 
 @contextmanager

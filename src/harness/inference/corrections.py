@@ -131,3 +131,8 @@ def besag_clifford(observed: float, draws: ArrayLike, h: int = 10, n_max: int | 
         return SequentialP(h / n_drawn, n_drawn, h, True)
     n_reached = int(counts[-1]) if len(counts) else 0
     return SequentialP((n_reached + 1) / (len(reached) + 1), len(reached), n_reached, False)
+
+
+def format_p(p: float) -> str:
+    """Return a p-value with two significant digits."""
+    return f"{p:.2g}"

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from numpy.typing import NDArray
 
-from harness.decoding.decode import Decoding
 from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
+from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, HarnessError
 from harness.inference.checkpoint import Checkpoint, digest_test
-from harness.inference.corrections import TOLERANCE, besag_clifford, reaches
+from harness.inference.corrections import TOLERANCE, besag_clifford, format_p, reaches
 from harness.inference.null_scores import NullScores, RelabelledAnalysis, strip_samples
 from harness.inference.relabelling import Relabellings, plan_relabellings
 from harness.inference.settings import PermutationSettings
@@ -50,8 +50,8 @@ class PermutationTest:
     method : {"enumerated", "random"}
     n_distinct : int
         Distinct relabellings that the design has, the true one included.
-    n_computed : int
-        Rows of `scores`.
+    digest : str
+        Identifies the list of relabellings; tests with the same one can be corrected together.
     primary : str
         The score whose p-value needs no correction for several scores.
     decisions : ndarray of shape (n_computed, n_problems, n_samples)
@@ -64,22 +64,43 @@ class PermutationTest:
     lower_shares: Mapping[str, float]
     method: str
     n_distinct: int
-    n_computed: int
+    digest: str
     primary: str
     cautions: tuple[str, ...]
     decisions: NDArray[np.float64]
     stopped_early: bool
 
-    def band(self, column: str) -> tuple[float, float]:
+    @property
+    def n_computed(self) -> int:
+        """Rows of `scores`, the true labelling included."""
+        return len(self.scores)
+
+    @property
+    def observed(self) -> Mapping[str, float]:
+        """The scores of the true labelling."""
+        return {str(name): float(score) for name, score in self.scores.iloc[0].items()}
+
+    @property
+    def statement(self) -> str:
+        """The result of the primary score in one sentence."""
+        if self.primary not in self.p_values:
+            return f"{self.primary} is not defined, and has no p-value."
+        kind = "distinct" if self.method == "enumerated" else "random"
+        reached = int(reaches(self.scores[self.primary].to_numpy()[1:], self.observed[self.primary]).sum())
+        ended = ", where the test ended" if self.stopped_early else ""
+        return (
+            f"{self.primary} {self.observed[self.primary]:.3f}: {reached} of {self.n_computed - 1} other {kind} "
+            f"relabellings of the blocks score at least as high{ended}; p = "
+            f"{format_p(self.p_values[self.primary])} (one-sided)."
+        )
+
+    def band(self, column: str) -> tuple[float, float] | None:
         """Return the mean and the 95th percentile of a score under the null hypothesis.
 
-        Raises
-        ------
-        ValueError
-            If the test ended early: the relabellings computed are not a sample of the null distribution.
+        None if the test ended early: the relabellings computed are not a sample of the null distribution.
         """
         if self.stopped_early:
-            raise ValueError("a test that ended early has no null distribution")
+            return None
         # An enumeration includes the true labelling; random relabellings are drawn in addition to it.
         null = self.scores[column].to_numpy()[0 if self.method == "enumerated" else 1 :]
         return float(np.nanmean(null)), float(np.nanpercentile(null, 95))
@@ -89,7 +110,7 @@ def run_permutation_test(
     samples: Samples,
     question: Question,
     settings: PermutationSettings,
-    observed: Decoding,
+    observed: Mapping[str, float] | None = None,
     *,
     fit: FitDecoder | None = None,
     progress: Progress | None = None,
@@ -103,8 +124,8 @@ def run_permutation_test(
 
     Parameters
     ----------
-    observed : Decoding
-        The run; its scores have to be reproduced.
+    observed : mapping of str to float, optional
+        Mean scores of the run by the names of `PermutationTest.scores`; they have to be reproduced.
     fit : callable, optional
         The engine, if it is not the default one.
     progress : callable, optional
@@ -141,7 +162,7 @@ def run_permutation_test(
     stopped = False
     for chunk in _compute(analysis, relabellings, order, store, processes):
         parts.append(chunk)
-        if len(parts) == 1:
+        if len(parts) == 1 and observed is not None:
             _check_observed(analysis.columns, chunk.scores[0], observed)
         done = sum(len(part.scores) for part in parts)
         clock.report(done)
@@ -157,11 +178,11 @@ def run_permutation_test(
         lower_shares={} if stopped else {name: _lower_share(table[name].to_numpy()) for name in defined},
         method="enumerated" if relabellings.enumerated else "random",
         n_distinct=relabellings.n_distinct,
-        n_computed=len(table),
+        digest=relabellings.digest,
         primary=_choose_primary(question),
         cautions=(
             *relabellings.cautions,
-            *_caution_split_blocks(samples, observed),
+            *_caution_split_blocks(samples, question),
             *_caution_convergence(parts),
         ),
         decisions=np.concatenate([part.decisions for part in parts]),
@@ -281,6 +302,11 @@ class _Clock:
         self.progress(f"{STAGE}, about {format_duration(left)} left", done, self.total)
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return int(cpu_count())
+
+
 def format_duration(seconds: float) -> str:
     """Return a duration in words, coarse: ``30 s``, ``4 min``, ``2.5 h``."""
     if seconds < 90:
@@ -288,11 +314,12 @@ def format_duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _check_observed(columns: Sequence[str], scores: NDArray[np.float64], observed: Decoding) -> None:
+def _check_observed(
+    columns: Sequence[str], scores: NDArray[np.float64], observed: Mapping[str, float]
+) -> None:
     """Raise unless the true labelling has the scores of the run."""
-    means = observed.summarise()["mean"]
     for name, score in zip(columns, scores.tolist(), strict=True):
-        other = float(means[name])
+        other = float(observed[name])
         if not math.isclose(score, other, rel_tol=0, abs_tol=1e-9) and not (
             math.isnan(score) and math.isnan(other)
         ):
@@ -332,16 +359,15 @@ def _choose_primary(question: Question) -> str:
     return f"test_{scoring.select if scoring.select in scoring.report else scoring.report[0]}"
 
 
-def _caution_split_blocks(samples: Samples, observed: Decoding) -> list[str]:
+def _caution_split_blocks(samples: Samples, question: Question) -> list[str]:
     """Return a caution if blocks have volumes on both sides of a split."""
     table = tabulate_blocks(samples)
-    block = dict(zip(samples.volumes.tolist(), table.of_sample.tolist(), strict=True))
     sizes = np.bincount(table.of_sample)
-    for _, held_out in observed.predictions.groupby("fold")["volume"]:
-        counts = np.bincount([block[volume] for volume in held_out.tolist()], minlength=len(sizes))
+    for _, held_out in split_samples(samples, question.scheme).folds.values():
+        counts = np.bincount(table.of_sample[held_out], minlength=len(sizes))
         if ((counts > 0) & (counts < sizes)).any():
             return [
-                f"cv={observed.question.scheme.name} splits blocks: p is valid, but the score is not an "
+                f"cv={question.scheme.name} splits blocks: p is valid, but the score is not an "
                 "estimate of generalisation; compare it with the mean of the null distribution"
             ]
     return []

@@ -114,15 +114,14 @@ def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path]
     decoding, test = result.decoding, result.permutation
     if figures == "off":
         return {}
-    null = {}
+    pictures: dict[str, Callable[[Path], None]] = {}
     if test is not None:
-        null = {"null_distribution.png": partial(draw_null_distribution, decoding, test)}
+        pictures["null_distribution.png"] = partial(draw_null_distribution, decoding, test)
     if figures == "light":
-        first = decoding.weights[:1]
-        return {
-            f"weights_{w.name}.png": partial(draw_slices, decoding, show_weights(w)) for w in first
-        } | null
-    pictures: dict[str, Callable[[Path], None]] = {"confusion.png": partial(draw_confusion, decoding)}
+        for weights in decoding.weights[:1]:
+            pictures[f"weights_{weights.name}.png"] = partial(draw_slices, decoding, show_weights(weights))
+        return pictures
+    pictures["confusion.png"] = partial(draw_confusion, decoding)
     if can_draw_grid(decoding.grid_scores):
         pictures["grid_scores.png"] = partial(draw_grid, decoding)
     maps = {f"weights_{weights.name}": show_weights(weights) for weights in decoding.weights}
@@ -130,4 +129,4 @@ def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path]
     for name, shown in maps.items():
         pictures[f"{name}.png"] = partial(draw_map, decoding, shown)
         pictures[f"{name}.html"] = partial(write_map_view, decoding, shown)
-    return pictures | null
+    return pictures

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.decoding.decode import Decoding
-from harness.inference.permutation import PermutationTest, format_p
+from harness.inference.corrections import format_p
+from harness.inference.permutation import PermutationTest
 from harness.report.canvas import literal, new_figure
 
 # Okabe & Ito's colours, which people with colour blindness can tell apart.
@@ -46,10 +47,11 @@ def draw_null_distribution(decoding: Decoding, test: PermutationTest, file: Path
 
 
 def _title(decoding: Decoding, test: PermutationTest) -> str:
-    question = decoding.question
+    question, recording = decoding.question, decoding.recording
     contrast = decoding.samples.contrast.name.replace("_", " ")
+    kind = "distinct" if test.method == "enumerated" else "random"
     return (
-        f"{decoding.recording.dataset} subject {decoding.recording.subject}: {contrast}, {question.roi.name}, "
+        f"{recording.dataset} subject {recording.subject}: {contrast}, {question.roi.name}, "
         f"{question.estimator.name}, cv={question.scheme.name}\n"
-        f"{test.n_computed} {'distinct' if test.method == 'enumerated' else 'random'} relabellings of the blocks"
+        f"{test.n_computed} {kind} relabellings of the blocks"
     )

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from harness.checks.findings import Finding, Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.errors import HarnessError
+from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole, format_duration, format_moment, format_score, plus_minus
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import file_word
@@ -93,8 +94,9 @@ def _print_family(console: Console, family: "CorrectedTests") -> None:
     )
     for name in ("run", family.score.replace("_", " "), "p", "p corrected"):
         table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
-    for row in family.table.sort_values("p_fwe").itertuples():
-        table.add_row(str(row.name), f"{row.score:.3f}", format_p(row.p), format_p(row.p_fwe))
+    for row in family.table.sort_values("p_fwe").to_dict("records"):
+        numbers = f"{row['score']:.3f}", format_p(row["p"]), format_p(row["p_fwe"])
+        table.add_row(str(row["name"]), *numbers)
     console.print(table)
 
 

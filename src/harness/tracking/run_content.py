@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from harness.checks.findings import Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.datasets.images import list_files
 from harness.errors import escape_controls
+from harness.inference.corrections import format_p
 from harness.tracking.tags import (
     AUDIT_TAG,
     DIGEST_TAG,

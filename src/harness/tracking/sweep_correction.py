@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def correct_sweep(store: Store, run_ids: Sequence[str]) -> list[CorrectedTests]:
         Of two runs or more.
     """
     with translate_errors(store.uri):
-        runs = [retry_while_locked(lambda run_id=run_id: store.client.get_run(run_id)) for run_id in run_ids]
+        runs = [retry_while_locked(partial(store.client.get_run, run_id)) for run_id in run_ids]
         families: dict[tuple[str, ...], list[Run]] = {}
         for run in runs:
             if RELABELLINGS_TAG in run.data.tags:
@@ -75,11 +76,11 @@ def _correct_family(store: Store, runs: Sequence[Run]) -> CorrectedTests:
             file = store.client.download_artifacts(run.info.run_id, NULL_TABLE, directory)
             columns.append(pd.read_csv(file)[score].to_numpy())
     table = np.column_stack(columns)
-    p_fwe = maximum_statistic(standardise_nulls(table)).p_fwe
+    p_fwe = maximum_statistic(standardise_nulls(table)).single_step
     now = int(time.time() * 1000)
     for run, p in zip(runs, p_fwe, strict=True):
         metric = [Metric(f"p_fwe/{score}", float(p), now, 0)]
-        retry_while_locked(lambda run=run, metric=metric: store.client.log_batch(run.info.run_id, metric))
+        retry_while_locked(partial(store.client.log_batch, run.info.run_id, metric))
     rows = [
         {
             "run_id": run.info.run_id,
