@@ -144,6 +144,7 @@ class Rates:
     n: int
 
     def describe(self) -> str:
+        """Return the rates, with the limit that they must not exceed."""
         limit = binom.ppf(0.999, self.n, ALPHA) / self.n
         shown = []
         for name, count in self.counts.items():
@@ -185,6 +186,7 @@ class Cell:
     n_relabellings: int = 39
 
     def samples(self, seed: int) -> Samples:
+        """Return one simulated data set."""
         rng = np.random.default_rng([seed, 7])
         design = read_design()
         if self.k is not None:

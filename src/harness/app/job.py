@@ -263,7 +263,7 @@ class _Job:
 
 
 def _suggest_test(decoding: "Decoding") -> str:
-    """Return the option that adds a permutation test, and about how long it would take; or why it cannot be."""
+    """Return the option that adds a permutation test and how long it would take, or why it is refused."""
     from harness.inference.permutation import count_cores, estimate_seconds, format_duration
     from harness.inference.settings import PermutationSettings
 
@@ -276,7 +276,8 @@ def _suggest_test(decoding: "Decoding") -> str:
         )
     except HarnessError as error:
         return f"test     inference=permutation would be refused: {error}"
-    return f"test     add inference=permutation for p-values: {n} relabellings, about {format_duration(duration)}"
+    took = format_duration(duration)
+    return f"test     add inference=permutation for p-values: {n} relabellings, about {took}"
 
 
 def experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:

@@ -89,8 +89,8 @@ class PermutationTest:
         reached = int(reaches(self.scores[self.primary].to_numpy()[1:], self.observed[self.primary]).sum())
         ended = ", where the test ended" if self.stopped_early else ""
         return (
-            f"{self.primary} {self.observed[self.primary]:.3f}: {reached} of {self.n_computed - 1} other {kind} "
-            f"relabellings of the blocks score at least as high{ended}; p = "
+            f"{self.primary} {self.observed[self.primary]:.3f}: {reached} of {self.n_computed - 1} other "
+            f"{kind} relabellings of the blocks score at least as high{ended}; p = "
             f"{format_p(self.p_values[self.primary])} (one-sided)."
         )
 
