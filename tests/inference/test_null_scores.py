@@ -41,7 +41,7 @@ def ask(samples, estimator=SVC, scheme=LOGO, scoring=INNER_RUNS):
 
 def compare(samples, question, rows=range(6)):
     """Return the scores of both ways, after checking that the first one is batched."""
-    settings = PermutationSettings(force=True, limit=50, n=20)
+    settings = PermutationSettings(force=True, limit=60, n=20)
     relabellings = plan_relabellings(samples, settings)
     together = RelabelledAnalysis(samples, question)
     assert together.is_batched
@@ -109,7 +109,7 @@ def test_relabellings_that_change_the_folds_are_computed_by_themselves(make_desi
     assert ends[0] == 2
     incomplete = ends.index(1)
     analysis = RelabelledAnalysis(samples, ask(samples, scheme=scheme))
-    with pytest.raises(DesignError, match=rf"relabelling {incomplete} .*set cv\.incomplete=skip"):
+    with pytest.raises(DesignError, match=rf"relabelling {incomplete} .*cv\.incomplete=skip"):
         analysis.compute(relabellings, range(len(relabellings)))
     complete = [i for i, n_classes in enumerate(ends) if n_classes == 2]
     compare(samples, ask(samples, scheme=scheme), complete[:5])

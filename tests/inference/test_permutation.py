@@ -17,7 +17,7 @@ from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
 from harness.errors import DesignError, HarnessError
-from harness.inference import permutation
+from harness.inference import null_scores, permutation
 from harness.inference.null_scores import RelabelledAnalysis
 from harness.inference.permutation import estimate_seconds, run_permutation_test
 from harness.inference.settings import PermutationSettings
@@ -109,16 +109,16 @@ def test_enumerated_p_equals_brute_force(make_design, decode_plain, runs, scorer
 
 
 def test_random_relabellings_agree_with_the_enumeration(make_design, decode_plain):
-    samples = make_design(SIX, 3, seed=3)
+    samples = make_design(TWO, 3, seed=3)
     question = ask(samples)
     every = test_of(samples, question, decode_plain)
-    drawn = test_of(samples, question, decode_plain, replace(FORCED, limit=10, n=1500))
-    assert (drawn.method, drawn.n_computed, drawn.n_distinct) == ("random", 1501, 128)
+    drawn = test_of(samples, question, decode_plain, replace(FORCED, limit=10, n=400))
+    assert (drawn.method, drawn.n_computed, drawn.n_distinct) == ("random", 401, 32)
     for name, p in every.p_values.items():
         assert 0.03 < p < 0.97
-        assert abs(drawn.p_values[name] - p) < 4 * np.sqrt(p * (1 - p) / 1500)
-        assert drawn.p_values[name] * 1501 == pytest.approx(round(drawn.p_values[name] * 1501))
-        np.testing.assert_allclose(drawn.band(name)[0], every.band(name)[0], atol=0.02)
+        assert abs(drawn.p_values[name] - p) < 4 * np.sqrt(p * (1 - p) / 400)
+        assert drawn.p_values[name] * 401 == pytest.approx(round(drawn.p_values[name] * 401))
+        np.testing.assert_allclose(drawn.band(name)[0], every.band(name)[0], atol=0.05)
 
 
 def test_a_planted_effect_is_found_and_its_opposite_is_not(make_design, decode_plain):
@@ -157,7 +157,7 @@ def test_the_primary_score_is_the_selected_scorer_if_it_is_reported(make_design,
 
 def test_folds_that_depend_on_labels_are_made_anew(make_design, decode_plain):
     samples = make_design(["ABBA", "BAAB", "ABAB"], 2, n_voxels=4)
-    scheme = Scheme("stratified", StratifiedKFold(3))
+    scheme = Scheme("stratified", StratifiedKFold(5))
     question = ask(samples, scheme=scheme, scoring=Scoring(report=("accuracy",), inner_folds=2))
     found = test_of(samples, question, decode_plain)
     splits = {
@@ -172,7 +172,7 @@ def test_folds_that_depend_on_labels_are_made_anew(make_design, decode_plain):
 def test_schemes_that_keep_blocks_whole_get_no_caution(make_design, decode_plain):
     samples = make_design(TWO, 3)
     assert not any("splits blocks" in text for text in test_of(samples, ask(samples), decode_plain).cautions)
-    uneven = ask(samples, scheme=Scheme("kfold", KFold(4)))
+    uneven = ask(samples, scheme=Scheme("kfold", KFold(5)))
     assert any("splits blocks" in text for text in test_of(samples, uneven, decode_plain).cautions)
 
 
@@ -240,15 +240,15 @@ def test_a_test_with_an_effect_computes_all_relabellings(make_design, decode_pla
 
 
 @pytest.fixture
-def long_test(make_design, decode_plain):
-    """Return a function that runs a test of four chunks."""
-    samples = make_design([*SIX, "AB"], 2, preparation=FoldPreprocessing(zscore="own"))  # 256 relabellings
-    samples = replace(samples)
+def long_test(make_design, decode_plain, monkeypatch):
+    """Return a function that runs a test of two chunks of 16 relabellings."""
+    monkeypatch.setattr(null_scores, "BATCH", 16)
+    samples = make_design(TWO, 2, preparation=FoldPreprocessing(zscore="own"))
     question = ask(samples)
     observed = decode_plain(samples, question)
 
     def run(**options):
-        return run_permutation_test(samples, question, PermutationSettings(), observed, **options)
+        return run_permutation_test(samples, question, FORCED, observed, **options)
 
     return run
 
@@ -273,12 +273,12 @@ def test_a_test_resumes_with_the_same_bits(long_test, tmp_path, monkeypatch):
         lambda self, relabellings, rows: computed.append(len(rows)) or whole(self, relabellings, rows),
     )
     assert_same_bits(long_test(checkpoint=tmp_path / "kept"), expected)
-    assert computed == [128]
+    assert computed == [16]
     files[1].write_bytes(files[1].read_bytes()[:200])  # damaged
     assert_same_bits(long_test(checkpoint=tmp_path / "kept"), expected)
-    assert computed == [128, 128]
+    assert computed == [16, 16]
     assert_same_bits(long_test(checkpoint=tmp_path / "kept"), expected)
-    assert computed == [128, 128]
+    assert computed == [16, 16]
 
 
 def test_chunks_of_another_test_are_not_used(make_design, decode_plain, tmp_path):
@@ -343,8 +343,9 @@ class Killed(ExactLDA):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_one_message(make_design, decode_plain):
-    samples = make_design([*SIX, "AB"], 2)
+def test_a_killed_worker_is_one_message(make_design, decode_plain, monkeypatch):
+    monkeypatch.setattr(null_scores, "BATCH", 16)
+    samples = make_design(TWO, 2)
     question = ask(samples, Estimator("killed", Killed(os.getpid())))
     with pytest.raises(HarnessError, match=r"a worker process .* was killed.*inference\.processes=1"):
         test_of(samples, question, decode_plain, processes=2)
@@ -356,7 +357,7 @@ def test_a_killed_worker_is_one_message(make_design, decode_plain):
 def test_progress_counts_relabellings(long_test):
     seen = []
     long_test(progress=lambda stage, done, total: seen.append((stage, done, total)))
-    assert [(done, total) for _, done, total in seen] == [(0, 256), (128, 256), (256, 256)]
+    assert [(done, total) for _, done, total in seen] == [(0, 32), (16, 32), (32, 32)]
     assert all(stage.startswith("permutation test") for stage, _, _ in seen)
     assert seen[1][0].endswith("left")
 
