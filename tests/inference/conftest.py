@@ -6,8 +6,11 @@ from itertools import count
 import numpy as np
 import pytest
 
+from harness.decoding.decode import Decoding
+from harness.decoding.decoder import fit_decoder
+from harness.decoding.evaluation import evaluate
 from harness.samples.contrasts import make_contrast
-from harness.samples.samples import FoldPreprocessing, Samples
+from harness.samples.samples import FoldPreprocessing, Samples, load_samples
 from services import require_data
 
 
@@ -59,3 +62,48 @@ def statistics(shared_data):
     file = shared_data.parent / "golden" / "statistics.json"
     require_data(file)
     return json.loads(file.read_text())
+
+
+@pytest.fixture(scope="session")
+def decode_plain():
+    """Return a function from samples and a question to their decoding, without files."""
+
+    def decode(samples, question, fit=fit_decoder):
+        found = evaluate(samples, question.estimator, question.scheme, question.scoring, fit)
+        return Decoding(
+            recording=None,
+            question=question,
+            samples=samples,
+            decoder=found.selected,
+            folds=found.folds,
+            skipped=found.skipped,
+            predictions=found.predictions,
+            train_accuracy=found.train_accuracy,
+            confusion=np.zeros((2, 2)),
+            weights=[],
+            seconds={},
+            warnings=(),
+        )
+
+    return decode
+
+
+@pytest.fixture(scope="session")
+def load_real(compose, shared_data):
+    """Return a function to samples of ventral temporal cortex and the question, inner folds by run."""
+
+    def load(estimator, zscore="own", contrast="[face,cat]"):
+        spec = compose(
+            "dataset=haxby",
+            f"dataset.data_dir={shared_data / 'haxby2001-vt'}",
+            "subject=1",
+            f"contrast.conditions={contrast}",
+            f"estimator={estimator}",
+            f"signal.zscore={zscore}",
+            "scoring.inner=runs",
+        )
+        question = spec.question
+        recording = spec.dataset.load(1)
+        return load_samples(recording, question.contrast, question.roi, question.signal), question
+
+    return load

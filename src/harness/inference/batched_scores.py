@@ -4,6 +4,7 @@ Training sets that do not depend on the labels are factorised once for a whole b
 score equals that of `harness.decoding.evaluation.evaluate` up to rounding of the decision values.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,7 +129,9 @@ class BatchedScores:
     @cached_property
     def folds(self) -> Folds:
         """The folds of the scheme."""
-        return list(split_samples(self.samples, self.question.scheme).folds.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run itself has warned of folds that are skipped
+            return list(split_samples(self.samples, self.question.scheme).folds.values())
 
     @cached_property
     def inner(self) -> list[Folds]:

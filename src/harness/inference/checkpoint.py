@@ -58,7 +58,7 @@ class Checkpoint:
         if self.directory is None:
             return None
         try:
-            with np.load(self._file(number), allow_pickle=False) as stored:
+            with self._file(number).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 if str(stored["digest"]) != self.digest or stored["rows"].tolist() != list(rows):
                     return None
                 return NullScores(stored["scores"], stored["decisions"], int(stored["unconverged"]))

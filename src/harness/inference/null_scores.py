@@ -138,7 +138,7 @@ class RelabelledAnalysis:
             try:
                 evaluation = self._evaluate(y)
             except DesignError as error:
-                remedy = "" if row == 0 else "; set cv.incomplete=skip, or choose another cv"
+                remedy = "" if row == 0 else "; cv.incomplete=skip leaves such folds out"
                 raise DesignError(f"under relabelling {row} of the labels: {error}{remedy}") from error
         scores = evaluation.folds[self.columns].mean().to_numpy(dtype=np.float64)
         decision = evaluation.selected.decision_function(self.samples.X)
