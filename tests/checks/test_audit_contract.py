@@ -4,8 +4,8 @@ from pathlib import Path
 
 import harness.conf
 import pytest
+from block_designs import find
 
-from designs import find
 from harness import audit
 from harness.app.composition import decode_request
 from harness.checks.findings import Verdict, worst_verdict
@@ -16,8 +16,7 @@ SCHEMES = sorted(file.stem for file in (Path(harness.conf.__path__[0]) / "cv").g
 RULES = [rule.name for rule in (*SPLIT_RULES, *RESULT_RULES)]
 
 # Face against cat of subject 1, as in nilearn's introduction to decoding: 12 scanner runs with a block of 9
-# volumes of each, 216 volumes in all. The rules on the grid of C follow from the table of its scores. Whatever
-# the scheme:
+# volumes of each, 216 volumes in all. The rules on the grid of C follow from its scores. Always:
 ALWAYS = {
     "class_order": "caution",  # face is first in 9 of 12 scanner runs
     "standardisation": "caution",  # the default, signal=tutorial: held-out sets by their own mean and SD
@@ -75,7 +74,7 @@ def test_verdict_of_every_rule_for_every_scheme(decode_real, scheme):
 
 
 def test_blocks_on_both_sides_are_counted_on_real_data(decode_real):
-    """4 borders of kfold5 split a block each, the 4 of stratified5 one of each class, that of holdout30 one."""
+    """The 4 borders of kfold5 split a block each, those of stratified5 one of each class."""
     for scheme, n_blocks, n_runs in (("kfold5", 4, 4), ("stratified5", 8, 4), ("holdout30", 1, 1)):
         findings = audit(decode_real(f"cv={scheme}", "estimator=dummy"))
         assert find(findings, "blocks_split").fact.startswith(f"{n_blocks} of 24 blocks")

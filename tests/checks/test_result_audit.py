@@ -8,13 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from block_designs import find, make_design, make_question
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import SVC as LibSVC
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
-from designs import find, make_design, make_question
 from harness.checks.findings import Finding, Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.checks.result_audit import RESULT_RULES, audit_result
 from harness.decoding.decode import Decoding, collect_warnings, count_messages
@@ -128,7 +127,7 @@ def test_solvers_that_did_not_converge_are_found_whatever_their_message(rng):
     X, y = rng.normal(size=(40, 30)), np.tile([0, 1], 20)
     with collect_warnings() as caught:
         LinearSVC(C=1e6, max_iter=1, dual=True).fit(X, y)
-        LibSVC(kernel="linear", C=1e6, max_iter=1).fit(X, y)  # whose message has no "converge"
+        SVC(kernel="linear", C=1e6, max_iter=1).fit(X, y)  # whose message has no "converge"
     assert {warning.category for warning in caught} == {ConvergenceWarning}
     found = judge("convergence", make_decoding({"fold": [1]}, warned=count_messages(caught)))
     assert (found.verdict, found.fact) == (Verdict.caution, "a solver did not converge (2 warnings)")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from designs import LOGO, SVC, find, make_design, make_question
+from block_designs import LOGO, SVC, find, make_design, make_question
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binom

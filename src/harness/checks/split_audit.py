@@ -1,7 +1,7 @@
 """The audit of samples and folds, before anything is scored."""
 
 from harness.checks.audited_split import AuditedSplit
-from harness.checks.design_rules import (
+from harness.checks.block_rules import (
     judge_block_lengths,
     judge_class_order,
     judge_event_timing,
