@@ -184,6 +184,13 @@ def test_order_of_several_blocks_is_the_share_of_pairs():
     assert judge("class_order", make_design(*["A.A.B.B"] * 4)).verdict == Verdict.leak
 
 
+@pytest.mark.parametrize(("n_others", "verdict"), [(0, "leak"), (1, "ok")])
+def test_class_whose_first_block_is_first_in_all_of_six_scanner_runs_is_a_leak(n_others, verdict):
+    samples = make_design(*["A.B.B.A"] * (6 - n_others), *["B.A.A.B"] * n_others)
+    assert judge("class_order", samples).verdict == verdict
+    assert judge("class_order", make_design(*["A.B.B.A"] * 5)).verdict == Verdict.ok
+
+
 def test_classes_in_different_scanner_runs_are_a_leak():
     samples = make_design("AA.AA", "BB.BB", "AA.AA", "BB.BB")
     found = judge("class_order", samples, scheme=Scheme("halves", PredefinedSplit([0] * 8 + [1] * 8)))
