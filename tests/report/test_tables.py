@@ -82,7 +82,8 @@ def test_audit_is_a_column_where_it_differs_and_above_the_table_where_it_does_no
 ):
     terminal(300)
     print_comparison(replace(comparison, runs=comparison.runs.assign(audit=["leak", "caution"])))
-    assert re.search(r"┃ *audit *┃", capsys.readouterr().out)
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert re.search("┃ *audit *┃", printed)
     print_comparison(replace(comparison, runs=comparison.runs.assign(audit="leak")))
     assert "audit=leak" in capsys.readouterr().out
     for runs in (comparison.runs, comparison.runs.assign(audit="")):  # runs of an earlier version
