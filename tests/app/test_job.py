@@ -119,6 +119,8 @@ def test_audit_is_printed_tagged_described_and_stored(run_job, capsys, tmp_path)
         "blocks_split",
         "neighbours",
     ]
+    assert run_job("cv=holdout30", "cv.n_volumes=14", "contrast=face_vs_cat", "resume=true")[0] == 0
+    assert "audit    leak; audit.json of that run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("run_job", ["haxby"], indirect=True)

@@ -50,6 +50,7 @@ def test_note_shows_names_as_they_are(name):
     findings = (
         Finding("class_order", Verdict.caution, f"'{name}' first in 9 of 12. Compare.", "paper"),
         Finding("selection", Verdict.ok, f"nothing chosen for {name}.", "paper"),
+        Finding("standardisation", Verdict.ok, "no statistic. Voxels must keep their mean.", "paper"),
         Finding("blocks_split", Verdict.leak, "4 blocks.", "paper"),
     )
     page = page.render(describe_run(RunResult(make_decoding(name), findings)))
@@ -62,7 +63,8 @@ def test_note_shows_names_as_they_are(name):
         f"simulated {name}",
         f"optimism_roc_auc +0.021 ({name})",
         f"warning: few volumes of {name}",
-        "audit: leak (1 leak, 1 caution, 1 ok; all in audit.json)",
+        "audit: leak (1 leak, 1 caution, 2 ok; all in audit.json)",
+        "ok, standardisation: no statistic. Voxels must keep their mean.",
         f"caution, class_order: '{name}' first in 9 of 12. Compare.",
     ):
         assert words in text, text

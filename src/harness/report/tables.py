@@ -95,6 +95,8 @@ def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:
     for score in (key.removesuffix("_mean") for key in sorted(run.scores) if key.endswith("_mean")):
         mean, sd = run.scores[f"{score}_mean"], run.scores.get(f"{score}_std")
         console.print(f"  {score:24} {format_score(mean, sd)}")
+    if run.audit:
+        console.print(f"audit    {run.audit}; audit.json of that run has why")
     _print_store_commands(console, store)
 
 

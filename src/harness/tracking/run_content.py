@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
     from harness.tracking.run_result import RunResult
 
+ALWAYS_DESCRIBED = ("standardisation",)  # rules whose finding states an assumption also where it is ok
+
 
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
     """Return one metric per fold and score, with the number of the fold, from 1, as its step.
@@ -95,7 +97,7 @@ def describe_run(result: "RunResult") -> str:
 
 
 def _describe_audit(result: "RunResult") -> list[str]:
-    """Return the cautions and leaks in Markdown, the worst first; the others are counted."""
+    """Return the cautions and leaks in Markdown, the worst first, and what the standardisation assumes."""
     findings = sort_findings(result.findings)
     lines = [
         f"**audit: {worst_verdict(findings).value}** ({count_verdicts(findings)}; all in audit.json)",
@@ -104,7 +106,7 @@ def _describe_audit(result: "RunResult") -> list[str]:
     lines += [
         f"- {finding.verdict.value}, {_quote_markdown(finding.rule)}: {_quote_markdown(finding.evidence)}"
         for finding in findings
-        if finding.verdict != Verdict.ok
+        if finding.verdict != Verdict.ok or finding.rule in ALWAYS_DESCRIBED
     ]
     return lines
 
