@@ -87,6 +87,11 @@ def test_artifacts_are_complete(one_run):
         "weights_sd_face_vs_cat.nii.gz",
         "weights_face_vs_cat.png",
         "weights_face_vs_cat.html",
+        "pattern_face_vs_cat.nii.gz",
+        "pattern_face_vs_cat.png",
+        "pattern_face_vs_cat.html",
+        "grid_scores.csv",
+        "grid_scores.png",
     }
     assert all(size > 0 for size in files.values())
     home = folder / "mlruns" / "artifacts" / run.info.run_id / "artifacts"

@@ -43,11 +43,11 @@ def draw_grid(decoding: Decoding, file: Path) -> None:
             axes.set_visible(False)
         for axes, (name, rows) in zip(grid, panels.items(), strict=False):
             _draw_panel(axes, rows)
+            axes.set_xlabel(literal(str(table["parameter"].iloc[0])), fontsize=9)
             if name:
                 axes.set_title(literal(f"{name} against the rest"), fontsize=9)
         scorer = str(table["scorer"].iloc[0])
         figure.suptitle(_title(decoding), fontsize=10)
-        figure.supxlabel(literal(str(table["parameter"].iloc[0])), fontsize=10)
         figure.supylabel(literal(DESCRIPTIONS.get(scorer, scorer.replace("_", " "))), fontsize=9)
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
