@@ -88,11 +88,12 @@ def describe_run(result: "RunResult") -> str:
         "*test*: volumes that took part in no choice.",
     ]
     lines += [f"- {_quote_markdown(text)}" for text in decoding.describe_optimism()]
-    if result.findings:
-        lines += ["", *_describe_audit(result)]
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
-    lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
+    if result.findings:
+        lines += ["", *_describe_audit(result)]
+    if decoding.warnings:
+        lines += ["", *(f"- warning: {_quote_markdown(text)}" for text in decoding.warnings)]
     return "\n".join(lines)
 
 
