@@ -49,11 +49,11 @@ def judge_class_order(split: AuditedSplit) -> Judgement:
             f"Effects of order and of class cannot be distinguished in these data{refused}.",
         )
     if abs(2 * share - 1) >= ORDER_CAUTION:
+        remedy = " Test it with inference=permutation inference.relabel=order_preserving." if two else ""
         return Judgement(
             Verdict.caution,
             by_order,
-            "Compare the score with that accuracy; test it with inference=permutation "
-            "inference.relabel=order_preserving, and see python -m harness check.",
+            f"Compare the score with that accuracy, and see python -m harness check.{remedy}",
         )
     if n_runs * abs(2 * share - 1) <= 1:
         return Judgement(
