@@ -1,5 +1,7 @@
 """A run reads its data once, and is stored even if they cannot be read."""
 
+import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -97,6 +99,28 @@ def test_data_are_loaded_and_digested_once(run_job, monkeypatch):
     calls.clear()
     assert run_job("signal=per_run", "tracking=off")[0] == 0
     assert not [file for name, file in calls if name == "digest_files"], "no digest without tracking"
+
+
+@pytest.mark.parametrize("run_job", ["haxby"], indirect=True)
+def test_audit_is_printed_tagged_described_and_stored(run_job, capsys, tmp_path):
+    """The 14 held-out of 32 volumes are three blocks of four volumes and half of another."""
+    assert run_job("cv=holdout30", "cv.n_volumes=14", "contrast=face_vs_cat")[0] == 0
+    printed = capsys.readouterr().out
+    assert "leak     blocks_split: 1 of 8 blocks on both sides of a split (1 of 1 folds)\n" in printed
+    assert printed.index("leak     blocks_split") < printed.index("caution  runs_split")
+    assert re.search(r"\naudit    leak \(2 leaks, \d cautions, \d+ ok\); audit.json\n", printed)
+    client, (stored,) = read_runs(run_job.home)
+    assert stored.data.tags["harness.audit"] == "leak"
+    assert "leak, blocks_split: 1 of 8 blocks" in stored.data.tags["mlflow.note.content"]
+    file = client.download_artifacts(stored.info.run_id, "audit.json", str(tmp_path))
+    findings = json.loads(Path(file).read_text())
+    assert {key for finding in findings for key in finding} == {"rule", "verdict", "evidence", "reference"}
+    assert [finding["rule"] for finding in findings if finding["verdict"] == "leak"] == [
+        "blocks_split",
+        "neighbours",
+    ]
+    assert run_job("cv=holdout30", "cv.n_volumes=14", "contrast=face_vs_cat", "resume=true")[0] == 0
+    assert "audit    leak; audit.json of that run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("run_job", ["haxby"], indirect=True)

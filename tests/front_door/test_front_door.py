@@ -68,6 +68,7 @@ def test_tags_and_input_hold_the_provenance(one_run):
     assert all(len(tags[f"harness.digest.{file}"]) == 64 for file in ("bold", "labels", "mask"))
     assert tags["harness.weights.positive"] == "face"
     assert tags["harness.warnings"] == "0"
+    assert tags["harness.audit"] in ("caution", "leak"), "of logo and the default signal, whatever the data"
     assert "SIMULATED" in tags["mlflow.note.content"]
     (dataset,) = [item.dataset for item in run.inputs.dataset_inputs]
     assert dataset.name == "simulated subject 2"
@@ -80,6 +81,7 @@ def test_artifacts_are_complete(one_run):
     assert set(files) == {
         "folds.csv",
         "predictions.csv",
+        "audit.json",
         "config.yaml",
         "environment.txt",
         "confusion.png",
@@ -122,6 +124,7 @@ def test_terminal_shows_scores_files_and_the_next_commands(one_run):
     for text in ("sub-2 face_vs_cat vt svc logo", "mean", "SIMULATED", "dataset=haxby", "harness compare"):
         assert text in process.stdout, text
     assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
+    assert f"audit    {run.data.tags['harness.audit']} (" in process.stdout
     assert f"python -m harness ui --run {run.info.run_id}" in process.stdout
     assert "http://127.0.0.1" not in process.stdout, "no server runs yet"
     assert process.stderr == ""

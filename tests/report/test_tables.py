@@ -1,13 +1,15 @@
 """Tables on the terminal."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 
-from harness.report.tables import print_comparison, print_runs
+from harness.report.tables import print_comparison, print_runs, print_sweep
 from harness.tracking.comparison import Comparison
+from harness.tracking.ledger import Outcome, Sweep
 
 OPTIONS = {
     "subject": ["1", "2"],
@@ -73,3 +75,28 @@ def test_reasons_of_failed_runs_are_printed(comparison, capsys):
     printed = capsys.readouterr().out
     assert "01234567 subject=1 contrast=face_vs_house" in printed
     assert "\n  out of memory\n" in printed
+
+
+def test_audit_is_a_column_where_it_differs_and_above_the_table_where_it_does_not(
+    comparison, terminal, capsys
+):
+    terminal(300)
+    print_comparison(replace(comparison, runs=comparison.runs.assign(audit=["leak", "caution"])))
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert re.search("┃ *audit *┃", printed)
+    print_comparison(replace(comparison, runs=comparison.runs.assign(audit="leak")))
+    assert "audit=leak" in capsys.readouterr().out
+    for runs in (comparison.runs, comparison.runs.assign(audit="")):  # runs of an earlier version
+        print_comparison(replace(comparison, runs=runs))
+        assert "audit" not in capsys.readouterr().out
+
+
+def test_sweep_counts_the_worst_verdicts_of_its_runs(tmp_path, capsys):
+    verdicts = ["caution", "leak", "caution", "", "ok"]
+    scores = {"test_accuracy_mean": 0.5}
+    outcomes = [
+        Outcome(job, "finished", name=str(job), run_id=str(job), scores=scores, audit=verdict)
+        for job, verdict in enumerate(verdicts)
+    ]
+    print_sweep(Sweep(tmp_path), [*outcomes, Outcome(5, "failed", error="out of memory")], None, [], "")
+    assert "worst verdicts of the runs: 1 leak, 2 caution, 1 ok" in capsys.readouterr().out

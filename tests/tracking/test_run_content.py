@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
+from harness.checks.findings import Finding, Verdict
 from harness.tracking.run_content import describe_run
 from harness.tracking.run_result import RunResult
 
@@ -46,7 +47,13 @@ def make_decoding(name):
 def test_note_shows_names_as_they_are(name):
     """Rendered with markdown-it, with HTML allowed and tables, as an unprotected UI would."""
     page = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    page = page.render(describe_run(RunResult(make_decoding(name))))
+    findings = (
+        Finding("class_order", Verdict.caution, f"'{name}' first in 9 of 12. Compare.", "paper"),
+        Finding("selection", Verdict.ok, f"nothing chosen for {name}.", "paper"),
+        Finding("standardisation", Verdict.ok, "no statistic. Voxels must keep their mean.", "paper"),
+        Finding("blocks_split", Verdict.leak, "4 blocks.", "paper"),
+    )
+    page = page.render(describe_run(RunResult(make_decoding(name), findings)))
     elements = set(re.findall(r"<(\w+)", page))
     assert elements <= {"p", "strong", "em", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
     text = html.unescape(re.sub(r"<[^>]*>", "", page))
@@ -56,6 +63,11 @@ def test_note_shows_names_as_they_are(name):
         f"simulated {name}",
         f"optimism_roc_auc +0.021 ({name})",
         f"warning: few volumes of {name}",
+        "audit: leak (1 leak, 1 caution, 2 ok; all in audit.json)",
+        "ok, standardisation: no statistic. Voxels must keep their mean.",
+        f"caution, class_order: '{name}' first in 9 of 12. Compare.",
     ):
         assert words in text, text
+    assert text.index("leak, blocks_split: 4 blocks.") < text.index("caution, class_order"), "worst first"
+    assert "nothing chosen" not in text
     assert re.search(r"test_accuracy\s+0\.750\s+0\.125", text)

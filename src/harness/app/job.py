@@ -25,7 +25,7 @@ from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
     from harness.decoding.evaluation import Progress
-    from harness.inference.permutation import PermutationTest
+    from harness.inference.run_inference import Inference
     from harness.samples.samples import RecordedSamples, Sources
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
@@ -188,10 +188,10 @@ class _Job:
             findings = audit_split(data.samples, self.spec.question)
             decoding = decode_samples(data.samples, self.spec.question, progress=progress)
             decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
-            permutation = self._test(decoding, fingerprint, progress)
-            lower = None if permutation is None else permutation.lower_shares
+            inference = self._infer(decoding, fingerprint, progress)
+            lower = None if inference is None else inference.test.lower_shares
             findings += audit_result(decoding, lower_shares=lower)
-            result = RunResult(decoding, tuple(findings), permutation)
+            result = RunResult(decoding, tuple(findings), inference)
             progress("figures", 1, 1)
             with _artifact_directory(keep=run.run_id is None) as directory:
                 begin = time.perf_counter()
@@ -213,18 +213,19 @@ class _Job:
             audit=worst_verdict(result.findings).value,
         )
 
-    def _test(
+    def _infer(
         self, decoding: "Decoding", fingerprint: str | None, progress: "Progress"
-    ) -> "PermutationTest | None":
-        """Test the scores by permutation, if the configuration says so."""
+    ) -> "Inference | None":
+        """Test scores and maps by permutation, if the configuration says so."""
         settings = self.spec.permutation
         if settings is None:
             return None
         from harness.decoding.decode import choose_engine, timed
-        from harness.inference.permutation import count_cores, run_permutation_test
+        from harness.inference.permutation import count_cores
+        from harness.inference.run_inference import run_inference
 
         with timed(self.data.seconds, "inference"):
-            return run_permutation_test(
+            return run_inference(
                 decoding.samples,
                 decoding.question,
                 settings,

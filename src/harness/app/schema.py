@@ -62,6 +62,7 @@ class InferenceSchema:
     n: int = 1000
     limit: int = 10_000
     stop_early: bool = False
+    maps: bool = True
     force: bool = False
     seed: int = 0
     processes: int | None = None

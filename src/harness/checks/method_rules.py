@@ -58,9 +58,10 @@ def _judge_own(split: AuditedSplit, assumption: str) -> Judgement:
     return Judgement(
         Verdict.leak,
         f"{len(pairs)} of {len(split.folds)} held-out sets are two samples, turned into exact opposites",
-        "Standardised by their own mean and SD, two samples differ in sign alone, and both are right or both "
-        "are wrong: each such fold is one forced choice, whose accuracy is usually higher than that of "
-        "predicting single samples and cannot be compared with it. Use signal=train_only or signal=per_run.",
+        "Standardised by their own mean and SD, two samples differ in sign alone, so that, but for the "
+        "intercept, both are right or both are wrong: each such fold is one forced choice, whose accuracy is "
+        "usually higher than that of predicting single samples and cannot be compared with it. Use "
+        "signal=train_only or signal=per_run.",
     )
 
 

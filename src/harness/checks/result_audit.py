@@ -1,4 +1,15 @@
-"""The audit of results: what only the scores, the chosen parameters and the warnings of a run show."""
+"""The audit of results: what only the scores, the chosen parameters and the warnings of a run show.
+
+======================  ================================================================================
+rule                    caution
+======================  ================================================================================
+``grid_edge``           in half of the folds, the smallest or the largest value of the grid is the best
+``grid_tie``            in half of the folds, several values of the grid are equally good
+``below_chance``        a score in the lower 2.5 % of its null distribution
+``accuracy_below_auc``  accuracy more than .15 below the area under the ROC curve, for two classes
+``convergence``         a solver that did not converge
+======================  ================================================================================
+"""
 
 import math
 from collections.abc import Mapping, Sequence

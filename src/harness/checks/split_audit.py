@@ -1,7 +1,35 @@
-"""The audit of samples and folds, before anything is scored."""
+"""The audit of samples and folds, before anything is scored.
+
+===================  ==================================================  ==================================
+rule                 caution                                             leak
+===================  ==================================================  ==================================
+``blocks_split``                                                         a stimulation block on both sides
+``runs_split``       a scanner run on both sides
+``neighbours``       held-out volumes within 8 s of training volumes     also, of the same block
+``class_balance``    a share of a class more than a fifth from equal
+                     shares, in a training or held-out set
+``small_holdout``    so few held-out blocks that the 95 % interval of
+                     accuracies at chance is wider than +- .25
+``class_order``      a class first in three quarters of the scanner      in all or in none; classes in
+                     runs or more                                        different scanner runs
+``block_lengths``    mean lengths that differ by a quarter, or no        both
+                     length that both classes have
+``merged_blocks``    a block of two or more times the usual length
+``event_timing``     blocks of one volume, 8 s apart or less
+``grouped_classes``  a class of several conditions
+``standardisation``  by the held-out set's own mean and SD; scanner      the former, where the held-out
+                     runs cleaned as a whole and then split              set is two samples
+``screening``                                                            voxels chosen with labels of
+                                                                         held-out blocks
+``selection``        parameters chosen on the fold that is scored
+``dummy``            a dummy that guesses
+===================  ==================================================  ==================================
+
+`harness.checks.result_audit` has the rules that need results.
+"""
 
 from harness.checks.audited_split import AuditedSplit
-from harness.checks.design_rules import (
+from harness.checks.block_rules import (
     judge_block_lengths,
     judge_class_order,
     judge_event_timing,

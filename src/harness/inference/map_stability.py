@@ -50,6 +50,13 @@ class MapStability:
     patterns: Array
     n_splits: int
 
+    def summarise(self) -> dict[str, tuple[float, float]]:
+        """Return the correlation of the true labelling, and its p-value, for ``weights`` and ``patterns``."""
+        return {
+            "weights": (float(self.weights[0]), self.p_weights),
+            "patterns": (float(self.patterns[0]), self.p_patterns),
+        }
+
     @property
     def p_weights(self) -> float:
         """Share of labellings, the true one included, whose weights agree at least as well."""

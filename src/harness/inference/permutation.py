@@ -47,11 +47,8 @@ class PermutationTest:
     lower_shares : dict of str to float
         The share that scores at most as high. Small values mean a score far below chance. Empty where the
         test ended early.
-    method : {"enumerated", "random"}
-    n_distinct : int
-        Distinct relabellings that the design has, the true one included.
-    digest : str
-        Identifies the list of relabellings; tests with the same one can be corrected together.
+    relabellings : Relabellings
+        Those that the rows of `scores` are of, in their order unless the test ended early.
     primary : str
         The score whose p-value needs no correction for several scores.
     decisions : ndarray of shape (n_computed, n_problems, n_samples)
@@ -62,13 +59,21 @@ class PermutationTest:
     scores: pd.DataFrame
     p_values: Mapping[str, float]
     lower_shares: Mapping[str, float]
-    method: str
-    n_distinct: int
-    digest: str
+    relabellings: Relabellings
     primary: str
     cautions: tuple[str, ...]
     decisions: NDArray[np.float64]
     stopped_early: bool
+
+    @property
+    def method(self) -> str:
+        """``"enumerated"`` or ``"random"``."""
+        return "enumerated" if self.relabellings.enumerated else "random"
+
+    @property
+    def n_distinct(self) -> int:
+        """Distinct relabellings that the design has, the true one included."""
+        return self.relabellings.n_distinct
 
     @property
     def n_computed(self) -> int:
@@ -176,9 +181,7 @@ def run_permutation_test(
         scores=table,
         p_values={name: _p_value(table[name].to_numpy(), settings) for name in defined},
         lower_shares={} if stopped else {name: _lower_share(table[name].to_numpy()) for name in defined},
-        method="enumerated" if relabellings.enumerated else "random",
-        n_distinct=relabellings.n_distinct,
-        digest=relabellings.digest,
+        relabellings=relabellings,
         primary=_choose_primary(question),
         cautions=(
             *relabellings.cautions,

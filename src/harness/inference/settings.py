@@ -25,6 +25,8 @@ class PermutationSettings:
         Up to so many distinct relabellings are enumerated.
     stop_early : bool
         End as soon as enough relabellings score at least as high (Besag & Clifford 1991).
+    maps : bool
+        Also test the activation patterns voxel by voxel, and measure the stability of the maps.
     force : bool
         Test although no p-value below .05 is possible.
     seed : int
@@ -38,6 +40,7 @@ class PermutationSettings:
     n: int = 1000
     limit: int = 10_000
     stop_early: bool = False
+    maps: bool = True
     force: bool = False
     seed: int = 0
     processes: int | None = None

@@ -52,6 +52,10 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     ``null_distribution.csv``      a row per relabelling, the true one first, a column      all
                                    per score (``inference=permutation``)
     ``null_distribution.png``      their histograms, with the scores of the run            full, light
+    ``pattern_z_NAME.nii.gz``,     the pattern standardised by its null distribution; its     all
+    ``pattern_p_NAME.nii.gz``,     p-values, two-sided, not corrected; and corrected over
+    ``pattern_p_fwe_NAME.nii.gz``  voxels by the maximum statistic
+    ``pattern_z_NAME.png``         its picture, voxels with a corrected p <= .05 only         full
     ``warnings.txt``               warnings, if there are any                              all
     =============================  ======================================================  ===============
 
@@ -86,8 +90,12 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
         nib.save(pattern.image, directory / f"pattern_{pattern.name}.nii.gz")
     if not decoding.grid_scores.empty:
         write_csv(decoding.grid_scores, directory / "grid_scores.csv")
-    if result.permutation is not None:
-        write_csv(result.permutation.scores, directory / "null_distribution.csv")
+    if result.inference is not None:
+        write_csv(result.inference.test.scores, directory / "null_distribution.csv")
+        for tested in result.inference.patterns:
+            nib.save(tested.z, directory / f"pattern_z_{tested.name}.nii.gz")
+            nib.save(tested.p, directory / f"pattern_p_{tested.name}.nii.gz")
+            nib.save(tested.p_fwe, directory / f"pattern_p_fwe_{tested.name}.nii.gz")
     failed = []
     for name, draw in _list_pictures(result, figures).items():
         try:
@@ -111,12 +119,12 @@ def _list_folds(decoding: Decoding) -> pd.DataFrame:
 
 def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path], None]]:
     """Return the function that draws each picture, by file name."""
-    decoding, test = result.decoding, result.permutation
+    decoding, inference = result.decoding, result.inference
     if figures == "off":
         return {}
     pictures: dict[str, Callable[[Path], None]] = {}
-    if test is not None:
-        pictures["null_distribution.png"] = partial(draw_null_distribution, decoding, test)
+    if inference is not None:
+        pictures["null_distribution.png"] = partial(draw_null_distribution, decoding, inference.test)
     if figures == "light":
         for weights in decoding.weights[:1]:
             pictures[f"weights_{weights.name}.png"] = partial(draw_slices, decoding, show_weights(weights))

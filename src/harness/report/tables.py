@@ -24,7 +24,7 @@ from harness.tracking.sweep_notes import SweepRecord
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
-    from harness.inference.permutation import PermutationTest
+    from harness.inference.run_inference import Inference
     from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
@@ -64,8 +64,8 @@ def print_run(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
     _print_audit(console, result.findings)
-    if result.permutation is not None:
-        _print_permutation(console, result.permutation)
+    if result.inference is not None:
+        _print_inference(console, result.inference)
     elif hint:
         console.print(hint, soft_wrap=True)
     for text in decoding.notices:
@@ -100,7 +100,8 @@ def _print_family(console: Console, family: "CorrectedTests") -> None:
     console.print(table)
 
 
-def _print_permutation(console: Console, test: "PermutationTest") -> None:
+def _print_inference(console: Console, inference: "Inference") -> None:
+    test = inference.test
     table = Table(title=f"permutation test, {test.n_computed} relabellings of the blocks ({test.method})")
     for name in ("score", "", "p", "null mean", "null 95 %"):
         table.add_column(name, justify="left" if name == "score" else "right")
@@ -110,8 +111,9 @@ def _print_permutation(console: Console, test: "PermutationTest") -> None:
         note = "" if score == test.primary else " (not corrected)"
         table.add_row(score.replace("_", " "), f"{test.observed[score]:.3f}", format_p(p) + note, *shown)
     console.print(table)
-    console.print(test.statement)
-    for text in test.cautions:
+    for line in (test.statement, *inference.describe_maps()):
+        console.print(line)
+    for text in (*test.cautions, *inference.notices):
         console.print(f"caution: {text}", style="yellow")
 
 
@@ -134,6 +136,8 @@ def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:
     for score in (key.removesuffix("_mean") for key in sorted(run.scores) if key.endswith("_mean")):
         mean, sd = run.scores[f"{score}_mean"], run.scores.get(f"{score}_std")
         console.print(f"  {score:24} {format_score(mean, sd)}")
+    if run.audit:
+        console.print(f"audit    {run.audit}; audit.json of that run has why")
     _print_store_commands(console, store)
 
 

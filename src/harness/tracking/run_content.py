@@ -26,8 +26,10 @@ from harness.tracking.tags import (
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
-    from harness.inference.permutation import PermutationTest
+    from harness.inference.run_inference import Inference
     from harness.tracking.run_result import RunResult
+
+ALWAYS_DESCRIBED = ("standardisation",)  # rules whose finding states an assumption also where it is ok
 
 
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
@@ -56,9 +58,8 @@ def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[M
     now = int(time.time() * 1000)
     decoding = result.decoding
     values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores() | decoding.optimism
-    if result.permutation is not None:
-        values |= {f"p_value/{score}": p for score, p in result.permutation.p_values.items()}
-        values["n_relabellings"] = result.permutation.n_distinct
+    if result.inference is not None:
+        values |= inference_metrics(result.inference)
     values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
@@ -74,9 +75,9 @@ def result_tags(result: "RunResult") -> dict[str, str]:
         tags[NOTICES_TAG] = "\n".join(decoding.notices)
     if decoding.weights:
         tags[POSITIVE_TAG] = ", ".join(weights.positive for weights in decoding.weights)
-    if result.permutation is not None:
-        tags[INFERENCE_TAG] = result.permutation.method
-        tags[RELABELLINGS_TAG] = result.permutation.digest
+    if result.inference is not None:
+        tags[INFERENCE_TAG] = result.inference.test.method
+        tags[RELABELLINGS_TAG] = result.inference.test.relabellings.digest
     tags["mlflow.note.content"] = describe_run(result)
     return tags
 
@@ -102,29 +103,43 @@ def describe_run(result: "RunResult") -> str:
         "*test*: volumes that took part in no choice.",
     ]
     lines += [f"- {_quote_markdown(text)}" for text in decoding.describe_optimism()]
-    if result.permutation is not None:
-        lines += ["", *_describe_permutation(result.permutation)]
-    if result.findings:
-        lines += ["", *_describe_audit(result)]
+    if result.inference is not None:
+        lines += ["", *_describe_inference(result.inference)]
     if decoding.recording.notice:
         lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
-    lines += [f"- warning: {_quote_markdown(text)}" for text in decoding.warnings]
+    if result.findings:
+        lines += ["", *_describe_audit(result)]
+    if decoding.warnings:
+        lines += ["", *(f"- warning: {_quote_markdown(text)}" for text in decoding.warnings)]
     return "\n".join(lines)
 
 
-def _describe_permutation(test: "PermutationTest") -> list[str]:
+def inference_metrics(inference: "Inference") -> dict[str, float]:
+    """Return p-values, the number of distinct relabellings, and the stability of the maps."""
+    values = {f"p_value/{score}": p for score, p in inference.test.p_values.items()}
+    values["n_relabellings"] = inference.test.relabellings.n_distinct
+    if inference.stability is not None:
+        for name, (value, p) in inference.stability.summarise().items():
+            values |= {f"stability_{name}": value, f"p_value/stability_{name}": p}
+    return values
+
+
+def _describe_inference(inference: "Inference") -> list[str]:
     """Return the table of p-values and, in words, what they mean."""
+    test = inference.test
     lines = ["| score | p | mean of the null distribution | its 95th percentile |", "|---|---|---|---|"]
     for score, p in test.p_values.items():
         note = "" if score == test.primary else " (not corrected)"
         band = test.band(score)
         shown = ["-", "-"] if band is None else [f"{value:.3f}" for value in band]
         lines.append(f"| {_quote_markdown(score)} | {format_p(p)}{note} | {shown[0]} | {shown[1]} |")
-    return [*lines, "", _quote_markdown(test.statement), *(f"- {_quote_markdown(c)}" for c in test.cautions)]
+    described = [test.statement, *inference.describe_maps()]
+    lines += ["", *(_quote_markdown(text) for text in described)]
+    return [*lines, "", *(f"- {_quote_markdown(text)}" for text in (*test.cautions, *inference.notices))]
 
 
 def _describe_audit(result: "RunResult") -> list[str]:
-    """Return the cautions and leaks in Markdown, the worst first; the others are counted."""
+    """Return the cautions and leaks in Markdown, the worst first, and what the standardisation assumes."""
     findings = sort_findings(result.findings)
     lines = [
         f"**audit: {worst_verdict(findings).value}** ({count_verdicts(findings)}; all in audit.json)",
@@ -133,7 +148,7 @@ def _describe_audit(result: "RunResult") -> list[str]:
     lines += [
         f"- {finding.verdict.value}, {_quote_markdown(finding.rule)}: {_quote_markdown(finding.evidence)}"
         for finding in findings
-        if finding.verdict != Verdict.ok
+        if finding.verdict != Verdict.ok or finding.rule in ALWAYS_DESCRIBED
     ]
     return lines
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from harness.checks.findings import Finding
 from harness.decoding.decode import Decoding
-from harness.inference.permutation import PermutationTest
+from harness.inference.run_inference import Inference
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,10 +15,10 @@ class RunResult:
     ----------
     findings : tuple of Finding
         One per rule of the audit.
-    permutation : PermutationTest or None
+    inference : Inference or None
         None for a run without ``inference=permutation``.
     """
 
     decoding: Decoding
     findings: tuple[Finding, ...] = ()
-    permutation: PermutationTest | None = None
+    inference: Inference | None = None
