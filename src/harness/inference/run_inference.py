@@ -1,4 +1,4 @@
-"""Everything that a run infers from relabellings: p-values of its scores, tests of its maps, their stability."""
+"""What a run infers from relabellings: p-values of its scores, tests of its maps, and their stability."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from harness.report.figures import (
     draw_map,
     draw_slices,
     show_pattern,
+    show_tested_pattern,
     show_weights,
     write_map_view,
 )
@@ -55,7 +56,7 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     ``pattern_z_NAME.nii.gz``,     the pattern standardised by its null distribution; its     all
     ``pattern_p_NAME.nii.gz``,     p-values, two-sided, not corrected; and corrected over
     ``pattern_p_fwe_NAME.nii.gz``  voxels by the maximum statistic
-    ``pattern_z_NAME.png``         its picture, voxels with a corrected p <= .05 only         full
+    ``pattern_z_NAME.png``, html   its picture, voxels with a corrected p <= .05 only         full
     ``warnings.txt``               warnings, if there are any                              all
     =============================  ======================================================  ===============
 
@@ -134,6 +135,8 @@ def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path]
         pictures["grid_scores.png"] = partial(draw_grid, decoding)
     maps = {f"weights_{weights.name}": show_weights(weights) for weights in decoding.weights}
     maps |= {f"pattern_{pattern.name}": show_pattern(pattern) for pattern in decoding.patterns}
+    for tested in inference.patterns if inference is not None else ():
+        maps[f"pattern_z_{tested.name}"] = show_tested_pattern(tested)
     for name, shown in maps.items():
         pictures[f"{name}.png"] = partial(draw_map, decoding, shown)
         pictures[f"{name}.html"] = partial(write_map_view, decoding, shown)

@@ -18,6 +18,7 @@ from harness.decoding.decode import Decoding
 from harness.decoding.patterns import PatternMap
 from harness.decoding.weights import WeightMap
 from harness.errors import escape_controls
+from harness.inference.pattern_maps import PatternPMap
 from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy, standalone_page
 
 if TYPE_CHECKING:
@@ -42,12 +43,15 @@ class SignedMap:
         What positive values stand for, for the title.
     legend : str
         What both colours mean, and the unit, in sentences.
+    left_out : float
+        Share of the weakest values that are not drawn.
     """
 
     image: nib.Nifti1Image
     quantity: str
     positive: str
     legend: str
+    left_out: float = THRESHOLD_QUANTILE
 
 
 def show_weights(weights: WeightMap) -> SignedMap:
@@ -67,6 +71,17 @@ def show_pattern(pattern: PatternMap) -> SignedMap:
     return SignedMap(pattern.image, "activation pattern", pattern.positive, legend)
 
 
+def show_tested_pattern(tested: PatternPMap) -> SignedMap:
+    """Return a pattern as it is drawn: z where the corrected p is at most .05, and 0 elsewhere."""
+    z, p_fwe = (np.asarray(image.dataobj) for image in (tested.z, tested.p_fwe))
+    legend = (
+        "z of voxels that covary with the decoder's output (p <= .05, corrected over voxels): red: higher "
+        f"when it favours {tested.positive}; blue: when it favours {tested.negative}."
+    )
+    image = nib.Nifti1Image(np.where(p_fwe <= 0.05, z, 0), tested.z.affine)
+    return SignedMap(image, "tested pattern", tested.positive, legend, left_out=0.0)
+
+
 def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     """Draw a map on the anatomy, or on the mean volume where there is none, as a PNG."""
     from nilearn.plotting import plot_stat_map
@@ -83,7 +98,7 @@ def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
             bg_img=_background(decoding),
             display_mode=mode,
             cut_coords=[centre["xyz".index(mode)]] if flat else centre,
-            threshold=_threshold(shown.image),
+            threshold=_threshold(shown.image, shown.left_out),
             black_bg=True,
             figure=figure,
             axes=(0.02, 0.09, 0.96, 0.76),
@@ -111,7 +126,7 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     # Axial slices, but for an image that is a single slice of another orientation.
     axis = next((axis for axis in (2, 1, 0) if values.shape[axis] == 1), 2)
     across, up = [other for other in range(3) if other != axis]
-    largest, threshold = float(np.abs(values).max()) or 1.0, _threshold(image)
+    largest, threshold = float(np.abs(values).max()) or 1.0, _threshold(image, shown.left_out)
     visible = np.abs(values) > threshold
     colours = colormaps[COLOUR_MAP]
     panel = np.repeat(grey[..., np.newaxis], 3, axis=-1)
@@ -189,7 +204,7 @@ def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:
         view = view_img(
             shown.image,
             bg_img=_background(decoding),
-            threshold=_threshold(shown.image),
+            threshold=_threshold(shown.image, shown.left_out),
             title=TITLE_PLACE,
             cut_coords=_strongest(shown.image),
             resampling_interpolation="nearest",
@@ -219,7 +234,8 @@ def _title(decoding: Decoding, shown: SignedMap) -> str:
 
 
 def _legend(shown: SignedMap) -> str:
-    return literal(f"{shown.legend} the weakest {THRESHOLD_QUANTILE:.0%} left out.")
+    weakest = f" the weakest {shown.left_out:.0%} left out." if shown.left_out else ""
+    return literal(shown.legend + weakest)
 
 
 def _background(decoding: Decoding) -> nib.Nifti1Image:
@@ -282,9 +298,9 @@ def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
     return tuple(float(x) for x in apply_affine(image.affine, voxel))
 
 
-def _threshold(image: nib.Nifti1Image) -> float:
+def _threshold(image: nib.Nifti1Image, left_out: float) -> float:
     sizes = np.abs(np.asarray(image.dataobj))
     if not sizes.any():
         return 0.0
     # nilearn leaves out what equals the threshold: just below it, a map of one voxel still shows that voxel.
-    return float(np.quantile(sizes[sizes > 0], THRESHOLD_QUANTILE)) * (1 - 1e-6)
+    return float(np.quantile(sizes[sizes > 0], left_out)) * (1 - 1e-6)
