@@ -24,7 +24,7 @@ from harness.samples.samples import Samples
 BATCH = 128
 """Relabellings that are solved together, and stored together."""
 
-LOOP = 8
+LOOP = 4
 """Relabellings that are stored together where each is computed by itself."""
 
 
