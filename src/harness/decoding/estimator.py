@@ -71,6 +71,8 @@ class Estimator:
                 return
             if not type(self.model).__module__.startswith("sklearn."):
                 return  # the behaviour of other classes without samples is unknown
+            for key, value in [*self.model.get_params(deep=False).items(), *values.items()]:
+                _refuse_nan(key, value)
             _check_by_fitting(self.model)
             for key, tried in values.items():
                 for value in tried:
@@ -107,6 +109,13 @@ def _check_multiples(name: str, multiples: Any) -> None:
             f"estimator.grid.{name}.times_l1_min_c={multiples!r} cannot be used; expected numbers above 0, "
             "for example, [2,20,200]"
         )
+
+
+def _refuse_nan(key: str, value: Any) -> None:
+    """Raise a ValueError for NaN, which scikit-learn accepts in lists: liblinear never ends with C = NaN."""
+    values = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    if any(isinstance(each, float) and math.isnan(each) for each in values):
+        raise ValueError(f"{key}={value!r} cannot be used; expected numbers, not NaN")
 
 
 def _check_by_fitting(model: ClassifierMixin) -> None:
