@@ -4,6 +4,8 @@ import pandas as pd
 import pytest
 
 from harness.app.entry import run
+from harness.inference.null_scores import RelabelledAnalysis
+from marks import first
 from processes import read_runs
 
 # Six scanner runs with one block of each class: 32 distinct relabellings.
@@ -42,6 +44,9 @@ def test_p_values_tag_and_null_distribution_are_stored(home):
         expected = (table[score] >= table[score].iloc[0] - 1e-10).mean()
         assert metrics[f"p_value/{score}"] == pytest.approx(expected, abs=1e-12)
     assert "32" in tags["mlflow.note.content"]
+    names = {file.path for file in client.list_artifacts(stored.info.run_id)}
+    assert {f"pattern_{kind}_face_vs_cat.nii.gz" for kind in ("z", "p", "p_fwe")} <= names
+    assert {"stability_patterns", "p_value/stability_patterns"} <= set(metrics)
 
 
 def test_run_without_inference_has_no_p_value_and_names_the_command(home, capsys):
@@ -53,6 +58,7 @@ def test_run_without_inference_has_no_p_value_and_names_the_command(home, capsys
     assert "inference=permutation" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_the_fingerprint(home):
     directory, overrides = home
     assert run([*overrides, "resume=true"]) == 0
@@ -60,12 +66,54 @@ def test_processes_do_not_change_the_fingerprint(home):
     assert len(read_runs(directory)[1]) == 1
 
 
+@pytest.mark.slow
+def test_interrupted_test_is_resumed_by_the_same_command(home, monkeypatch, capsys):
+    directory, overrides = home
+    overrides = [*overrides, "inference.processes=1", "inference.maps=false"]
+    computed = []
+    compute = RelabelledAnalysis.compute
+    monkeypatch.setattr(RelabelledAnalysis, "chunk_size", 4)
+
+    def interrupt(analysis, relabellings, rows):
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        computed.extend([len(rows)])
+        return compute(analysis, relabellings, rows)
+
+    monkeypatch.setattr(RelabelledAnalysis, "compute", interrupt)
+    assert run(overrides) == 130
+    monkeypatch.setattr(RelabelledAnalysis, "compute", compute)
+    resumed = []
+
+    def count(analysis, relabellings, rows):
+        resumed.append(len(rows))
+        return compute(analysis, relabellings, rows)
+
+    monkeypatch.setattr(RelabelledAnalysis, "compute", count)
+    assert run(overrides) == 0
+    assert sum(computed) == 12
+    assert sum(resumed) == 32 - 12
+    client, runs = read_runs(directory)
+    assert sorted(stored.info.status for stored in runs) == ["FINISHED", "KILLED"]
+    resumed.clear()
+    assert run(overrides) == 0
+    assert sum(resumed) == 32, "nothing is left of a test that is stored"
+    tables = [
+        pd.read_csv(client.download_artifacts(stored.info.run_id, "null_distribution.csv"))
+        for stored in read_runs(directory)[1]
+        if stored.info.status == "FINISHED"
+    ]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
+@pytest.mark.slow
 def test_checkpoint_is_removed_once_the_run_is_stored(home):
     directory, overrides = home
     assert run(overrides) == 0
     assert not list((directory / "mlruns").rglob("relabellings/*"))
 
 
+@pytest.mark.slow
 def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsys):
     directory, overrides = home
     overrides = [word for word in overrides if not word.startswith("estimator")]
@@ -83,15 +131,20 @@ def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsy
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [
-        ("inference.n=5", "inference.n=5"),
-        ("inference.relabel=volumes", "order_preserving"),
-        ("inference.null=mine", "conditions_alike"),
-        ("inference.seed=-1", "inference.seed=-1"),
-        ("inference.processes=0", "inference.processes=0"),
-        ("inference=permutations", "permutation"),
-        ("estimator=dummy", "dummy"),
-    ],
+    first(
+        2,
+        [
+            ("inference.n=5", "inference.n=5"),
+            ("inference.n=10000000", "inference.n=10000000"),
+            ("inference.limit=0", "inference.limit=0"),
+            ("inference.relabel=volumes", "order_preserving"),
+            ("inference.null=mine", "conditions_alike"),
+            ("inference.seed=-1", "inference.seed=-1"),
+            ("inference.processes=0", "inference.processes=0"),
+            ("inference=permutations", "permutation"),
+            ("estimator=dummy", "dummy"),
+        ],
+    ),
 )
 def test_bad_option_is_one_message(home, capsys, override, words):
     _, overrides = home

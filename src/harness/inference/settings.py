@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from harness.errors import UsageError
 from harness.inference.choices import NullHypothesis, Relabel
 
+MAX_RELABELLINGS = 1_000_000  # of which 200 volumes need 1.6 GB
+
 
 @dataclass(frozen=True)
 class PermutationSettings:
@@ -55,5 +57,10 @@ class PermutationSettings:
             value = getattr(self, key)
             if value is not None and value < least:
                 raise UsageError(f"inference.{key}={value} is too few; expected {least} or more")
+        for key in ("n", "limit"):
+            if getattr(self, key) > MAX_RELABELLINGS:
+                raise UsageError(
+                    f"inference.{key}={getattr(self, key)} is too many; expected {MAX_RELABELLINGS} or fewer"
+                )
         if self.seed < 0:
             raise UsageError(f"inference.seed={self.seed} is negative; expected a whole number from 0")
