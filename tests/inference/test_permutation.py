@@ -177,9 +177,9 @@ def test_folds_that_depend_on_labels_are_made_anew(make_design, decode_plain):
 
 
 def test_schemes_that_keep_blocks_whole_get_no_caution(make_design, decode_plain):
-    samples = make_design(["AB", "BA", "AB", "BA"], 3)
+    samples = make_design(["AB", "BA", "AB", "BA"], 4)
     assert not any("splits blocks" in text for text in test_of(samples, ask(samples), decode_plain).cautions)
-    uneven = ask(samples, scheme=Scheme("kfold", KFold(5)))
+    uneven = ask(samples, scheme=Scheme("kfold", KFold(3)))
     assert any("splits blocks" in text for text in test_of(samples, uneven, decode_plain).cautions)
 
 
@@ -335,6 +335,16 @@ def test_processes_give_the_same_bits(long_test, tmp_path):
     expected = long_test()
     assert_same_bits(long_test(processes=2, checkpoint=tmp_path), expected)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.slow
+def test_processes_end_early_together(make_design, decode_plain, monkeypatch):
+    monkeypatch.setattr(null_scores, "BATCH", 16)
+    samples = make_design(SIX, 2, seed=8)
+    question, settings = ask(samples), PermutationSettings(stop_early=True)
+    expected = test_of(samples, question, decode_plain, settings)
+    assert expected.stopped_early
+    assert_same_bits(test_of(samples, question, decode_plain, settings, processes=2), expected)
 
 
 class Killed(ExactLDA):

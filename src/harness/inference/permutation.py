@@ -160,7 +160,7 @@ def run_permutation_test(
     relabellings = plan_relabellings(samples, settings)
     if not analysis.is_symmetric and not analysis.treats_classes_alike(relabellings):
         relabellings = plan_relabellings(samples, settings, symmetric=False)
-    store = Checkpoint(checkpoint, digest_test(analysis, relabellings))
+    store = Checkpoint(checkpoint, "" if checkpoint is None else digest_test(analysis, relabellings))
     order = _order_rows(relabellings, settings)
     parts: list[NullScores] = []
     clock = _Clock(progress, len(order))
@@ -279,10 +279,14 @@ def _work(
             yield analysis.compute(relabellings, rows)
         return
     try:
-        with parallel_config(backend="loky", n_jobs=processes, inner_max_num_threads=1):
-            yield from Parallel(return_as="generator", pre_dispatch="2*n_jobs")(
-                delayed(analysis.compute)(relabellings, rows) for rows in chunks
-            )
+        with (
+            parallel_config(backend="loky", n_jobs=processes, inner_max_num_threads=1),
+            Parallel() as pool,
+        ):
+            # In rounds, not as a generator of results: that one cannot be closed before its end.
+            for start in range(0, len(chunks), processes):
+                part = chunks[start : start + processes]
+                yield from pool(delayed(analysis.compute)(relabellings, rows) for rows in part)
     except BrokenProcessPool as error:
         raise HarnessError(
             "a worker process of the permutation test was killed, often because memory ran out. Relabellings "
