@@ -94,7 +94,7 @@ def run_design_test(
     decoder = DesignDecoder.of(samples, question)
     arrangements, of_sample = _arrange_blocks(samples)
     tried, _ = _relabel(arrangements, 9, 0, seed)
-    slow = not decoder.is_batched or decoder.depends_on_classes(tried[:, of_sample])
+    slow = not decoder.is_fast or decoder.depends_on_classes(tried[:, of_sample])
     default, most = (N_SLOW, N_SLOW) if slow else (N_RANDOM, LIMIT)
     codes, is_enumerated = _relabel(arrangements, n or default, limit or most, seed)
     codes = codes[:, of_sample]

@@ -102,7 +102,7 @@ def draw_accuracies(check: DesignCheck, file: Path) -> None:
         colours = [PREDICTS if p <= LEVEL else NEUTRAL for p in table["p_corrected"]]
         axes.scatter(table["accuracy"], rows, color=colours, zorder=3)
         axes.set_yticks(list(rows), [literal(name) for name in table["variable"]])
-        axes.invert_yaxis()
+        axes.set_ylim(len(table) - 0.4, -0.6)
         axes.set_xlim(-0.03, 1.03)
         axes.set_xlabel("accuracy (mean over folds); grey: mean and 95 % interval under relabelled blocks")
         axes.spines[["top", "right"]].set_visible(False)
