@@ -26,7 +26,7 @@ from harness.samples.samples import Samples
 
 LIMIT = 2048  # up to so many distinct relabellings are enumerated
 N_RANDOM = 999  # otherwise
-N_SLOW = 199  # of both, for estimators and schemes that take every relabelling by itself
+N_SLOW = 99  # of both, for estimators and schemes that take every relabelling by itself
 TOLERANCE = 1e-10  # of accuracies: sums in another order differ by rounding
 
 Progress = Callable[[str, int, int], None]
@@ -75,7 +75,7 @@ def run_design_test(
         `harness.inference.design_decoder.DesignDecoder`.
     n, limit : int, optional
         Random relabellings, unless there are at most `limit` distinct ones, which are enumerated. By default
-        999 and 2048; 199 of both where the estimator or the scheme takes every relabelling by itself.
+        999 and 2048; 99 of both where the estimator or the scheme takes every relabelling by itself.
     progress : callable, optional
         Called with the name of a variable, the relabellings done and their number.
 
