@@ -1,5 +1,6 @@
 """The design decoder: accuracies of a design variable under many relabellings of the blocks."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from harness.decoding.splitters import split_samples
 from harness.samples.choices import ZScore
 from harness.samples.samples import FoldPreprocessing, Samples
 from harness.samples.signal import zscore
-from harness.solvers.estimators import ExactLogisticRegressionCV
+from harness.solvers.estimators import ExactLDA, ExactLogisticRegressionCV, ExactRidgeClassifierCV
 
 BATCH = 256  # relabellings that are solved together
 N_TRIED = 5  # relabellings that show whether the folds of a scheme depend on the classes
@@ -36,7 +37,9 @@ class DesignDecoder:
     Attributes
     ----------
     estimator : Estimator
-        With one value per parameter.
+        With one value per parameter. A ridge classifier in place of linear discriminant analysis, which has
+        the same direction for two classes, but is undefined where a variable does not vary inside classes:
+        where it predicts them perfectly.
     zscore : {"own", "run", "train", "none"}
         As in `harness.samples.signal.Signal`. Variables have arbitrary units, so that they are standardised
         by the training samples where the voxels are not standardised.
@@ -53,10 +56,11 @@ class DesignDecoder:
     @classmethod
     def of(cls, samples: Samples, question: Question) -> "DesignDecoder":
         """Make the decoder of an analysis; a scheme that does not fit the samples raises a DesignError."""
-        estimator = replace(
-            question.estimator,
-            grid={key: _keep_last(tried) for key, tried in question.estimator.grid.items()},
-        )
+        estimator = question.estimator
+        if isinstance(estimator.model, ExactLDA):
+            estimator = Estimator(estimator.name, ExactRidgeClassifierCV())
+        grid = {key: _keep_last(tried) for key, tried in estimator.grid.items()}
+        estimator = replace(estimator, grid=grid)
         folds = list(split_samples(samples, question.scheme).folds.values())
         return cls(samples, question, estimator, question.signal.zscore, folds)
 
@@ -134,7 +138,9 @@ class DesignDecoder:
     def _split(self, codes: np.ndarray) -> Folds:
         """Return the folds of relabelled samples."""
         y = np.unique(self.samples.y)[codes]
-        return list(self.question.scheme.splitter.split(self.samples.X, y, groups=self.samples.runs))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            return list(self.question.scheme.splitter.split(self.samples.X, y, groups=self.samples.runs))
 
     def _decide(
         self, values: np.ndarray, codes: np.ndarray, n_classes: int, folds: Folds
@@ -175,18 +181,22 @@ class DesignDecoder:
         self, values: np.ndarray, codes: np.ndarray, problems: np.ndarray, fold: tuple[np.ndarray, np.ndarray]
     ) -> np.ndarray:
         """Return decision values of one fold, of any estimator, one relabelling after the other."""
-        kind = {ZScore.own: "own", ZScore.run: None}.get(ZScore(self.zscore), "train")
+        train, test = fold
+        Z = np.vstack(self._standardise(values, train, test))
+        fitted, held_out = np.split(np.arange(len(Z)), [len(train)])
         names = np.unique(self.samples.y)
-        decisions = np.zeros((len(codes), len(problems), len(fold[1])))
+        decisions = np.zeros((len(codes), len(problems), len(test)))
         for row, relabelled in enumerate(codes):
-            y = names[relabelled]
+            y = names[relabelled[np.concatenate(fold)]]
             try:
-                decoder = fit_decoder(values, y, [fold], self.estimator, "accuracy", FoldPreprocessing(kind))
+                decoder = fit_decoder(
+                    Z, y, [(fitted, held_out)], self.estimator, "accuracy", FoldPreprocessing()
+                )
             except ValueError:
                 if not any(isinstance(tried, Mapping) for tried in self.estimator.grid.values()):
                     raise
                 continue  # no value of C gives a weight to a variable that is orthogonal to the classes
-            decisions[row] = np.atleast_2d(decoder.decision_function(values[fold[1]]).T)
+            decisions[row] = np.atleast_2d(decoder.decision_function(Z[held_out]).T)
         return decisions
 
     def _standardise(

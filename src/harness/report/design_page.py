@@ -83,7 +83,7 @@ def describe_relabellings(check: DesignCheck) -> str:
     """Return which relabellings the p-values are from."""
     n = check.n_relabellings
     if check.is_enumerated:
-        return f"All {n} distinct relabellings; the smallest possible p is {min(1, 2 / n):.2g}."
+        return f"All {n} distinct relabellings; the smallest possible p is {1 / n:.2g}."
     return (
         f"The true classes and {n - 1} random relabellings: a p-value of .05 has a standard error of "
         f"{(0.05 * 0.95 / n) ** 0.5:.3f}; inference=permutation inference.n=N takes N."
