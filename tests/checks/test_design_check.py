@@ -57,7 +57,7 @@ def test_the_probability_of_an_imbalance_is_that_of_all_orders(runs):
     shared = [run for run in runs if len(set(run)) == 2]
     k = sum(run[0] == "A" for run in shared)
     assert {balance.k, balance.n_runs - balance.k} == {k, len(shared) - k}
-    assert balance.imbalance == abs(2 * k / len(shared) - 1)
+    assert balance.imbalance == pytest.approx(abs(2 * k / len(shared) - 1))
     # The first block of a random order is each of the blocks with the same probability.
     firsts = [sum(block == "A" for block in order) for order in product(*shared)]
     expected = np.mean([abs(2 * n - len(shared)) >= abs(2 * k - len(shared)) for n in firsts])
