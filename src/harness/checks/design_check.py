@@ -63,7 +63,7 @@ class DesignCheck:
                 "relabelled blocks; this does not prove that none has an effect."
             )
         return (
-            f"The design alone carries information about the classes ({len(self.findings)} "
+            f"Design variables alone carry information about the classes ({len(self.findings)} "
             f"finding{'' if len(self.findings) == 1 else 's'}): compare the score of the analysis with those "
             "below before you interpret it."
         )

@@ -1,5 +1,6 @@
 """The design decoder: accuracies of a design variable under many relabellings of the blocks."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +15,11 @@ from harness.decoding.splitters import split_samples
 from harness.samples.choices import ZScore
 from harness.samples.samples import FoldPreprocessing, Samples
 from harness.samples.signal import zscore
-from harness.solvers.estimators import ExactLogisticRegressionCV
+from harness.solvers.estimators import ExactLDA, ExactLogisticRegressionCV, ExactRidgeClassifierCV
 
 BATCH = 256  # relabellings that are solved together
 N_TRIED = 5  # relabellings that show whether the folds of a scheme depend on the classes
-DECIMALS = 10  # of decision values: rounding errors are neither evidence nor an order
+DECIMALS = 6  # of decision values, which are about 1: rounding errors are neither evidence nor an order
 
 Progress = Callable[[int], None]
 """Called with the number of relabellings done."""
@@ -29,12 +30,16 @@ class DesignDecoder:
     """Decodes variables in place of the voxels of samples.
 
     A decoder is fitted once per fold. Nothing is chosen inside the training sets: of a grid, the last value
-    is taken, because values that predict alike tie, and the last of them wins in the analysis, too.
+    is taken, because values that predict alike tie, and the last of them wins in the analysis, too. Samples
+    between classes, whose decision values tie, count as right by the share of a guess: design variables often
+    cannot decide, and any other rule would prefer a class by its name.
 
     Attributes
     ----------
     estimator : Estimator
-        With one value per parameter.
+        With one value per parameter. A ridge classifier in place of linear discriminant analysis, which has
+        the same direction for two classes, but is undefined where a variable does not vary inside classes:
+        where it predicts them perfectly.
     zscore : {"own", "run", "train", "none"}
         As in `harness.samples.signal.Signal`. Variables have arbitrary units, so that they are standardised
         by the training samples where the voxels are not standardised.
@@ -51,22 +56,26 @@ class DesignDecoder:
     @classmethod
     def of(cls, samples: Samples, question: Question) -> "DesignDecoder":
         """Make the decoder of an analysis; a scheme that does not fit the samples raises a DesignError."""
-        estimator = replace(
-            question.estimator,
-            grid={key: _keep_last(tried) for key, tried in question.estimator.grid.items()},
-        )
+        estimator = question.estimator
+        if isinstance(estimator.model, ExactLDA):
+            estimator = Estimator(estimator.name, ExactRidgeClassifierCV())
+        grid = {key: _keep_last(tried) for key, tried in estimator.grid.items()}
+        estimator = replace(estimator, grid=grid)
         folds = list(split_samples(samples, question.scheme).folds.values())
         return cls(samples, question, estimator, question.signal.zscore, folds)
 
     @property
     def is_batched(self) -> bool:
-        """Whether many relabellings are solved in little more time than one.
+        """Whether many relabellings are solved in one call."""
+        return self.estimator.is_solved_together
 
-        A model that chooses C by folds of its own is not among them, because those depend on the classes.
+    @property
+    def is_fast(self) -> bool:
+        """Whether a call takes little more time for many relabellings than for one.
+
+        A model that chooses C by folds of its own takes more, because those depend on the classes.
         """
-        return self.estimator.is_solved_together and not isinstance(
-            self.estimator.model, ExactLogisticRegressionCV
-        )
+        return self.is_batched and not isinstance(self.estimator.model, ExactLogisticRegressionCV)
 
     def depends_on_classes(self, codes: np.ndarray) -> bool:
         """Whether the folds of the scheme depend on the classes, as those of stratified schemes do.
@@ -106,7 +115,7 @@ class DesignDecoder:
         for rows, folds in self._batches(codes):
             decisions = self._decide(values, codes[rows], n_classes, folds)
             right = [
-                (_classify(decision) == codes[rows][:, test]).mean(axis=1)
+                _count_right(decision, codes[rows][:, test]).mean(axis=1)
                 for decision, (_, test) in zip(decisions, folds, strict=True)
             ]
             accuracies[rows] = np.mean(right, axis=0)
@@ -127,45 +136,68 @@ class DesignDecoder:
             yield everything[start : start + BATCH], self.folds
 
     def _split(self, codes: np.ndarray) -> Folds:
-        """Return the folds of relabelled samples; one that cannot be fitted is left out."""
+        """Return the folds of relabelled samples."""
         y = np.unique(self.samples.y)[codes]
-        n_classes = len(self.samples.contrast.classes)
-        found = self.question.scheme.splitter.split(self.samples.X, y, groups=self.samples.runs)
-        return [fold for fold in found if len(set(y[fold[0]].tolist())) == n_classes]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+            return list(self.question.scheme.splitter.split(self.samples.X, y, groups=self.samples.runs))
 
     def _decide(
         self, values: np.ndarray, codes: np.ndarray, n_classes: int, folds: Folds
     ) -> list[np.ndarray]:
         """Return the decision values of the held-out samples of every fold.
 
+        They are 0 where the training samples lack a class.
+
         Returns
         -------
         decisions : list of ndarray of shape (n_relabellings, n_problems, n_held_out)
         """
-        if not self.is_batched:
-            return [np.stack([self._decide_one(values, row, fold) for row in codes]) for fold in folds]
         problems = np.arange(n_classes)[1 if n_classes == 2 else 0 :]
-        Y = np.where(codes[:, np.newaxis] == problems[:, np.newaxis], 1.0, -1.0).reshape(-1, codes.shape[1]).T
         decisions = []
         for train, test in folds:
-            fitted, held_out = self._standardise(values, train, test)
-            Z, targets = np.vstack([fitted, held_out]), np.vstack([Y[train], Y[test]])
-            solved = self.estimator.model.solve_folds(
-                Z, targets, [np.arange(len(train))], self.estimator.grid
-            )
-            decision = solved.decoders.decisions[0, 0][:, len(train) :]
-            decisions.append(decision.reshape(len(codes), len(problems), len(test)).round(DECIMALS))
+            counts = (codes[:, train, np.newaxis] == np.arange(n_classes)).sum(axis=1)
+            complete = counts.all(axis=1)
+            decision = np.zeros((len(codes), len(problems), len(test)))
+            if complete.any():
+                decide = self._decide_batch if self.is_batched else self._decide_each
+                decision[complete] = decide(values, codes[complete], problems, (train, test))
+            decisions.append(decision.round(DECIMALS))
         return decisions
 
-    def _decide_one(
-        self, values: np.ndarray, codes: np.ndarray, fold: tuple[np.ndarray, np.ndarray]
+    def _decide_batch(
+        self, values: np.ndarray, codes: np.ndarray, problems: np.ndarray, fold: tuple[np.ndarray, np.ndarray]
     ) -> np.ndarray:
-        """Return decision values of one fold and relabelling, of any estimator."""
-        y = np.unique(self.samples.y)[codes]
-        kind = "own" if self.zscore == ZScore.own else None if self.zscore == ZScore.run else "train"
-        decoder = fit_decoder(values, y, [fold], self.estimator, "accuracy", FoldPreprocessing(kind))
-        decision = decoder.decision_function(values[fold[1]]).round(DECIMALS)
-        return decision[np.newaxis] if decision.ndim == 1 else decision.T
+        """Return decision values of one fold, all relabellings and problems solved together."""
+        train, test = fold
+        Y = np.where(codes[:, np.newaxis] == problems[:, np.newaxis], 1.0, -1.0).reshape(-1, codes.shape[1]).T
+        Z = np.vstack(self._standardise(values, train, test))
+        targets = np.vstack([Y[train], Y[test]])  # those of the held-out samples are not used
+        solved = self.estimator.model.solve_folds(Z, targets, [np.arange(len(train))], self.estimator.grid)
+        decision: np.ndarray = solved.decoders.decisions[0, 0][:, len(train) :]
+        return decision.reshape(len(codes), len(problems), len(test))
+
+    def _decide_each(
+        self, values: np.ndarray, codes: np.ndarray, problems: np.ndarray, fold: tuple[np.ndarray, np.ndarray]
+    ) -> np.ndarray:
+        """Return decision values of one fold, of any estimator, one relabelling after the other."""
+        train, test = fold
+        Z = np.vstack(self._standardise(values, train, test))
+        fitted, held_out = np.split(np.arange(len(Z)), [len(train)])
+        names = np.unique(self.samples.y)
+        decisions = np.zeros((len(codes), len(problems), len(test)))
+        for row, relabelled in enumerate(codes):
+            y = names[relabelled[np.concatenate(fold)]]
+            try:
+                decoder = fit_decoder(
+                    Z, y, [(fitted, held_out)], self.estimator, "accuracy", FoldPreprocessing()
+                )
+            except ValueError:
+                if not any(isinstance(tried, Mapping) for tried in self.estimator.grid.values()):
+                    raise
+                continue  # no value of C gives a weight to a variable that is orthogonal to the classes
+            decisions[row] = np.atleast_2d(decoder.decision_function(Z[held_out]).T)
+        return decisions
 
     def _standardise(
         self, values: np.ndarray, train: np.ndarray, test: np.ndarray
@@ -205,11 +237,19 @@ def _are_equal(one: Folds, other: Folds) -> bool:
     )
 
 
-def _classify(decisions: np.ndarray) -> np.ndarray:
-    """Return the predicted classes, (n_relabellings, n_held_out)."""
+def _count_right(decisions: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return how much every held-out sample counts as right: 1, 0, or the share of a guess between ties.
+
+    Parameters
+    ----------
+    decisions : ndarray of shape (n_relabellings, n_problems, n_held_out)
+    codes : ndarray of shape (n_relabellings, n_held_out), int
+    """
     if decisions.shape[1] == 1:
-        return (decisions[:, 0] > 0).astype(int)
-    return decisions.argmax(axis=1)
+        decisions = np.concatenate([-decisions, decisions], axis=1)
+    best = decisions == decisions.max(axis=1, keepdims=True)
+    named = np.take_along_axis(best, codes[:, np.newaxis], axis=1)[:, 0]
+    return named / best.sum(axis=1)
 
 
 def _area(codes: np.ndarray, decisions: np.ndarray) -> float:

@@ -26,7 +26,7 @@ from harness.samples.samples import Samples
 
 LIMIT = 2048  # up to so many distinct relabellings are enumerated
 N_RANDOM = 999  # otherwise
-N_SLOW = 199  # of both, for estimators and schemes that take every relabelling by itself
+N_SLOW = 99  # of both, for estimators and schemes that take every relabelling by itself
 TOLERANCE = 1e-10  # of accuracies: sums in another order differ by rounding
 
 Progress = Callable[[str, int, int], None]
@@ -75,7 +75,7 @@ def run_design_test(
         `harness.inference.design_decoder.DesignDecoder`.
     n, limit : int, optional
         Random relabellings, unless there are at most `limit` distinct ones, which are enumerated. By default
-        999 and 2048; 199 of both where the estimator or the scheme takes every relabelling by itself.
+        999 and 2048; 99 of both where the estimator or the scheme takes every relabelling by itself.
     progress : callable, optional
         Called with the name of a variable, the relabellings done and their number.
 
@@ -94,7 +94,7 @@ def run_design_test(
     decoder = DesignDecoder.of(samples, question)
     arrangements, of_sample = _arrange_blocks(samples)
     tried, _ = _relabel(arrangements, 9, 0, seed)
-    slow = not decoder.is_batched or decoder.depends_on_classes(tried[:, of_sample])
+    slow = not decoder.is_fast or decoder.depends_on_classes(tried[:, of_sample])
     default, most = (N_SLOW, N_SLOW) if slow else (N_RANDOM, LIMIT)
     codes, is_enumerated = _relabel(arrangements, n or default, limit or most, seed)
     codes = codes[:, of_sample]
@@ -139,13 +139,14 @@ def _relabel(arrangements: Arrangements, n: int, limit: int, seed: int) -> tuple
 def compute_two_sided_p(null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return two-sided p-values, for single variables and corrected over all of them.
 
-    `p` is twice the smaller of the shares of relabellings that score at least, and at most, as high as the
-    true classes. Every relabelling has such a value as well; `p_corrected` is the share of relabellings whose
-    smallest value over variables is at most `p`: the maximum statistic on the scale of p-values [1]_.
+    The extremeness of an accuracy is the smaller of the shares of relabellings that score at least, and at
+    most, as high. `p` is the share of relabellings that are at least as extreme as the true classes,
+    `p_corrected` that of relabellings whose most extreme variable is: the maximum statistic on the scale of
+    tail probabilities [1]_.
 
     Standardised accuracies would not do. Where leave-one-run-out meets a balanced order, accuracies under
-    relabelling are 0 or above .5; in 12 scanner runs an accuracy of 11/12 is then nearer to their mean than
-    0 is, although 11/12 has a probability of .003 and 0 one of .226.
+    relabelling are 0 or above .5; in 12 scanner runs, an accuracy of 11/12 is then nearer to their mean than
+    0 is, although 11/12 has a probability of .006 and 0 one of .226.
 
     Parameters
     ----------
@@ -160,15 +161,14 @@ def compute_two_sided_p(null: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ----------
     .. [1] Westfall, Young (1993), Resampling-Based Multiple Testing, section 2.3: single-step minP.
     """
-    n = len(null)
-    counts = np.empty(null.shape, dtype=int)
+    tails = np.empty(null.shape, dtype=int)
     for column, scores in enumerate(null.T):
         ordered = np.sort(scores)
-        at_least = n - np.searchsorted(ordered, scores - TOLERANCE, side="left")
+        at_least = len(null) - np.searchsorted(ordered, scores - TOLERANCE, side="left")
         at_most = np.searchsorted(ordered, scores + TOLERANCE, side="right")
-        counts[:, column] = np.minimum(np.minimum(at_least, at_most) * 2, n)
-    smallest = counts.min(axis=1)
-    return counts[0] / n, (smallest[:, np.newaxis] <= counts[0]).mean(axis=0)
+        tails[:, column] = np.minimum(at_least, at_most)
+    most_extreme = tails.min(axis=1)[:, np.newaxis]
+    return (tails <= tails[0]).mean(axis=0), (most_extreme <= tails[0]).mean(axis=0)
 
 
 def _tabulate(names: Sequence[str], null: np.ndarray, areas: np.ndarray) -> pd.DataFrame:

@@ -83,7 +83,7 @@ def describe_relabellings(check: DesignCheck) -> str:
     """Return which relabellings the p-values are from."""
     n = check.n_relabellings
     if check.is_enumerated:
-        return f"All {n} distinct relabellings; the smallest possible p is {min(1, 2 / n):.2g}."
+        return f"All {n} distinct relabellings; the smallest possible p is {1 / n:.2g}."
     return (
         f"The true classes and {n - 1} random relabellings: a p-value of .05 has a standard error of "
         f"{(0.05 * 0.95 / n) ** 0.5:.3f}; inference=permutation inference.n=N takes N."
@@ -102,7 +102,7 @@ def draw_accuracies(check: DesignCheck, file: Path) -> None:
         colours = [PREDICTS if p <= LEVEL else NEUTRAL for p in table["p_corrected"]]
         axes.scatter(table["accuracy"], rows, color=colours, zorder=3)
         axes.set_yticks(list(rows), [literal(name) for name in table["variable"]])
-        axes.invert_yaxis()
+        axes.set_ylim(len(table) - 0.4, -0.6)
         axes.set_xlim(-0.03, 1.03)
         axes.set_xlabel("accuracy (mean over folds); grey: mean and 95 % interval under relabelled blocks")
         axes.spines[["top", "right"]].set_visible(False)

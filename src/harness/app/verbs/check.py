@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 EPILOG = (
     "exit status: 0 if no design variable predicts the classes; 1 if one does (corrected p at most .05), if "
-    "the order of the classes is unbalanced (|2k/R - 1| at least .5) or predicts the opposite class, or after "
-    "an error; 2 after a usage error"
+    "the order of the classes is unbalanced (|2k/R - 1| at least .5) or predicts the opposite class, or "
+    "after an error; 2 after a usage error"
 )
 
 
@@ -99,6 +99,7 @@ def _check_design(
     from harness.checks.class_order import describe_positions, list_balances
     from harness.checks.design_check import DesignCheck
     from harness.checks.design_variables import collect_variables
+    from harness.decoding.decode import collect_warnings, count_messages
     from harness.inference.design_test import run_design_test
     from harness.samples.block_table import tabulate_blocks
 
@@ -106,7 +107,9 @@ def _check_design(
     variables, restrictions = collect_variables(samples, question.signal, cache)
     chosen = {} if settings is None else {"n": settings.n, "limit": settings.limit, "seed": settings.seed}
     values = {variable.name: variable.values for variable in variables}
-    test = run_design_test(samples, values, question, progress=progress, **chosen)
+    with collect_warnings() as caught:
+        test = run_design_test(samples, values, question, progress=progress, **chosen)
+    restrictions += [f"warning: {text}" for text in count_messages(caught)]
     table, classes = tabulate_blocks(samples), samples.contrast.classes
     return DesignCheck(
         title=spec.name,
