@@ -12,6 +12,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold, LeaveOneGroupOut, StratifiedKFold
 
+from harness.decoding.decode import decode
 from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
@@ -399,3 +400,23 @@ def test_an_estimate_scales_the_time_of_the_run(make_design):
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (30, "30 s"), (240, "4 min"), (9000, "2.5 h")])
 def test_durations_are_coarse(seconds, text):
     assert permutation.format_duration(seconds) == text
+
+
+@pytest.mark.slow
+def test_the_engine_of_the_question_is_repeated(compose, shared_data):
+    spec = compose(
+        "dataset=haxby",
+        f"dataset.data_dir={shared_data / 'haxby2001-slice'}",
+        "subject=1",
+        "contrast.conditions=[face,cat]",
+        "estimator=ridge",
+        "engine=nilearn",
+        "cv=holdout30",
+        "scoring.inner_folds=2",
+    )
+    observed = decode(spec.dataset.load(1), spec.question)
+    settings = PermutationSettings(limit=10, n=19)
+    found = run_permutation_test(observed.samples, spec.question, settings, observed)
+    means = observed.summarise()["mean"]
+    np.testing.assert_allclose(found.scores.iloc[0], means[list(found.scores)], atol=1e-12)
+    assert found.n_computed == 20

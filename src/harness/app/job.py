@@ -220,7 +220,7 @@ class _Job:
         settings = self.spec.permutation
         if settings is None:
             return None
-        from harness.decoding.decode import choose_engine, timed
+        from harness.decoding.decode import timed
         from harness.inference.permutation import count_cores
         from harness.inference.run_inference import run_inference
 
@@ -230,7 +230,6 @@ class _Job:
                 decoding.question,
                 settings,
                 decoding.mean_scores(),
-                fit=choose_engine(decoding.samples, decoding.question),
                 progress=progress,
                 checkpoint=self._checkpoint(fingerprint),
                 processes=settings.processes or (count_cores() if self.sweep is None else 1),

@@ -10,11 +10,9 @@ import numpy as np
 from harness.decoding.decoder import MIN_VOXELS_FOR_SCREENING
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
-from harness.samples.block_table import BlockTable, tabulate_blocks
+from harness.samples.block_table import NEAR_SECONDS, NEAR_VOLUMES, BlockTable, tabulate_blocks
 from harness.samples.samples import RecordedSamples, Samples
 
-NEAR_SECONDS = 8.0  # the haemodynamic response to a stimulus is at its peak after some 5 s
-NEAR_VOLUMES = 3  # where the repetition time is unknown: 8 s at 2.5 s
 MAX_NUMBERS_SHOWN = 6  # folds, runs or classes that a sentence lists
 
 

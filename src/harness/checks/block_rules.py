@@ -6,10 +6,8 @@ import numpy as np
 
 from harness.checks.audited_split import AuditedSplit, count
 from harness.checks.findings import Judgement, Verdict
-from harness.samples.block_table import BlockTable, count_first
+from harness.samples.block_table import RUNS_OF_CHANCE, UNBALANCED_ORDER, BlockTable, count_first
 
-ORDER_CAUTION = 0.5  # |2k/R - 1|: 9 of 12 scanner runs; permutation tests reject 11 % there at the 5 % level
-RUNS_OF_CHANCE = 6  # random orders hardly ever show one class first in all of so many scanner runs (2 in 64)
 LENGTH_RATIO = 1.25  # between the mean lengths of the blocks of two classes
 
 
@@ -48,7 +46,7 @@ def judge_class_order(split: AuditedSplit) -> Judgement:
             by_order,
             f"Effects of order and of class cannot be distinguished in these data{refused}.",
         )
-    if abs(2 * share - 1) >= ORDER_CAUTION:
+    if abs(2 * share - 1) >= UNBALANCED_ORDER:
         remedy = " Test it with inference=permutation inference.relabel=order_preserving." if two else ""
         return Judgement(
             Verdict.caution,

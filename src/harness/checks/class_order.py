@@ -7,9 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from harness.samples.block_table import BlockTable, count_first
-
-UNBALANCED = 0.5  # |2 k / R - 1|; at 9 of 12, tests of classes that are alike reject in up to 11 % of cases
+from harness.samples.block_table import UNBALANCED_ORDER, BlockTable, count_first
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class OrderBalance:
     @property
     def is_unbalanced(self) -> bool:
         """Whether the imbalance is a caution; a single scanner run has no order to balance."""
-        return self.n_runs > 1 and self.imbalance >= UNBALANCED
+        return self.n_runs > 1 and self.imbalance >= UNBALANCED_ORDER
 
 
 def list_balances(table: BlockTable, classes: Sequence[str]) -> list[OrderBalance]:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.checks.class_order import UNBALANCED, OrderBalance
+from harness.checks.class_order import OrderBalance
 from harness.checks.design_variables import GLOBAL_MEAN, ORDER
+from harness.samples.block_table import UNBALANCED_ORDER
 
 LEVEL = 0.05  # of the corrected p-values
 OPPOSITE = 0.25  # accuracy of the order alone, in two classes, from which it predicts the opposite
@@ -97,8 +98,8 @@ class DesignCheck:
             elif two and balance.is_unbalanced:
                 sentences.append(
                     f"{describe_balance(balance)}: the imbalance |2k/R - 1| is {balance.imbalance:.2f}, and "
-                    f"from {UNBALANCED} on an effect of order can pass for one of the classes. Test the "
-                    "score with inference=permutation inference.relabel=order_preserving."
+                    f"from {UNBALANCED_ORDER} on an effect of order can pass for one of the classes. Test "
+                    "the score with inference=permutation inference.relabel=order_preserving."
                 )
         return sentences
 

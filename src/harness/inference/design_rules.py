@@ -9,7 +9,14 @@ from harness.errors import DesignError
 from harness.inference.choices import NullHypothesis, Relabel
 from harness.inference.settings import PermutationSettings
 from harness.inference.strata import Arrangements, find_strata
-from harness.samples.block_table import BlockTable, count_first
+from harness.samples.block_table import (
+    NEAR_SECONDS,
+    NEAR_VOLUMES,
+    RUNS_OF_CHANCE,
+    UNBALANCED_ORDER,
+    BlockTable,
+    count_first,
+)
 from harness.samples.samples import RecordedSamples, Samples
 
 FEWEST = 20
@@ -17,18 +24,6 @@ FEWEST = 20
 
 FEW = 100
 """Distinct relabellings below which p-values are coarse."""
-
-UNBALANCED = 0.5
-"""|2 k / R - 1| from which the order of two classes counts as unbalanced."""
-
-RUNS_OF_CHANCE = 6
-"""Scanner runs from which random orders hardly ever show the same class first in all of them (2 in 64)."""
-
-NEAR_SECONDS = 8.0
-"""Distance up to which the responses to neighbouring events overlap."""
-
-NEAR_VOLUMES = 4
-"""The same in volumes, where the repetition time is unknown."""
 
 CLUSTERED = 0.01
 """Share of random sequences that may repeat labels as often as a sequence that counts as clustered."""
@@ -156,7 +151,7 @@ def caution_order(table: BlockTable, classes: Sequence[str], settings: Permutati
     found = []
     for first, second in combinations(classes, 2):
         k, n_runs = count_first(table, first, second)
-        if n_runs > 1 and abs(2 * k / n_runs - 1) >= UNBALANCED:
+        if n_runs > 1 and abs(2 * k / n_runs - 1) >= UNBALANCED_ORDER:
             ahead, behind = (first, second) if 2 * k >= n_runs else (second, first)
             found.append((max(k, n_runs - k) / n_runs, max(k, n_runs - k), n_runs, ahead, behind))
     if not found:

@@ -12,6 +12,7 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from numpy.typing import NDArray
 
+from harness.decoding.decode import choose_engine
 from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
@@ -22,7 +23,7 @@ from harness.inference.null_scores import NullScores, RelabelledAnalysis, strip_
 from harness.inference.relabelling import Relabellings, plan_relabellings
 from harness.inference.settings import PermutationSettings
 from harness.samples.block_table import tabulate_blocks
-from harness.samples.samples import Samples
+from harness.samples.samples import RecordedSamples, Samples
 from harness.solvers.estimators import ExactLinearSVC, ExactRidgeClassifierCV
 
 EXCEEDANCES = 10
@@ -132,7 +133,7 @@ def run_permutation_test(
     observed : mapping of str to float, optional
         Mean scores of the run by the names of `PermutationTest.scores`; they have to be reproduced.
     fit : callable, optional
-        The engine, if it is not the default one.
+        The engine; by default that of the question.
     progress : callable, optional
         Called with the stage, which includes the time left, the relabellings computed and those in all.
     checkpoint : Path, optional
@@ -156,6 +157,8 @@ def run_permutation_test(
             f"estimator={question.estimator.name} predicts from the labels alone, so that no permutation "
             "test of it has a meaning; leave out inference=permutation"
         )
+    if fit is None and isinstance(samples, RecordedSamples):
+        fit = choose_engine(samples, question)
     analysis = RelabelledAnalysis(strip_samples(samples), question, fit)
     relabellings = plan_relabellings(samples, settings)
     if not analysis.is_symmetric and not analysis.treats_classes_alike(relabellings):
@@ -164,18 +167,15 @@ def run_permutation_test(
     order = _order_rows(relabellings, settings)
     parts: list[NullScores] = []
     clock = _Clock(progress, len(order))
-    stopped = False
     for chunk, is_new in _compute(analysis, relabellings, order, store, processes):
         parts.append(chunk)
         if len(parts) == 1 and observed is not None:
             _check_observed(analysis.columns, chunk.scores[0], observed)
-        done = sum(len(part.scores) for part in parts)
         clock.report(len(chunk.scores), is_new)
-        stopped = settings.stop_early and done < len(order) and _have_enough(parts)
-        if stopped:
+        if settings.stop_early and _have_enough(parts):
             break
-    scores = np.concatenate([part.scores for part in parts])
-    table = pd.DataFrame(scores, columns=analysis.columns)
+    table = pd.DataFrame(np.concatenate([part.scores for part in parts]), columns=analysis.columns)
+    stopped = len(table) < len(order)
     defined = [name for name in analysis.columns if math.isfinite(table[name].iloc[0])]
     return PermutationTest(
         scores=table,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.decoding.decoder import fit_decoder
+from harness.decoding.decode import choose_engine
 from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
 from harness.errors import DesignError
@@ -67,7 +67,7 @@ def run_inference(
     settings: PermutationSettings,
     observed: Mapping[str, float] | None = None,
     *,
-    fit: FitDecoder = fit_decoder,
+    fit: FitDecoder | None = None,
     progress: Progress | None = None,
     checkpoint: Path | None = None,
     processes: int = 1,
@@ -76,6 +76,7 @@ def run_inference(
 
     Parameters and errors are those of `harness.inference.permutation.run_permutation_test`.
     """
+    fit = fit or choose_engine(samples, question)
     test = run_permutation_test(
         samples,
         question,
