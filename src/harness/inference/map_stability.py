@@ -191,8 +191,14 @@ def _fit_half(
     fit: FitDecoder,
 ) -> tuple[Array, Array]:
     """Return weights and patterns of some of the scanner runs, (n_problems, n_voxels) each."""
-    X, where = samples.X[rows], "half of the scanner runs"
-    folds = split_inner(y, samples.runs[rows], Scoring(inner="runs"), where)
+    X, runs = samples.X[rows], samples.runs[rows]
+    where = f"the stability of maps: run {', '.join(map(str, np.unique(runs)))}"
+    missing = sorted({*samples.contrast.classes} - {*y.tolist()})
+    if missing:
+        raise DesignError(
+            f"{where}: this half of the scanner runs has no {missing[0]!r}; every half needs all classes"
+        )
+    folds = split_inner(y, runs, Scoring(inner="runs"), where)
     decoder = fit(X, y, folds, estimator, scorer, samples.preparation)
     assert decoder.coef is not None
     return decoder.coef, compute_patterns(standardise_samples(X, samples.preparation), decoder.coef)

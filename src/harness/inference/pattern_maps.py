@@ -1,8 +1,16 @@
 """Which voxels covary with the output of a decoder more than under relabellings.
 
-The statistic of a voxel is the covariance of its activation pattern [1]_, with the decoder's output scaled to
-SD 1, since the scale of the output differs between relabellings. Every voxel is standardised by its own null
-distribution; the largest absolute value over voxels corrects for their number [2]_.
+The statistic of a voxel is its covariance with the labels that the output predicts by linear regression,
+
+    T = Cov(x, s) Cov(s, y) / Var(s),    s: decision values,  y: labels of -1 and +1 of the same relabelling
+
+which is the activation pattern [1]_ times Cov(s, y), and does not depend on the scale of s. (Without the
+scale, the output of a decoder that fits its labels badly would count as much as that of one that fits them;
+with that of s itself, which grows with the evidence in lda and logistic regression, all voxels would be
+significant together.) Every voxel is standardised by its own null distribution, whose variance is averaged
+with the median over voxels, as in the pseudo t of [2]_: with twelve scanner runs the ratio to a voxel's own
+SD cannot exceed 3.5, which noise reaches in some voxel of hundreds. The largest absolute value over voxels
+corrects for their number.
 
 A significant voxel covaries with the output of a decoder that uses many voxels: the test does not show that
 this voxel alone distinguishes the classes.
@@ -29,6 +37,9 @@ Array = NDArray[np.float64]
 TOLERANCE = 1e-10
 """Standardised values that differ by no more are equal."""
 
+ROUNDING = 1e-12
+"""Share of the largest possible variance of a statistic up to which it may be rounding alone."""
+
 CHUNK_BYTES = 32 * 2**20
 """Size of the statistics of one chunk of voxels under all relabellings; three such arrays are needed."""
 
@@ -40,8 +51,8 @@ class PatternTest:
     Attributes
     ----------
     z : ndarray of shape (n_problems, n_voxels)
-        Covariance with the decoder's output minus its mean, divided by its SD (ddof=0), over relabellings;
-        0 where it does not vary.
+        The statistic minus its mean over relabellings, divided by the root of the mean of its variance
+        (ddof=0) and the median variance of all voxels; 0 where it does not vary.
     p : ndarray of shape (n_problems, n_voxels)
         Two-sided, not corrected; 1 where the statistic does not vary.
     p_fwe : ndarray of shape (n_problems, n_voxels)
@@ -78,14 +89,22 @@ class PatternPMap:
 
 
 def map_pattern_p(
-    samples: RecordedSamples, decisions: NDArray[np.floating], *, renamings_merged: bool
+    samples: RecordedSamples,
+    decisions: NDArray[np.floating],
+    labels: NDArray[np.str_],
+    *,
+    renamings_merged: bool,
 ) -> list[PatternPMap]:
     """Test the activation patterns of a run, and return images.
 
     Parameters
     ----------
-    decisions, renamings_merged
-        As in `compare_patterns`.
+    decisions : ndarray of shape (n_relabellings, n_problems, n_samples)
+        Decision values of the selected decoder on all samples. Row 0 is the true labelling.
+    labels : ndarray of shape (n_relabellings, n_samples), str
+        Classes of all samples under each relabelling.
+    renamings_merged : bool
+        See `compare_patterns`.
 
     Returns
     -------
@@ -93,7 +112,10 @@ def map_pattern_p(
         One for two classes, one per class, in the contrast's order, for more.
     """
     X = standardise_samples(samples.X, samples.preparation)
-    test = compare_patterns(X, decisions, renamings_merged=renamings_merged)
+    classes = np.unique(samples.y)
+    problems = classes[1:] if len(classes) == 2 else classes
+    signs = np.where(np.asarray(labels)[:, np.newaxis] == problems[:, np.newaxis], 1.0, -1.0)
+    test = compare_patterns(X, decisions, signs, renamings_merged=renamings_merged)
     return [
         PatternPMap(
             name=problem.name,
@@ -107,12 +129,16 @@ def map_pattern_p(
             p=_unmask_p(test.p[problem.row], samples.grid, "p, two-sided, not corrected"),
             p_fwe=_unmask_p(test.p_fwe[problem.row], samples.grid, "p, two-sided, corrected over voxels"),
         )
-        for problem in list_problems(np.unique(samples.y), samples.contrast)
+        for problem in list_problems(classes, samples.contrast)
     ]
 
 
 def compare_patterns(
-    X: NDArray[np.floating], decisions: NDArray[np.floating], *, renamings_merged: bool
+    X: NDArray[np.floating],
+    decisions: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    *,
+    renamings_merged: bool,
 ) -> PatternTest:
     """Compare the pattern of the true labelling with those of relabellings, voxel by voxel.
 
@@ -129,6 +155,8 @@ def compare_patterns(
         In the units of the decoder; see `harness.decoding.patterns.standardise_samples`.
     decisions : ndarray of shape (n_relabellings, n_problems, n_samples)
         Decision values of the selected decoder on all samples. Row 0 is the true labelling.
+    labels : ndarray of shape (n_relabellings, n_problems, n_samples)
+        +1 for the class of the problem, -1 for the others, under each relabelling.
     renamings_merged : bool
         Whether labellings that differ by a renaming of the classes count as one: there are fewer distinct
         relabellings than relabellings.
@@ -138,22 +166,25 @@ def compare_patterns(
     ValueError
         If the shapes do not fit each other.
     """
-    decisions = np.asarray(decisions, dtype=np.float64)
-    if decisions.ndim != 3 or decisions.shape[2] != len(X):
+    decisions, labels = (np.asarray(values, dtype=np.float64) for values in (decisions, labels))
+    if decisions.ndim != 3 or decisions.shape[2] != len(X) or decisions.shape != labels.shape:
         raise ValueError(
-            f"decisions must have the shape (n_relabellings, n_problems, {len(X)}), got {decisions.shape}"
+            f"decisions and labels must have the shape (n_relabellings, n_problems, {len(X)}), got "
+            f"{decisions.shape} and {labels.shape}"
         )
-    outputs = _scale_outputs(decisions)
     n_rows, n_problems = decisions.shape[:2]
-    z, p, p_fwe = (np.empty((n_problems, X.shape[1])) for _ in range(3))
     # The problems of all relabellings have one null distribution where renamings are merged.
     pooled = renamings_merged and n_problems > 1
+    outputs = _predict_labels(decisions, labels)
+    if pooled or not renamings_merged:  # else its mean is 0: the mirror image of every relabelling counts
+        outputs -= outputs.mean(axis=(0, 1) if pooled else 0)
+    scale = _null_scale(X, outputs, pooled)
+    z, p, p_fwe = (np.empty((n_problems, X.shape[1])) for _ in range(3))
     maxima = np.zeros((n_rows, n_problems))
     for chunk in _chunk_voxels(X.shape[1], n_rows * n_problems):
         values = np.asarray(X[:, chunk], dtype=np.float64)
-        scale = np.linalg.norm(values - values.mean(axis=0), axis=0)
         T = (outputs.reshape(-1, len(X)) @ values).reshape(n_rows, n_problems, -1)
-        _standardise(T, scale, (0, 1) if pooled else 0, centre=pooled or not renamings_merged)
+        T *= scale[:, chunk]
         z[:, chunk] = T[0]
         np.abs(T, out=T)
         maxima = np.maximum(maxima, T.max(axis=2, initial=0.0))
@@ -161,41 +192,49 @@ def compare_patterns(
     for k in range(n_problems):
         null = np.sort(maxima, axis=None) if pooled else np.sort(maxima[:, k])
         p_fwe[k] = 1 - null.searchsorted(np.abs(z[k]) - TOLERANCE) / len(null)
-    p_fwe[z == 0] = 1.0
+    p_fwe[scale == 0] = 1.0
     return PatternTest(z, p, p_fwe)
 
 
-def _scale_outputs(decisions: NDArray[np.floating]) -> Array:
-    """Return decision values with mean 0 and the norm 1 over samples; constant ones become 0."""
+def _predict_labels(decisions: Array, labels: Array) -> Array:
+    """Return the labels that decision values predict by linear regression, with mean 0; 0 if constant."""
     centred = decisions - decisions.mean(axis=2, keepdims=True)
-    norms = np.linalg.norm(centred, axis=2, keepdims=True)
+    squares = (centred**2).sum(axis=2, keepdims=True)
     largest = np.abs(decisions).max(axis=2, keepdims=True, initial=0.0)
-    return np.divide(centred, norms, out=np.zeros_like(centred), where=norms > TOLERANCE * largest)
+    slopes = np.divide(
+        (centred * labels).sum(axis=2, keepdims=True),
+        squares,
+        out=np.zeros_like(squares),
+        where=squares > (TOLERANCE * largest) ** 2,
+    )
+    return centred * slopes
+
+
+def _null_scale(X: NDArray[np.floating], outputs: Array, pooled: bool) -> Array:
+    """Return the factor that standardises every voxel, (n_problems, n_voxels); 0 for those that do not vary.
+
+    The variance over relabellings is a quadratic form, x^T S^T S x / n, for which the statistics themselves
+    are not needed.
+    """
+    n_problems, n_samples = outputs.shape[1:]
+    lengths = np.linalg.norm(X, axis=0)
+    scale = np.zeros((n_problems, X.shape[1]))
+    for k in range(n_problems):
+        rows = outputs.reshape(-1, n_samples) if pooled else outputs[:, k]
+        moments = rows.T @ rows / len(rows)
+        variances = np.einsum("sv,sv->v", X, moments @ X)
+        size = np.sqrt(np.trace(moments))  # no statistic has a larger SD than this times the voxel's length
+        varies = variances > ROUNDING * (size * lengths) ** 2
+        if varies.any():
+            typical = np.median(variances[varies])
+            scale[k, varies] = 1 / np.sqrt((variances[varies] + typical) / 2)
+    return scale
 
 
 def _chunk_voxels(n_voxels: int, n_statistics: int) -> Iterator[slice]:
     size = max(CHUNK_BYTES // (8 * n_statistics), 1)
     for start in range(0, n_voxels, size):
         yield slice(start, start + size)
-
-
-def _standardise(T: Array, scale: Array, axes: int | tuple[int, int], centre: bool) -> None:
-    """Divide statistics by their null SD, in place; those that vary by rounding alone become 0.
-
-    Parameters
-    ----------
-    T : ndarray of shape (n_relabellings, n_problems, n_voxels)
-    scale : ndarray of shape (n_voxels,)
-        The largest value that a statistic could have.
-    centre : bool
-        Whether to subtract the mean first. If not, it is 0: the mirror image of every relabelling counts.
-    """
-    if centre:
-        T -= T.mean(axis=axes, keepdims=True)
-    sd = np.sqrt(np.mean(T**2, axis=axes, keepdims=True))
-    varies = sd > TOLERANCE * scale
-    T /= np.where(varies, sd, 1.0)
-    T *= varies
 
 
 def _share_reaching(T: Array, pooled: bool) -> Array:
