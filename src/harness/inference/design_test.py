@@ -79,7 +79,8 @@ def run_design_test(
         `harness.inference.design_decoder.DesignDecoder`.
     n, limit : int, optional
         Random relabellings, unless there are at most `limit` distinct ones, which are enumerated. By default
-        999 and 2048, 499 random ones of more than two classes; 99 of both where the estimator or the scheme takes every relabelling by itself.
+        999 (of more than two classes 499) and 2048; 99 of both where the estimator or the scheme takes every
+        relabelling by itself.
     progress : callable, optional
         Called with the name of a variable, the relabellings done and their number.
 
