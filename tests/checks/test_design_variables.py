@@ -149,3 +149,19 @@ def test_confounds_that_the_analysis_regresses_out_are_described_as_such(record_
     variables, _ = collect_variables(samples, signal)
     (found,) = [variable for variable in variables if variable.name in ("drift", "other")]
     assert "regresses out" in found.description
+
+
+def test_confounds_of_fmriprep_are_variables(bids_study, compose):
+    spec = compose(
+        "dataset=bids", f"dataset.root={bids_study()}", "subject=1", "roi=brain", "dataset.task=objects"
+    )
+    question = spec.question
+    samples = load_samples(spec.dataset.load(1), question.contrast, question.roi, question.signal)
+    variables, _ = collect_variables(samples, question.signal)
+    found = {variable.name: variable for variable in variables}
+    expected = [
+        np.sin(volume - 33 * (run - 1) + run)
+        for volume, run in zip(samples.volumes, samples.runs, strict=True)
+    ]
+    np.testing.assert_allclose(found["motion"].values[:, 0], expected, atol=1e-6)
+    assert np.isfinite(found["trans_x_derivative1"].values).all()

@@ -104,6 +104,14 @@ def test_a_class_that_always_comes_first_is_found_and_a_near_miss_is_not(make_de
     assert check_order(make_design(two_orders(5, 8)))["p_corrected"] > 0.3
 
 
+def test_discriminant_analysis_finds_a_variable_without_variation_inside_classes(make_design):
+    samples = make_design(two_orders(6, 6))
+    result = run_design_test(samples, {"order": order_of(samples)}, ask(samples, LDA))
+    assert result.table["accuracy"][0] == 1
+    assert "ridge" in result.notices[0]
+    assert run_design_test(samples, {"order": order_of(samples)}, ask(samples)).notices == ()
+
+
 def test_a_counterbalanced_sequence_predicts_the_opposite(make_design):
     # Within every scanner run both classes have the same mean place, in opposite sequences.
     samples = make_design(["ABAB", "BABA"] * 3)

@@ -65,6 +65,16 @@ class DesignDecoder:
         return cls(samples, question, estimator, question.signal.zscore, folds)
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """How the decoder differs from that of the analysis, where it does."""
+        if type(self.estimator.model) is type(self.question.estimator.model):
+            return ()
+        return (
+            f"estimator={self.estimator.name}: design variables are decoded with a ridge classifier, because "
+            "discriminant analysis is undefined where a variable does not vary inside classes",
+        )
+
+    @property
     def is_batched(self) -> bool:
         """Whether many relabellings are solved in one call."""
         return self.estimator.is_solved_together

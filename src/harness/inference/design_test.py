@@ -25,7 +25,8 @@ from harness.samples.block_table import tabulate_blocks
 from harness.samples.samples import Samples
 
 LIMIT = 2048  # up to so many distinct relabellings are enumerated
-N_RANDOM = 999  # otherwise
+N_RANDOM = 999  # otherwise, of two classes
+N_RANDOM_MORE = 499  # of more classes, each of which is a problem of its own
 N_SLOW = 99  # of both, for estimators and schemes that take every relabelling by itself
 TOLERANCE = 1e-10  # of accuracies: sums in another order differ by rounding
 
@@ -46,11 +47,14 @@ class DesignTest:
         The true classes included.
     is_enumerated : bool
         Whether these are all distinct relabellings; otherwise they are the true classes and random ones.
+    notices : tuple of str
+        How the test differs from the analysis, where it does.
     """
 
     table: pd.DataFrame
     n_relabellings: int
     is_enumerated: bool
+    notices: tuple[str, ...] = ()
 
 
 def run_design_test(
@@ -75,7 +79,8 @@ def run_design_test(
         `harness.inference.design_decoder.DesignDecoder`.
     n, limit : int, optional
         Random relabellings, unless there are at most `limit` distinct ones, which are enumerated. By default
-        999 and 2048; 99 of both where the estimator or the scheme takes every relabelling by itself.
+        999 (of more than two classes 499) and 2048; 99 of both where the estimator or the scheme takes every
+        relabelling by itself.
     progress : callable, optional
         Called with the name of a variable, the relabellings done and their number.
 
@@ -95,7 +100,8 @@ def run_design_test(
     arrangements, of_sample = _arrange_blocks(samples)
     tried, _ = _relabel(arrangements, 9, 0, seed)
     slow = not decoder.is_fast or decoder.depends_on_classes(tried[:, of_sample])
-    default, most = (N_SLOW, N_SLOW) if slow else (N_RANDOM, LIMIT)
+    many = N_RANDOM if len(samples.contrast.classes) == 2 else N_RANDOM_MORE
+    default, most = (N_SLOW, N_SLOW) if slow else (many, LIMIT)
     codes, is_enumerated = _relabel(arrangements, n or default, limit or most, seed)
     codes = codes[:, of_sample]
     null = np.full((len(codes), len(variables)), np.nan)
@@ -104,7 +110,8 @@ def run_design_test(
         if (np.ptp(values, axis=0) > 0).any():
             report = partial(_report, progress, name, len(codes))
             null[:, column], areas[column] = decoder.score(values, codes, report)
-    return DesignTest(_tabulate(list(variables), null, areas), len(codes), is_enumerated)
+    table = _tabulate(list(variables), null, areas)
+    return DesignTest(table, len(codes), is_enumerated, decoder.notices)
 
 
 def _report(progress: Progress | None, name: str, total: int, done: int) -> None:

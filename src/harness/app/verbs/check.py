@@ -118,7 +118,7 @@ def _check_design(
         positions=describe_positions(table, classes),
         n_relabellings=test.n_relabellings,
         is_enumerated=test.is_enumerated,
-        notices=(*notices, *restrictions),
+        notices=(*notices, *restrictions, *test.notices),
     )
 
 
