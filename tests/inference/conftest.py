@@ -81,6 +81,7 @@ def decode_plain():
             train_accuracy=found.train_accuracy,
             confusion=np.zeros((2, 2)),
             weights=[],
+            patterns=[],
             seconds={},
             warnings=(),
         )
