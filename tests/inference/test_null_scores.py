@@ -62,7 +62,7 @@ def test_relabellings_solved_together_score_as_one_by_one(make_design, estimator
     compare(samples, ask(samples, estimator), range(3))
 
 
-@pytest.mark.parametrize("zscore", ["own", "train"])
+@pytest.mark.parametrize("zscore", [pytest.param("own", marks=pytest.mark.slow), "train"])
 def test_several_classes_solved_together_score_as_one_by_one(make_design, zscore):
     samples = make_design(THREE, 4, n_voxels=12, preparation=FoldPreprocessing(zscore=zscore))
     found = compare(samples, ask(samples), range(3))

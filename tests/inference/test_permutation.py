@@ -38,13 +38,8 @@ def ask(samples, estimator=EXACT_RIDGE, scheme=LOGO, scoring=None):
     return Question(samples.contrast, estimator, scheme, scoring=scoring or Scoring(inner="runs"))
 
 
-def test_of(samples, question, decode, settings=FORCED, **options):
-    return run_permutation_test(
-        samples, question, settings, decode(samples, question).mean_scores(), **options
-    )
-
-
-test_of.__test__ = False
+def compute(samples, question, decode, settings=FORCED, **options):
+    return run_permutation_test(samples, question, settings, decode(samples, question).mean_scores(), **options)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +68,7 @@ def test_the_reference_test_is_reproduced(toy, decode_plain, estimator, scorer):
     samples, case = toy
     inner = {"inner_folds": 2} if estimator is RIDGE else {"inner": "runs"}
     question = ask(samples, estimator, scoring=Scoring(select=scorer, report=(scorer,), **inner))
-    found = test_of(samples, question, decode_plain)
+    found = compute(samples, question, decode_plain)
     expected = case["expected"]
     column = f"selected_{scorer}"
     assert found.p_values[column] == expected[f"p_{scorer}"]
@@ -112,7 +107,7 @@ def brute_force_p(samples, scorer):
 def test_enumerated_p_equals_brute_force(make_design, decode_plain, runs, scorer):
     samples = make_design(runs, 3, seed=4, n_voxels=5)
     scoring = Scoring(select=scorer, report=(scorer,), inner="runs")
-    found = test_of(samples, ask(samples, scoring=scoring), decode_plain)
+    found = compute(samples, ask(samples, scoring=scoring), decode_plain)
     assert found.p_values[f"selected_{scorer}"] == pytest.approx(brute_force_p(samples, scorer), abs=1e-12)
 
 
@@ -120,8 +115,8 @@ def test_enumerated_p_equals_brute_force(make_design, decode_plain, runs, scorer
 def test_random_relabellings_agree_with_the_enumeration(make_design, decode_plain):
     samples = make_design(TWO, 3, seed=3)
     question = ask(samples)
-    every = test_of(samples, question, decode_plain)
-    drawn = test_of(samples, question, decode_plain, replace(FORCED, limit=10, n=400))
+    every = compute(samples, question, decode_plain)
+    drawn = compute(samples, question, decode_plain, replace(FORCED, limit=10, n=400))
     assert (drawn.method, drawn.n_computed, drawn.n_distinct) == ("random", 401, 32)
     for name, p in every.p_values.items():
         assert 0.03 < p < 0.97
@@ -133,7 +128,7 @@ def test_random_relabellings_agree_with_the_enumeration(make_design, decode_plai
 def test_a_planted_effect_is_found_and_its_opposite_is_not(make_design, decode_plain):
     samples = make_design(TWO, 3, n_voxels=6)
     X = samples.X + 4 * (samples.y == "A")[:, np.newaxis]
-    found = test_of(replace(samples, X=X), ask(samples), decode_plain)
+    found = compute(replace(samples, X=X), ask(samples), decode_plain)
     assert found.primary == "test_roc_auc"
     assert found.p_values["test_roc_auc"] == 1 / 32
     assert found.lower_shares["test_roc_auc"] == 1.0
@@ -161,7 +156,7 @@ def test_the_primary_score_is_the_selected_scorer_if_it_is_reported(make_design,
         ("accuracy", ("roc_auc",), "test_roc_auc"),
     ):
         question = ask(samples, scoring=Scoring(select=select, report=report, inner="runs"))
-        assert test_of(samples, question, decode_plain).primary == primary
+        assert compute(samples, question, decode_plain).primary == primary
 
 
 @pytest.mark.slow
@@ -169,7 +164,7 @@ def test_folds_that_depend_on_labels_are_made_anew(make_design, decode_plain):
     samples = make_design(["ABBA", "BAAB", "ABAB"], 2, n_voxels=4)
     scheme = Scheme("stratified", StratifiedKFold(5))
     question = ask(samples, scheme=scheme, scoring=Scoring(report=("accuracy",), inner_folds=2))
-    found = test_of(samples, question, decode_plain)
+    found = compute(samples, question, decode_plain)
     splits = {
         tuple(tuple(test.tolist()) for _, test in scheme.splitter.split(samples.X, y))
         for y in (samples.y, np.roll(samples.y, 2))
@@ -181,9 +176,9 @@ def test_folds_that_depend_on_labels_are_made_anew(make_design, decode_plain):
 
 def test_schemes_that_keep_blocks_whole_get_no_caution(make_design, decode_plain):
     samples = make_design(["AB", "BA", "AB", "BA"], 4)
-    assert not any("splits blocks" in text for text in test_of(samples, ask(samples), decode_plain).cautions)
+    assert not any("splits blocks" in text for text in compute(samples, ask(samples), decode_plain).cautions)
     uneven = ask(samples, scheme=Scheme("kfold", KFold(3)))
-    assert any("splits blocks" in text for text in test_of(samples, uneven, decode_plain).cautions)
+    assert any("splits blocks" in text for text in compute(samples, uneven, decode_plain).cautions)
 
 
 class FirstClassRidge(RidgeClassifier):
@@ -200,16 +195,16 @@ def test_an_estimator_that_favours_a_class_gets_all_relabellings(make_design, de
     samples = make_design(["AB", "BA", "AB", "BA"], 3)
     scoring = Scoring(report=("accuracy",), inner_folds=2)
     question = ask(samples, Estimator("own", FirstClassRidge()), scoring=scoring)
-    assert test_of(samples, question, decode_plain).n_computed == 16
+    assert compute(samples, question, decode_plain).n_computed == 16
     alike = ask(samples, RIDGE, scoring=scoring)
-    assert test_of(samples, alike, decode_plain).n_computed == 8
+    assert compute(samples, alike, decode_plain).n_computed == 8
 
 
 def test_a_dummy_gets_no_p_value(make_design, decode_plain):
     samples = make_design(TWO, 3)
     dummy = Estimator("dummy", DummyClassifier(strategy="most_frequent"))
     with pytest.raises(DesignError, match="predicts from the labels alone"):
-        test_of(samples, ask(samples, dummy), decode_plain)
+        compute(samples, ask(samples, dummy), decode_plain)
 
 
 def test_scores_that_cannot_be_reproduced_are_refused(make_design, decode_plain):
@@ -228,7 +223,7 @@ def test_a_test_without_effect_ends_early(make_design, decode_plain, monkeypatch
     monkeypatch.setattr(null_scores, "BATCH", 16)
     samples = make_design(SIX, 2, seed=8)
     question = ask(samples)
-    found = test_of(samples, question, decode_plain, PermutationSettings(stop_early=True))
+    found = compute(samples, question, decode_plain, PermutationSettings(stop_early=True))
     assert found.stopped_early
     assert found.n_computed < found.n_distinct == 128
     for name, p in found.p_values.items():
@@ -242,7 +237,7 @@ def test_a_test_without_effect_ends_early(make_design, decode_plain, monkeypatch
 def test_a_test_with_an_effect_computes_all_relabellings(make_design, decode_plain):
     samples = make_design(SIX, 3, n_voxels=6)
     samples = replace(samples, X=samples.X + 4 * (samples.y == "A")[:, np.newaxis])
-    found = test_of(samples, ask(samples), decode_plain, PermutationSettings(stop_early=True))
+    found = compute(samples, ask(samples), decode_plain, PermutationSettings(stop_early=True))
     assert not found.stopped_early
     assert found.p_values["test_roc_auc"] == 1 / 128
     assert found.lower_shares["test_roc_auc"] == 1.0
@@ -295,9 +290,9 @@ def test_a_test_resumes_with_the_same_bits(long_test, tmp_path, monkeypatch):
 
 def test_chunks_of_another_test_are_not_used(make_design, decode_plain, tmp_path):
     one, other = (make_design(TWO, 2, seed=seed) for seed in (0, 1))
-    expected = test_of(other, ask(other), decode_plain)
-    test_of(one, ask(one), decode_plain, checkpoint=tmp_path)
-    assert_same_bits(test_of(other, ask(other), decode_plain, checkpoint=tmp_path), expected)
+    expected = compute(other, ask(other), decode_plain)
+    compute(one, ask(one), decode_plain, checkpoint=tmp_path)
+    assert_same_bits(compute(other, ask(other), decode_plain, checkpoint=tmp_path), expected)
 
 
 def test_an_interrupted_test_keeps_what_it_computed(long_test, tmp_path, monkeypatch):
@@ -344,9 +339,9 @@ def test_processes_end_early_together(make_design, decode_plain, monkeypatch):
     monkeypatch.setattr(null_scores, "BATCH", 16)
     samples = make_design(SIX, 2, seed=8)
     question, settings = ask(samples), PermutationSettings(stop_early=True)
-    expected = test_of(samples, question, decode_plain, settings)
+    expected = compute(samples, question, decode_plain, settings)
     assert expected.stopped_early
-    assert_same_bits(test_of(samples, question, decode_plain, settings, processes=2), expected)
+    assert_same_bits(compute(samples, question, decode_plain, settings, processes=2), expected)
 
 
 class Killed(ExactLDA):
@@ -370,7 +365,7 @@ def test_a_killed_worker_is_one_message(make_design, decode_plain, monkeypatch):
     samples = make_design(TWO, 2)
     question = ask(samples, Estimator("killed", Killed(os.getpid())))
     with pytest.raises(HarnessError, match=r"a worker process .* was killed.*inference\.processes=1"):
-        test_of(samples, question, decode_plain, processes=2)
+        compute(samples, question, decode_plain, processes=2)
 
 
 # Time -------------------------------------------------------------------------------------------------------
