@@ -65,8 +65,9 @@ def test_what_a_run_refuses_is_refused(overrides, tmp_path, capsys, more, status
 
 def test_a_single_scanner_run_is_refused_with_a_reason(tiny_subject, tmp_path, capsys):
     overrides = ["dataset=haxby", f"dataset.data_dir={tiny_subject(n_runs=1)}", "subject=1", "cache=false"]
-    assert check(overrides, tmp_path) == 1
+    assert check(overrides, tmp_path / "page") == 1
     assert "cv=logo cannot split" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
     assert check(overrides, tmp_path, "cv=stratified5", "cv.n_splits=2") == 1
     assert "no other order of the classes" in capsys.readouterr().err
 

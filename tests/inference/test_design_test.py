@@ -99,6 +99,16 @@ def test_haxby_shows_face_and_cat_in_an_order_that_predicts_them(load_golden):
     assert area == 0.75
 
 
+@pytest.mark.slow
+def test_the_order_of_face_and_cat_has_the_p_value_of_598_in_4096_orders(load_golden):
+    question, samples = load_golden("slice98", ("face", "cat"), "ridge")
+    result = run_design_test(samples, {"order": order_of(samples)}, question)
+    assert (result.n_relabellings, result.is_enumerated) == (2048, True)
+    assert result.table["accuracy"][0] == 0.75
+    # At least 9, or at most 3, of 12. An accuracy of 0 (6 of 12) has 924 and is less extreme.
+    assert result.table["p"][0] == 2 * (220 + 66 + 12 + 1) / 4096
+
+
 def test_a_class_that_always_comes_first_is_found_and_a_near_miss_is_not(make_design):
     assert check_order(make_design(two_orders(8, 8)))["p_corrected"] == 1 / 2**7
     assert check_order(make_design(two_orders(5, 8)))["p_corrected"] > 0.3

@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
         notices += [f"warning: {text}" for text in count_messages(caught)]
         groups = (*SHOWN, "estimator", "cv", "inference")
         directory = options.out or Path("mlruns") / "check" / name_page(spec, recording, groups)
-        _make_directory(directory)
-        check = _check_design(spec, samples, cache, notices, progress)
+        with _made_directory(directory):
+            check = _check_design(spec, samples, cache, notices, progress)
     flags = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
     command = shlex.join(["python", "-m", "harness", *flags, *options.overrides])
     try:
@@ -122,12 +124,21 @@ def _check_design(
     )
 
 
-def _make_directory(directory: Path) -> None:
-    """Make the directory before the check takes its time."""
+@contextmanager
+def _made_directory(directory: Path) -> Iterator[None]:
+    """Make the directory before the check takes its time, and remove it again if the check fails."""
+    is_new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _cannot_write(directory, error) from error
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                directory.rmdir()
+        raise
 
 
 def _cannot_write(directory: Path, error: OSError) -> UsageError:
