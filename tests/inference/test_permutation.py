@@ -39,7 +39,9 @@ def ask(samples, estimator=EXACT_RIDGE, scheme=LOGO, scoring=None):
 
 
 def compute(samples, question, decode, settings=FORCED, **options):
-    return run_permutation_test(samples, question, settings, decode(samples, question).mean_scores(), **options)
+    return run_permutation_test(
+        samples, question, settings, decode(samples, question).mean_scores(), **options
+    )
 
 
 @pytest.fixture(scope="module")

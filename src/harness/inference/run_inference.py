@@ -93,7 +93,8 @@ def run_inference(
         return Inference(test, notices=("maps are not tested: the test ended early (inference.stop_early)",))
     relabellings = test.relabellings
     merged = relabellings.n_distinct < relabellings.n_total
-    patterns = map_pattern_p(samples, test.decisions, renamings_merged=merged)
+    labels = np.stack([relabellings.labels(row) for row in range(len(relabellings))])
+    patterns = map_pattern_p(samples, test.decisions, labels, renamings_merged=merged)
     rows = choose_rows(len(relabellings))
 
     def report(done: int) -> None:
@@ -103,7 +104,7 @@ def run_inference(
     try:
         stability = measure_stability(
             samples,
-            (relabellings.labels(row) for row in rows),
+            labels[rows],
             question.estimator,
             question.scoring.select,
             fit=fit,
