@@ -97,7 +97,7 @@ def test_planted_activation_is_stable(rng, make_samples):
     X = rng.normal(size=(48, 30))
     X[:, :5] += np.where(TRUE == "a", 1.0, -1.0)[:, np.newaxis] * [1, -1, 1, -1, 1]
     samples = make_samples(X, TRUE, RUNS, make_contrast(["a", "b"]), OWN)
-    found = measure_stability(samples, relabel(), RIDGE, "accuracy")
+    found = measure_stability(samples, relabel(), RIDGE, "accuracy", n_splits=1)
     assert len(found.weights) == 32
     assert found.patterns[0] > 0.5
     assert found.p_patterns == found.p_weights == 1 / 32

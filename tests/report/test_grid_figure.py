@@ -60,11 +60,13 @@ def test_figure_names_the_data_the_analysis_and_the_score(decode_with, tmp_path)
     assert "mean log-likelihood of the inner folds" in words
 
 
+@pytest.mark.slow
 def test_every_class_has_a_panel(decode_with, tmp_path):
     words = read_words(decode_with(SVC, ("face", "cat", "house")), tmp_path / "grid.svg")
     assert all(f"{name} against the rest" in words for name in ("face", "cat", "house"))
 
 
+@pytest.mark.slow
 def test_names_are_drawn_as_they_are(decode_with, tmp_path):
     decoding = decode_with(SVC)
     odd = replace(decoding, recording=replace(decoding.recording, dataset="$x_{$"))

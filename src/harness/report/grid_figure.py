@@ -37,7 +37,16 @@ def draw_grid(decoding: Decoding, file: Path) -> None:
     n_rows = -(-len(panels) // n_columns)
     size = (3.0 * n_columns + 0.6, 2.5 * n_rows + 1.2) if len(panels) > 1 else (7.0, 4.4)
     with new_figure(file, size) as figure:
-        figure.set_layout_engine("constrained")
+        # A layout engine would draw everything twice.
+        width, height = size
+        figure.subplots_adjust(
+            left=0.9 / width,
+            right=1 - 0.15 / width,
+            bottom=0.9 / height,
+            top=1 - (0.6 if len(panels) == 1 else 0.85) / height,
+            wspace=0.08,
+            hspace=0.4,
+        )
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
@@ -48,9 +57,11 @@ def draw_grid(decoding: Decoding, file: Path) -> None:
                 axes.set_title(literal(f"{name} against the rest"), fontsize=9)
         scorer = str(table["scorer"].iloc[0])
         figure.suptitle(_title(decoding), fontsize=10)
-        figure.supylabel(literal(DESCRIPTIONS.get(scorer, scorer.replace("_", " "))), fontsize=9)
+        figure.supylabel(
+            literal(DESCRIPTIONS.get(scorer, scorer.replace("_", " "))), fontsize=9, x=0.08 / width
+        )
         handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+        figure.legend(handles, labels, loc="lower center", ncols=3, fontsize=8, frameon=False)
 
 
 def _draw_panel(axes: "Axes", rows: pd.DataFrame) -> None:
@@ -68,6 +79,7 @@ def _draw_panel(axes: "Axes", rows: pd.DataFrame) -> None:
     label = "chosen in a fold (area: number of folds)"
     axes.scatter(x, y, s=18 * counts, color=CHOSEN, alpha=0.8, linewidths=0, zorder=3, label=label)
     axes.set_xscale("log")
+    axes.minorticks_off()
     axes.grid(alpha=0.25)
 
 
