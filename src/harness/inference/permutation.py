@@ -267,8 +267,8 @@ def _work(
     except BrokenProcessPool as error:
         raise HarnessError(
             "a worker process of the permutation test was killed, often because memory ran out. Run the same "
-            "command again, which resumes after the relabellings that were stored; with inference.processes=1 "
-            "it needs less memory"
+            "command again, which resumes after the relabellings that were stored; "
+            "inference.processes=1 needs less memory"
         ) from error
 
 
