@@ -289,9 +289,9 @@ def _work(
                 yield from pool(delayed(analysis.compute)(relabellings, rows) for rows in part)
     except BrokenProcessPool as error:
         raise HarnessError(
-            "a worker process of the permutation test was killed, often because memory ran out. Relabellings "
-            "computed so far are kept where they are stored: run the same command again, with "
-            "inference.processes=1 if memory is the reason"
+            "a worker process of the permutation test was killed, often because memory ran out. Run the same "
+            "command again, which resumes after the relabellings that were stored; "
+            "inference.processes=1 needs less memory"
         ) from error
 
 

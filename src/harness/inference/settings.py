@@ -24,7 +24,8 @@ class PermutationSettings:
     n : int
         Random relabellings, where there are more than `limit` distinct ones.
     limit : int
-        Up to so many distinct relabellings are enumerated.
+        Up to twice as many distinct relabellings are enumerated: more than `limit` are drawn at random only
+        where that saves at least half of the work.
     stop_early : bool
         End as soon as enough relabellings score at least as high (Besag & Clifford 1991).
     maps : bool
