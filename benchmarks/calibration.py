@@ -149,7 +149,8 @@ class Rates:
         shown = []
         for name, count in self.counts.items():
             rate = count / self.n
-            shown.append(f"{name} {rate:.3f}{' ABOVE THE LIMIT' if rate > limit else ''}")
+            above = " ABOVE THE LIMIT" if rate > limit and name != "refused" else ""
+            shown.append(f"{name} {rate:.3f}{above}")
         return f"{'; '.join(shown)}  (n={self.n}, limit {limit:.3f})"
 
 
