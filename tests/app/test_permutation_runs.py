@@ -49,6 +49,13 @@ def test_p_values_tag_and_null_distribution_are_stored(home):
     assert {"stability_patterns", "p_value/stability_patterns"} <= set(metrics)
 
 
+def test_relabellings_of_an_exact_solver_are_solved_together(home, monkeypatch):
+    """A loop over relabellings would take ten times as long."""
+    monkeypatch.setattr("harness.inference.null_scores.evaluate", lambda *_: pytest.fail("a loop"))
+    _, overrides = home
+    assert run([*overrides, "inference.processes=1", "inference.maps=false"]) == 0
+
+
 def test_run_without_inference_has_no_p_value_and_names_the_command(home, capsys):
     directory, overrides = home
     assert run([*overrides, "inference=none"]) == 0

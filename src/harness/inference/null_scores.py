@@ -54,21 +54,21 @@ class RelabelledAnalysis:
     ----------
     samples : Samples
         With the true labels.
-    fit : callable, optional
-        The engine; by default that of `harness.decoding.decoder`.
+    fit : callable
+        The engine; relabellings are solved together by ours alone.
     batched : bool
         Whether relabellings are solved together where that is possible.
     """
 
     samples: Samples
     question: Question
-    fit: FitDecoder | None = None
+    fit: FitDecoder = fit_decoder
     batched: bool = True
 
     @cached_property
     def is_batched(self) -> bool:
         """Whether relabellings are solved together."""
-        return self.batched and self.fit is None and can_batch(self.samples, self.question)
+        return self.batched and self.fit is fit_decoder and can_batch(self.samples, self.question)
 
     @property
     def is_symmetric(self) -> bool:
@@ -77,7 +77,7 @@ class RelabelledAnalysis:
         The exact solvers do; of other estimators, and of folds that may depend on labels, it is not known.
         """
         question = self.question
-        exact = self.fit is None and question.estimator.is_solved_together
+        exact = self.fit is fit_decoder and question.estimator.is_solved_together
         return exact and is_blind(question.scheme.splitter)
 
     @property
@@ -149,7 +149,7 @@ class RelabelledAnalysis:
         question = self.question
         samples = replace(self.samples, y=y)
         return evaluate(
-            samples, question.estimator, question.scheme, question.scoring, self.fit or fit_decoder
+            samples, question.estimator, question.scheme, question.scoring, self.fit
         )
 
     def treats_classes_alike(self, relabellings: Relabellings, n: int = 3) -> bool:

@@ -13,6 +13,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from numpy.typing import NDArray
 
 from harness.decoding.decode import choose_engine
+from harness.decoding.decoder import fit_decoder
 from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
@@ -157,8 +158,8 @@ def run_permutation_test(
             f"estimator={question.estimator.name} predicts from the labels alone, so that no permutation "
             "test of it has a meaning; leave out inference=permutation"
         )
-    if fit is None and isinstance(samples, RecordedSamples):
-        fit = choose_engine(samples, question)
+    if fit is None:
+        fit = choose_engine(samples, question) if isinstance(samples, RecordedSamples) else fit_decoder
     analysis = RelabelledAnalysis(strip_samples(samples), question, fit)
     relabellings = plan_relabellings(samples, settings)
     if not analysis.is_symmetric and not analysis.treats_classes_alike(relabellings):
