@@ -136,6 +136,12 @@ def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsy
     assert "corrected" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("override", ["inference.n=500", "inference.maps=false", "inference.seed=3"])
+def test_options_of_a_test_are_refused_without_one(override, capsys):
+    assert run([override]) == 2
+    assert f"type inference=permutation {override}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     first(
@@ -150,6 +156,7 @@ def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsy
             ("inference.processes=0", "inference.processes=0"),
             ("inference=permutations", "permutation"),
             ("estimator=dummy", "dummy"),
+            ("inference.null=partition", "partition"),
         ],
     ),
 )

@@ -40,7 +40,7 @@ from harness.app.allowed_targets import (
     import_allowed_class,
     list_arguments,
 )
-from harness.app.conflicts import check_launching, check_tracking
+from harness.app.conflicts import check_inference, check_launching, check_tracking
 from harness.app.hydra_errors import explaining
 from harness.app.overrides import quote_override
 from harness.app.run_names import (
@@ -414,6 +414,7 @@ def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, A
         if is_dataclass(item.default_factory):
             check_keys(item.name, settings[item.name], [part.name for part in fields(item.default_factory)])
     check_tracking(settings["tracking"], settings["resume"])
+    check_inference(settings["inference"])
     return {str(key): value for key, value in settings.items()}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from harness.app.schema import RunSchema
+from harness.app.schema import InferenceSchema, RunSchema
 from harness.errors import UsageError
 
 # Hydra's keys that have an effect only on several runs, and only on one run.
@@ -41,6 +41,16 @@ def check_tracking(tracking: Mapping[str, Any], resume: bool | None = None) -> N
             "resume=true has no effect with tracking=off, which stores no runs; choose tracking=local or "
             "tracking=server"
         )
+
+
+def check_inference(inference: Mapping[str, Any]) -> None:
+    """Raise a UsageError if an option of a test is set, but none is chosen."""
+    usual = InferenceSchema()
+    changed = [key for key, value in inference.items() if value != getattr(usual, key)]
+    if inference["kind"] == "none" and changed:
+        value = inference[changed[0]]
+        typed = f"inference.{changed[0]}={str(value).lower() if isinstance(value, bool) else value}"
+        raise UsageError(f"{typed} has no effect with inference=none; type inference=permutation {typed}")
 
 
 def check_launching(overrides: Sequence[str], multirun: bool) -> None:

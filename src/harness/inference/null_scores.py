@@ -148,9 +148,7 @@ class RelabelledAnalysis:
     def _evaluate(self, y: NDArray[np.str_]) -> Evaluation:
         question = self.question
         samples = replace(self.samples, y=y)
-        return evaluate(
-            samples, question.estimator, question.scheme, question.scoring, self.fit
-        )
+        return evaluate(samples, question.estimator, question.scheme, question.scoring, self.fit)
 
     def treats_classes_alike(self, relabellings: Relabellings, n: int = 3) -> bool:
         """Return whether renaming the classes leaves the scores of some relabellings as they are."""
