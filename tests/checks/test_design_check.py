@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.checks.class_order import OrderBalance, describe_positions, list_balances
 from harness.checks.design_check import DesignCheck, describe_balance
+from harness.samples.class_order import OrderBalance, describe_positions, list_balances
 
 
 def table_of(runs):
@@ -104,8 +104,8 @@ def test_the_imbalance_counts_whatever_its_p_value():
     assert "cannot be distinguished" in finding
 
 
-def test_of_more_than_two_classes_only_a_fixed_order_counts():
-    pairs = [OrderBalance("A", "B", 12, 12, 0.0005), OrderBalance("A", "C", 10, 12, 0.04)]
+def test_of_more_than_two_classes_the_probability_counts_as_well():
+    pairs = [OrderBalance("A", "B", 12, 12, 0.0005, 3), OrderBalance("A", "C", 10, 12, 0.04, 3)]
     (finding,) = check(pairs, n_classes=3, order=(0.5, 0.33, 0.4)).findings
     assert "'A' comes before 'B' in 12 of 12" in finding
 

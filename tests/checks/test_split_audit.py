@@ -176,19 +176,11 @@ def test_balanced_order_is_ok_and_its_effect_under_leave_one_run_out_is_stated()
     assert "below chance" in found.evidence
 
 
-def test_order_of_several_blocks_is_the_share_of_pairs():
-    """A before B in 3 of 4 pairs of ABAB, in 2 of 4 of ABBA, though A is the first block of every run."""
-    found = judge("class_order", make_design(*["A.B.A.B"] * 4))
-    assert (found.verdict, "accuracy 0.750" in found.fact) == (Verdict.caution, True)
-    assert judge("class_order", make_design(*["A.B.B.A"] * 4)).verdict == Verdict.ok
-    assert judge("class_order", make_design(*["A.A.B.B"] * 4)).verdict == Verdict.leak
-
-
-@pytest.mark.parametrize(("n_others", "verdict"), [(0, "leak"), (1, "ok")])
-def test_class_whose_first_block_is_first_in_all_of_six_scanner_runs_is_a_leak(n_others, verdict):
-    samples = make_design(*["A.B.B.A"] * (6 - n_others), *["B.A.A.B"] * n_others)
-    assert judge("class_order", samples).verdict == verdict
-    assert judge("class_order", make_design(*["A.B.B.A"] * 5)).verdict == Verdict.ok
+def test_order_of_several_blocks_is_that_of_the_first_blocks():
+    found = judge("class_order", make_design(*["A.B.B.A"] * 3, "B.A.A.B"))
+    assert (found.verdict, "accuracy" in found.fact) == (Verdict.caution, False)
+    assert judge("class_order", make_design(*["A.B.B.A"] * 2, *["B.A.A.B"] * 2)).verdict == Verdict.ok
+    assert judge("class_order", make_design(*["A.B.B.A"] * 4)).verdict == Verdict.leak
 
 
 def test_classes_in_different_scanner_runs_are_a_leak():
@@ -200,11 +192,15 @@ def test_classes_in_different_scanner_runs_are_a_leak():
     )
 
 
-def test_of_more_than_two_classes_the_most_unequal_order_is_judged():
-    runs = ["A.B.C", "A.C.B", "B.A.C", "C.A.B"]  # A before B and before C in 3 of 4, B before C in 2 of 4
+def test_of_more_than_two_classes_an_improbable_order_is_a_caution():
+    """A before B in 3 of 4 scanner runs has a probability of 10 of 16, in 11 of 12 one of 26 of 4096."""
+    runs = ["A.B.C", "A.C.B", "B.A.C", "C.A.B"]
     found = judge("class_order", make_design(*runs))
-    assert found.verdict == Verdict.caution
+    assert found.verdict == Verdict.ok
     assert found.fact.startswith("'face' before 'cat' in 3 of 4")
+    eleven = [*["A.B.C", "A.C.B", "C.A.B"] * 3, "A.B.C", "C.A.B", "B.A.C"]
+    assert judge("class_order", make_design(*eleven)).verdict == Verdict.caution
+    assert judge("class_order", make_design(*eleven[:11], "A.B.C")).verdict == Verdict.leak
 
 
 @pytest.mark.parametrize(

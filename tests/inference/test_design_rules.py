@@ -47,40 +47,42 @@ def test_fewer_than_twenty_relabellings_need_force(make_design):
 @pytest.mark.parametrize("relabel", ["blocks", "order_preserving"])
 @pytest.mark.parametrize("first", [0, 8])
 def test_a_class_that_always_comes_first_is_refused(make_design, first, relabel):
-    with pytest.raises(DesignError, match="in every scanner run"):
+    with pytest.raises(DesignError, match="in all 8 scanner runs"):
         plan(make_design(alternate(first, 8)), relabel=relabel)
     near = abs(first - 1)
     assert plan(make_design(alternate(near, 8)), relabel=relabel).n_distinct in (8, 128)
 
 
-def test_the_first_of_several_blocks_decides_where_there_are_many_scanner_runs(make_design):
-    with pytest.raises(DesignError, match="'A' comes first in every scanner run"):
+def test_the_first_of_several_blocks_decides(make_design):
+    with pytest.raises(DesignError, match="'A' comes before 'B' in all 6 scanner runs"):
         plan(make_design(["ABBA", "ABAB"] * 3))
-    assert plan(make_design(["ABBA", "ABAB"])).n_distinct == 18  # chance in one of two cases
-    with pytest.raises(DesignError, match="all blocks of 'A' come before"):
-        plan(make_design(["AABB", "AABB"]))
-    assert plan(make_design(["AABB", "ABAB"])).n_distinct == 18
+    with pytest.raises(DesignError, match="'A' comes before 'B' in all 2 scanner runs"):
+        plan(make_design(["AABB", "ABAB"]))
+    assert plan(make_design(["AABB", "BABA"])).n_distinct == 18
 
 
-def test_the_first_of_several_classes_is_refused(make_design):
-    with pytest.raises(DesignError, match="all blocks of 'C' come before"):
-        plan(make_design(["CAB", "CBA", "CAB", "CBA"]))
-    assert plan(make_design(["CAB", "CBA", "CAB", "BCA"])).n_distinct == 6**3
+def test_a_class_that_comes_first_in_many_scanner_runs_is_refused_among_several(make_design):
+    fixed = ["CAB", "CBA", "CAB", "CBA", "CAB", "CBA"]
+    with pytest.raises(DesignError, match="'C' comes before"):
+        plan(make_design(fixed))
+    assert plan(make_design(fixed[:4])).n_distinct == 6**3  # of several pairs one is so by chance
 
 
 def test_unbalanced_orders_are_a_caution(make_design):
     text = cautions_of(make_design(alternate(9, 12)))
     assert "'A' comes before 'B' in 9 of 12 scanner runs" in text
-    assert "accuracy 0.750" in text
     assert "inference.relabel=order_preserving" in text
     assert "'B' comes before 'A' in 9 of 12" in cautions_of(make_design(alternate(3, 12)))
     assert "comes before" not in cautions_of(make_design(alternate(8, 12)))
     assert "comes before" not in cautions_of(make_design(alternate(9, 12)), relabel="order_preserving")
 
 
-def test_unbalanced_orders_of_several_classes_name_the_worst_pair(make_design):
-    text = cautions_of(make_design(["ABC", "ACB", "CAB", "BAC"] * 2), limit=1, n=19)
-    assert "'A' comes before 'B' in 6 of 8 scanner runs (and 1 more pairs" in text
+def test_improbable_orders_of_several_classes_are_a_caution(make_design):
+    """A before B in 11 of 12 scanner runs has a probability of 26 of 4096."""
+    runs = [*["ABC", "ACB", "CAB"] * 3, "ABC", "CAB", "BAC"]
+    text = cautions_of(make_design(runs), limit=1, n=19)
+    assert "'A' comes before 'B' in 11 of 12 scanner runs" in text
+    assert "comes before" not in cautions_of(make_design(["ABC", "ACB", "CAB", "BAC"] * 2), limit=1, n=19)
 
 
 def test_few_relabellings_are_a_caution(make_design):

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.checks.class_order import OrderBalance
 from harness.checks.design_check import DesignCheck
 from harness.report.design_page import print_check, write_check
+from harness.samples.class_order import OrderBalance
 
 FILES = ["index.html", "accuracies.png", "design.json", "design.csv"]
 

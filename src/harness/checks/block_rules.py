@@ -6,54 +6,45 @@ import numpy as np
 
 from harness.checks.audited_split import AuditedSplit, count
 from harness.checks.findings import Judgement, Verdict
-from harness.samples.block_table import RUNS_OF_CHANCE, UNBALANCED_ORDER, BlockTable, count_first
+from harness.samples.class_order import list_balances
 
 LENGTH_RATIO = 1.25  # between the mean lengths of the blocks of two classes
 
 
 def judge_class_order(split: AuditedSplit) -> Judgement:
-    """Find a class that comes before another in most scanner runs.
-
-    With one block per class and scanner run, the share of pairs of blocks in which the first class comes
-    first is k/R: k of R scanner runs show it first. With several blocks it is the same share over all pairs
-    of blocks within scanner runs; a class whose first block comes first in all of many scanner runs is not
-    in random order either.
-    """
-    shares = {
-        pair: _share_first(split.blocks, *pair) for pair in combinations(split.samples.contrast.classes, 2)
-    }
-    apart = [pair for pair, share in shares.items() if np.isnan(share)]
-    if apart:
-        first, second = apart[0]
-        return Judgement(
-            Verdict.leak,
-            f"no scanner run has blocks of both {first!r} and {second!r}",
-            "Differences between scanner runs and between classes cannot be distinguished; inference is "
-            "refused.",
-        )
-    (first, second), share = max(shares.items(), key=lambda item: abs(item[1] - 0.5))
-    k, n_runs = count_first(split.blocks, first, second)
-    if 2 * k < n_runs:
-        first, second, k, share = second, first, n_runs - k, 1 - share
-    accuracy = max(share, 1 - share)
-    shown = f"{first!r} before {second!r} in {k} of {count(n_runs, 'scanner run')}"
-    by_order = f"{shown}: accuracy {accuracy:.3f} by order alone"
-    two = len(shares) == 1
-    if accuracy == 1 or (two and k == n_runs >= RUNS_OF_CHANCE):
-        refused = "; inference is refused" if two else ""
+    """Find a class that comes before another in most scanner runs; see `OrderBalance`."""
+    classes = split.samples.contrast.classes
+    balances = list_balances(split.blocks, classes)
+    together = {frozenset((balance.first, balance.second)) for balance in balances}
+    for pair in combinations(classes, 2):
+        if frozenset(pair) not in together:
+            return Judgement(
+                Verdict.leak,
+                f"no scanner run has blocks of both {pair[0]!r} and {pair[1]!r}",
+                "Differences between scanner runs and between classes cannot be distinguished; inference is "
+                "refused.",
+            )
+    worst = balances[0]
+    shown = f"{worst.first!r} before {worst.second!r} in {worst.k} of {count(worst.n_runs, 'scanner run')}"
+    by_order = shown
+    if len(split.blocks.runs) == len(classes) * len(np.unique(split.blocks.runs)):  # one block of each
+        by_order += f": accuracy {worst.k / worst.n_runs:.3f} by order alone"
+    if any(balance.is_fixed for balance in balances):
         return Judgement(
             Verdict.leak,
             by_order,
-            f"Effects of order and of class cannot be distinguished in these data{refused}.",
+            "Effects of order and of class cannot be distinguished in these data; inference is refused.",
         )
-    if abs(2 * share - 1) >= UNBALANCED_ORDER:
-        remedy = " Test it with inference=permutation inference.relabel=order_preserving." if two else ""
+    if any(balance.is_unbalanced for balance in balances):
+        remedy = ""
+        if len(classes) == 2:
+            remedy = " Test it with inference=permutation inference.relabel=order_preserving."
         return Judgement(
             Verdict.caution,
             by_order,
-            f"Compare the score with that accuracy, and see python -m harness check.{remedy}",
+            f"An effect of the order can raise the score: see python -m harness check.{remedy}",
         )
-    if n_runs * abs(2 * share - 1) <= 1:
+    if worst.n_runs * worst.imbalance <= 1:
         return Judgement(
             Verdict.ok,
             shown,
@@ -61,15 +52,6 @@ def judge_class_order(split: AuditedSplit) -> Judgement:
             "leave-one-run-out gives an accuracy below chance.",
         )
     return Judgement(Verdict.ok, by_order)
-
-
-def _share_first(blocks: BlockTable, first: str, second: str) -> float:
-    """Return the share of pairs of blocks within scanner runs in which one class is first; NaN if none."""
-    rows = [blocks.classes == name for name in (first, second)]
-    same_run = blocks.runs[rows[0]][:, np.newaxis] == blocks.runs[rows[1]]
-    before = blocks.onsets[rows[0]][:, np.newaxis] < blocks.onsets[rows[1]]
-    n_pairs = np.count_nonzero(same_run)
-    return np.count_nonzero(same_run & before) / n_pairs if n_pairs else float("nan")
 
 
 def judge_block_lengths(split: AuditedSplit) -> Judgement:

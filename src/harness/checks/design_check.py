@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.checks.class_order import OrderBalance
 from harness.checks.design_variables import GLOBAL_MEAN, ORDER
-from harness.samples.block_table import UNBALANCED_ORDER
+from harness.samples.class_order import UNBALANCED_ORDER, OrderBalance
 
 LEVEL = 0.05  # of the corrected p-values
 OPPOSITE = 0.25  # accuracy of the order alone, in two classes, from which it predicts the opposite
@@ -24,7 +23,7 @@ class DesignCheck:
     balances : list of OrderBalance
         Of every pair of classes, the least balanced first.
     positions : DataFrame
-        See `harness.checks.class_order.describe_positions`.
+        See `harness.samples.class_order.describe_positions`.
     n_relabellings : int
         The true classes included.
     is_enumerated : bool
@@ -48,7 +47,7 @@ class DesignCheck:
         - A variable predicts the classes, or the opposite of them: corrected p of at most .05.
         - Two classes are shown in an unbalanced order: the imbalance itself counts, not its p-value, because
           tests of classes that are alike reject too often from there on. Of more than two classes, some pair
-          is usually as unbalanced by chance, so that only a fixed order counts.
+          is usually as unbalanced by chance, so that its probability counts as well.
         - The order alone predicts the opposite class: a balanced order in leave-one-run-out, where the
           majority of the training runs always has the other order.
         """
@@ -87,19 +86,20 @@ class DesignCheck:
         return sentences
 
     def _unbalanced(self) -> list[str]:
-        two = len(self.positions) == 2
         sentences = []
+        remedy = ""
+        if len(self.positions) == 2:
+            remedy = " Test the score with inference=permutation inference.relabel=order_preserving."
         for balance in self.balances:
             if balance.is_fixed:
                 sentences.append(
                     f"{describe_balance(balance)}: order and class cannot be distinguished, and a "
                     "permutation test is refused."
                 )
-            elif two and balance.is_unbalanced:
+            elif balance.is_unbalanced:
                 sentences.append(
                     f"{describe_balance(balance)}: the imbalance |2k/R - 1| is {balance.imbalance:.2f}, and "
-                    f"from {UNBALANCED_ORDER} on an effect of order can pass for one of the classes. Test "
-                    "the score with inference=permutation inference.relabel=order_preserving."
+                    f"from {UNBALANCED_ORDER} on an effect of order can pass for one of the classes.{remedy}"
                 )
         return sentences
 

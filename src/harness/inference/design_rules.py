@@ -1,7 +1,6 @@
 """Rules of permutation tests: designs that do not allow one, and what limits the conclusions from others."""
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -9,14 +8,8 @@ from harness.errors import DesignError
 from harness.inference.choices import NullHypothesis, Relabel
 from harness.inference.settings import PermutationSettings
 from harness.inference.strata import Arrangements, find_strata
-from harness.samples.block_table import (
-    NEAR_SECONDS,
-    NEAR_VOLUMES,
-    RUNS_OF_CHANCE,
-    UNBALANCED_ORDER,
-    BlockTable,
-    count_first,
-)
+from harness.samples.block_table import NEAR_SECONDS, NEAR_VOLUMES, BlockTable
+from harness.samples.class_order import list_balances
 from harness.samples.samples import RecordedSamples, Samples
 
 FEWEST = 20
@@ -93,79 +86,37 @@ def describe_lengths(table: BlockTable) -> str:
 
 
 def check_order(table: BlockTable, classes: Sequence[str]) -> None:
-    """Refuse designs in which the order of the blocks determines the class.
+    """Refuse designs in which one class comes first in every scanner run; see `OrderBalance.is_fixed`.
 
     Raises
     ------
     DesignError
-        If, in every scanner run that shows it with others, all blocks of a class precede those of the others,
-        or all follow them; or if the first block of one of two classes comes first in all of many scanner
-        runs.
     """
-    for name in classes:
-        before, after = _count_pairs(table, name)
-        n_runs = _count_shared(table, name)
-        enough = n_runs >= (2 if len(classes) == 2 else 4)
-        if enough and 0 in (before, after):
-            where = "before" if after == 0 else "after"
-            _refuse_order(f"all blocks of {name!r} come {where} those of the other classes")
-    if len(classes) == 2:
-        k, n_runs = count_first(table, *classes)
-        if n_runs >= RUNS_OF_CHANCE and k in (0, n_runs):
-            _refuse_order(f"{classes[0 if k else 1]!r} comes first")
-
-
-def _refuse_order(what: str) -> None:
-    raise DesignError(
-        f"no permutation test is possible: {what} in every scanner run, so that drift, adaptation or "
-        "attention within a scanner run predict the class as well as the brain's response does, and no "
-        "relabelling can separate them. The order of the classes has to vary between scanner runs"
-    )
-
-
-def _count_shared(table: BlockTable, name: str) -> int:
-    """Return the number of scanner runs that show a class and others."""
-    shown = (set(table.classes[table.runs == run].tolist()) for run in np.unique(table.runs).tolist())
-    return sum(name in classes and len(classes) > 1 for classes in shown)
-
-
-def _count_pairs(table: BlockTable, name: str) -> tuple[int, int]:
-    """Count the pairs of a block of a class and one of another: those with the former first, and second."""
-    before = after = 0
-    for run in np.unique(table.runs).tolist():
-        of_run = table.runs == run
-        own = table.onsets[of_run & (table.classes == name)]
-        others = table.onsets[of_run & (table.classes != name)]
-        first = int((own[:, np.newaxis] < others).sum())
-        before, after = before + first, after + len(own) * len(others) - first
-    return before, after
+    for balance in list_balances(table, classes):
+        if balance.is_fixed:
+            raise DesignError(
+                f"no permutation test is possible: {balance.first!r} comes before {balance.second!r} in all "
+                f"{balance.n_runs} scanner runs, so that drift, adaptation or attention within a scanner run "
+                "predict the class as well as the brain's response does, and no relabelling can separate "
+                "them. The order of the classes has to vary between scanner runs"
+            )
 
 
 def caution_order(table: BlockTable, classes: Sequence[str], settings: PermutationSettings) -> list[str]:
-    """Return a caution if one class comes first in most scanner runs.
-
-    The imbalance counts, not its p-value, which is .146 at 9 of 12 scanner runs.
-    """
+    """Return a caution if one class comes first in most scanner runs; see `OrderBalance.is_unbalanced`."""
     if settings.relabel == Relabel.order_preserving:
         return []
-    found = []
-    for first, second in combinations(classes, 2):
-        k, n_runs = count_first(table, first, second)
-        if n_runs > 1 and abs(2 * k / n_runs - 1) >= UNBALANCED_ORDER:
-            ahead, behind = (first, second) if 2 * k >= n_runs else (second, first)
-            found.append((max(k, n_runs - k) / n_runs, max(k, n_runs - k), n_runs, ahead, behind))
+    found = [balance for balance in list_balances(table, classes) if balance.is_unbalanced]
     if not found:
         return []
-    share, k, n_runs, ahead, behind = max(found, key=lambda pair: pair[0])
+    worst = found[0]
     more = f" (and {len(found) - 1} more pairs of classes like it)" if len(found) > 1 else ""
-    remedy = (
-        "; compare with inference.relabel=order_preserving"
-        if len(classes) == 2 and settings.null != NullHypothesis.partition
-        else ""
-    )
+    remedy = ""
+    if len(classes) == 2 and settings.null != NullHypothesis.partition:
+        remedy = "; compare with inference.relabel=order_preserving"
     return [
-        f"{ahead!r} comes before {behind!r} in {k} of {n_runs} scanner runs{more}: the order alone "
-        f"predicts the class with accuracy {share:.3f}, and an effect of order can make p too small{remedy}"
+        f"{worst.first!r} comes before {worst.second!r} in {worst.k} of {worst.n_runs} scanner runs"
+        f"{more}: an effect of order can make p too small{remedy}"
     ]
 
 

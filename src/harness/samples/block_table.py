@@ -6,13 +6,6 @@ import numpy as np
 
 from harness.samples.samples import Samples
 
-UNBALANCED_ORDER = 0.5
-"""|2k/R - 1| from which an order is unbalanced: 9 of 12 scanner runs, where a test at the 5 % level that
-exchanges blocks at random rejects a true null hypothesis in up to 11 % of cases."""
-
-RUNS_OF_CHANCE = 6
-"""Random orders hardly ever show one class first in all of so many scanner runs (2 in 64)."""
-
 NEAR_SECONDS = 8.0
 """Distance below which responses to stimuli overlap."""
 

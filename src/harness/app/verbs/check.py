@@ -98,12 +98,12 @@ def _check_design(
     notices: list[str],
     progress: "ProgressBar",
 ) -> "DesignCheck":
-    from harness.checks.class_order import describe_positions, list_balances
     from harness.checks.design_check import DesignCheck
     from harness.checks.design_variables import collect_variables
     from harness.decoding.decode import collect_warnings, count_messages
     from harness.inference.design_test import run_design_test
     from harness.samples.block_table import tabulate_blocks
+    from harness.samples.class_order import describe_positions, list_balances
 
     question, settings = spec.question, spec.permutation
     variables, restrictions = collect_variables(samples, question.signal, cache)

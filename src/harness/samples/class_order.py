@@ -3,11 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pandas as pd
 
-from harness.samples.block_table import UNBALANCED_ORDER, BlockTable, count_first
+from harness.samples.block_table import BlockTable, count_first
+
+UNBALANCED_ORDER = 0.5
+"""|2k/R - 1| from which an order is unbalanced: 9 of 12 scanner runs, where a test at the 5 % level that
+exchanges blocks at random rejects a true null hypothesis in up to 11 % of cases."""
+
+RUNS_OF_CHANCE = 6
+"""Of several pairs of classes, one is often in the same order in all scanner runs, if these are fewer."""
+
+RARE = 0.05
+"""Probability, over all pairs of more than two classes, of an imbalance that is a caution."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,8 @@ class OrderBalance:
         Scanner runs that have blocks of both.
     probability : float
         Probability that a random order of the blocks of every scanner run is as unbalanced or more.
+    n_classes : int
+        Classes of the contrast: of the pairs of many, some are unbalanced by chance.
     """
 
     first: str
@@ -31,6 +44,7 @@ class OrderBalance:
     k: int
     n_runs: int
     probability: float
+    n_classes: int = 2
 
     @property
     def imbalance(self) -> float:
@@ -39,13 +53,19 @@ class OrderBalance:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether one class comes first in every scanner run, of which there are several."""
-        return self.k == self.n_runs > 1
+        """Whether one class always comes first, so that order and class cannot be distinguished."""
+        return self.k == self.n_runs >= (2 if self.n_classes == 2 else RUNS_OF_CHANCE)
 
     @property
     def is_unbalanced(self) -> bool:
-        """Whether the imbalance is a caution; a single scanner run has no order to balance."""
-        return self.n_runs > 1 and self.imbalance >= UNBALANCED_ORDER
+        """Whether the imbalance is a caution; a single scanner run has no order to balance.
+
+        Of two classes the imbalance itself counts, not its probability, which is .146 at 9 of 12 scanner
+        runs; of more classes, both do.
+        """
+        if self.n_runs < 2 or self.imbalance < UNBALANCED_ORDER:
+            return False
+        return self.n_classes == 2 or self.probability <= RARE / comb(self.n_classes, 2)
 
 
 def list_balances(table: BlockTable, classes: Sequence[str]) -> list[OrderBalance]:
@@ -56,7 +76,9 @@ def list_balances(table: BlockTable, classes: Sequence[str]) -> list[OrderBalanc
         if n_runs:
             first, second = pair if 2 * k >= n_runs else pair[::-1]
             k = max(k, n_runs - k)
-            balances.append(OrderBalance(first, second, k, n_runs, _tail(table, first, second, k)))
+            balances.append(
+                OrderBalance(first, second, k, n_runs, _tail(table, first, second, k), len(classes))
+            )
     return sorted(balances, key=lambda balance: -balance.imbalance)
 
 
