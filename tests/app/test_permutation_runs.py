@@ -136,6 +136,14 @@ def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsy
     assert "corrected" in capsys.readouterr().out
 
 
+def test_dummy_has_no_p_value_but_a_notice(home):
+    directory, overrides = home
+    assert run([*overrides, "estimator=dummy", "scoring.inner_folds=10"]) == 0
+    _, (stored,) = read_runs(directory)
+    assert not [name for name in stored.data.metrics if name.startswith("p_value")]
+    assert "no p-value" in stored.data.tags["harness.notices"]
+
+
 @pytest.mark.parametrize("override", ["inference.n=500", "inference.maps=false", "inference.seed=3"])
 def test_options_of_a_test_are_refused_without_one(override, capsys):
     assert run([override]) == 2
@@ -155,7 +163,6 @@ def test_options_of_a_test_are_refused_without_one(override, capsys):
             ("inference.seed=-1", "inference.seed=-1"),
             ("inference.processes=0", "inference.processes=0"),
             ("inference=permutations", "permutation"),
-            ("estimator=dummy", "dummy"),
             ("inference.null=partition", "partition"),
         ],
     ),

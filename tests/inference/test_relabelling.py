@@ -293,9 +293,14 @@ def test_order_preserving_needs_two_classes(make_design):
 
 
 @pytest.mark.parametrize(
-    ("runs", "lengths"), [(["AB", "BA", "AB", "BAB"], 4), (["AB", "BA", "AB", "BA"], [[4, 9], *[[4, 4]] * 3])]
+    ("runs", "lengths"),
+    [
+        (["AB", "BA", "AB", "BAB"], 4),
+        (["ABA", "BAB", "ABA", "BAB"], 4),
+        (["AB", "BA", "AB", "BA"], [[4, 9], *[[4, 4]] * 3]),
+    ],
 )
 def test_order_preserving_needs_the_same_blocks_in_all_scanner_runs(make_design, runs, lengths):
     settings = PermutationSettings(relabel="order_preserving", force=True)
-    with pytest.raises(DesignError, match="equally many blocks of equal length"):
+    with pytest.raises(DesignError, match="equally many blocks of each class, of equal length"):
         plan_relabellings(make_design(runs, lengths), settings)

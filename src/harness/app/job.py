@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
     from harness.decoding.evaluation import Progress
     from harness.inference.run_inference import Inference
+    from harness.inference.settings import PermutationSettings
     from harness.samples.samples import RecordedSamples, Sources
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
@@ -185,10 +186,11 @@ class _Job:
         if figures == "auto":
             figures = "full" if single else "light"
         with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
+            settings = self._plan_test()
             findings = audit_split(data.samples, self.spec.question)
             decoding = decode_samples(data.samples, self.spec.question, progress=progress)
             decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
-            inference = self._infer(decoding, fingerprint, progress)
+            inference = None if settings is None else self._infer(settings, decoding, fingerprint, progress)
             lower = None if inference is None else inference.test.lower_shares
             findings += audit_result(decoding, lower_shares=lower)
             result = RunResult(decoding, tuple(findings), inference)
@@ -213,17 +215,35 @@ class _Job:
             audit=worst_verdict(result.findings).value,
         )
 
-    def _infer(
-        self, decoding: "Decoding", fingerprint: str | None, progress: "Progress"
-    ) -> "Inference | None":
-        """Test scores and maps by permutation, if the configuration says so."""
-        settings = self.spec.permutation
+    def _plan_test(self) -> "PermutationSettings | None":
+        """Return how the scores are tested, None for no test; refuse before anything is decoded."""
+        settings, question = self.spec.permutation, self.spec.question
         if settings is None:
             return None
+        if question.estimator.is_dummy:
+            notice = f"{question.estimator.name}: no p-value, because a dummy predicts from the labels alone"
+            self.data.warnings += (notice,)
+            return None
+        from harness.inference.relabelling import plan_relabellings
+
+        plan_relabellings(self.data.samples, settings)
+        return settings
+
+    def _infer(
+        self,
+        settings: "PermutationSettings",
+        decoding: "Decoding",
+        fingerprint: str | None,
+        progress: "Progress",
+    ) -> "Inference":
+        """Test scores and maps by permutation."""
         from harness.decoding.decode import timed
         from harness.inference.permutation import count_cores
         from harness.inference.run_inference import run_inference
 
+        processes = settings.processes or (count_cores() if self.sweep is None else 1)
+        if self.sweep is None:
+            print(f"inference: {_estimate_test(decoding, settings, processes)}", file=sys.stderr)
         with timed(self.data.seconds, "inference"):
             return run_inference(
                 decoding.samples,
@@ -232,7 +252,7 @@ class _Job:
                 decoding.mean_scores(),
                 progress=progress,
                 checkpoint=self._checkpoint(fingerprint),
-                processes=settings.processes or (count_cores() if self.sweep is None else 1),
+                processes=processes,
             )
 
     def _checkpoint(self, fingerprint: str | None) -> Path | None:
@@ -264,20 +284,31 @@ class _Job:
 
 def _suggest_test(decoding: "Decoding") -> str:
     """Return the option that adds a permutation test and how long it would take, or why it is refused."""
-    from harness.inference.permutation import count_cores, estimate_seconds, format_duration
+    from harness.inference.permutation import count_cores
     from harness.inference.settings import PermutationSettings
 
     if decoding.question.estimator.is_dummy:
         return ""
-    seconds, settings = decoding.seconds["decoding"], PermutationSettings()
     try:
-        n, duration = estimate_seconds(
-            decoding.samples, decoding.question, settings, seconds, processes=count_cores()
-        )
+        estimate = _estimate_test(decoding, PermutationSettings(), count_cores())
     except HarnessError as error:
         return f"test     inference=permutation would be refused: {error}"
-    took = format_duration(duration)
-    return f"test     add inference=permutation for p-values: {n} relabellings, about {took}"
+    return f"test     add inference=permutation for p-values: {estimate}"
+
+
+def _estimate_test(decoding: "Decoding", settings: "PermutationSettings", processes: int) -> str:
+    """Return how many relabellings a test has, and about how long they take."""
+    from harness.decoding.choices import InnerFolds
+    from harness.inference.permutation import estimate_seconds, format_duration
+
+    question, seconds = decoding.question, decoding.seconds["decoding"]
+    n, duration = estimate_seconds(decoding.samples, question, settings, seconds, processes)
+    words = f"{n} relabellings, about {format_duration(duration)}"
+    if question.scoring.inner == InnerFolds.runs:
+        return words
+    by_runs = replace(question, scoring=replace(question.scoring, inner="runs", inner_folds=10))
+    _, faster = estimate_seconds(decoding.samples, by_runs, settings, seconds, processes)
+    return words if faster > duration / 2 else f"{words} ({format_duration(faster)} with scoring.inner=runs)"
 
 
 def experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:

@@ -156,7 +156,7 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
         unclosed = _close_sweep(sweep, stores)
         failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
         first = stores[0] if stores else None
-        families = [family for store in stores for family in _correct_tests(store, outcomes)]
+        families = _correct_tests(stores, outcomes)
         again = rerun_command(arguments, options, failed, first) if stopped is None else ""
         if outcomes:
             print_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again, families)
@@ -238,19 +238,19 @@ def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:
     return failed
 
 
-def _correct_tests(store: "Store", outcomes: Sequence[Outcome]) -> "list[CorrectedTests]":
+def _correct_tests(stores: Sequence["Store"], outcomes: Sequence[Outcome]) -> "list[CorrectedTests]":
     """Correct the permutation tests of a sweep's runs for their number; print an error of the store."""
     tested = [
         outcome.run_id
         for outcome in outcomes
         if outcome.run_id and outcome.words.get("inference", "none") != "none"
     ]
-    if len(tested) < 2:
+    if len(tested) < 2 or not stores:
         return []
     from harness.tracking.sweep_correction import correct_sweep
 
     try:
-        return correct_sweep(store, tested)
+        return correct_sweep(stores[0], tested)  # all are of one database
     except HarnessError as error:
         print(f"error: the p-values of this sweep are not corrected: {error}", file=sys.stderr)
         return []

@@ -47,12 +47,14 @@ class PermutationTest:
         included, that score at least as high as the true one; random: (b + 1) / (m + 1), where b of m random
         relabellings do.
     lower_shares : dict of str to float
-        The share that scores at most as high. Small values mean a score far below chance. Empty where the
-        test ended early.
+        The share that scores at most as high. Small values mean a score far below chance. Empty for
+        a sequential test.
     relabellings : Relabellings
-        Those that the rows of `scores` are of, in their order unless the test ended early.
+        Those that the rows of `scores` are of, in their order unless the test is sequential.
     primary : str
         The score whose p-value needs no correction for several scores.
+    sequential : bool
+        Whether the test was to end as soon as enough relabellings score as high.
     decisions : ndarray of shape (n_computed, n_problems, n_samples)
         Decision values of the selected decoder, the mean over folds, on all samples; for two classes above
         zero for the class that comes second in alphabetical order.
@@ -65,7 +67,7 @@ class PermutationTest:
     primary: str
     cautions: tuple[str, ...]
     decisions: NDArray[np.float64]
-    stopped_early: bool
+    sequential: bool
 
     @property
     def method(self) -> str:
@@ -94,7 +96,7 @@ class PermutationTest:
             return f"{self.primary} is not defined, and has no p-value."
         kind = "distinct" if self.method == "enumerated" else "random"
         reached = int(reaches(self.scores[self.primary].to_numpy()[1:], self.observed[self.primary]).sum())
-        ended = ", where the test ended" if self.stopped_early else ""
+        ended = ", where the test ended" if self.sequential else ""
         return (
             f"{self.primary} {self.observed[self.primary]:.3f}: {reached} of {self.n_computed - 1} other "
             f"{kind} relabellings of the blocks score at least as high{ended}; p = "
@@ -104,9 +106,9 @@ class PermutationTest:
     def band(self, column: str) -> tuple[float, float] | None:
         """Return the mean and the 95th percentile of a score under the null hypothesis.
 
-        None if the test ended early: the relabellings computed are not a sample of the null distribution.
+        None for a sequential test: how many relabellings it computes depends on their scores.
         """
-        if self.stopped_early:
+        if self.sequential:
             return None
         # An enumeration includes the true labelling; random relabellings are drawn in addition to it.
         null = self.scores[column].to_numpy()[0 if self.method == "enumerated" else 1 :]
@@ -176,12 +178,13 @@ def run_permutation_test(
         if settings.stop_early and _have_enough(parts):
             break
     table = pd.DataFrame(np.concatenate([part.scores for part in parts]), columns=analysis.columns)
-    stopped = len(table) < len(order)
     defined = [name for name in analysis.columns if math.isfinite(table[name].iloc[0])]
     return PermutationTest(
         scores=table,
         p_values={name: _p_value(table[name].to_numpy(), settings) for name in defined},
-        lower_shares={} if stopped else {name: _lower_share(table[name].to_numpy()) for name in defined},
+        lower_shares={}
+        if settings.stop_early
+        else {name: _lower_share(table[name].to_numpy()) for name in defined},
         relabellings=relabellings,
         primary=_choose_primary(question),
         cautions=(
@@ -190,7 +193,7 @@ def run_permutation_test(
             *_caution_convergence(parts),
         ),
         decisions=np.concatenate([part.decisions for part in parts]),
-        stopped_early=stopped,
+        sequential=settings.stop_early,
     )
 
 

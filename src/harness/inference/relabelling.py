@@ -33,6 +33,11 @@ from harness.inference.strata import Arrangements, Codes, OrderArrangements, fin
 from harness.samples.block_table import BlockTable, tabulate_blocks
 from harness.samples.samples import Samples
 
+EXCHANGEABLE_RUNS = (
+    "inference.relabel=order_preserving assumes that each scanner run could have had the order of another "
+    "one: no trend over the scanner runs that differs by order"
+)
+
 
 class Exchange(Protocol):
     """The exchanges of labels over units; see `harness.inference.strata.Arrangements`."""
@@ -178,6 +183,8 @@ def plan_relabellings(
         exchange, units = _exchange_conditions(samples, symmetric)
     elif settings.relabel == Relabel.order_preserving:
         exchange, units = _exchange_orders(table, symmetric)
+        cautions += caution_lengths(table)
+        cautions.append(EXCHANGEABLE_RUNS)
     else:
         exchange, units = exchange_blocks(table, symmetric)
         cautions += caution_lengths(table)
@@ -222,10 +229,11 @@ def _exchange_orders(table: BlockTable, symmetric: bool) -> tuple[OrderArrangeme
     runs, of_block = np.unique(table.runs, return_inverse=True)
     orders = [tuple(table.classes[of_block == run].tolist()) for run in range(len(runs))]
     strata = find_strata(table).blocks
-    if len({len(order) for order in orders}) > 1 or len(strata) > len(runs):
+    # The same blocks of each class in every scanner run, so that only their order differs.
+    if len({tuple(sorted(order)) for order in orders}) > 1 or len(strata) > len(runs):
         raise DesignError(
             "inference.relabel=order_preserving exchanges the orders of the classes between scanner runs, "
-            "which needs equally many blocks of equal length in every one; this contrast has "
+            "which needs equally many blocks of each class, of equal length, in every one; this contrast has "
             f"{_describe_blocks(table)}. Use inference.relabel=blocks"
         )
     kinds = sorted(set(orders))

@@ -1,5 +1,6 @@
 """What a run infers from relabellings: p-values of its scores, tests of its maps, and their stability."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,14 @@ def run_inference(
     )
     if not settings.maps:
         return Inference(test)
-    if test.stopped_early:
-        return Inference(test, notices=("maps are not tested: the test ended early (inference.stop_early)",))
+    if settings.stop_early:
+        return Inference(test, notices=("maps are not tested with inference.stop_early",))
     relabellings = test.relabellings
-    merged = relabellings.n_distinct < relabellings.n_total
+    n_renamings = relabellings.n_total // relabellings.n_distinct
+    merged = n_renamings > 1
+    if merged and n_renamings != math.factorial(len(question.contrast.classes)):
+        reason = "maps are not tested: some of the classes have other numbers of blocks than others"
+        return Inference(test, notices=(reason,))
     labels = np.stack([relabellings.labels(row) for row in range(len(relabellings))])
     patterns = map_pattern_p(samples, test.decisions, labels, renamings_merged=merged)
     rows = choose_rows(len(relabellings))

@@ -16,7 +16,7 @@ BINS = 40
 
 def draw_null_distribution(decoding: Decoding, test: PermutationTest, file: Path) -> None:
     """Draw, for every score, its null distribution with mean and 95th percentile, and the score, as a PNG."""
-    columns = list(test.scores.columns)
+    columns = list(test.p_values)  # those that are defined
     with new_figure(file, (7.5, 1.0 + 1.55 * len(columns))) as figure:
         figure.set_layout_engine("constrained")
         figure.suptitle(literal(_title(decoding, test)), fontsize=10)

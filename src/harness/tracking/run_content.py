@@ -20,6 +20,7 @@ from harness.tracking.tags import (
     INFERENCE_TAG,
     NOTICES_TAG,
     POSITIVE_TAG,
+    PRIMARY_TAG,
     RELABELLINGS_TAG,
     WARNINGS_TAG,
 )
@@ -77,7 +78,9 @@ def result_tags(result: "RunResult") -> dict[str, str]:
         tags[POSITIVE_TAG] = ", ".join(weights.positive for weights in decoding.weights)
     if result.inference is not None:
         tags[INFERENCE_TAG] = result.inference.test.method
-        tags[RELABELLINGS_TAG] = result.inference.test.relabellings.digest
+        tags[PRIMARY_TAG] = result.inference.test.primary
+        if not result.inference.test.sequential:  # other tests with the same rows can be corrected together
+            tags[RELABELLINGS_TAG] = result.inference.test.relabellings.digest
     tags["mlflow.note.content"] = describe_run(result)
     return tags
 
@@ -117,7 +120,9 @@ def describe_run(result: "RunResult") -> str:
 def inference_metrics(inference: "Inference") -> dict[str, float]:
     """Return p-values, the number of distinct relabellings, and the stability of the maps."""
     values = {f"p_value/{score}": p for score, p in inference.test.p_values.items()}
-    values["n_relabellings"] = inference.test.relabellings.n_distinct
+    n_distinct = inference.test.relabellings.n_distinct
+    if n_distinct.bit_length() < 1000:  # a larger one is no float
+        values["n_relabellings"] = n_distinct
     if inference.stability is not None:
         for name, (value, p) in inference.stability.summarise().items():
             values |= {f"stability_{name}": value, f"p_value/stability_{name}": p}

@@ -14,7 +14,7 @@ from harness.inference.corrections import maximum_statistic, standardise_nulls
 from harness.tracking.locks import retry_while_locked
 from harness.tracking.store import Store
 from harness.tracking.store_errors import translate_errors
-from harness.tracking.tags import RELABELLINGS_TAG
+from harness.tracking.tags import PRIMARY_TAG, RELABELLINGS_TAG
 
 SAME_VOLUMES = ("dataset", "location", "subject", "contrast")  # params that runs of one family share
 NULL_TABLE = "null_distribution.csv"
@@ -49,10 +49,13 @@ def correct_sweep(store: Store, run_ids: Sequence[str]) -> list[CorrectedTests]:
         Of two runs or more.
     """
     with translate_errors(store.uri):
-        runs = [retry_while_locked(partial(store.client.get_run, run_id)) for run_id in run_ids]
+        runs = [
+            retry_while_locked(partial(store.client.get_run, run_id)) for run_id in dict.fromkeys(run_ids)
+        ]
         families: dict[tuple[str, ...], list[Run]] = {}
         for run in runs:
-            if RELABELLINGS_TAG in run.data.tags:
+            # A score that is not defined has no p-value.
+            if RELABELLINGS_TAG in run.data.tags and f"p_value/{_primary(run)}" in run.data.metrics:
                 params = run.data.params
                 key = (
                     run.data.tags[RELABELLINGS_TAG],
@@ -65,7 +68,7 @@ def correct_sweep(store: Store, run_ids: Sequence[str]) -> list[CorrectedTests]:
 
 def _primary(run: Run) -> str:
     """Return the score whose p-value is the run's headline."""
-    return f"test_{run.data.params.get('config.scoring.select', 'roc_auc')}"
+    return run.data.tags.get(PRIMARY_TAG, "")
 
 
 def _correct_family(store: Store, runs: Sequence[Run]) -> CorrectedTests:
@@ -86,7 +89,7 @@ def _correct_family(store: Store, runs: Sequence[Run]) -> CorrectedTests:
             "run_id": run.info.run_id,
             "name": run.info.run_name,
             "score": table[0, j],
-            "p": run.data.metrics.get(f"p_value/{score}"),
+            "p": run.data.metrics[f"p_value/{score}"],
             "p_fwe": float(p_fwe[j]),
         }
         for j, run in enumerate(runs)

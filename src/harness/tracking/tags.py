@@ -10,6 +10,7 @@ OVERRIDES_TAG = "harness.overrides"  # as typed, separated by spaces
 AUDIT_TAG = "harness.audit"  # the worst verdict: ok, caution or leak
 WARNINGS_TAG = "harness.warnings"  # their number
 INFERENCE_TAG = "harness.inference"  # enumerated or random
+PRIMARY_TAG = "harness.inference.primary"  # the score whose p-value needs no correction for several scores
 RELABELLINGS_TAG = "harness.relabellings"  # digest of the list of relabellings that a test used
 POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positive weights speak for
 DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
