@@ -79,7 +79,7 @@ def show_tested_pattern(tested: PatternPMap) -> SignedMap:
         f"when it favours {tested.positive}; blue: when it favours {tested.negative}."
     )
     image = nib.Nifti1Image(np.where(p_fwe <= 0.05, z, 0), tested.z.affine)
-    return SignedMap(image, "tested pattern", tested.positive, legend, left_out=0.0)
+    return SignedMap(image, "z of the activation pattern", tested.positive, legend, left_out=0.0)
 
 
 def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
@@ -104,6 +104,7 @@ def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
             axes=(0.02, 0.09, 0.96, 0.76),
             annotate=True,
             draw_cross=False,
+            symmetric_cbar=True,
             resampling_interpolation="nearest",
             cmap=COLOUR_MAP,
         )

@@ -14,11 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from harness.errors import escape_controls
 
 SECONDS_BETWEEN_LINES = 10.0  # where standard error is not a terminal
+MAX_NAME = 30  # columns, so that the stage fits next to it
 SECONDS_BETWEEN_UPDATES = 0.5  # where it is
 
 
 class ProgressBar:
-    """A progress bar on standard error; silent where that is not a terminal.
+    """A progress bar on standard error; where that is not a terminal, a line every 10 s.
 
     Parameters
     ----------
@@ -31,6 +32,9 @@ class ProgressBar:
     def __init__(self, name: str, shown: bool = True) -> None:
         console = Console(stderr=True)
         self._name = escape_controls(name)
+        self._name = self._name if len(self._name) <= MAX_NAME else f"{self._name[: MAX_NAME - 3]}..."
+        self._prints_lines = shown and not console.is_terminal
+        self._printed = time.monotonic()
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -53,6 +57,9 @@ class ProgressBar:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of the `total` steps of a stage are finished."""
+        if self._prints_lines and time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            print(f"{self._name}: {stage}, {done} of {total}", file=sys.stderr, flush=True)
         self._bar.update(self._task, description=f"{self._name}: {stage}", completed=done, total=total)
 
 
