@@ -136,6 +136,29 @@ def test_sweep_over_estimators_is_corrected_by_the_maximum_statistic(home, capsy
     assert "corrected" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_sequential_tests_of_a_sweep_have_no_maps_and_are_not_corrected(home):
+    directory, overrides = home
+    overrides = [word for word in overrides if not word.startswith("estimator")]
+    assert run(["-m", *overrides, "estimator=ridge,lda", "inference.stop_early=true"]) == 0
+    client, runs = read_runs(directory)
+    assert len(runs) == 2
+    for stored in runs:
+        assert "p_value/test_roc_auc" in stored.data.metrics
+        assert "p_fwe/test_roc_auc" not in stored.data.metrics
+        names = {file.path for file in client.list_artifacts(stored.info.run_id)}
+        assert "null_distribution.csv" in names
+        assert not [name for name in names if name.startswith("pattern_p")]
+
+
+@pytest.mark.slow
+def test_primary_score_that_is_not_the_selecting_one_is_corrected(home):
+    directory, overrides = home
+    overrides = [word for word in overrides if not word.startswith("estimator")]
+    assert run(["-m", *overrides, "estimator=ridge,lda", "scoring.report=[accuracy]"]) == 0
+    assert all("p_fwe/test_accuracy" in stored.data.metrics for stored in read_runs(directory)[1])
+
+
 def test_dummy_has_no_p_value_but_a_notice(home):
     directory, overrides = home
     assert run([*overrides, "estimator=dummy", "scoring.inner_folds=10"]) == 0

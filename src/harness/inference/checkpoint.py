@@ -82,7 +82,7 @@ class Checkpoint:
                     decisions=chunk.decisions,
                     unconverged=np.array(chunk.unconverged),
                 )
-            os.replace(temporary, file)  # noqa: PTH105  atomic also where the file exists
+            temporary.replace(file)
         except OSError as error:
             self._full = True
             warnings.warn(

@@ -101,6 +101,9 @@ def draw_accuracies(check: DesignCheck, file: Path) -> None:
         axes.plot(table["null_mean"], rows, "|", color="#555555", markersize=14, zorder=2)
         colours = [PREDICTS if p <= LEVEL else NEUTRAL for p in table["p_corrected"]]
         axes.scatter(table["accuracy"], rows, color=colours, zorder=3)
+        axes.set_title(
+            literal(f"{check.title}: design variables, orange: corrected p <= {LEVEL}"), fontsize=9
+        )
         axes.set_yticks(list(rows), [literal(name) for name in table["variable"]])
         axes.set_ylim(len(table) - 0.4, -0.6)
         axes.set_xlim(-0.03, 1.03)

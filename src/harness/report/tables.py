@@ -12,10 +12,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from harness.checks.findings import Finding, Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.errors import HarnessError
-from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole, format_duration, format_moment, format_score, plus_minus
+from harness.report.inference_tables import print_audit, print_corrected_tests, print_inference
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import file_word
 from harness.tracking.comparison import Comparison, compare_outcomes
@@ -24,7 +23,6 @@ from harness.tracking.sweep_notes import SweepRecord
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
-    from harness.inference.run_inference import Inference
     from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
@@ -63,9 +61,9 @@ def print_run(
     console.print(
         f"train_accuracy {decoding.train_accuracy:.3f} (on the volumes fitted: no measure of decoding)"
     )
-    _print_audit(console, result.findings)
+    print_audit(console, result.findings)
     if result.inference is not None:
-        _print_inference(console, result.inference)
+        print_inference(console, result.inference)
     elif hint:
         console.print(hint, soft_wrap=True)
     for text in decoding.notices:
@@ -74,47 +72,6 @@ def print_run(
     if tracked is not None:
         _print_store_commands(console, tracked.store)
         console.print(f"this run {tracked.page}", soft_wrap=True)
-
-
-def _print_audit(console: Console, findings: Sequence[Finding]) -> None:
-    """Print the first sentence of every caution and leak, the worst first, and how many rules are ok."""
-    if not findings:
-        return
-    for finding in sort_findings(findings):
-        if finding.verdict != Verdict.ok:
-            style = "red" if finding.verdict == Verdict.leak else "yellow"
-            console.print(f"{finding.verdict.value:8} {finding.rule}: {finding.fact}", style=style)
-    console.print(f"audit    {worst_verdict(findings).value} ({count_verdicts(findings)}); audit.json")
-
-
-def _print_family(console: Console, family: "CorrectedTests") -> None:
-    table = Table(
-        title=f"subject {family.subject}: {len(family.table)} tests corrected by the maximum statistic",
-        title_justify="left",
-    )
-    for name in ("run", family.score.replace("_", " "), "p", "p corrected"):
-        table.add_column(name, justify="left" if name == "run" else "right", overflow="fold")
-    for row in family.table.sort_values("p_fwe").to_dict("records"):
-        numbers = f"{row['score']:.3f}", format_p(row["p"]), format_p(row["p_fwe"])
-        table.add_row(str(row["name"]), *numbers)
-    console.print(table)
-
-
-def _print_inference(console: Console, inference: "Inference") -> None:
-    test = inference.test
-    table = Table(title=f"permutation test, {test.n_computed} relabellings of the blocks ({test.method})")
-    for name in ("score", "", "p", "null mean", "null 95 %"):
-        table.add_column(name, justify="left" if name == "score" else "right")
-    for score, p in test.p_values.items():
-        band = test.band(score)
-        shown = ["-", "-"] if band is None else [f"{value:.3f}" for value in band]
-        note = "" if score == test.primary else " (not corrected)"
-        table.add_row(score.replace("_", " "), f"{test.observed[score]:.3f}", format_p(p) + note, *shown)
-    console.print(table)
-    for line in (test.statement, *inference.describe_maps()):
-        console.print(line)
-    for text in (*test.cautions, *inference.notices):
-        console.print(f"caution: {text}", style="yellow")
 
 
 def print_finished(name: str, run: "FinishedRun", store: "Store") -> None:
@@ -167,7 +124,7 @@ def print_sweep(
     if results:
         print_comparison(compare_outcomes(results))
     for family in families:
-        _print_family(console, family)
+        print_corrected_tests(console, family)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     if skipped:
         console.print(
