@@ -474,13 +474,13 @@ def test_a_full_temporary_directory_is_one_message_and_the_run_is_failed(
 ):
     small = tmp_path / "small"
     small.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
     if subprocess.run(command, check=False).returncode:
         pytest.skip("this machine does not allow mounting a disk")
     words = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "scoring.inner_folds=2"]
     words += ["cv=logo", "figures=light", *(["-m"] if multirun else [])]
     try:
-        (small / "rest").write_bytes(bytes((64 - free) * 1024))
+        (small / "rest").write_bytes(bytes((256 - free) * 1024))
         process = harness(tmp_path, *words, check=False, TMPDIR=str(small))
         assert process.returncode == 1
         assert "Traceback" not in process.stderr
