@@ -188,7 +188,8 @@ class Cell:
 
     def samples(self, seed: int) -> Samples:
         """Return one simulated data set."""
-        rng = np.random.default_rng([seed, 7])
+        # Other noise for every rho, so that a rate over several of them has independent data sets.
+        rng = np.random.default_rng([seed, round(1000 * self.rho), 7])
         design = read_design()
         if self.k is not None:
             design = design.order(self.k)
