@@ -51,14 +51,10 @@ def is_blind(splitter: BaseCrossValidator) -> bool:
     return type(splitter) in BLIND_SPLITTERS and seeded
 
 
-def can_batch(samples: Samples, question: Question, nested: bool = True) -> bool:
+def can_batch(samples: Samples, question: Question) -> bool:
     """Return whether the scores of many relabellings can be solved together.
 
-    Parameters
-    ----------
-    nested : bool
-        Whether the test scores are meant, too: with ``scoring.inner=stratified``, the inner folds depend on
-        the labels.
+    With ``scoring.inner=stratified`` they cannot: the inner folds depend on the labels.
     """
     screens = samples.preparation.screening_percentile < 100 and samples.n_voxels > MIN_VOXELS_FOR_SCREENING
     return (
@@ -66,7 +62,7 @@ def can_batch(samples: Samples, question: Question, nested: bool = True) -> bool
         and question.engine == Engine.harness
         and is_blind(question.scheme.splitter)
         and not screens
-        and (not nested or question.scoring.inner == InnerFolds.runs)
+        and question.scoring.inner == InnerFolds.runs
     )
 
 
@@ -109,17 +105,10 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class BatchedScores:
-    """Computes scores under many relabellings at once.
-
-    Parameters
-    ----------
-    nested : bool
-        Whether to compute test scores, too; see `can_batch`.
-    """
+    """Computes scores under many relabellings at once; see `can_batch`."""
 
     samples: Samples
     question: Question
-    nested: bool = True
 
     @cached_property
     def classes(self) -> NDArray[np.str_]:
@@ -143,8 +132,7 @@ class BatchedScores:
     def columns(self) -> list[str]:
         """Names of the scores."""
         scoring = self.question.scoring
-        tests = [f"test_{name}" for name in scoring.report] if self.nested else []
-        return [f"selected_{scoring.select}", *tests]
+        return [f"selected_{scoring.select}", *(f"test_{name}" for name in scoring.report)]
 
     @cached_property
     def _double(self) -> Array:
@@ -161,9 +149,8 @@ class BatchedScores:
         true = np.searchsorted(self.classes, self.samples.y)
         same = np.ones(len(codes), dtype=bool)
         parts = [part for fold in self.folds for part in fold]
-        if self.nested:
-            runs = self.samples.runs
-            parts += [train[runs[train] == run] for train, _ in self.folds for run in np.unique(runs[train])]
+        runs = self.samples.runs
+        parts += [train[runs[train] == run] for train, _ in self.folds for run in np.unique(runs[train])]
         for part in parts:
             for code in range(len(self.classes)):
                 same &= (codes[:, part] == code).any(axis=1) == (true[part] == code).any()
@@ -195,10 +182,9 @@ class BatchedScores:
             selected, decisions = self._solve(self._list_selected(), [self._selected_target()], Y)
             per_fold = selected.reshape(len(self.folds), *shape)
             scores = [_mean_defined(_mean_defined(per_fold, axis=2), axis=0)]
-            if self.nested:
-                targets = [self._nested_target(*fold) for fold in self.folds]
-                _, tested = self._solve(self._list_nested(), targets, Y)
-                scores += self._score_tested(codes, [values.reshape(*shape, -1) for values in tested])
+            targets = [self._nested_target(*fold) for fold in self.folds]
+            _, tested = self._solve(self._list_nested(), targets, Y)
+            scores += self._score_tested(codes, [values.reshape(*shape, -1) for values in tested])
         return np.stack(scores, axis=1), decisions[0].reshape(*shape, -1)
 
     def _score_tested(self, codes: NDArray[np.intp], tested: Sequence[Array]) -> list[Array]:

@@ -17,6 +17,7 @@ from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import FitDecoder, Scoring, split_inner
 from harness.decoding.patterns import compute_patterns, standardise_samples
 from harness.errors import DesignError
+from harness.inference.corrections import reaches
 from harness.samples.samples import Samples
 
 Array = NDArray[np.float64]
@@ -30,9 +31,6 @@ MIN_RUNS = 4
 
 MAX_LABELLINGS = 200
 """How many labellings have their maps fitted: with svc one takes 0.07 s (216 volumes, 577 voxels)."""
-
-TOLERANCE = 1e-10
-"""Correlations that differ by no more are equal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,4 +211,4 @@ def _correlate(a: Array, b: Array) -> Array:
 
 
 def _share_reaching(values: Array) -> float:
-    return float((values >= values[0] - TOLERANCE).mean())
+    return float(reaches(values, values[0]).mean())
