@@ -16,7 +16,8 @@ from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
 from harness.errors import DataError, HarnessError, escape_controls, format_error
-from harness.report.tables import print_error, print_run
+from harness.report.run_summary import print_run
+from harness.report.sweep_summary import print_error
 from harness.samples.contrasts import make_contrast
 from harness.tracking.run_result import RunResult
 from marks import first

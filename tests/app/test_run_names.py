@@ -11,10 +11,10 @@ from harness.app.composition import compose_request, compose_requests
 from harness.app.normalisation import normalise
 from harness.datasets.images import digest_files
 from harness.samples.samples import open_sources
-from harness.tracking.comparison import compare_outcomes
 from harness.tracking.fingerprint import fingerprint_run
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS
+from harness.tracking.run_tables import compare_outcomes
 from marks import first
 from processes import harness, read_runs
 

@@ -12,8 +12,8 @@ from mlflow.tracking import MlflowClient
 
 from harness.app.verbs import run_verb
 from harness.errors import TrackingError, UsageError
-from harness.tracking.comparison import compare_runs, list_runs
 from harness.tracking.queries import RunQuery, parse_conditions, parse_statuses, select_runs
+from harness.tracking.run_tables import compare_runs, list_runs
 from harness.tracking.store import local_uri, open_store
 from harness.tracking.sweep_notes import list_sweeps
 

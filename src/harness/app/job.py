@@ -160,7 +160,7 @@ class _Job:
 
     def skip(self, store: "Store", found: "FinishedRun") -> Outcome:
         """Return the outcome of a run that finished before."""
-        from harness.report.tables import print_finished
+        from harness.report.run_summary import print_finished
         from harness.tracking.sweep_notes import join_sweep
 
         if self.sweep is None:
@@ -178,7 +178,7 @@ class _Job:
         from harness.decoding.decode import decode_samples
         from harness.report.artifacts import write_artifacts
         from harness.report.progress import ProgressBar
-        from harness.report.tables import print_run
+        from harness.report.run_summary import print_run
         from harness.tracking.run_result import RunResult
 
         single, data = self.sweep is None, self.data

@@ -123,7 +123,7 @@ def _check_values(plan: Plan) -> None:
 def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespace) -> int:
     """Run the jobs of a sweep, also if some fail; print a summary and return the exit status."""
     from harness.report.progress import SweepProgress
-    from harness.report.tables import print_sweep
+    from harness.report.sweep_summary import print_sweep
     from harness.tracking.sweep_notes import begin_sweep
 
     sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")

@@ -27,7 +27,7 @@ def run_single_job(config: DictConfig) -> int:
     try:
         run_job(config)
     except Exception as error:
-        from harness.report.tables import print_error
+        from harness.report.sweep_summary import print_error
 
         print_error(error)
         return int(getattr(error, "exit_status", 1))

@@ -2,13 +2,16 @@
 
 import sys
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
 from harness.errors import escape_controls
+
+if TYPE_CHECKING:
+    from harness.tracking.store import Store
 
 FILE_WIDTH = 160  # columns, where the output is not a terminal
 
@@ -56,3 +59,10 @@ def format_duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def print_store_commands(console: Console, store: "Store", which: str = "") -> None:
+    """Print the commands that compare and show the runs of a store."""
+    console.print(f"compare  python -m harness compare{store.argument}{which}", soft_wrap=True)
+    if store.directory is not None:
+        console.print(f"browse   python -m harness ui{store.argument}{which}", soft_wrap=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mlflow.tracking import MlflowClient
 
-from harness.tracking.comparison import compare_runs
 from harness.tracking.queries import RunQuery, list_experiments, select_runs
+from harness.tracking.run_tables import compare_runs
 from harness.tracking.sweep_notes import SweepRecord, sweep_filter
 
 # The MLflow UI stores a view that is shared by its link in an experiment tag of this name. The format is not

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, check, trim or clear the cache; return 1 if entries were damaged."""
-    from harness.report.tables import print_cache
+    from harness.report.cache_table import print_cache
     from harness.samples.cache import SampleCache
 
     if not 0 <= options.to < math.inf:

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the selected runs, the best first."""
-    from harness.report.tables import print_comparison
-    from harness.tracking.comparison import compare_runs
+    from harness.report.run_listing import print_comparison
+    from harness.tracking.run_tables import compare_runs
 
     selection, uri = read_selection(options), read_store(options)
     comparison = compare_runs(uri, selection, options.most)

@@ -22,8 +22,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the selected runs, or the sweeps."""
     if options.sweeps:
         return _list_sweeps(options)
-    from harness.report.tables import print_runs
-    from harness.tracking.comparison import list_runs
+    from harness.report.run_listing import print_runs
+    from harness.tracking.run_tables import list_runs
 
     selection, uri = read_selection(options), read_store(options)
     listed = list_runs(uri, selection, options.most)
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list_sweeps(options: argparse.Namespace) -> int:
-    from harness.report.tables import print_sweeps
-    from harness.tracking.comparison import tabulate_sweeps
+    from harness.report.run_listing import print_sweeps
+    from harness.tracking.run_tables import tabulate_sweeps
     from harness.tracking.sweep_notes import list_sweeps
 
     if options.conditions or options.sweep:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from harness.report.tables import print_comparison, print_runs, print_sweep
-from harness.tracking.comparison import Comparison
+from harness.report.run_listing import print_comparison, print_runs
+from harness.report.sweep_summary import print_sweep
 from harness.tracking.ledger import Outcome, Sweep
+from harness.tracking.run_tables import RunTable
 
 OPTIONS = {
     "subject": ["1", "2"],
@@ -29,7 +30,7 @@ def comparison():
     }
     times = {"started": [datetime.now(UTC)] * 2, "seconds": [83.0, 4.5], "error": ["out of memory", ""]}
     runs = pd.DataFrame({"status": ["FAILED", "FINISHED"], **OPTIONS, **scores, **times})
-    return Comparison(runs.assign(run_id=["0123456789ab", "fedcba987654"]), {})
+    return RunTable(runs.assign(run_id=["0123456789ab", "fedcba987654"]), {})
 
 
 @pytest.fixture

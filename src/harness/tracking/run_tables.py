@@ -16,7 +16,7 @@ COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selecte
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunTable:
     """A table of runs.
 
     Attributes
@@ -50,14 +50,14 @@ class Comparison:
         return varying + [column for column in self.runs.columns if column.endswith("_mean")]
 
 
-def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> Comparison:
+def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> RunTable:
     """Return the newest runs that match a query, the best first; errors as in `select_runs`."""
     selected = select_runs(uri, query or RunQuery(), limit)
     table = _best_first([_run_row(run) for run in selected.runs])
-    return Comparison(table, selected.has_more, selected.sweep)
+    return RunTable(table, selected.has_more, selected.sweep)
 
 
-def list_runs(uri: str, query: RunQuery, limit: int = 50) -> Comparison:
+def list_runs(uri: str, query: RunQuery, limit: int = 50) -> RunTable:
     """Return the newest runs that match a query, the newest first.
 
     The table has the columns ``started`` (with zone), ``seconds`` (of a run that is RUNNING: up to now) and
@@ -65,10 +65,10 @@ def list_runs(uri: str, query: RunQuery, limit: int = 50) -> Comparison:
     """
     selected = select_runs(uri, query, limit)
     table = pd.DataFrame([_run_times(run) | _run_row(run) for run in selected.runs])
-    return Comparison(table, selected.has_more, selected.sweep)
+    return RunTable(table, selected.has_more, selected.sweep)
 
 
-def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
+def compare_outcomes(outcomes: Sequence[Outcome]) -> RunTable:
     """Return a table of the runs of a sweep, the best first, from the outcomes of its jobs."""
     rows = {
         # Two jobs of a sweep that are the same run have one row.
@@ -76,7 +76,7 @@ def compare_outcomes(outcomes: Sequence[Outcome]) -> Comparison:
         | {"audit": outcome.audit, "run_id": outcome.run_id}
         for outcome in outcomes
     }
-    return Comparison(_best_first(list(rows.values())))
+    return RunTable(_best_first(list(rows.values())))
 
 
 def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:

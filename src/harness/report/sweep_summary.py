@@ -1,0 +1,101 @@
+"""What is printed at the end of a sweep, and of a job that failed."""
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from harness.errors import HarnessError
+from harness.report.console import PlainConsole, print_store_commands
+from harness.report.inference_tables import print_corrected_tests
+from harness.report.run_listing import print_comparison
+from harness.tracking.ledger import Outcome, Sweep
+from harness.tracking.run_tables import compare_outcomes
+
+if TYPE_CHECKING:
+    from harness.tracking.store import Store
+    from harness.tracking.sweep_correction import CorrectedTests
+
+
+def print_sweep(
+    sweep: Sweep,
+    outcomes: Sequence[Outcome],
+    store: "Store | None",
+    views: Sequence[str],
+    rerun: str,
+    families: Sequence["CorrectedTests"] = (),
+) -> None:
+    """Print the results of a sweep, the best first, its warnings, and the runs that failed.
+
+    Parameters
+    ----------
+    store : Store or None
+        Where its runs are, if they are tracked.
+    views : sequence of str
+        Links to its runs in the MLflow UI of a server.
+    rerun : str
+        The command that repeats the failed runs only; empty if there is none.
+    families : sequence of CorrectedTests
+        Tests that were corrected for their number.
+    """
+    console = PlainConsole()
+    results = [outcome for outcome in outcomes if outcome.status in ("finished", "skipped")]
+    if results:
+        print_comparison(compare_outcomes(results))
+    for family in families:
+        print_corrected_tests(console, family)
+    skipped = sum(outcome.status == "skipped" for outcome in outcomes)
+    if skipped:
+        console.print(
+            f"{skipped} skipped: runs with the same data, configuration and code had finished before; "
+            "resume=false computes, and draws, them again."
+        )
+    audits = Counter(outcome.audit for outcome in results if outcome.audit)
+    if audits:
+        verdicts = [f"{audits[name]} {name}" for name in ("leak", "caution", "ok") if audits[name]]
+        console.print(
+            f"audit    worst verdicts of the runs: {', '.join(verdicts)}; audit.json of each has why"
+        )
+    for notice, times in Counter(notice for outcome in results for notice in outcome.notices).items():
+        share = "" if times == len(results) else f" [{times} of {len(results)} runs]"
+        console.print(f"{notice}{share}", style="yellow")
+    console.print(f"sweep    {sweep.id}")
+    if store is not None:
+        print_store_commands(console, store, f" --sweep {sweep.id}")
+    for link in views:
+        console.print(f"view     {link}", soft_wrap=True)
+    _print_failures(outcomes, rerun)
+
+
+def _print_failures(outcomes: Sequence[Outcome], rerun: str) -> None:
+    """Print, on standard error, the failed and killed runs of a sweep, and each distinct traceback once."""
+    failed = [outcome for outcome in outcomes if outcome.status in ("failed", "killed")]
+    if not failed:
+        return
+    console = PlainConsole(stderr=True)
+    table = Table(title=f"{len(failed)} failed or killed", title_justify="left")
+    for name in ("run", "status", "why"):
+        table.add_column(name, overflow="fold")
+    # Overrides that all runs of the sweep share do not identify a run.
+    shared = (
+        set.intersection(*(set(outcome.overrides) for outcome in outcomes)) if len(outcomes) > 1 else set()
+    )
+    for outcome in failed:
+        overrides = " ".join(override for override in outcome.overrides if override not in shared)
+        table.add_row(overrides or f"job {outcome.job}", outcome.status, outcome.error)
+    console.print(table)
+    for text, times in Counter(outcome.traceback for outcome in failed if outcome.traceback).items():
+        console.print(f"{times} of them with this traceback:\n{text}")
+    if rerun:
+        console.print(f"to run only these again:\n{rerun}", soft_wrap=True)
+
+
+def print_error(error: BaseException) -> None:
+    """Print why a run failed: the message of a user error, the traceback of any other."""
+    if isinstance(error, HarnessError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
