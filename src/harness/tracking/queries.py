@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from harness.errors import UsageError, format_unknown
 from harness.tracking.store import find_experiments
 from harness.tracking.store_errors import translate_errors
-from harness.tracking.sweep_notes import find_sweep, read_sweeps, sweep_filter
+from harness.tracking.sweep_notes import LATEST, find_sweep, read_sweeps, sweep_filter
 
 # The parameters in which runs can differ, in the order of the tables' columns.
 COMPARED_PARAMS = (
@@ -176,30 +176,38 @@ def list_experiments(uri: str) -> dict[str, str]:
     return {item.name: str(item.experiment_id) for item in found if item.name != "Default"}
 
 
-def find_run(identifier: str, uri: str) -> Run:
-    """Return the run of an identifier, or of its first letters, as ``runs`` prints them.
+def find_run(word: str, uri: str) -> Run:
+    """Return the run of an identifier or its first characters, of a name, or for ``latest`` the newest.
 
     Raises
     ------
     UsageError
-        If no run has it, or several have.
+        If there is no such run, or there are several.
     TrackingError
         If the store cannot be read.
     """
-    found: list[Run] = []
-    if re.fullmatch("[0-9a-f]{1,32}", identifier):
-        with translate_errors(uri):
-            client = MlflowClient(tracking_uri=uri)
-            experiments = [item.experiment_id for item in find_experiments(client, uri, None)]
-            begins = f"attributes.run_id LIKE '{identifier}%'"
-            found = list(client.search_runs(experiments, begins, max_results=RUNS_NAMED))
+    with translate_errors(uri):
+        client = MlflowClient(tracking_uri=uri)
+        experiments = [item.experiment_id for item in find_experiments(client, uri, None)]
+
+        def search(query: str) -> list[Run]:
+            newest = ["attributes.start_time DESC"]
+            return list(client.search_runs(experiments, query, max_results=RUNS_NAMED, order_by=newest))
+
+        if word == LATEST:
+            found = search("")[:1]
+        else:
+            is_identifier = re.fullmatch("[0-9a-f]{1,32}", word) is not None
+            found = search(f"attributes.run_id LIKE '{word}%'") if is_identifier else []
+            found = found or search(f"attributes.run_name = {_quote(word)}")
     if not found:
-        raise UsageError(f"--run {identifier}: no such run in {uri}; python -m harness runs lists them")
-    if len(found) > 1:
-        several = ", ".join(run.info.run_id for run in found)
         raise UsageError(
-            f"--run {identifier}: several runs begin with it, for example {several}; give more letters"
+            f"{word!r} is not a run of {uri}; expected an identifier, its first characters, a name, or "
+            f"{LATEST}. python -m harness runs lists them"
         )
+    if len(found) > 1:
+        several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in found)
+        raise UsageError(f"{word!r}: there are several such runs, for example {several}; give an identifier")
     return found[0]
 
 

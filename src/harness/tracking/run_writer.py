@@ -15,13 +15,14 @@ from mlflow.exceptions import MlflowException
 
 from harness.errors import TrackingError, first_line
 from harness.tracking.endings import Ending, EndingNote, Status
+from harness.tracking.file_digests import write_digests
 from harness.tracking.locks import retry_while_locked
 from harness.tracking.provenance import git_commit, package_versions
 from harness.tracking.relocation import location_path
 from harness.tracking.run_content import dataset_input, fold_metrics, result_tags, summary_metrics
 from harness.tracking.store import Store, run_link, ui_address
 from harness.tracking.store_errors import format_store_error, translate_errors
-from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, IDENTITY_TAG, NOTICES_TAG, VERSION_TAG
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, FILES_TAG, IDENTITY_TAG, NOTICES_TAG, VERSION_TAG
 
 if TYPE_CHECKING:
     from harness.tracking.run_result import RunResult
@@ -119,10 +120,11 @@ class TrackedRun:
         params = {name: str(value) for name, value in counts.items()}
         metrics = fold_metrics(decoding) + summary_metrics(result, seconds)
         client = self.store.client
+        tags = result_tags(result) | {FILES_TAG: write_digests(artifacts)}
         # All of them can be repeated: a value that the store already has stays the same.
         retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
         retry_while_locked(lambda: self._log_input(dataset_input(decoding)))
-        retry_while_locked(lambda: self._log(metrics, params, result_tags(result)))
+        retry_while_locked(lambda: self._log(metrics, params, tags))
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
         self._release()
 

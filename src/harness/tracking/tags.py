@@ -15,3 +15,4 @@ RELABELLINGS_TAG = "harness.relabellings"  # digest of the list of relabellings 
 POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positive weights speak for
 DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
 VERSION_TAG = "harness.version"  # followed by a dot and the name of a package
+FILES_TAG = "harness.files"  # digest of the list of a run's files, see `harness.tracking.file_digests`

@@ -1,0 +1,1 @@
+"""Stored runs -> whether they differ, by how much, and why."""

@@ -1,0 +1,213 @@
+"""A run read back from its store: parameters, scores and tags, and its files, verified."""
+
+import gzip
+import io
+import json
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import pandas as pd
+import yaml
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from nibabel.filebasedimages import ImageFileError
+
+from harness.checks.findings import Finding, Verdict
+from harness.errors import TrackingError, first_line
+from harness.tracking.file_digests import FILES_LIST, digest_bytes
+from harness.tracking.relocation import location_path
+from harness.tracking.store_errors import translate_errors
+from harness.tracking.tags import DIGEST_TAG, FILES_TAG, VERSION_TAG
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run of a store. Its files are read when they are needed.
+
+    Attributes
+    ----------
+    uri : str
+        Tracking URI of the store.
+    artifact_uri : str
+        Where its files are.
+    status : str
+        ``FINISHED``, ``FAILED``, ``KILLED`` or ``RUNNING``.
+    params : mapping of str to str
+        Choices such as ``estimator``, counts such as ``n_voxels``, and the configuration.
+    metrics : mapping of str to float
+        The last value of every metric.
+    """
+
+    uri: str
+    artifact_uri: str
+    run_id: str
+    name: str
+    status: str
+    experiment_id: str
+    started: datetime
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """The first characters of the identifier, and the name."""
+        return f"{self.run_id[:8]} ({self.name})"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of Python and the packages."""
+        return self._tags_below(VERSION_TAG)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the input files, by their role, such as ``bold``."""
+        return self._tags_below(DIGEST_TAG)
+
+    def require_finished(self) -> None:
+        """Raise TrackingError unless the run is FINISHED."""
+        if self.status != "FINISHED":
+            advice = "wait until it has finished" if self.status == "RUNNING" else "repeat it first"
+            raise TrackingError(f"run {self.title} is {self.status} and has no results; {advice}")
+
+    def read_file(self, name: str) -> bytes:
+        """Return the content of one of the run's files.
+
+        Raises
+        ------
+        TrackingError
+            If the run has no such file, or it is not the one that the run wrote.
+        """
+        content = self._fetch(name)
+        if content is None:
+            self.require_finished()
+            raise TrackingError(
+                f"run {self.title} has no {name} in {self.artifact_uri}: it was written by another version "
+                "of the harness, or the file was deleted; repeat the run with resume=false"
+            )
+        known = self._file_digests.get(name)
+        if known is not None and digest_bytes(content) != known:
+            raise self._edited(name)
+        return content
+
+    def has_file(self, name: str) -> bool:
+        """Return whether the run lists a data file; of earlier versions, whether the file exists."""
+        if FILES_TAG in self.tags:
+            return name in self._file_digests
+        return self._fetch(name) is not None
+
+    def read_table(self, name: str) -> pd.DataFrame:
+        """Return one of the run's CSV files; errors as in `read_file`."""
+        content = self.read_file(name)
+        try:
+            return pd.read_csv(io.BytesIO(content))
+        except (ValueError, pd.errors.ParserError) as error:
+            raise self._damaged(name, error) from error
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved configuration; errors as in `read_file`."""
+        content = self.read_file("config.yaml")
+        try:
+            config = yaml.safe_load(content)
+        except yaml.YAMLError as error:
+            raise self._damaged("config.yaml", error) from error
+        if not isinstance(config, dict):
+            raise self._damaged("config.yaml", ValueError("it holds no keys"))
+        return config
+
+    def read_findings(self) -> tuple[Finding, ...]:
+        """Return the findings of the audit; empty for a run that was not audited."""
+        if not self.has_file("audit.json"):
+            return ()
+        try:
+            entries = json.loads(self.read_file("audit.json"))
+            return tuple(Finding(**entry | {"verdict": Verdict(entry["verdict"])}) for entry in entries)
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._damaged("audit.json", error) from error
+
+    def read_image(self, name: str) -> nib.Nifti1Image:
+        """Return one of the run's images; errors as in `read_file`."""
+        try:
+            return nib.Nifti1Image.from_bytes(gzip.decompress(self.read_file(name)))
+        except (OSError, EOFError, zlib.error, ImageFileError) as error:
+            raise self._damaged(name, error) from error
+
+    @cached_property
+    def _file_digests(self) -> Mapping[str, str]:
+        """Digests of the files as the run wrote them; empty for a run of an earlier version."""
+        if FILES_TAG not in self.tags:
+            return {}
+        content = self._fetch(FILES_LIST)
+        if content is None or digest_bytes(content) != self.tags[FILES_TAG]:
+            raise self._edited(FILES_LIST)
+        digests = json.loads(content)
+        assert isinstance(digests, dict)
+        return digests
+
+    def _fetch(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is none."""
+        if self.artifact_uri.startswith("file:"):
+            # MLflow's client copies a local file first: 3 ms instead of 0.05, for every table of a sweep.
+            file = location_path(self.artifact_uri) / name
+            try:
+                return file.read_bytes()
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise TrackingError(f"{file} cannot be read: {error}") from error
+        client = MlflowClient(tracking_uri=self.uri)
+        with translate_errors(self.uri), tempfile.TemporaryDirectory(prefix="harness-") as directory:
+            try:
+                return Path(client.download_artifacts(self.run_id, name, directory)).read_bytes()
+            except (MlflowException, FileNotFoundError):
+                if name in {item.path for item in client.list_artifacts(self.run_id)}:
+                    raise
+                return None
+
+    def _tags_below(self, prefix: str) -> dict[str, str]:
+        return {
+            key.removeprefix(f"{prefix}."): value
+            for key, value in self.tags.items()
+            if key.startswith(f"{prefix}.")
+        }
+
+    def _edited(self, name: str) -> TrackingError:
+        return TrackingError(
+            f"{name} of run {self.title} is not the file that the run wrote: it was edited, damaged or "
+            f"deleted in {self.artifact_uri}; restore it, or repeat the run with resume=false"
+        )
+
+    def _damaged(self, name: str, error: Exception) -> TrackingError:
+        return TrackingError(
+            f"{name} of run {self.title} cannot be read: {first_line(error)}; repeat the run with "
+            "resume=false"
+        )
+
+
+def read_stored_run(run: Run, uri: str) -> StoredRun:
+    """Return a run of MLflow's client as a `StoredRun`."""
+    return StoredRun(
+        uri=uri,
+        artifact_uri=str(run.info.artifact_uri),
+        run_id=str(run.info.run_id),
+        name=str(run.info.run_name),
+        status=str(run.info.status),
+        experiment_id=str(run.info.experiment_id),
+        started=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
+
+
+def read_stored_runs(runs: Sequence[Run], uri: str) -> list[StoredRun]:
+    """Return runs of MLflow's client as `StoredRun` records, in their order."""
+    return [read_stored_run(run, uri) for run in runs]
