@@ -131,7 +131,7 @@ def check_key(key: str) -> None:
     if not rest and group not in COMPARED_PARAMS:
         allowed = [name for name in COMPARED_PARAMS if name not in NOT_COMPARED]
         message = format_unknown(f"by={key}", key, allowed, "parameter")
-        raise UsageError(f"{message} A single setting has its group in front, such as by=estimator.tol")
+        raise UsageError(f"{message} A single setting has its group in front, such as by=estimator.grid.C")
 
 
 def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
@@ -201,9 +201,9 @@ def find_difference(runs: Sequence[ComparedRun], key: str) -> str | None:
         for role in sorted(set(first.run.digests) | set(other.run.digests)):
             digests = [run.run.digests.get(role, "none")[:8] for run in (first, other)]
             if role not in own and digests[0] != digests[1]:
-                return f"{pair} were computed from different data: SHA-256 of {role} {' and '.join(digests)}"
+                return f"{pair} were computed from different data: SHA-256 of {role} {' and '.join(digests)}; repeat the older one"
         if reason := _compare_held_out(first, other):
-            return f"{pair} did not hold out the same volumes: {reason}"
+            return f"{pair} did not hold out the same volumes: {reason}; select runs that did"
     return None
 
 

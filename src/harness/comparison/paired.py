@@ -1,8 +1,9 @@
 """Paired comparisons of stored runs: over the folds of one subject, or over subjects."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,11 @@ class PairedComparison:
     def correction(self) -> str:
         """How the p-values are corrected for their number."""
         n = len(self.table)
-        return "Holm, 1 pair" if n == 1 else f"Holm over {n} pairs of this score"
+        return "none, one pair" if n == 1 else f"Holm over {n} pairs of this score"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that a table of this comparison states."""
+        return vars(self) | {"baseline": "no difference", "correction": self.correction}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +136,8 @@ def compare_by(
                 comparisons += _compare_folds(members, fixed, key, scores, found.notes)
     if not any(len(comparison.table) for comparison in comparisons):
         reasons = list(dict.fromkeys(comparison.refusal for comparison in comparisons))
-        more = f" The same holds for, or there are, {len(reasons) - 1} more groups." if reasons[1:] else ""
-        raise DesignError(f"by={key} is refused: {reasons[0]}.{more}")
+        more = f" ({len(reasons) - 1} more reasons concern other runs)" if reasons[1:] else ""
+        raise DesignError(f"by={key} is refused: {reasons[0]}{more}")
     return comparisons
 
 
@@ -203,7 +208,7 @@ def _compare_folds(
             for first, second in combinations(values, 2)
         }
         test = "none" if leak else f"{CORRECTED_T}, n_test/n_train {n_test.sum() / n_train.sum():.3f}"
-        table = _tabulate(pairs, units)
+        table = _tabulate(_note_dummy(pairs, key), units)
         comparisons.append(PairedComparison(key, score, "fold", fixed, test, table, units, own, leak))
     return comparisons
 
@@ -243,14 +248,13 @@ def _compare_subjects(
             subject: {run.value: run.folds[score].mean() for run in members}
             for subject, members in kept.items()
         }
-        units = pd.DataFrame.from_dict(means, orient="index", columns=None).reindex(columns=values)
-        units = units.rename_axis("unit").reset_index()
+        units = pd.DataFrame(means).T.reindex(columns=values).rename_axis("unit").reset_index()
         n_pairs = len(values) * (len(values) - 1) // 2
         pairs = {
             (first, second): _test_subjects(units[first], units[second], n_pairs, bool(leak))
             for first, second in combinations(values, 2)
         }
-        table = _tabulate(pairs, units)
+        table = _tabulate(_note_dummy(pairs, key), units)
         test = "none" if leak else SIGN_FLIP
         comparisons.append(
             PairedComparison(key, score, "subject", group.fixed, test, table, units, own, leak)
@@ -294,6 +298,16 @@ def _test_subjects(first: pd.Series, second: pd.Series, n_pairs: int, refused: b
         note = f"cannot be significant with n = {n}; {needed} subjects or more can"
         return _Pair(n, test.difference, test.interval, effect=effect, note=note)
     return _Pair(n, test.difference, test.interval, effect=effect, p=test.p)
+
+
+def _note_dummy(pairs: Mapping[tuple[str, str], _Pair], key: str) -> dict[tuple[str, str], _Pair]:
+    """Add a note to pairs with a dummy: it ignores the volumes, so that the other is tested against chance."""
+    noted = {}
+    for values, pair in pairs.items():
+        is_dummy = key == "estimator" and any(value.partition("[")[0] == "dummy" for value in values)
+        note = "a dummy is chance: --chance has the test" if is_dummy else ""
+        noted[values] = replace(pair, note="; ".join(filter(None, [pair.note, note])))
+    return noted
 
 
 def _tabulate(pairs: Mapping[tuple[str, str], _Pair], units: pd.DataFrame) -> pd.DataFrame:
