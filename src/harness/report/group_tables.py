@@ -24,11 +24,13 @@ def print_groups(console: Console, groups: Sequence["GroupSummary"]) -> None:
     varying = [str(name) for name in params if params[name].nunique() > 1]
     for score in dict.fromkeys(group.score for group in groups):
         _print_score(console, score, [group for group in groups if group.score == score], varying)
+    n_groups = len({tuple(group.params.items()) for group in groups})
     console.print(
-        f"mean {plus_minus()} SD over subjects (ddof=1). p means: permutation of means, null hypothesis: in "
-        "no subject. majority: prevalence, null hypothesis: in at most half of the population; more than: "
-        "the share of the population above which the effect is present, at the 5 % level. sign flip: "
-        "one-sided, against 0.5, global null. Holm: corrected over the groups of a score."
+        f"mean {plus_minus()} SD over subjects (ddof=1). p means: permutation of means; null hypothesis: in "
+        "no subject. majority: prevalence; null hypothesis: in at most half of the population. more than: "
+        "the share of the population above which the effect is present, at the 5 % level. sign flip: one-sided, "
+        "against 0.5, global null. -: cannot be significant."
+        + (f" P-values are corrected over {n_groups} groups (Holm), the shares are not." if n_groups > 1 else "")
     )
     for note, which in _collect_notes(groups, varying).items():
         console.print(f"note: {which}{note}", style="yellow")
@@ -58,38 +60,27 @@ def _print_score(
     for name in varying:
         table.add_column(name, overflow="fold")
     for name in filled:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for group, row in zip(groups, rows, strict=True):
         table.add_row(*(group.params.get(name, "") for name in varying), *(row[name] for name in filled))
     console.print(table)
 
 
 def _make_row(group: "GroupSummary", n_groups: int) -> dict[str, str]:
-    """Return the cells of a group; columns that are empty in all groups are left out."""
+    """Return the cells of a group."""
     cells = {"n": str(group.n), f"mean {plus_minus()} SD": format_score(group.mean, group.sd)}
     for test, title in (
         ("means", "p means"),
         ("prevalence_majority", "majority"),
         ("sign_flip", "sign flip"),
     ):
-        p = group.p_values.get(test)
+        if title == "sign flip":
+            found = group.prevalence
+            cells["more than"] = "" if found is None or found.gamma0 is None else f"{found.gamma0:.2f}"
+        p = group.p_holm.get(test, group.p_values.get(test))
         # A p-value that could not have been small would be read as evidence for the null hypothesis.
-        possible = p is not None and group.can_be_significant(test, n_groups)
-        cells[title] = "" if p is None else format_p(p) if possible else "not possible"
-        if n_groups > 1:
-            cells[f"{title} Holm"] = format_p(group.p_holm[test]) if possible and test in group.p_holm else ""
-    if group.prevalence is not None:
-        gamma0 = group.prevalence.gamma0
-        cells["more than"] = "-" if gamma0 is None else f"{gamma0:.2f}"
-    return {name: cells.get(name, "") for name in _list_columns(n_groups)}
-
-
-def _list_columns(n_groups: int) -> list[str]:
-    columns = ["n", f"mean {plus_minus()} SD"]
-    for title in ("p means", "majority", "sign flip"):
-        columns += [title, f"{title} Holm"] if n_groups > 1 else [title]
-        columns += ["more than"] if title == "majority" else []
-    return columns
+        cells[title] = "" if p is None else format_p(p) if group.can_be_significant(test, n_groups) else "-"
+    return cells
 
 
 def _collect_notes(groups: Sequence["GroupSummary"], varying: Sequence[str]) -> dict[str, str]:
