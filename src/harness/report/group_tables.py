@@ -15,6 +15,8 @@ from harness.report.spreadsheets import write_csv
 if TYPE_CHECKING:
     from harness.comparison.group import GroupSummary
 
+WIDTH_OF_COLUMNS = 100  # characters of a terminal below which all options share a column
+
 
 def print_groups(console: Console, groups: Sequence["GroupSummary"]) -> None:
     """Print a table per score with one row per group, and the notes, each of them once."""
@@ -25,12 +27,12 @@ def print_groups(console: Console, groups: Sequence["GroupSummary"]) -> None:
     for score in dict.fromkeys(group.score for group in groups):
         _print_score(console, score, [group for group in groups if group.score == score], varying)
     n_groups = len({tuple(group.params.items()) for group in groups})
+    several = f" P-values are corrected over {n_groups} groups (Holm), the shares are not."
     console.print(
         f"mean {plus_minus()} SD over subjects (ddof=1). p means: permutation of means; null hypothesis: in "
         "no subject. majority: prevalence; null hypothesis: in at most half of the population. more than: "
-        "the share of the population above which the effect is present, at the 5 % level. sign flip: one-sided, "
-        "against 0.5, global null. -: cannot be significant."
-        + (f" P-values are corrected over {n_groups} groups (Holm), the shares are not." if n_groups > 1 else "")
+        "the share of the population above which the effect is present, at the 5 % level. sign flip: "
+        f"one-sided, against 0.5, global null. -: cannot be significant.{several if n_groups > 1 else ''}"
     )
     for note, which in _collect_notes(groups, varying).items():
         console.print(f"note: {which}{note}", style="yellow")
@@ -57,12 +59,14 @@ def _print_score(
     table = Table(title=f"{score.replace('_', ' ')} over subjects{several}", title_justify="left")
     rows = [_make_row(group, len(groups)) for group in groups]
     filled = [name for name in rows[0] if any(row[name] for row in rows)]
-    for name in varying:
+    merged = len(varying) > 1 and console.width < WIDTH_OF_COLUMNS
+    for name in ["options"] if merged else varying:
         table.add_column(name, overflow="fold")
     for name in filled:
         table.add_column(name, justify="right", no_wrap=True)
     for group, row in zip(groups, rows, strict=True):
-        table.add_row(*(group.params.get(name, "") for name in varying), *(row[name] for name in filled))
+        options = [group.params.get(name, "") for name in varying]
+        table.add_row(*([" ".join(options)] if merged else options), *(row[name] for name in filled))
     console.print(table)
 
 
