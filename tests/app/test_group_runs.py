@@ -85,16 +85,6 @@ def test_repeated_sweep_replaces_its_group_run(home, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["runs", "compare"])
-def test_listings_of_decodings_do_not_contain_group_runs(home, verb):
-    directory, arguments = home
-    assert run(arguments) == 0
-    printed = harness(directory, verb, COLUMNS="200").stdout
-    assert "2 subjects" not in printed
-    assert "n_subjects" not in printed
-
-
-@pytest.mark.slow
 def test_each_configuration_has_a_group_run(home):
     directory, arguments = home
     assert run([*arguments, "estimator=ridge,lda"]) == 0
@@ -134,9 +124,9 @@ def test_unwritable_group_run_does_not_lose_the_summary(home, monkeypatch, capsy
     assert read_groups(directory)[1] == []
 
 
-def test_group_run_is_found_by_the_ui_and_by_no_other_verb(home):
+def test_group_run_is_found_by_the_ui_and_by_no_other_query(home):
     from harness.errors import UsageError
-    from harness.tracking.queries import find_run
+    from harness.tracking.queries import RunQuery, find_run, list_experiments, select_runs
     from harness.tracking.store import local_store_uri
 
     directory, arguments = home
@@ -148,3 +138,5 @@ def test_group_run_is_found_by_the_ui_and_by_no_other_verb(home):
     assert find_run("latest", uri, with_groups=True).info.run_id != identifier
     with pytest.raises(UsageError, match="is not a run"):
         find_run(identifier, uri)
+    assert {item.data.params["subject"] for item in select_runs(uri, RunQuery(), 10).runs} == {"1", "2"}
+    assert set(list_experiments(uri)) == {"tests", "haxby decoding"}
