@@ -141,7 +141,7 @@ def relocate_settings(settings: Mapping[str, Any], overrides: Sequence[str]) -> 
             raise UsageError(
                 f"{override!r} is not a place; expected KEY=VALUE, such as dataset.data_dir=/new/place"
             )
-        value = _parse_value(text)
+        value = _parse_value(key, text)
         _check_location(override, key, value, locations)
         group, *rest = key.split(".")
         changed[group] = _replace(changed[group], rest, value, override)
@@ -168,25 +168,24 @@ def _check_location(override: str, key: str, value: Any, locations: Sequence[str
     if key in MOVABLE:
         return
     if key.partition(".")[0] in WITHOUT_EFFECT:
-        raise UsageError(
-            f"{override!r} has no effect on a replay, which stores and draws nothing; leave it out"
-        )
-    places = ", ".join(
-        [place for place in locations if place.rpartition(".")[2] not in NOT_NAMED] + [*MOVABLE]
-    )
+        raise UsageError(f"{override!r} has no effect on a replay, which stores nothing; leave it out")
+    places = [place for place in locations if place.rpartition(".")[2] not in NOT_NAMED]
     raise UsageError(
         f"{override!r} would make it another run: a replay repeats the stored configuration, and only where "
-        f"its data are can change: {places}. For another configuration start a run: python -m harness {override}"
+        f"its data are can change: {', '.join([*places, *MOVABLE])}. For another configuration start a run: "
+        f"python -m harness {override}"
     )
 
 
-def _parse_value(text: str) -> Any:
-    """Return a list, a mapping, null or a whole number, and everything else as text."""
+def _parse_value(key: str, text: str) -> Any:
+    """Return a list, a mapping or null, a number of processes, and everything else as text."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return value if value is None or isinstance(value, list | dict | str | int) else text
+    if key == "inference.processes" and isinstance(value, int):
+        return value
+    return value if value is None or isinstance(value, list | dict | str) else text
 
 
 def _replace(node: Any, keys: Sequence[str], value: Any, override: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import nibabel as nib
@@ -22,6 +23,7 @@ COMPARED = (".csv", ".nii.gz", ".npz", ".json")
 NOT_COMPARED = ("files.json",)
 DURATIONS = ("seconds/", "system/")  # metrics that are not results
 ROW_KEYS = ("fold", "volume", "class", "parameter", "value")  # columns that say which row it is
+Place = tuple[np.intp, ...]  # the index of an element of an array
 UNREADABLE = (ValueError, OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, ImageFileError)
 
 
@@ -139,13 +141,8 @@ def compare_tables(name: str, first: pd.DataFrame, second: pd.DataFrame) -> list
     if len(first) != len(second):
         return [*changes, NumberChange(name, "rows", first=str(len(first)), second=str(len(second)))]
     for column in (each for each in first.columns if each in second):
-        found = _compare_arrays(
-            name,
-            str(column),
-            first[column].to_numpy(),
-            second[column].to_numpy(),
-            lambda place, column=column: _describe_row(first, int(place[0]), column),
-        )
+        arrays = first[column].to_numpy(), second[column].to_numpy()
+        found = _compare_arrays(name, str(column), *arrays, partial(_describe_row, first, str(column)))
         changes += [] if found is None else [found]
     return changes
 
@@ -197,7 +194,7 @@ def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
         node = dict(zip(named if unique else map(str, range(len(node))), node, strict=True))
     if not isinstance(node, dict):
         return {prefix: node}
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in node.items():
         flat |= _flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
@@ -211,8 +208,8 @@ def _compare_values(file: str, first: Mapping[str, Any], second: Mapping[str, An
             shown = [str(values[name]) if name in values else "missing" for values in (first, second)]
             changes.append(NumberChange(file, name, first=shown[0], second=shown[1]))
             continue
-        arrays = [np.array([values[name]], dtype=_kind(values[name])) for values in (first, second)]
-        found = _compare_arrays(file, name, arrays[0], arrays[1], lambda place: "")
+        one, other = (np.array([values[name]], dtype=_kind(values[name])) for values in (first, second))
+        found = _compare_arrays(file, name, one, other, lambda place: "")
         changes += [] if found is None else [found]
     return changes
 
@@ -226,7 +223,7 @@ def _compare_arrays(
     part: str,
     first: np.ndarray,
     second: np.ndarray,
-    describe: Callable[[tuple[np.intp, ...]], str],
+    describe: Callable[[Place], str],
 ) -> NumberChange | None:
     """Compare two arrays element by element; return None if they are identical.
 
@@ -265,12 +262,13 @@ def _are_other_texts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray((first.astype(str) != second.astype(str)) & ~undefined)
 
 
-def _describe_row(table: pd.DataFrame, row: int, column: str) -> str:
+def _describe_row(table: pd.DataFrame, column: str, place: Place) -> str:
+    row = int(place[0])
     keys = [key for key in ROW_KEYS if key in table and key != column]
     return ", ".join(f"{key} {table[key].iloc[row]}" for key in keys) or f"row {row}"
 
 
-def _write_place(place: tuple[np.intp, ...]) -> str:
+def _write_place(place: Place) -> str:
     return ", ".join(str(int(index)) for index in place)
 
 
