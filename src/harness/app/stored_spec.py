@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.app.allowed_targets import TARGET
 from harness.app.composition import RunSpec, build_spec, list_groups, name_contrast
 from harness.app.conflicts import check_inference
-from harness.app.normalisation import list_parameters
+from harness.app.normalisation import list_parameters, normalise
 from harness.app.run_names import NOT_NAMED, is_path
 from harness.app.schema import RunSchema
 from harness.errors import TrackingError, UsageError, first_line
@@ -146,6 +146,11 @@ def relocate_settings(settings: Mapping[str, Any], overrides: Sequence[str]) -> 
         group, *rest = key.split(".")
         changed[group] = _replace(changed[group], rest, value, override)
     return changed
+
+
+def prepare_settings(settings: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """Return normalised settings, and which keys say where the files of the data set are."""
+    return normalise(settings), list_location_keys(settings)
 
 
 def list_location_keys(settings: Mapping[str, Any]) -> tuple[str, ...]:

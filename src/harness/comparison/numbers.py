@@ -208,14 +208,13 @@ def _compare_values(file: str, first: Mapping[str, Any], second: Mapping[str, An
             shown = [str(values[name]) if name in values else "missing" for values in (first, second)]
             changes.append(NumberChange(file, name, first=shown[0], second=shown[1]))
             continue
-        one, other = (np.array([values[name]], dtype=_kind(values[name])) for values in (first, second))
-        found = _compare_arrays(file, name, one, other, lambda place: "")
+        found = _compare_arrays(file, name, _wrap(first[name]), _wrap(second[name]), lambda place: "")
         changes += [] if found is None else [found]
     return changes
 
 
-def _kind(value: object) -> type:
-    return type(value) if isinstance(value, int | float) else object
+def _wrap(value: Any) -> np.ndarray:
+    return np.array([value], dtype=type(value) if isinstance(value, int | float) else object)
 
 
 def _compare_arrays(
