@@ -15,9 +15,10 @@ MAX_PACKAGES = 8  # named in one line
 
 
 class Effect(StrEnum):
-    """Whether a difference can move the score."""
+    """Whether a difference can move the score; ``unknown`` where one run did not record it."""
 
     yes = "yes"
+    unknown = "unknown"
     digits = "last digits"
     p_values = "p-values only"
     no = "no"
@@ -203,7 +204,7 @@ def _compare_code(first: Origin, second: Origin) -> Iterator[Difference]:
             reason = "the code that computes is the same" if same else ""
             effect = Effect.no if same else Effect.yes
         elif one is None or other is None:
-            effect, reason = Effect.yes, "one of the runs has no digest of it"
+            effect, reason = Effect.unknown, "one of the runs has no digest of it"
         else:
             effect, reason = Effect.yes, "SHA-256 of the code that computes"
         shown = [_shorten(each) or NOT_RECORDED for each in (one, other)]
@@ -215,7 +216,9 @@ def _compare_machine(first: Origin, second: Origin) -> Iterator[Difference]:
         return
     for name, one, other in _pair(first.machine, second.machine):
         effect, reason = Effect.digits, "sums in another order"
-        if name == "threads":
+        if one is None or other is None:
+            effect, reason = Effect.unknown, ""
+        elif name == "threads":
             effect, reason = Effect.no, "the solvers use one BLAS thread"
         yield Difference(
             "machine", name, _write(one, NOT_RECORDED), _write(other, NOT_RECORDED), effect, reason

@@ -16,6 +16,7 @@ from harness.comparison.numbers import (
 )
 from harness.comparison.origins import Origin, Prepare, flatten, list_held_out, parse_environment, read_origin
 from harness.tracking.provenance import describe_environment, digest_sources, git_commit, package_versions
+from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.run_content import fold_metrics, summary_metrics
 from harness.tracking.run_result import RunResult
 from harness.tracking.stored_run import StoredRun
@@ -92,7 +93,7 @@ def describe_repetition(
         "n_folds_skipped": len(decoding.skipped),
     }
     origin = Origin(
-        choices=choices,
+        choices={name: choices[name] for name in COMPARED_PARAMS if name in choices},
         settings=flatten(settings),
         digests=decoding.samples.digests,
         versions=packages | package_versions(),

@@ -47,14 +47,15 @@ def print_replay(replay: "Replay") -> None:
     console, stored = PlainConsole(), replay.stored
     console.print(f"run      {stored.run_id[:12]} {stored.name} ({stored.started:%Y-%m-%d %H:%M})")
     compared = f"{replay.n_files} files and {replay.n_metrics} metrics"
-    moving = [item for item in replay.differences if item.effect != Effect.no]
+    moving = [item for item in replay.differences if item.effect not in (Effect.no, Effect.unknown)]
     if not replay.is_identical:
         console.print(f"replay   DIFFERENT in {len(replay.changes)} places, of {compared}")
         _print_changes(console, replay.changes)
     elif moving:
         changed = ", ".join(dict.fromkeys(f"{item.part} {item.name}" for item in moving))
         console.print(
-            f"replay   every number is identical to the last bit, in {compared}, although this changed: {changed}",
+            f"replay   every number is identical to the last bit, in {compared}, although this "
+            f"changed: {changed}",
             soft_wrap=True,
         )
     else:
