@@ -104,7 +104,7 @@ def _compare_settings(first: Origin, second: Origin) -> Iterator[Difference]:
         return
     for name, one, other in _pair(first.settings, second.settings):
         effect, reason = _judge_setting(name, first, second)
-        absent = "default"  # `normalise` leaves out what equals a default
+        absent = "not set"  # also of a value that equals the default, which `normalise` leaves out
         shown = [
             absent if name not in origin.settings else _write(value)
             for origin, value in ((first, one), (second, other))

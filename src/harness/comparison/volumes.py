@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 DECISION = "decision_value"
+MAX_RATIO = 2.0  # of the SDs of decision values that are compared as they are
 DESCRIBED = ("volume", "run", "fold", "condition", "class")
 
 
@@ -17,7 +18,9 @@ class VolumeDifferences:
     ----------
     table : DataFrame, one row per volume and fold, the largest difference first
         ``volume, run, fold, condition, class``; what the two runs predicted; of the decision value that
-        differs most (``decision`` names it) both values and their difference.
+        differs most (``decision`` names it) both values and their difference, second minus first. Where the
+        runs' decision values have other scales, as those of different estimators, the difference is that of
+        the values divided by the SD of each run.
     n_joined : int
         Volumes and folds that both runs hold out.
     n_other_prediction : int
@@ -90,7 +93,15 @@ def _tabulate(
 ) -> VolumeDifferences:
     ones = joined[decisions].to_numpy(dtype=float)
     others = joined[[f"{name}_second" for name in decisions]].to_numpy(dtype=float)
-    sizes = np.abs(others - ones)
+    scales = float(np.nanstd(ones)), float(np.nanstd(others))
+    differences = others - ones
+    if min(scales) > 0 and max(scales) > MAX_RATIO * min(scales):
+        differences = others / scales[1] - ones / scales[0]
+        notes += (
+            f"decision values have other scales (SD {scales[0]:.3g} and {scales[1]:.3g}): the difference is "
+            "of values divided by the SD of their run",
+        )
+    sizes = np.abs(differences)
     largest = np.where(np.isnan(sizes), -np.inf, sizes).argmax(axis=1)
     rows = np.arange(len(joined))
     table = pd.DataFrame(
@@ -105,7 +116,7 @@ def _tabulate(
             "decision": [decisions[place].removeprefix(DECISION).lstrip("_") for place in largest],
             "first": ones[rows, largest],
             "second": others[rows, largest],
-            "difference": others[rows, largest] - ones[rows, largest],
+            "difference": differences[rows, largest],
         }
     )
     differs = joined["predicted"] != joined["predicted_second"]

@@ -7,7 +7,7 @@ from harness.app.verbs.arguments import add_store_arguments, read_store
 
 EPILOG = (
     "Every difference is printed with whether it can move the score: figures, tracking, the cache and data "
-    "at another place cannot. Exit status: 0, also if the runs differ; 1 after an error; 2 after a usage error."
+    "at another place cannot. Exit status: 0, also if runs differ; 1 after an error; 2 after a usage error."
 )
 
 
