@@ -169,18 +169,23 @@ def test_every_package_that_computes_is_counted():
     assert below - set(provenance.COMPUTING_MODULES) == {"errors"}
 
 
-def test_the_digest_of_the_code_is_that_of_its_files(monkeypatch, tmp_path):
+def clear_digests():
+    provenance.hash_sources.cache_clear()
     provenance.digest_code.cache_clear()
+
+
+def test_the_digest_of_the_code_is_that_of_its_files(monkeypatch, tmp_path):
+    clear_digests()
     before = provenance.digest_code()
     copied = tmp_path / "harness"
     shutil.copytree(Path(provenance.__file__).parents[1], copied)
     monkeypatch.setattr(provenance, "__file__", str(copied / "tracking" / "provenance.py"))
-    provenance.digest_code.cache_clear()
+    clear_digests()
     assert provenance.digest_code() == before
     (copied / "report" / "tables.py").write_text("# shows something else\n")
-    provenance.digest_code.cache_clear()
+    clear_digests()
     assert provenance.digest_code() == before
     (copied / "solvers" / "newton.py").write_text("# computes something else\n")
-    provenance.digest_code.cache_clear()
+    clear_digests()
     assert provenance.digest_code() != before
-    provenance.digest_code.cache_clear()
+    clear_digests()

@@ -136,7 +136,7 @@ def composing(config_dir: Path | None = None, config_path: str | None = None) ->
 def check_study(name: str) -> None:
     """Raise a UsageError, which lists the studies, unless a study of this name exists; needs `composing`."""
     sources = GlobalHydra.instance().config_loader().get_sources()
-    is_option = name.partition("/")[0] in _groups()
+    is_option = name.partition("/")[0] in list_groups()
     if not is_option and any(source.is_config(name) for source in sources):
         return
     own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
@@ -262,14 +262,8 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
     UsageError
         If a key or a value is not in the vocabulary, or a ``_target_`` may not be built.
     """
-    from harness.decoding.estimator import Estimator
-    from harness.decoding.evaluation import Scoring
-    from harness.decoding.question import Question
     from harness.decoding.splitters import Scheme
-    from harness.inference.settings import PermutationSettings
     from harness.samples.contrasts import make_contrast
-    from harness.samples.samples import Roi
-    from harness.samples.signal import Signal
 
     settings = _check_config(config, choices)
     defaults = _compose_defaults(config, choices)
@@ -277,13 +271,49 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
         composed["cv"] = {"incomplete": Scheme.incomplete} | composed["cv"]
     unchanged = not list_changes(settings["contrast"], defaults["contrast"])
     contrast = make_contrast(settings["contrast"]["conditions"], choices["contrast"] if unchanged else None)
+    words = _name_choices(settings, defaults, choices) | {"contrast": name_contrast(contrast)}
+    typed = tuple(word.removeprefix("++") for word in overrides)
+    return build_spec(settings, contrast, choices, words, _run_name(words, choices), typed)
+
+
+def build_spec(
+    settings: Mapping[str, Any],
+    contrast: "Contrast",
+    options: Mapping[str, str],
+    words: Mapping[str, str],
+    name: str,
+    overrides: tuple[str, ...] = (),
+) -> RunSpec:
+    """Build the objects that the settings of a run name.
+
+    Parameters
+    ----------
+    settings : mapping of str to object
+        Plain and complete, with ``cv.incomplete``.
+    options : mapping of str to str
+        The option of every group, for messages.
+    words : mapping of str to str
+        See `RunSpec.choices`.
+
+    Raises
+    ------
+    UsageError
+        If a ``_target_`` may not be built, or an argument is refused.
+    """
+    from harness.decoding.estimator import Estimator
+    from harness.decoding.evaluation import Scoring
+    from harness.decoding.question import Question
+    from harness.decoding.splitters import Scheme
+    from harness.inference.settings import PermutationSettings
+    from harness.samples.samples import Roi
+    from harness.samples.signal import Signal
+
     grid = check_grid(settings["estimator"])
-    model = _instantiate("estimator", choices["estimator"], settings["estimator"], excluded=("grid",))
-    words = _name_choices(settings, defaults, choices) | {"contrast": _name_contrast(contrast)}
-    splitter = _instantiate("cv", choices["cv"], settings["cv"], excluded=("incomplete",))
+    model = _instantiate("estimator", options["estimator"], settings["estimator"], excluded=("grid",))
+    splitter = _instantiate("cv", options["cv"], settings["cv"], excluded=("incomplete",))
     return RunSpec(
         subject=settings["subject"],
-        dataset=_instantiate("dataset", choices["dataset"], settings["dataset"]),
+        dataset=_instantiate("dataset", options["dataset"], settings["dataset"]),
         question=Question(
             contrast=contrast,
             estimator=Estimator(words["estimator"], model, grid),
@@ -294,10 +324,10 @@ def build_request(config: DictConfig, choices: Mapping[str, str], overrides: Seq
             engine=settings["engine"],
         ),
         permutation=_read_permutation(settings["inference"], PermutationSettings),
-        name=_run_name(words, choices),
+        name=name,
         config=settings,
         choices=words,
-        overrides=tuple(word.removeprefix("++") for word in overrides),
+        overrides=overrides,
     )
 
 
@@ -323,14 +353,14 @@ def decode_request(
 
 def _compose_defaults(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """Compose the chosen options as they are, without any change of a value but subject, seed and engine."""
-    words = tuple(f"{group}={choices[group]}" for group in _groups() if choices.get(group))
+    words = tuple(f"{group}={choices[group]}" for group in list_groups() if choices.get(group))
     # In a sweep the options stay the same, also for workers, to which every job brings another loader.
     during = os.environ.get(SWEEP_DIRECTORY_VARIABLE) or GlobalHydra.instance().config_loader()
     defaults = deepcopy(_compose_once(words, during))
     for key in ("subject", "seed", "engine"):
         defaults[key] = config[key]
     plain = {}
-    for group in _groups():
+    for group in list_groups():
         try:
             plain[group] = OmegaConf.to_container(defaults[group], resolve=True, enum_to_str=True)
         except InterpolationResolutionError:  # it stands for something that is only on the command line
@@ -349,7 +379,7 @@ def _name_choices(
     """Name the option of every group with its changes, and what else distinguishes runs."""
     words = {
         group: name_option(choices[group], list_changes(settings[group], defaults[group]))
-        for group in _groups()
+        for group in list_groups()
     }
     words["tracking"] = choices["tracking"]
     locations = find_locations(settings["dataset"], defaults["dataset"])
@@ -369,7 +399,7 @@ def _name_choices(
     return words | ({"location": label_location(locations)} if locations else {})
 
 
-def _name_contrast(contrast: "Contrast") -> str:
+def name_contrast(contrast: "Contrast") -> str:
     """Name a contrast by its classes; with their conditions where these do not follow from the names."""
     grouped = {name: members for name, members in contrast.members.items() if members != (name,)}
     if not grouped:
@@ -392,7 +422,7 @@ def _run_name(words: Mapping[str, str], choices: Mapping[str, str]) -> str:
     return shorten(" ".join(parts), MAX_NAME)
 
 
-def _groups() -> list[str]:
+def list_groups() -> list[str]:
     """Return the groups of options: every field of the schema that holds more than one value."""
     return [
         item.name
@@ -407,7 +437,7 @@ def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, A
     assert isinstance(settings, dict)
     check_keys("", settings, [item.name for item in fields(RunSchema)])
     absent = [item.name for item in fields(RunSchema) if item.name not in settings]
-    absent += [group for group in _groups() if group not in choices]
+    absent += [group for group in list_groups() if group not in choices]
     if absent:
         raise UsageError(f"every run needs {absent[0]!r}, which ~{absent[0]} removes; leave that out")
     for item in fields(RunSchema):

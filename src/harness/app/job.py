@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from harness.app.composition import RunSpec, build_request
+from harness.app.computation import RunData, compute_result, estimate_test, tag_foreign_code
 from harness.errors import HarnessError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding
-    from harness.decoding.evaluation import Progress
-    from harness.inference.run_inference import Inference
-    from harness.inference.settings import PermutationSettings
-    from harness.samples.samples import RecordedSamples, Sources
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
 
@@ -59,7 +56,7 @@ def run_job(config: DictConfig, sweep: Sweep | None = None) -> Outcome:
     outcome = Outcome(number, "finished", spec.overrides, spec.name, words=spec.choices)
     tracking = spec.config["tracking"]
     store = open_configured_store(tracking, experiment_name(tracking, job.runtime.choices["dataset"]))
-    run = _Job(spec, store, sweep, outcome, _RunData(spec))
+    run = _Job(spec, store, sweep, outcome, RunData(spec))
     run.data.seconds["startup"] = time.perf_counter() - start
     if store is None:
         return run.compute()
@@ -89,53 +86,6 @@ def _report_wait(name: str, sweep: Sweep | None) -> None:
         print(f"{name} is being computed by another process; waiting for its result", file=sys.stderr)
 
 
-class _RunData:
-    """The data of a run, each part read once; `seconds` and `warnings` grow as they are read."""
-
-    def __init__(self, spec: RunSpec) -> None:
-        from harness.samples.cache import SampleCache
-
-        self.spec = spec
-        self.cache = SampleCache(enabled=None if spec.config["cache"] else False)
-        self.seconds: dict[str, float] = {}
-        self.warnings: tuple[str, ...] = ()
-
-    @cached_property
-    def sources(self) -> "Sources":
-        from harness.samples.samples import open_sources
-
-        question = self.spec.question
-        with self._reading():
-            recording = self.spec.dataset.load(self.spec.subject)
-            return open_sources(recording, question.roi, question.signal)
-
-    @cached_property
-    def samples(self) -> "RecordedSamples":
-        from harness.decoding.decode import read_question_samples
-
-        sources = self.sources
-        with self._reading():
-            return read_question_samples(sources, self.spec.question, self.cache)
-
-    def fingerprint(self) -> str:
-        """Fingerprint the run; the image is read unless the cache knows its digest."""
-        from harness.app.allowed_targets import list_classes
-        from harness.app.normalisation import normalise
-        from harness.tracking.fingerprint import fingerprint_run
-
-        config = {key: value for key, value in self.spec.config.items() if key != "dataset"}
-        digest = self.cache.find_digest(self.sources.recording.bold) or self.samples.image_digest
-        return fingerprint_run(normalise(config), self.sources, digest, list_classes(config))
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        from harness.decoding.decode import collect_warnings, count_messages, timed
-
-        with timed(self.seconds, "data"), collect_warnings() as caught:
-            yield
-        self.warnings += count_messages(caught)
-
-
 class _UntrackedRun:
     """Stands for the tracked run with ``tracking=off``: its files stay in Hydra's own directory."""
 
@@ -156,7 +106,7 @@ class _Job:
     store: "Store | None"
     sweep: Sweep | None
     outcome: Outcome
-    data: _RunData
+    data: RunData
 
     def skip(self, store: "Store", found: "FinishedRun") -> Outcome:
         """Return the outcome of a run that finished before."""
@@ -173,40 +123,29 @@ class _Job:
     def compute(self, fingerprint: str | None = None) -> Outcome:
         """Decode, write the files, track, and show a single run; return the outcome with its results."""
         from harness.checks.findings import worst_verdict
-        from harness.checks.result_audit import audit_result
-        from harness.checks.split_audit import audit_split
-        from harness.decoding.decode import decode_samples
         from harness.report.artifacts import write_artifacts
         from harness.report.progress import ProgressBar
         from harness.report.run_summary import print_run
-        from harness.tracking.run_result import RunResult
 
         single, data = self.sweep is None, self.data
         figures = self.spec.config["figures"]
         if figures == "auto":
             figures = "full" if single else "light"
         with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
-            settings = self._plan_test()
-            findings = audit_split(data.samples, self.spec.question)
-            decoding = decode_samples(data.samples, self.spec.question, progress=progress)
-            decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
-            inference = None if settings is None else self._infer(settings, decoding, fingerprint, progress)
-            lower = None if inference is None else inference.test.lower_shares
-            findings += audit_result(decoding, lower_shares=lower)
-            result = RunResult(decoding, tuple(findings), inference)
+            result = compute_result(data, progress, single, self._checkpoint(fingerprint))
             progress("figures", 1, 1)
             with _artifact_directory(keep=run.run_id is None) as directory:
                 begin = time.perf_counter()
                 with _explaining_write_errors(str(directory)):
                     result = write_artifacts(result, directory, self.spec.to_yaml(), figures)
-                seconds = {**data.seconds, **decoding.seconds, "figures": time.perf_counter() - begin}
+                seconds = {**data.seconds, **result.decoding.seconds, "figures": time.perf_counter() - begin}
                 with _explaining_write_errors(run.where):
                     run.finish(result, directory, seconds)
         if (checkpoint := self._checkpoint(fingerprint)) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)  # the run is stored
         if single:
             stored = None if self.store is None else run
-            print_run(result, self.spec.name, run.where, stored, _suggest_test(decoding))
+            print_run(result, self.spec.name, run.where, stored, _suggest_test(result.decoding))
         return replace(
             self.outcome,
             run_id=run.run_id,
@@ -214,46 +153,6 @@ class _Job:
             notices=tuple(result.decoding.notices),
             audit=worst_verdict(result.findings).value,
         )
-
-    def _plan_test(self) -> "PermutationSettings | None":
-        """Return how the scores are tested, None for no test; refuse before anything is decoded."""
-        settings, question = self.spec.permutation, self.spec.question
-        if settings is None:
-            return None
-        if question.estimator.is_dummy:
-            notice = f"{question.estimator.name}: no p-value, because a dummy predicts from the labels alone"
-            self.data.warnings += (notice,)
-            return None
-        from harness.inference.relabelling import plan_relabellings
-
-        plan_relabellings(self.data.samples, settings)
-        return settings
-
-    def _infer(
-        self,
-        settings: "PermutationSettings",
-        decoding: "Decoding",
-        fingerprint: str | None,
-        progress: "Progress",
-    ) -> "Inference":
-        """Test scores and maps by permutation."""
-        from harness.decoding.decode import timed
-        from harness.inference.permutation import count_cores
-        from harness.inference.run_inference import run_inference
-
-        processes = settings.processes or (count_cores() if self.sweep is None else 1)
-        if self.sweep is None:
-            print(f"inference: {_estimate_test(decoding, settings, processes)}", file=sys.stderr)
-        with timed(self.data.seconds, "inference"):
-            return run_inference(
-                decoding.samples,
-                decoding.question,
-                settings,
-                decoding.mean_scores(),
-                progress=progress,
-                checkpoint=self._checkpoint(fingerprint),
-                processes=processes,
-            )
 
     def _checkpoint(self, fingerprint: str | None) -> Path | None:
         """Return the directory in which the relabellings of an interrupted test are kept for the next try."""
@@ -276,7 +175,7 @@ class _Job:
         from harness.tracking.run_writer import track_run
         from harness.tracking.tags import IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
 
-        tags = {OVERRIDES_TAG: " ".join(self.spec.overrides)}
+        tags = {OVERRIDES_TAG: " ".join(self.spec.overrides)} | tag_foreign_code(self.spec.config)
         tags |= {} if fingerprint is None else {IDENTITY_TAG: fingerprint}
         tags |= {} if self.sweep is None else {SWEEP_TAG: self.sweep.id}
         return track_run(store, self.spec.name, self.spec.params, tags)
@@ -290,25 +189,10 @@ def _suggest_test(decoding: "Decoding") -> str:
     if decoding.question.estimator.is_dummy:
         return ""
     try:
-        estimate = _estimate_test(decoding, PermutationSettings(), count_cores())
+        estimate = estimate_test(decoding, PermutationSettings(), count_cores())
     except HarnessError as error:
         return f"test     inference=permutation would be refused: {error}"
     return f"test     add inference=permutation for p-values: {estimate}"
-
-
-def _estimate_test(decoding: "Decoding", settings: "PermutationSettings", processes: int) -> str:
-    """Return how many relabellings a test has, and about how long they take."""
-    from harness.decoding.choices import InnerFolds
-    from harness.inference.permutation import estimate_seconds, format_duration
-
-    question, seconds = decoding.question, decoding.seconds["decoding"]
-    n, duration = estimate_seconds(decoding.samples, question, settings, seconds, processes)
-    words = f"{n} relabellings, about {format_duration(duration)}"
-    if question.scoring.inner == InnerFolds.runs:
-        return words
-    by_runs = replace(question, scoring=replace(question.scoring, inner="runs", inner_folds=10))
-    _, faster = estimate_seconds(decoding.samples, by_runs, settings, seconds, processes)
-    return words if faster > duration / 2 else f"{words} ({format_duration(faster)} with scoring.inner=runs)"
 
 
 def experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:

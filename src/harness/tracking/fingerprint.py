@@ -59,18 +59,23 @@ def fingerprint_run(
         "t_r": sources.recording.t_r,
         "labels": hashlib.sha256(labels).hexdigest(),
         "digests": {"bold": image_digest, **digests},
-        "code": [digest_code(), *_foreign_sources(classes)],
+        "code": [digest_code(), *map(_digest_package, _foreign_packages(classes))],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _foreign_sources(classes: Iterable[type]) -> Iterator[str]:
-    """Digest the code of every class of other packages, for example, a user's own estimator."""
+def digest_foreign_code(classes: Iterable[type]) -> dict[str, str]:
+    """Return the digest of the code of every other package that classes are of, such as a user's own."""
+    return {package: _digest_package(package) for package in _foreign_packages(classes)}
+
+
+def _foreign_packages(classes: Iterable[type]) -> Iterator[str]:
+    """Name the package of every class, and of those it inherits from, that `digest_code` does not count."""
     for named in classes:
         for kind in inspect.getmro(named):
             package = kind.__module__.partition(".")[0]
             if package not in KNOWN_PACKAGES:
-                yield _digest_package(package)
+                yield package
 
 
 def _digest_package(name: str) -> str:

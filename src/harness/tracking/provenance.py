@@ -5,10 +5,12 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 COMPUTING_PACKAGES = ("numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "pandas")
 # The packages whose version can change a number or a figure.
@@ -64,7 +66,36 @@ def describe_environment() -> str:
     """Return every installed package with its version, as a requirements file with comments on Python."""
     lines = [f"{name}=={version}" for name, version in _list_packages(tuple(sys.path))]
     head = [f"# Python {sys.version.split()[0]}", f"# {platform.platform()}"]
+    head += [f"# {name}: {value}" for name, value in describe_machine().items()]
     return "\n".join([*head, *lines]) + "\n"
+
+
+@cache
+def describe_machine() -> dict[str, str]:
+    """Return what of the processor and of the BLAS libraries can change the last digits of a sum.
+
+    NumPy and the BLAS libraries choose their kernels by the processor. The number of threads is that of the
+    libraries as they were loaded; the solvers set it to one (`harness.solvers.threads`).
+    """
+    import numpy as np  # here, because --version needs the other functions only
+    from threadpoolctl import ThreadpoolController
+
+    simd = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    found = {"processor": f"{platform.machine()}, NumPy uses {', '.join(simd) or 'its baseline'}"}
+    libraries = ThreadpoolController().info()
+    blas = sorted({_name_library(library) for library in libraries if library["user_api"] == "blas"})
+    threads = sorted({str(library["num_threads"]) for library in libraries})
+    if blas:
+        found["BLAS"] = ", ".join(blas)
+    if threads:
+        found["threads"] = ", ".join(threads)
+    return found
+
+
+def _name_library(library: Mapping[str, Any]) -> str:
+    return " ".join(
+        str(library[key]) for key in ("internal_api", "version", "architecture") if library.get(key)
+    )
 
 
 @cache
@@ -74,16 +105,28 @@ def digest_code() -> str:
     The other packages change how a result is shown, not its numbers. The files are read, so that changes of a
     checkout count.
     """
+    summed = hash_sources().copy()
+    versions = package_versions()
+    for name in COMPUTING_PACKAGES:
+        summed.update(f"{name} {versions.get(name)}\n".encode())
+    return summed.hexdigest()
+
+
+def digest_sources() -> str:
+    """Return the SHA-256 (hexadecimal) of the harness's own code that computes, without other packages."""
+    return hash_sources().hexdigest()
+
+
+@cache
+def hash_sources() -> "hashlib._Hash":
+    """Hash the harness's own code that computes."""
     here = Path(__file__).resolve().parents[1]
     summed = hashlib.sha256()
     for package in COMPUTING_MODULES:
         path = here / package
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             summed.update(file.relative_to(here).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    versions = package_versions()
-    for name in COMPUTING_PACKAGES:
-        summed.update(f"{name} {versions.get(name)}\n".encode())
-    return summed.hexdigest()
+    return summed
 
 
 @cache

@@ -19,12 +19,20 @@ from harness.errors import TrackingError, first_line
 from harness.tracking.endings import Ending, EndingNote, Status
 from harness.tracking.file_digests import write_digests
 from harness.tracking.locks import retry_while_locked
-from harness.tracking.provenance import git_commit, package_versions
+from harness.tracking.provenance import digest_sources, git_commit, package_versions
 from harness.tracking.relocation import location_path
 from harness.tracking.run_content import dataset_input, fold_metrics, result_tags, summary_metrics
 from harness.tracking.store import Store, run_link, ui_address
 from harness.tracking.store_errors import format_store_error, translate_errors
-from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, FILES_TAG, IDENTITY_TAG, NOTICES_TAG, VERSION_TAG
+from harness.tracking.tags import (
+    AUDIT_TAG,
+    CODE_TAG,
+    ERROR_TAG,
+    FILES_TAG,
+    IDENTITY_TAG,
+    NOTICES_TAG,
+    VERSION_TAG,
+)
 
 if TYPE_CHECKING:
     from harness.tracking.run_result import RunResult
@@ -274,6 +282,7 @@ def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> I
 
 def _system_tags() -> dict[str, str]:
     tags = {f"{VERSION_TAG}.{name}": version for name, version in package_versions().items()}
+    tags[CODE_TAG] = digest_sources()
     commit = git_commit()
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit

@@ -104,6 +104,14 @@ class StoredRun:
             return name in self._file_digests
         return self._fetch(name) is not None
 
+    def list_files(self) -> tuple[str, ...]:
+        """Return the names of the data files that the run lists; of earlier versions, of all its files."""
+        if FILES_TAG in self.tags:
+            return tuple(self._file_digests)
+        client = MlflowClient(tracking_uri=self.uri)
+        with translate_errors(self.uri):
+            return tuple(str(item.path) for item in client.list_artifacts(self.run_id) if not item.is_dir)
+
     def read_table(self, name: str) -> pd.DataFrame:
         """Return one of the run's CSV files; errors as in `read_file`."""
         content = self.read_file(name)

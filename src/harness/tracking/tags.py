@@ -15,6 +15,7 @@ RELABELLINGS_TAG = "harness.relabellings"  # digest of the list of relabellings 
 POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positive weights speak for
 DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
 VERSION_TAG = "harness.version"  # followed by a dot and the name of a package
+CODE_TAG = "harness.code"  # digest of the computing code; followed by a dot and a package, of a user's own
 FILES_TAG = "harness.files"  # digest of the list of a run's files, see `harness.tracking.file_digests`
 KIND_TAG = "harness.kind"  # of an experiment and its runs, if these are not decodings: groups
 GROUP_TAG = "harness.group"  # on a run of the kind groups: digest of the choices that its subjects share

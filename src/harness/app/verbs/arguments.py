@@ -67,6 +67,12 @@ def _parse_limit(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs; expected 1 to {MAX_RUNS}")
 
 
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --folder and --uri, the store that single runs are read from."""
+    add_folder_argument(parser)
+    parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
+
+
 def read_store(options: argparse.Namespace) -> str:
     """Return the tracking URI of the store that --uri or --folder names, if it can be opened."""
     if options.uri:

@@ -1,0 +1,112 @@
+"""``replay``: repeat a stored run from its own record, and compare every number."""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.app.verbs.arguments import add_store_arguments, read_store
+from harness.errors import DataError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.app.computation import RunData
+    from harness.app.stored_spec import StoredSpec
+    from harness.comparison.replay import Repetition
+    from harness.tracking.stored_run import StoredRun
+
+EPILOG = (
+    "Nothing is stored. Exit status: 0 if every number is identical; 1 if one differs, or after an error; 2 "
+    "after a usage error."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", help="an identifier, its first characters, a name, or latest")
+    parser.add_argument(
+        "places",
+        nargs="*",
+        metavar="KEY=PLACE",
+        help="where the data are now, such as dataset.data_dir=/new/place",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    add_store_arguments(parser)
+    parser.epilog = EPILOG
+
+
+def run(options: argparse.Namespace) -> int:
+    """Repeat a run; return 1 if a number differs."""
+    from harness.app.interrupts import exit_on_termination_signals
+    from harness.app.stored_spec import complete_settings, prepare_settings, read_stored_spec
+    from harness.comparison.replay import compare_replay
+    from harness.report.explanation_tables import print_replay, write_replay
+    from harness.tracking.queries import find_run
+    from harness.tracking.stored_run import read_stored_run
+
+    uri = read_store(options)
+    stored = read_stored_run(find_run(options.run, uri), uri)
+    stored.require_finished()
+    with exit_on_termination_signals():
+        spec = read_stored_spec(stored, options.places)
+        try:
+            repetition = _repeat(stored, spec)
+        except KeyboardInterrupt:
+            print("stopped; nothing was stored", file=sys.stderr)
+            return 130
+
+    def prepare(settings: dict[str, Any]) -> tuple[Any, tuple[str, ...]]:
+        return prepare_settings(complete_settings(settings, stored.title)[0])
+
+    replay = compare_replay(stored, repetition, prepare=prepare, notes=spec.notes)
+    if options.json:
+        print(json.dumps(write_replay(replay), indent=1))
+    else:
+        print_replay(replay)
+    return 0 if replay.is_identical else 1
+
+
+def _repeat(stored: "StoredRun", spec: "StoredSpec") -> "Repetition":
+    """Compute the run again, from the images themselves: what the cache holds is not taken for granted."""
+    from harness.app.computation import RunData, compute_result, tag_foreign_code
+    from harness.app.stored_spec import prepare_settings
+    from harness.comparison.replay import describe_repetition
+    from harness.report.artifacts import write_artifacts
+    from harness.report.progress import ProgressBar
+
+    data = RunData(spec.spec, cached=False)
+    with ProgressBar(f"replay {spec.spec.name}") as progress:
+        _open_sources(data, stored)
+        result = compute_result(data, progress, single=True)
+    config = spec.spec.config
+    try:
+        with tempfile.TemporaryDirectory(prefix="harness-") as directory:
+            result = write_artifacts(result, Path(directory), spec.spec.to_yaml(), "off")
+            settings, _ = prepare_settings(config)
+            foreign = tag_foreign_code(config)
+            return describe_repetition(result, Path(directory), settings, spec.spec.choices, foreign)
+    except OSError as error:
+        raise HarnessError(
+            f"the files of the replay cannot be written to a temporary directory: {error}. Check the disk's "
+            "free space, or choose another directory with the environment variable TMPDIR"
+        ) from error
+
+
+def _open_sources(data: "RunData", stored: "StoredRun") -> None:
+    """Read mask and labels; where they are missing, name how to give their new place."""
+    from harness.app.run_names import NOT_NAMED
+    from harness.app.stored_spec import list_location_keys
+
+    try:
+        _ = data.sources
+    except DataError as error:
+        keys = [
+            key for key in list_location_keys(data.spec.config) if key.rpartition(".")[2] not in NOT_NAMED
+        ]
+        if not keys:
+            raise
+        raise DataError(
+            f"{error}. If the data of run {stored.title} are at another place now: python -m harness replay "
+            f"{stored.run_id[:8]} {keys[0]}=/new/place"
+        ) from error

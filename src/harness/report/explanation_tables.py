@@ -1,0 +1,197 @@
+"""Why two runs differ, and whether a replay is identical: printed, and as JSON."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from harness.comparison.differences import Difference, Effect
+from harness.comparison.numbers import NumberChange
+from harness.comparison.volumes import VolumeDifferences
+from harness.report.console import PlainConsole
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.comparison.explanation import Explanation
+    from harness.comparison.replay import Replay
+    from harness.tracking.stored_run import StoredRun
+
+MAX_CHANGES = 20  # rows of a table of numbers
+
+
+def print_explanation(explanation: "Explanation") -> None:
+    """Print why two runs differ."""
+    console = PlainConsole()
+    for name, run in (("first", explanation.first), ("second", explanation.second)):
+        status = "" if run.status == "FINISHED" else f", {run.status}"
+        console.print(f"{name:8} {run.run_id[:12]} {run.name} ({run.started:%Y-%m-%d %H:%M}{status})")
+    _print_differences(
+        console, explanation.differences, ("first", "second"), "settings, data, code or machine"
+    )
+    _print_scores(console, explanation)
+    _print_volumes(console, explanation.volumes)
+    if explanation.is_identical:
+        console.print("numbers  identical in every number: scores, predictions, maps and tests")
+    elif explanation.changes and explanation.first.status == explanation.second.status == "FINISHED":
+        files = dict.fromkeys(change.file for change in explanation.changes)
+        console.print(f"numbers  differ in {', '.join(files)}", soft_wrap=True)
+    for text in explanation.missing:
+        console.print(f"missing  {text}", style="yellow", soft_wrap=True)
+
+
+def print_replay(replay: "Replay") -> None:
+    """Print whether a repetition has the numbers of the stored run, and what changed since."""
+    console, stored = PlainConsole(), replay.stored
+    console.print(f"run      {stored.run_id[:12]} {stored.name} ({stored.started:%Y-%m-%d %H:%M})")
+    compared = f"{replay.n_files} files and {replay.n_metrics} metrics"
+    moving = [item for item in replay.differences if item.effect not in (Effect.no, Effect.unknown)]
+    if not replay.is_identical:
+        console.print(f"replay   DIFFERENT in {len(replay.changes)} places, of {compared}")
+        _print_changes(console, replay.changes)
+    elif moving:
+        changed = ", ".join(dict.fromkeys(f"{item.part} {item.name}" for item in moving))
+        console.print(
+            f"replay   every number is identical to the last bit, in {compared}, although this "
+            f"changed: {changed}",
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"replay   identical: every number, to the last bit, in {compared}")
+    _print_differences(console, replay.differences, ("then", "now"), "data, versions, code and machine")
+    if replay.changes and not moving:
+        console.print(
+            "cause    nothing that is recorded changed and could move a number: a stored file was edited, or "
+            "the computation is not deterministic on this machine",
+            soft_wrap=True,
+        )
+    for text in replay.notes:
+        console.print(f"note     {text}", soft_wrap=True)
+
+
+def _print_differences(
+    console: "Console", differences: Sequence[Difference], names: tuple[str, str], parts: str
+) -> None:
+    if not differences:
+        console.print(f"same     {parts}: no recorded difference")
+        return
+    table = Table(title="what differs", title_justify="left")
+    for column in ("part", "name", *names, "can move the score", "why"):
+        table.add_column(column, overflow="fold")
+    for item in differences:
+        table.add_row(item.part, item.name, item.first, item.second, str(item.effect), item.reason)
+    console.print(table)
+
+
+def _print_scores(console: "Console", explanation: "Explanation") -> None:
+    if explanation.scores.empty:
+        return
+    table = Table(title="scores (mean over folds)", title_justify="left")
+    for column in explanation.scores.columns:
+        table.add_column(column, justify="left" if column == "score" else "right")
+    for _, row in explanation.scores.iterrows():
+        values = [_format(row[name]) for name in ("first", "second")]
+        table.add_row(row["score"], *values, _format(row["difference"], sign=True))
+    console.print(table)
+
+
+def _print_volumes(console: "Console", volumes: VolumeDifferences | str) -> None:
+    if isinstance(volumes, str):
+        console.print(f"volumes  not compared: {volumes}", soft_wrap=True)
+        return
+    console.print(
+        f"volumes  {volumes.n_joined} held-out volumes in both; {volumes.n_other_prediction} with another "
+        f"predicted class, {volumes.n_changed} with another decision value"
+    )
+    for text in volumes.notes:
+        console.print(f"         {text}", soft_wrap=True)
+    if volumes.table.empty:
+        return
+    columns = [name for name in volumes.table.columns if name != "decision" or volumes.table[name].any()]
+    table = Table(title="decision values that differ most", title_justify="left")
+    for column in columns:
+        is_number = column in ("volume", "run", "fold", "first", "second", "difference")
+        table.add_column(column.replace("_", " "), justify="right" if is_number else "left")
+    for _, row in volumes.table.iterrows():
+        cells = []
+        for column in columns:
+            is_value = column in ("first", "second", "difference")
+            cells.append(_format(row[column], sign=True, digits=4) if is_value else str(row[column]))
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _print_changes(console: "Console", changes: Sequence[NumberChange]) -> None:
+    table = Table(title="numbers that differ", title_justify="left")
+    for column in ("file", "part", "differ", "largest", "where", "then", "now"):
+        table.add_column(column, overflow="fold")
+    for change in changes[:MAX_CHANGES]:
+        largest = "" if change.largest is None else f"{change.largest:.3g}"
+        count = f"{change.n_changed} of {change.n_compared}"
+        table.add_row(change.file, change.part, count, largest, change.where, change.first, change.second)
+    console.print(table)
+    if len(changes) > MAX_CHANGES:
+        console.print(f"{len(changes) - MAX_CHANGES} more; --json prints all")
+
+
+def write_explanation(explanation: "Explanation") -> dict[str, Any]:
+    """Return an explanation for JSON; what is undefined is null."""
+    volumes = explanation.volumes
+    compared: dict[str, Any] = {"reason": volumes}
+    if isinstance(volumes, VolumeDifferences):
+        compared = {
+            "joined": volumes.n_joined,
+            "other_prediction": volumes.n_other_prediction,
+            "changed": volumes.n_changed,
+            "largest": volumes.table.to_dict("records"),
+            "notes": list(volumes.notes),
+        }
+    return _plain(
+        {
+            "first": _describe_run(explanation.first),
+            "second": _describe_run(explanation.second),
+            "identical": explanation.is_identical,
+            "differences": [asdict(item) for item in explanation.differences],
+            "scores": explanation.scores.to_dict("records"),
+            "volumes": compared,
+            "changes": [asdict(change) for change in explanation.changes],
+            "missing": list(explanation.missing),
+        }
+    )
+
+
+def write_replay(replay: "Replay") -> dict[str, Any]:
+    """Return a replay for JSON; an infinite difference is null."""
+    return _plain(
+        {
+            "run": _describe_run(replay.stored),
+            "identical": replay.is_identical,
+            "files": replay.n_files,
+            "metrics": replay.n_metrics,
+            "changes": [asdict(change) for change in replay.changes],
+            "differences": [asdict(item) for item in replay.differences],
+            "notes": list(replay.notes),
+        }
+    )
+
+
+def _describe_run(run: "StoredRun") -> dict[str, str]:
+    return {"run_id": run.run_id, "name": run.name, "status": run.status, "started": run.started.isoformat()}
+
+
+def _plain(node: Any) -> Any:
+    """Return a document that JSON can hold: NumPy's numbers become Python's, undefined ones null."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    value = node.item() if hasattr(node, "item") else node
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _format(value: float, sign: bool = False, digits: int = 3) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
