@@ -11,6 +11,8 @@ VERBS = {
     "cache": "List, check, trim or clear the cache of masked volumes.",
     "compare": "Print the newest runs side by side, the best first.",
     "runs": "List the newest runs, or sweeps, and their status.",
+    "predict": "Apply the decoder of a run to new volumes: classes and decision values.",
+    "export": "Write the decoder of a run as an MLflow model, to its store or to a directory.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
