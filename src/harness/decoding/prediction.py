@@ -116,7 +116,7 @@ def predict_volumes(decoder: StoredDecoder, new: NewVolumes) -> Predictions:
     if table.empty:
         raise DesignError(
             f"{new.labels}: no volume is of the conditions of the contrast "
-            f"({', '.join(_list_conditions(decoder))}); conditions there: "
+            f"({', '.join(_class_of_condition(decoder))}); conditions there: "
             f"{', '.join(sorted(described['condition'].unique())[:20])}"
         )
     digests = [digest for _, digest in parts]

@@ -247,7 +247,8 @@ def _check_arrays(decoder: StoredDecoder) -> None:
     """Raise a ValueError or KeyError for arrays that do not fit together."""
     n_classes = len(decoder.settings["classes"])
     n_problems = 1 if n_classes == 2 else n_classes
-    shapes: dict[str, tuple[int, ...]] = {"affine": (4, 4)}
+    n_bytes = -(-math.prod(decoder.settings["shape"]) // 8)
+    shapes: dict[str, tuple[int, ...]] = {"affine": (4, 4), "mask": (n_bytes,)}
     if decoder.settings["kind"] == "linear":
         shapes |= {"coef": (n_problems, decoder.n_voxels), "intercept": (n_problems,)}
         if decoder.zscore == "train":
