@@ -40,7 +40,7 @@ from harness.app.allowed_targets import (
     import_allowed_class,
     list_arguments,
 )
-from harness.app.conflicts import check_inference, check_launching, check_tracking
+from harness.app.conflicts import check_inference, check_launching, check_model, check_tracking
 from harness.app.hydra_errors import explaining
 from harness.app.overrides import quote_override
 from harness.app.run_names import (
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from harness.samples.contrasts import Contrast
 
 # Keys that say nothing about a result, and so are none of its parameters.
-NOT_LOGGED = ("tracking", "figures", "cache", "resume")
+NOT_LOGGED = ("tracking", "figures", "cache", "resume", "model")
 MAX_NAME = 250  # characters of a run's name that MLflow's databases hold
 MAX_JOBS = 100_000  # of a sweep; every one is composed before the first one starts
 
@@ -445,6 +445,7 @@ def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, A
             check_keys(item.name, settings[item.name], [part.name for part in fields(item.default_factory)])
     check_tracking(settings["tracking"], settings["resume"])
     check_inference(settings["inference"])
+    check_model(settings)
     return {str(key): value for key, value in settings.items()}
 
 

@@ -53,6 +53,24 @@ def check_inference(inference: Mapping[str, Any]) -> None:
         raise UsageError(f"{typed} has no effect with inference=none; type inference=permutation {typed}")
 
 
+def check_model(settings: Mapping[str, Any]) -> None:
+    """Raise a UsageError if a model is requested that is stored nowhere, or needs more than images."""
+    if not settings["model"]:
+        return
+    signal, dummy = settings["signal"], str(settings["estimator"].get("_target_")).endswith(".DummyClassifier")
+    reasons = {
+        "tracking=off, which stores no runs": settings["tracking"]["kind"] == "off",
+        "signal.average_blocks=true: a model is given images alone, without blocks": signal["average_blocks"],
+        "confounds: a model is given images alone": signal["confounds"] or signal["confounds_file"],
+        "engine=nilearn, which keeps the guesses of a dummy to itself": (
+            dummy and settings["engine"] == "nilearn"
+        ),
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            raise UsageError(f"model=true cannot be combined with {reason}; leave out model=true")
+
+
 def check_launching(overrides: Sequence[str], multirun: bool) -> None:
     """Raise a UsageError if one of Hydra's keys has no effect on one run, or on several (`multirun`)."""
     keys = FOR_ONE_RUN if multirun else FOR_SEVERAL_RUNS

@@ -113,6 +113,8 @@ class _Job:
         from harness.report.run_summary import print_finished
         from harness.tracking.sweep_notes import join_sweep
 
+        if self.spec.config["model"]:
+            _complete_model(found.run_id, store)
         if self.sweep is None:
             print_finished(self.spec.name, found, store)
         else:
@@ -139,6 +141,7 @@ class _Job:
                 with _explaining_write_errors(str(directory)):
                     result = write_artifacts(result, directory, self.spec.to_yaml(), figures)
                 seconds = {**data.seconds, **result.decoding.seconds, "figures": time.perf_counter() - begin}
+                seconds |= self._log_model(result.decoding, run.run_id)
                 with _explaining_write_errors(run.where):
                     run.finish(result, directory, seconds)
         if (checkpoint := self._checkpoint(fingerprint)) is not None:
@@ -153,6 +156,17 @@ class _Job:
             notices=tuple(result.decoding.notices),
             audit=worst_verdict(result.findings).value,
         )
+
+    def _log_model(self, decoding: "Decoding", run_id: str | None) -> dict[str, float]:
+        """Log the decoder as an MLflow model, if that is configured; return how long it took."""
+        if not self.spec.config["model"] or self.store is None or run_id is None:
+            return {}
+        from harness.decoding.decoder_record import record_decoder
+        from harness.tracking.model_export import log_model
+
+        begin = time.perf_counter()
+        log_model(record_decoder(decoding), run_id, self.store.uri)
+        return {"model": time.perf_counter() - begin}
 
     def _checkpoint(self, fingerprint: str | None) -> Path | None:
         """Return the directory in which the relabellings of an interrupted test are kept for the next try."""
@@ -179,6 +193,17 @@ class _Job:
         tags |= {} if fingerprint is None else {IDENTITY_TAG: fingerprint}
         tags |= {} if self.sweep is None else {SWEEP_TAG: self.sweep.id}
         return track_run(store, self.spec.name, self.spec.params, tags)
+
+
+def _complete_model(run_id: str, store: "Store") -> None:
+    """Log the model of a run that finished before, if it has none."""
+    from harness.tracking.model_export import find_model, log_model
+    from harness.tracking.queries import find_run
+    from harness.tracking.run_decoder import read_decoder
+    from harness.tracking.stored_run import read_stored_run
+
+    if find_model(run_id, store.uri) is None:
+        log_model(read_decoder(read_stored_run(find_run(run_id, store.uri), store.uri)), run_id, store.uri)
 
 
 def _suggest_test(decoding: "Decoding") -> str:

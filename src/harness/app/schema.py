@@ -97,3 +97,4 @@ class RunSchema:
     resume: bool | None = None
     figures: Figures = Figures.auto
     cache: bool = True
+    model: bool = False

@@ -10,6 +10,8 @@ import nibabel as nib
 import pandas as pd
 
 from harness.decoding.decode import Decoding
+from harness.decoding.decoder_record import record_decoder
+from harness.decoding.stored_decoder import pack_decoder
 from harness.errors import format_error
 from harness.report.figures import (
     draw_confusion,
@@ -39,6 +41,8 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
                                    reference
     ``config.yaml``                the resolved configuration                              all
     ``environment.txt``            versions of the packages                                all
+    ``decoder.npz``,               the decoder as data: arrays and settings; see           all
+    ``decoder.json``               `harness.decoding.stored_decoder`
     ``weights_NAME.nii.gz``        weights, mean over folds                                all
     ``weights_sd_NAME.nii.gz``     their SD over folds (ddof=0, as nilearn's; that of      all
                                    the scores has ddof=1)
@@ -84,6 +88,8 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
         (directory / "audit.json").write_text(audit + "\n", encoding="utf-8")
     (directory / "config.yaml").write_text(config, encoding="utf-8")
     (directory / "environment.txt").write_text(describe_environment(), encoding="utf-8")
+    for name, content in pack_decoder(record_decoder(decoding)).items():
+        (directory / name).write_bytes(content)
     for weights in decoding.weights:
         nib.save(weights.mean, directory / f"weights_{weights.name}.nii.gz")
         nib.save(weights.sd, directory / f"weights_sd_{weights.name}.nii.gz")

@@ -12,7 +12,7 @@ from harness.samples.samples import Sources
 from harness.tracking.provenance import digest_code
 
 # Keys without influence on the numbers. The options of a data set count by the recording that they select.
-NOT_COUNTED = ("dataset", "tracking", "figures", "cache", "resume")
+NOT_COUNTED = ("dataset", "tracking", "figures", "cache", "resume", "model")
 LEFT_OUT = {
     "roi": ("mask",),  # counted by its content, and so is the next one
     "signal": ("confounds_file",),

@@ -13,6 +13,8 @@ VERBS = {
     "runs": "List the newest runs, or sweeps, and their status.",
     "explain": "Explain why two runs differ: settings, data, versions, code, folds, and single volumes.",
     "replay": "Repeat a stored run from its own record, and check that every number is identical.",
+    "predict": "Apply the decoder of a run to new volumes: classes and decision values.",
+    "export": "Write the decoder of a run as an MLflow model, to its store or to a directory.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
