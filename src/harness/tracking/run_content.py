@@ -54,14 +54,15 @@ def fold_metrics(decoding: "Decoding") -> list[Metric]:
 def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[Metric]:
     """Return mean and standard deviation over folds, optimism, train accuracy, and seconds per stage.
 
-    MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
+    MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own. Its
+    pages of runs show metrics below ``system/`` apart from the scores.
     """
     now = int(time.time() * 1000)
     decoding = result.decoding
     values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores() | decoding.optimism
     if result.inference is not None:
         values |= inference_metrics(result.inference)
-    values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
+    values |= {f"system/seconds_{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
 
