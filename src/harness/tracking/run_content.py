@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 ALWAYS_DESCRIBED = ("standardisation",)  # rules whose finding states an assumption also where it is ok
 
+# The panel of pictures of several runs; the UI makes a section of what is before the slash.
+PICTURES = "maps/weights"
+
 
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
     """Return one metric per fold and score, with the number of the fold, from 1, as its step.

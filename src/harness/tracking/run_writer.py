@@ -20,6 +20,7 @@ from harness.tracking.locks import retry_while_locked
 from harness.tracking.provenance import git_commit, package_versions
 from harness.tracking.relocation import location_path
 from harness.tracking.run_content import (
+    PICTURES,
     dataset_input,
     find_picture,
     fold_metrics,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from harness.tracking.run_result import RunResult
 
 SECONDS_BETWEEN_CLAIMS = 0.5
-PICTURES = "maps/weights"  # the UI makes a section of what is before the slash
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; some kinds of store cut or refuse longer values
 # Exit statuses of a process that a signal ends, and the signal's name.
 _EXITS_BY_SIGNAL: Mapping[object, str] = {128 + number: number.name for number in signal.Signals}
