@@ -232,9 +232,9 @@ def read_stages(store: Path, began: float | None = None) -> dict[str, float]:
     runs = read_runs(store)
     if not runs:
         sys.exit(f"no finished run in {store}")
-    names = sorted({name for run in runs for name in run["metrics"] if name.startswith("seconds/")})
+    names = sorted({name for run in runs for name in run["metrics"] if name.startswith("system/seconds_")})
     stages = {
-        name.partition("/")[2]: sum(run["metrics"].get(name, 0.0) for run in runs) / len(runs)
+        name.removeprefix("system/seconds_"): sum(run["metrics"].get(name, 0.0) for run in runs) / len(runs)
         for name in names
     }
     inside = sum(seconds for stage, seconds in stages.items() if stage not in ("startup", "tracking"))

@@ -189,7 +189,7 @@ def test_incomplete_folds_are_refused_unless_the_option_or_an_override_skips_the
     assert (request.question.scheme.name, request.question.scheme.incomplete) == (scheme, default)
     for value in ("skip", "refuse"):
         request = compose_request([f"cv={scheme}", f"cv.incomplete={value}"], tmp_path)
-        assert request.question.scheme.incomplete == request.params["config.cv.incomplete"] == value
+        assert request.question.scheme.incomplete == request.params["value.cv.incomplete"] == value
 
 
 def test_a_file_that_is_not_yaml_is_named(tmp_path):

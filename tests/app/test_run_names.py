@@ -276,7 +276,7 @@ def test_a_run_of_a_sweep_is_called_as_a_single_run(tmp_path, tiny_subject):
     harness(tmp_path, *common, "signal.detrend=True", "signal.lag=0", "resume=false")
     harness(tmp_path, "-m", *common, "signal.lag=0", "signal.detrend=true,false", "resume=false")
     _, runs = read_runs(tmp_path)
-    detrended = [run for run in runs if run.data.params["config.signal.detrend"] == "True"]
+    detrended = [run for run in runs if run.data.params["value.signal.detrend"] == "True"]
     assert len(detrended) == 2
     for fact in ("name", "signal", "identity"):
         values = {

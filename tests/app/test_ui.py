@@ -76,10 +76,13 @@ def view_link(store, port, key):
 def test_the_latest_sweep_is_printed_first_and_opened(store, served, capsys):
     assert start(store, "--port", "5999") == 0
     lines = capsys.readouterr().out.splitlines()
-    view = view_link(store, 5999, f"sweep-{SWEEP}")
-    assert lines[0] == f"sweep {SWEEP}, tests: {view}"
+    average, view = (view_link(store, 5999, f"sweep-{SWEEP}{end}") for end in ("-subjects", ""))
+    assert lines[:2] == [
+        f"sweep {SWEEP}, tests, mean over subjects: {average}",
+        f"sweep {SWEEP}, tests: {view}",
+    ]
     assert f"  tests: {view_link(store, 5999, None)}" in lines
-    assert served == [view]
+    assert served == [average]
 
 
 @pytest.mark.parametrize("platform", ["linux", "win32"])

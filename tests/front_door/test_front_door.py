@@ -42,7 +42,7 @@ def test_metrics_have_one_step_per_fold_and_summaries(one_run):
     assert run.data.metrics["test_accuracy_mean"] == pytest.approx(np.mean(history))
     assert run.data.metrics["test_accuracy_std"] == pytest.approx(np.std(history, ddof=1))
     assert run.data.metrics["train_accuracy"] == 1.0
-    assert {"seconds/data", "seconds/decoding", "seconds/figures"} <= set(run.data.metrics)
+    assert {f"system/seconds_{stage}" for stage in ("data", "decoding", "figures")} <= set(run.data.metrics)
 
 
 def test_params_hold_choices_and_configuration(one_run):
@@ -56,8 +56,10 @@ def test_params_hold_choices_and_configuration(one_run):
         "estimator": "svc",
     }
     assert {name: params[name] for name in requested} == requested
-    assert params["config.estimator.grid.C"] == "[1.0, 10.0, 100.0]"
-    assert params["config.cv._target_"] == "sklearn.model_selection.LeaveOneGroupOut"
+    assert params["value.estimator.grid.C"] == "[1.0, 10.0, 100.0]"
+    assert params["value.signal.zscore"] == "own"
+    shown_by_choices = ("subject", "seed", "engine", "roi.mask", "scoring.select", "cv._target_")
+    assert not {f"value.{key}" for key in shown_by_choices} & set(params)
 
 
 def test_tags_and_input_hold_the_provenance(one_run):

@@ -4,11 +4,13 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from harness.tracking.mlflow_views import VIEW_TAG, ensure_view, experiment_link, prepare_views
+from harness.tracking.run_content import PICTURES
 from harness.tracking.store import local_uri
 from harness.tracking.sweep_notes import list_sweeps
 
@@ -95,12 +97,69 @@ def test_views_of_a_sweep_and_of_all_runs(store):
     table = f"{address}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     assert experiment_link(address, store.experiment_id) == table
     (sweep,) = list_sweeps(store.uri)
-    assert prepare_views(store.uri, address, sweep) == {
-        f"sweep {SWEEP}, tests": f"{table}&viewStateShareKey=sweep-{SWEEP}"
+    views = prepare_views(store.uri, address, sweep)
+    assert views == {
+        f"sweep {SWEEP}, tests, mean over subjects": f"{table}&viewStateShareKey=sweep-{SWEEP}-subjects",
+        f"sweep {SWEEP}, tests": f"{table}&viewStateShareKey=sweep-{SWEEP}",
     }
+    assert list(views)[0].endswith("mean over subjects"), "is opened"
     columns = read_view(store, f"sweep-{SWEEP}")["selectedColumns"]
     assert columns == ["params.`subject`", "metrics.`test_accuracy_mean`"], "what is the same has no column"
     assert prepare_views(store.uri, address, None) == {
         "all runs, tests": f"{table}&viewStateShareKey=all-runs"
     }
     assert read_view(store, "all-runs")["searchFilter"] == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "grouped"),
+    [
+        (["subject", "estimator", "cv", "test_accuracy_mean"], ["estimator", "cv"]),
+        (["subject", "test_accuracy_mean"], ["dataset"]),
+    ],
+    ids=["several parameters vary", "the subject alone varies"],
+)
+def test_runs_that_differ_in_the_subject_alone_are_averaged(store, columns, grouped):
+    key = ensure_view(store.client, store.experiment_id, SWEEP, columns, average=True)
+    state = json.loads(read_view(store, key)["state"])
+    keys = [{"mode": "param", "groupByData": name} for name in grouped]
+    assert state["groupBy"] == {"aggregateFunction": "average", "groupByKeys": keys}
+    assert "params.`subject`" not in state["selectedColumns"], "the UI would show the mean number"
+    plain = ensure_view(store.client, store.experiment_id, SWEEP, columns)
+    assert plain != key
+    assert "groupBy" not in json.loads(read_view(store, plain)["state"])
+
+
+def test_one_subject_has_no_averages(make_store, tmp_path):
+    store = make_store(tmp_path / "mlruns")
+    for estimator in ("svc", "lda"):
+        run = store.client.create_run(store.experiment_id).info.run_id
+        store.client.log_batch(
+            run,
+            [Metric("test_accuracy_mean", 0.5, 0, 0)],
+            [Param("subject", "1"), Param("estimator", estimator)],
+            [RunTag("harness.sweep", SWEEP)],
+        )
+        store.client.set_terminated(run)
+    store.client.set_experiment_tag(
+        store.experiment_id, f"harness.sweep.{SWEEP}", json.dumps({"started": "2026-11-21T02:30:15+00:00"})
+    )
+    (sweep,) = list_sweeps(store.uri)
+    assert list(prepare_views(store.uri, "http://127.0.0.1:5050", sweep)) == [f"sweep {SWEEP}, tests"]
+
+
+def test_runs_with_pictures_have_a_panel_of_them(store):
+    key = ensure_view(store.client, store.experiment_id, SWEEP, COLUMNS)
+    assert "compareRunCharts" not in json.loads(read_view(store, key)["state"]), "it would be empty"
+    run = store.client.search_runs([store.experiment_id])[-1]
+    picture = np.zeros((4, 4, 3), dtype=np.uint8)
+    store.client.log_image(run.info.run_id, picture, key=PICTURES)
+    assert ensure_view(store.client, store.experiment_id, SWEEP, COLUMNS) == key
+    state = json.loads(read_view(store, key)["state"])
+    (chart,), (section,) = state["compareRunCharts"], state["compareRunSections"]
+    assert chart["imageKeys"] == ["maps/weights"]
+    assert chart["metricSectionId"] == section["uuid"]
+    averages = ensure_view(store.client, store.experiment_id, SWEEP, COLUMNS, average=True)
+    assert "compareRunCharts" not in json.loads(read_view(store, averages)["state"]), (
+        "groups have no pictures"
+    )

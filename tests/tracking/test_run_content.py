@@ -20,7 +20,9 @@ def make_decoding(name):
             contrast=SimpleNamespace(classes=(name, "house")), y=[name, "house"] * 16, n_voxels=80
         ),
         question=SimpleNamespace(
-            estimator=SimpleNamespace(name=f"lda[{name}]"), scheme=SimpleNamespace(name=f"logo[{name}]")
+            estimator=SimpleNamespace(name=f"lda[{name}]"),
+            scheme=SimpleNamespace(name=f"logo[{name}]"),
+            roi=SimpleNamespace(name=f"vt {name}"),
         ),
         recording=SimpleNamespace(dataset=name, subject="1", notice=f"simulated {name}"),
         warnings=(f"few volumes of {name}",),
@@ -59,7 +61,8 @@ def test_note_shows_names_as_they_are(name):
     text = html.unescape(re.sub(r"<[^>]*>", "", page))
     for words in (
         f"{name} subject 1",
-        f"{name} vs house, lda[{name}], cv=logo[{name}]; 32 volumes, 80 voxels",
+        "test_accuracy 0.750 (SD over folds 0.125); chance 0.500; not tested, so no p-value; audit: leak.",
+        f"{name} vs house, vt {name}, lda[{name}], cv=logo[{name}]; 32 volumes, 80 voxels",
         f"simulated {name}",
         f"optimism_roc_auc +0.021 ({name})",
         f"warning: few volumes of {name}",

@@ -74,8 +74,8 @@ def test_eight_processes_that_start_together_lose_nothing(server, decoding, tmp_
     for run in runs:
         worker, number = int(run.data.params["worker"]), int(run.data.params["number"])
         assert run.data.params.items() >= {f"p{n}": str(n) for n in range(30)}.items()
-        assert run.data.metrics["seconds/data"] == worker
-        assert run.data.metrics["seconds/decoding"] == number
+        assert run.data.metrics["system/seconds_data"] == worker
+        assert run.data.metrics["system/seconds_decoding"] == number
         assert {metric.key for metric in logged} <= set(run.data.metrics)
     for run in runs[:: RUNS + 1]:  # each costs two requests more
         history = client.get_metric_history(run.info.run_id, "test/accuracy")

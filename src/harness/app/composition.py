@@ -173,9 +173,13 @@ class RunSpec:
 
     @property
     def params(self) -> dict[str, str]:
-        """The choices and the configuration on one level, for comparing runs."""
+        """The choices, and the values of the configuration that no choice shows, on one level.
+
+        The MLflow compare page starts with the first parameters by name in which runs differ, so those of the
+        values come after the choices.
+        """
         counted = {key: value for key, value in self.config.items() if key not in NOT_LOGGED}
-        return {**self.choices, **_flatten(counted)}
+        return {**self.choices, **_list_values(counted, self.choices)}
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML."""
@@ -480,12 +484,24 @@ def _suggest_option(group: str, key: str) -> str:
     return f"Options that take {key!r}: {', '.join(having)}; type {group}={having[0]} {group}.{key}=VALUE."
 
 
-def _flatten(node: Any, prefix: str = "config") -> dict[str, str]:
+def _list_values(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, str]:
+    """Return a configuration as one level of dotted keys, without what the choice of a group shows as it is.
+
+    That are values equal to the choice, such as ``roi.mask=vt`` with ``roi=vt``, and the classes of options.
+    """
+    return {
+        f"value.{key}": value
+        for key, value in _flatten(config).items()
+        if not key.endswith("._target_") and value != choices.get(key.partition(".")[0])
+    }
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, str]:
     """Return a nested configuration as one level of dotted keys."""
     if isinstance(node, Mapping) and node:
         return {
             key: value
             for name, child in node.items()
-            for key, value in _flatten(child, f"{prefix}.{name}").items()
+            for key, value in _flatten(child, f"{prefix}.{name}".lstrip(".")).items()
         }
     return {prefix: str(node)}

@@ -2,17 +2,19 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mlflow.tracking import MlflowClient
 
 from harness.tracking.queries import RunQuery, list_experiments, select_runs
+from harness.tracking.run_content import PICTURES
 from harness.tracking.run_tables import compare_runs
 from harness.tracking.sweep_notes import SweepRecord, sweep_filter
 
 # The MLflow UI stores a view that is shared by its link in an experiment tag of this name. The format is not
 # documented: it is that of MLflow 3.17, so callers must work without views where another UI ignores them.
 VIEW_TAG = "mlflow.sharedViewState."
+PICTURES_TAG = "mlflow.loggedImages"  # `log_image` sets it
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # the UI's names of these columns
 PIXELS = {RUN_NAME: 240, CREATED: 145}
 
@@ -23,7 +25,8 @@ def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str
     Returns
     -------
     links : dict of str to str
-        One per experiment, by title, for the MLflow UI at an address.
+        For the MLflow UI at an address, by title. One per experiment; before it, for a sweep over several
+        subjects, one to the averages over subjects.
     """
     client, experiments = MlflowClient(tracking_uri=uri), list_experiments(uri)
     identifier = sweep.identifier if sweep else None
@@ -35,13 +38,21 @@ def prepare_views(uri: str, address: str, sweep: SweepRecord | None) -> dict[str
     links = {}
     for name in names:
         columns = compare_runs(uri, RunQuery(name, identifier)).view_columns()
-        key = ensure_view(client, experiments[name], identifier, columns)
         title = f"sweep {identifier}, {name}" if identifier else f"all runs, {name}"
-        links[title] = experiment_link(address, experiments[name], key)
+        for average in (True, False) if identifier and "subject" in columns else (False,):
+            key = ensure_view(client, experiments[name], identifier, columns, average)
+            words = f"{title}, mean over subjects" if average else title
+            links[words] = experiment_link(address, experiments[name], key)
     return links
 
 
-def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, columns: Sequence[str]) -> str:
+def ensure_view(
+    client: MlflowClient,
+    experiment_id: str,
+    sweep: str | None,
+    columns: Sequence[str],
+    average: bool = False,
+) -> str:
     """Write the view of a sweep's runs, unless a user has changed it since in the UI.
 
     Parameters
@@ -51,23 +62,29 @@ def ensure_view(client: MlflowClient, experiment_id: str, sweep: str | None, col
     columns : sequence of str
         Names of parameters and of metrics (those end in ``_mean`` or ``_std``), in the order of the table.
         Runs are ordered by the first metric, the best first.
+    average : bool
+        Group the runs that differ in the subject alone, and show the averages of their metrics.
 
     Returns
     -------
     key : str
         For `experiment_link`.
     """
-    key = f"sweep-{sweep}" if sweep else "all-runs"
+    key, name = (f"sweep-{sweep}", f"sweep {sweep}") if sweep else ("all-runs", "all runs")
+    if average:
+        key, name = f"{key}-subjects", f"{name}, mean over subjects"
     now = int(time.time() * 1000)
     before = _read_view(client.get_experiment(experiment_id).tags.get(VIEW_TAG + key, ""))
     created = before.get("createdAt", now)
     if before.get("updatedAt", created) != created:
         return key
-    state = _view_state(sweep, columns)
+    state = _view_state(sweep, columns, average)
+    if not average and _has_pictures(client, experiment_id, sweep):  # the panel is empty for groups
+        state |= _picture_panel()
     # The UI of MLflow 3.17 lists views by name and reads `state`; earlier ones read the keys of the state
     # itself. Each ignores the keys of the other.
     envelope = {
-        "name": f"sweep {sweep}" if sweep else "all runs",
+        "name": name,
         "createdAt": created,
         "updatedAt": created,
         "state": json.dumps(state),
@@ -93,12 +110,15 @@ def _read_view(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _view_state(sweep: str | None, columns: Sequence[str]) -> dict[str, object]:
+def _view_state(sweep: str | None, columns: Sequence[str], average: bool) -> dict[str, object]:
     kinds = {name: "metrics" if name.endswith(("_mean", "_std")) else "params" for name in columns}
+    grouping = {"groupBy": _group_by(kinds)} if average else {}
+    if average:
+        kinds.pop("subject", None)  # the UI would show the mean of their numbers
     shown = {f"{kind}.`{name}`": kind for name, kind in kinds.items()}
     best = next((column for column, kind in shown.items() if kind == "metrics"), "attributes.start_time")
     # The UI cuts a header that is wider than its column: some 7 pixels per letter, and a mark.
-    widths = {column: 45 + 7 * len(name) for name, column in zip(columns, shown, strict=True)}
+    widths = {column: 45 + 7 * len(name) for name, column in zip(kinds, shown, strict=True)}
     return {
         "searchFilter": sweep_filter(sweep) if sweep else "",
         "orderByKey": best,
@@ -108,4 +128,37 @@ def _view_state(sweep: str | None, columns: Sequence[str]) -> dict[str, object]:
         "columnWidths": PIXELS | widths,
         # Otherwise, the charts show the first ten runs only.
         "runsHiddenMode": "SHOW_ALL",
+        **grouping,
     }
+
+
+def _has_pictures(client: MlflowClient, experiment_id: str, sweep: str | None) -> bool:
+    """Return whether any run has a picture for the panel."""
+    conditions = [f"tags.`{PICTURES_TAG}` != ''", *([sweep_filter(sweep)] if sweep else [])]
+    return bool(client.search_runs([experiment_id], " AND ".join(conditions), max_results=1))
+
+
+def _picture_panel() -> dict[str, object]:
+    """Return the wide panel of the pictures of all runs, at the top of the charts; the UI adds the others.
+
+    Its own panel would be a third of the width, and list every parameter of a run.
+    """
+    section = {"uuid": "maps", "name": PICTURES.partition("/")[0], "display": True, "isReordered": False}
+    section |= {"deleted": False, "isGenerated": True, "columns": 1, "cardHeight": 560}
+    chart = {
+        "uuid": "weights",
+        "type": "IMAGE",
+        "metricSectionId": "maps",
+        "imageKeys": [PICTURES],
+        "step": 0,
+    }
+    chart |= {"runsCountToCompare": 10, "showRunParams": False, "deleted": False, "isGenerated": True}
+    return {"compareRunCharts": [chart], "compareRunSections": [section]}
+
+
+def _group_by(kinds: Mapping[str, str]) -> dict[str, object]:
+    """Return the grouping by the parameters that vary, without the subject: what is averaged are subjects."""
+    varying = [name for name, kind in kinds.items() if kind == "params" and name != "subject"]
+    # A grouping needs a parameter: where the subject alone varies, one that is the same in all runs.
+    keys = [{"mode": "param", "groupByData": name} for name in varying or ["dataset"]]
+    return {"aggregateFunction": "average", "groupByKeys": keys}

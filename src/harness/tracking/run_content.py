@@ -5,8 +5,11 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 ALWAYS_DESCRIBED = ("standardisation",)  # rules whose finding states an assumption also where it is ok
 
+# The panel of pictures of several runs; the UI makes a section of what is before the slash.
+PICTURES = "maps/weights"
+
 
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
     """Return one metric per fold and score, with the number of the fold, from 1, as its step.
@@ -54,19 +60,30 @@ def fold_metrics(decoding: "Decoding") -> list[Metric]:
 def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[Metric]:
     """Return mean and standard deviation over folds, optimism, train accuracy, and seconds per stage.
 
-    MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own.
+    Test scores come first: the page of a run shows metrics in the order in which they were logged.
+
+    MLflow's tables show the last fold of a stepped metric, which is why the mean has a name of its own. Its
+    pages of runs show metrics below ``system/`` apart from the scores.
     """
     now = int(time.time() * 1000)
     decoding = result.decoding
-    values = {"train_accuracy": decoding.train_accuracy} | decoding.flat_scores() | decoding.optimism
+    scores = decoding.flat_scores()
+    values = {key: scores[key] for key in sorted(scores, key=lambda key: not key.startswith("test_"))}
+    values |= decoding.optimism | {"train_accuracy": decoding.train_accuracy}
     if result.inference is not None:
         values |= inference_metrics(result.inference)
-    values |= {f"seconds/{stage}": value for stage, value in seconds.items()}
+    values |= {f"system/seconds_{stage}": value for stage, value in seconds.items()}
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
 
-def result_tags(result: "RunResult") -> dict[str, str]:
-    """Return the tags that are known only after the data were read."""
+def find_picture(decoding: "Decoding", artifacts: Path) -> Path | None:
+    """Return the picture that stands for a run, that of the first weights, if it was drawn."""
+    files = [artifacts / f"weights_{weights.name}.png" for weights in decoding.weights[:1]]
+    return next((file for file in files if file.is_file()), None)
+
+
+def result_tags(result: "RunResult", image: str | None = None) -> dict[str, str]:
+    """Return the tags that are known only after the data were read; see `describe_run` for `image`."""
     decoding = result.decoding
     tags = {f"{DIGEST_TAG}.{name}": digest for name, digest in decoding.samples.digests.items()}
     tags[WARNINGS_TAG] = str(len(decoding.warnings))
@@ -81,20 +98,36 @@ def result_tags(result: "RunResult") -> dict[str, str]:
         tags[PRIMARY_TAG] = result.inference.test.primary
         if not result.inference.test.sequential:  # other tests with the same rows can be corrected together
             tags[RELABELLINGS_TAG] = result.inference.test.relabellings.digest
-    tags["mlflow.note.content"] = describe_run(result)
+    tags["mlflow.note.content"] = describe_run(result, image)
     return tags
 
 
-def describe_run(result: "RunResult") -> str:
-    """Return the Markdown text that the MLflow UI shows above a run."""
+def image_link(run_id: str, name: str) -> str:
+    """Return the link to an image of a run, relative to the MLflow UI, which may be below a path."""
+    return f"get-artifact?{urlencode({'path': name, 'run_uuid': run_id})}"
+
+
+def describe_run(result: "RunResult", image: str | None = None) -> str:
+    """Return the Markdown text that the MLflow UI shows above a run.
+
+    Question, answer, verdict and picture come first, because the UI folds a long text.
+
+    Parameters
+    ----------
+    image : str, optional
+        Link to a picture of the weights.
+    """
     decoding = result.decoding
     samples = decoding.samples
-    estimator, scheme = decoding.question.estimator, decoding.question.scheme
-    question = f"{' vs '.join(samples.contrast.classes)}, {estimator.name}, cv={scheme.name}"
+    estimator, scheme, roi = decoding.question.estimator, decoding.question.scheme, decoding.question.roi
+    question = f"{' vs '.join(samples.contrast.classes)}, {roi.name}, {estimator.name}, cv={scheme.name}"
     lines = [
-        f"**{_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}**: "
+        f"**Question:** {_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}: "
         f"{_quote_markdown(question)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
         "",
+        f"**Answer:** {_quote_markdown(describe_answer(result))}",
+        "",
+        *([f"![weights on slices of the brain]({image})", ""] if image else []),
         "| score | mean over folds | SD |",
         "|---|---|---|",
     ]
@@ -115,6 +148,38 @@ def describe_run(result: "RunResult") -> str:
     if decoding.warnings:
         lines += ["", *(f"- warning: {_quote_markdown(text)}" for text in decoding.warnings)]
     return "\n".join(lines)
+
+
+def describe_answer(result: "RunResult") -> str:
+    """Return in a sentence the mean test score, the chance level, the p-value and the worst verdict."""
+    decoding, test = result.decoding, None if result.inference is None else result.inference.test
+    summary = decoding.summarise()
+    scores = [str(score) for score in summary.index if str(score).startswith("test_")] or list(summary.index)
+    score = test.primary if test is not None and test.primary in summary.index else scores[0]
+    mean, sd = summary.loc[score, ["mean", "sd"]]
+    words = [f"{score} {mean:.3f}" + (f" (SD over folds {sd:.3f})" if math.isfinite(sd) else "")]
+    if test is None or score not in test.p_values:
+        level = chance_level(score, list(decoding.samples.y))
+        words += [] if level is None else [f"chance {level:.3f}"]
+        words.append("not tested, so no p-value")
+    else:
+        band = test.band(score)
+        words += [] if band is None else [f"mean of the null distribution {band[0]:.3f}"]
+        words.append(f"p = {format_p(test.p_values[score])}")
+    if result.findings:
+        words.append(f"audit: {worst_verdict(result.findings).value}")
+    return "; ".join(words) + "."
+
+
+def chance_level(score: str, labels: Sequence[str]) -> float | None:
+    """Return what a decoder that knows nothing is expected to score; None for scores of single classes.
+
+    For accuracy, the share of the largest class, which a decoder reaches that always predicts it; for
+    balanced accuracy one divided by the number of classes; for ROC AUC .5.
+    """
+    counts = Counter(labels)
+    levels = {"accuracy": max(counts.values()) / len(labels), "balanced_accuracy": 1 / len(counts)}
+    return (levels | {"roc_auc": 0.5}).get(score.removeprefix("test_"))
 
 
 def inference_metrics(inference: "Inference") -> dict[str, float]:

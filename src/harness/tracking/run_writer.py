@@ -21,7 +21,15 @@ from harness.tracking.file_digests import write_digests
 from harness.tracking.locks import retry_while_locked
 from harness.tracking.provenance import digest_sources, git_commit, package_versions
 from harness.tracking.relocation import location_path
-from harness.tracking.run_content import dataset_input, fold_metrics, result_tags, summary_metrics
+from harness.tracking.run_content import (
+    PICTURES,
+    dataset_input,
+    find_picture,
+    fold_metrics,
+    image_link,
+    result_tags,
+    summary_metrics,
+)
 from harness.tracking.store import Store, run_link, ui_address
 from harness.tracking.store_errors import format_store_error, translate_errors
 from harness.tracking.tags import (
@@ -128,11 +136,15 @@ class TrackedRun:
             "n_folds_skipped": len(decoding.skipped),
         }
         params = {name: str(value) for name, value in counts.items()}
-        metrics = fold_metrics(decoding) + summary_metrics(result, seconds)
+        metrics = summary_metrics(result, seconds) + fold_metrics(decoding)
         client = self.store.client
-        tags = result_tags(result) | {FILES_TAG: write_digests(artifacts)}
+        picture = find_picture(decoding, artifacts)
+        image = None if picture is None else image_link(self.run_id, picture.name)
+        tags = result_tags(result, image) | {FILES_TAG: write_digests(artifacts)}
         # All of them can be repeated: a value that the store already has stays the same.
         retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
+        if picture is not None:
+            self._log_picture(picture)
         retry_while_locked(lambda: self._log_input(dataset_input(decoding)))
         retry_while_locked(lambda: self._log(metrics, params, tags))
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
@@ -177,6 +189,14 @@ class TrackedRun:
         if isinstance(error, MlflowException):  # whose first line may be SQLAlchemy's advice
             return format_store_error(self.store.uri, error).splitlines()[0]
         return first_line(error)
+
+    def _log_picture(self, file: Path) -> None:
+        """Log a picture for the panel in which the MLflow UI shows those of several runs."""
+        from PIL import Image
+
+        with Image.open(file) as image:
+            picture = image.convert("RGB")  # two thirds of the time of RGBA
+        retry_while_locked(lambda: self.store.client.log_image(self.run_id, picture, key=PICTURES))
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Log which data the run read.
