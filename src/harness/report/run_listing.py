@@ -1,20 +1,18 @@
 """Tables of stored runs and sweeps: the best first, or the newest first."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole, format_duration, format_moment, format_score, plus_minus
+from harness.report.fitted_table import print_first_that_fits
 from harness.tracking.run_tables import RunTable
 from harness.tracking.sweep_notes import SweepRecord
 
-if TYPE_CHECKING:
-    pass
-
+P_COLUMNS = ("p", "p_fwe")
 OPTIONS = "options"  # the column that all options share on a narrow terminal
 
 
@@ -33,6 +31,8 @@ def print_comparison(comparison: RunTable) -> None:
     varying = varying or ["subject", "estimator", "cv"]
     shown = [*varying, *(["status"] if (runs["status"] != "FINISHED").any() else [])]
     shown += ["audit"] if len(audits) > 1 or (audits and audits[0] and len(runs) == 1) else []
+    runs = _format_p_values(runs)
+    shown += [column for column in P_COLUMNS if column in runs]
     # Where the terminal is too narrow, the options share a column; then only test scores are shown.
     test_scores = [score for score in scores if score.startswith("test_")] or scores
     candidates = [
@@ -40,10 +40,22 @@ def print_comparison(comparison: RunTable) -> None:
         _comparison_cells(runs, shown, scores, merged=True),
         _comparison_cells(runs, shown, test_scores, merged=True),
     ]
-    chosen = _print_first_that_fits(console, candidates)
+    scales = comparison.ranked_within
+    keys = runs[scales].apply(tuple, axis=1).tolist() if scales else []
+    breaks = [row for row in range(1, len(keys)) if keys[row] != keys[row - 1]]
+    chosen = print_first_that_fits(console, candidates, wrapping=OPTIONS, sections=breaks)
     console.print(
         f"mean {plus_minus()} SD over folds (ddof=1). selected: chosen on the fold that is scored; test: not."
     )
+    if scales:
+        console.print(
+            f"The best first within each {' and '.join(scales)}: scores of different schemes, scorings or "
+            "numbers of classes have no common order."
+        )
+    if "p" in runs:
+        corrected = "; p_fwe: corrected over the runs of its sweep (maximum statistic)" if "p_fwe" in runs else ""
+        tested = ", ".join(sorted(runs["p_score"].dropna().unique())).replace("_", " ")
+        console.print(f"p: one-sided, of {tested} by relabelling blocks, for each run alone{corrected}.")
     if chosen == 2 and test_scores != scores:
         hidden = [score.replace("_", " ") for score in scores if score not in test_scores]
         console.print(f"Not shown on a terminal this narrow: {', '.join(hidden)}; --csv FILE writes them.")
@@ -67,16 +79,20 @@ def print_runs(comparison: RunTable, reasons: bool) -> None:
     same, varying = comparison.split_params()
     if runs["status"].nunique() == 1:
         same = {"status": runs["status"].iloc[0]} | same
+    if "audit" in runs and runs["audit"].nunique() == 1:
+        same |= {"audit": runs["audit"].iloc[0]}
     if same:
         console.print("  ".join(f"{name}={value}" for name, value in same.items() if value), soft_wrap=True)
     shown = [*([] if "status" in same else ["status"]), *varying]
+    if "audit" in runs and runs["audit"].nunique() > 1:
+        shown.append("audit")
     # Where the terminal is too narrow, the options share a column; then the duration is left out, too.
     candidates = [
         _runs_cells(runs, shown, merged=False, took=True),
         _runs_cells(runs, shown, merged=True, took=True),
         _runs_cells(runs, shown, merged=True, took=False),
     ]
-    _print_first_that_fits(console, candidates)
+    print_first_that_fits(console, candidates, wrapping=OPTIONS)
     if reasons:
         for _, run in runs.iterrows():
             options = " ".join(f"{name}={run[name]}" for name in varying)
@@ -130,7 +146,8 @@ def _comparison_cells(
         # In two lines where the options share a column: selected / roc auc.
         name = score.replace("_", "\n" if merged else " ", 1).replace("_", " ")
         cells[name] = _score_cells(runs, score)
-    return cells
+    known = "run_id" in runs and runs["run_id"].astype(bool).all()  # runs that are not tracked have none
+    return cells.assign(run=runs["run_id"].str[:8].tolist()) if known else cells
 
 
 def _runs_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool, took: bool) -> pd.DataFrame:
@@ -146,6 +163,16 @@ def _runs_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool, took: bo
     return cells
 
 
+def _format_p_values(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs with p-values as text, empty where there is none."""
+    written = {
+        column: ["" if pd.isna(p) else format_p(p) for p in runs[column]]
+        for column in P_COLUMNS
+        if column in runs
+    }
+    return runs.assign(**written)
+
+
 def _option_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool) -> pd.DataFrame:
     """Return the options of every run: a column each, or one column that wraps between them."""
     cells = runs[list(shown)].astype(str)
@@ -157,31 +184,6 @@ def _option_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool) -> pd.
 
 def _score_cells(runs: pd.DataFrame, score: str) -> list[str]:
     return [format_score(run.get(f"{score}_mean"), run.get(f"{score}_std")) for _, run in runs.iterrows()]
-
-
-def _print_first_that_fits(console: Console, candidates: Sequence[pd.DataFrame]) -> int:
-    """Print the first table that fits without breaking a word, else the last one; return its place."""
-    fits = [_needed_width(cells) <= console.width for cells in candidates]
-    chosen = fits.index(True) if any(fits) else len(fits) - 1
-    table = Table()
-    for name in map(str, candidates[chosen]):
-        right = name.replace("\n", " ").startswith(("test ", "selected ", "took"))
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != OPTIONS, overflow="fold")
-    for row in candidates[chosen].itertuples(index=False):
-        table.add_row(*row)
-    console.print(table)
-    return chosen
-
-
-def _needed_width(cells: pd.DataFrame) -> int:
-    """Return the width in columns of a table in which only options wrap, between words."""
-    width = 1
-    for name, column in cells.items():
-        parts = "\n".join([str(name), *column])
-        width += 3 + max(
-            cell_len(part) for part in (parts.split() if name == OPTIONS else parts.splitlines())
-        )
-    return width
 
 
 def _print_heading(console: Console, comparison: RunTable) -> bool:

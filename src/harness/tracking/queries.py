@@ -93,6 +93,8 @@ def parse_conditions(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
                 f"{word!r}: {name.lower()} is an option, not a parameter of a run; write: "
                 f"--{name.lower()} {shlex.quote(text)}"
             )
+        if name == "by":
+            raise UsageError(f"{word!r} belongs to compare, once: python -m harness compare by=estimator")
         if name not in COMPARED_PARAMS:
             raise UsageError(format_unknown(word, name, COMPARED_PARAMS, "parameter"))
         if name in params:

@@ -1,5 +1,6 @@
-"""Tables of runs: the best first, or the newest first with status and time."""
+"""Tables of runs: the best first, or the newest first with status and time; means over runs of two keys."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,12 +8,16 @@ from datetime import UTC, datetime
 import pandas as pd
 from mlflow.entities import Run
 
+from harness.errors import UsageError, format_unknown
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS, RunQuery, select_runs
 from harness.tracking.sweep_notes import SweepRecord
-from harness.tracking.tags import AUDIT_TAG, ERROR_TAG
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, PRIMARY_TAG
 
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
+SIZES = {"folds": "n_folds", "volumes": "n_samples"}  # columns of tables, and the parameters that they are
+SCORED_DIFFERENTLY = ("cv", "scoring", "contrast")  # scores of other schemes or chance levels have no order
+TWO_CLASSES = re.compile(r"((?!_vs_).)+_vs_((?!_vs_).)+")  # names of contrasts whose chance level is .5
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,10 @@ class RunTable:
     Attributes
     ----------
     runs : DataFrame, one row per run
-        Columns ``name, status``, the parameters in which runs can differ, mean and SD of the scores,
-        ``audit`` (the worst verdict; empty where there was no audit) and ``run_id``.
+        Columns ``name, status``, the parameters in which runs can differ, ``folds, volumes``, mean and SD of
+        the scores; where a run has a permutation test, ``p`` (of the primary score, uncorrected), ``p_fwe``
+        (corrected over the runs of its sweep) and ``p_score`` (the primary score); ``audit`` (the worst
+        verdict; empty where there was no audit) and ``run_id``.
     has_more : bool
         Whether older runs match, too.
     sweep : str or None
@@ -39,10 +46,15 @@ class RunTable:
 
         A parameter that no run has is left out.
         """
-        params = [name for name in COMPARED_PARAMS if name in self.runs]
+        params = [name for name in (*COMPARED_PARAMS, *SIZES) if name in self.runs]
         varying = [name for name in params if self.runs[name].nunique() > 1]
         values = {name: str(self.runs[name].iloc[0]) for name in params if name not in varying}
         return {name: value for name, value in values.items() if value}, varying
+
+    @property
+    def ranked_within(self) -> list[str]:
+        """Parameters that vary and whose values have no common scale: runs are ordered within each of them."""
+        return _find_scales(self.runs)
 
     def view_columns(self) -> list[str]:
         """Return the parameters that vary, and the mean scores."""
@@ -51,7 +63,7 @@ class RunTable:
 
 
 def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> RunTable:
-    """Return the newest runs that match a query, the best first; errors as in `select_runs`."""
+    """Return the newest runs that match a query, the best of every scheme first; errors: `select_runs`."""
     selected = select_runs(uri, query or RunQuery(), limit)
     table = _best_first([_run_row(run) for run in selected.runs])
     return RunTable(table, selected.has_more, selected.sweep)
@@ -80,16 +92,35 @@ def compare_outcomes(outcomes: Sequence[Outcome]) -> RunTable:
 
 
 def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Return a table with the best run of every scheme, scoring and number of classes first."""
     table = pd.DataFrame(rows)
     order = [f"{score}_mean" for score in COMPARED_SCORES if f"{score}_mean" in table]
-    if order:
-        table = table.sort_values(order, ascending=False, na_position="last")
+    apart = _find_scales(table)
+    if order or apart:
+        ascending = [True] * len(apart) + [False] * len(order)
+        table = table.sort_values([*apart, *order], ascending=ascending, na_position="last")
     return table.reset_index(drop=True)
 
 
+def _find_scales(runs: pd.DataFrame) -> list[str]:
+    """Return the parameters that vary between runs whose scores have different scales."""
+    varying = [name for name in SCORED_DIFFERENTLY if name in runs and runs[name].nunique() > 1]
+    if "contrast" in varying:
+        options = [str(name).partition("[")[0] for name in runs["contrast"] if name]
+        if all(TWO_CLASSES.fullmatch(name) for name in options):
+            varying.remove("contrast")
+    return varying
+
+
 def _run_row(run: Run) -> dict[str, object]:
-    row = _row(run.info.run_name, run.info.status, run.data.params, run.data.metrics)
-    return row | {"audit": run.data.tags.get(AUDIT_TAG, ""), "run_id": run.info.run_id}
+    params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
+    row = _row(run.info.run_name, run.info.status, params, metrics)
+    row |= {column: params.get(name, "") for column, name in SIZES.items()}
+    primary = tags.get(PRIMARY_TAG, "")
+    for column, metric in (("p", f"p_value/{primary}"), ("p_fwe", f"p_fwe/{primary}")):
+        if metric in metrics:
+            row |= {column: metrics[metric], "p_score": primary}
+    return row | {"audit": tags.get(AUDIT_TAG, ""), "run_id": run.info.run_id}
 
 
 def _row(
@@ -126,4 +157,92 @@ def tabulate_sweeps(sweeps: Sequence[SweepRecord]) -> pd.DataFrame:
             "experiments": ", ".join(sweep.experiments),
         }
         for sweep in sweeps
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PivotTable:
+    """Mean scores over runs, by two parameters.
+
+    Attributes
+    ----------
+    score : str
+        Such as ``test_accuracy``.
+    means, counts : DataFrame
+        Mean score and number of runs; rows are values of the first parameter, columns of the second.
+    fixed : mapping of str to str
+        Parameters that are the same in all runs.
+    averaged : mapping of str to list of str
+        Other parameters that vary, with their values: a mean may be over them.
+    scales : list of str
+        See `RunTable.ranked_within`.
+    n_repeated, n_without : int
+        Older runs of the same configuration, and runs without the score; neither count.
+    """
+
+    score: str
+    rows: str
+    columns: str
+    means: pd.DataFrame
+    counts: pd.DataFrame
+    fixed: Mapping[str, str]
+    averaged: Mapping[str, list[str]]
+    scales: list[str]
+    n_repeated: int = 0
+    n_without: int = 0
+
+
+def parse_pivot(text: str) -> tuple[str, str]:
+    """Return the two parameters in a text such as ``estimator,cv``.
+
+    Raises
+    ------
+    UsageError
+        If there are not two, or one does not exist.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in COMPARED_PARAMS:
+            raise UsageError(format_unknown(f"--pivot {text}", name, COMPARED_PARAMS, "parameter"))
+    if len(names) != 2 or names[0] == names[1]:
+        raise UsageError(f"--pivot {text}: expected two parameters, for rows and columns: estimator,cv")
+    return names[0], names[1]
+
+
+def pivot_runs(uri: str, query: RunQuery, rows: str, columns: str, score: str, limit: int) -> PivotTable:
+    """Return mean scores by two parameters; of runs of the same configuration, the newest counts.
+
+    Raises
+    ------
+    UsageError
+        If there are runs, but none with the score. Other errors as in `select_runs`.
+    """
+    selected = select_runs(uri, query, limit).runs
+    metric = f"{score}_mean"
+    newest = {}
+    with_score = [run for run in selected if run.info.status == "FINISHED" and metric in run.data.metrics]
+    if selected and not with_score:
+        names = {key.removesuffix("_mean") for run in selected for key in run.data.metrics if "_mean" in key}
+        raise UsageError(format_unknown(f"--score {score}", score, sorted(names), "score"))
+    for run in reversed(with_score):
+        newest[tuple(run.data.params.get(name, "") for name in COMPARED_PARAMS)] = run.data.metrics[metric]
+    table = pd.DataFrame([*newest], columns=list(COMPARED_PARAMS)).assign(score=list(newest.values()))
+    varying = [name for name in COMPARED_PARAMS if table[name].nunique() > 1]
+    shown = (rows, columns)
+    groups = table.groupby(list(shown))["score"]
+    return PivotTable(
+        score=score,
+        rows=rows,
+        columns=columns,
+        means=groups.mean().unstack(),
+        counts=groups.size().unstack().fillna(0).astype(int),
+        fixed={
+            name: table[name].iloc[0]
+            for name in COMPARED_PARAMS
+            if name not in (*varying, *shown) and len(table) and table[name].iloc[0]
+        },
+        averaged={name: sorted(table[name].unique()) for name in varying if name not in shown},
+        scales=_find_scales(table),
+        n_repeated=len(with_score) - len(newest),
+        n_without=len(selected) - len(with_score),
     )

@@ -1,9 +1,14 @@
 """Arguments that several verbs share: overrides, a store, the runs to list."""
 
 import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError, escape_controls, suggest
 
@@ -44,6 +49,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, limit: int) -> "argparse.
         "--most", type=_parse_limit, default=limit, metavar="N", help=f"at most N (default: {limit})"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+    parser.add_argument("--json", action="store_true", help="write JSON, and nothing else, to standard output")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
     group.add_argument(
@@ -82,17 +88,25 @@ def read_selection(options: argparse.Namespace) -> "RunQuery":
     return RunQuery(options.experiment, options.sweep, statuses, parse_conditions(options.conditions))
 
 
-def print_seen_values(uri: str, selection: "RunQuery") -> None:
-    """Print the values that the newest runs have of the parameters that excluded every run."""
+def print_seen_values(uri: str, selection: "RunQuery", as_json: bool = False) -> None:
+    """Print the values that the newest runs have of the parameters that excluded every run.
+
+    With `as_json` on standard error, since standard output holds JSON alone.
+    """
     from harness.tracking.queries import seen_values
 
+    stream = sys.stderr if as_json else sys.stdout
     for name, values in seen_values(uri, selection).items():
         hint = suggest(selection.params[name][0], values, form=f"{name}={{}}")
-        print(escape_controls(f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"))
+        text = f"{name} of the newest runs: {', '.join(values) or 'none'}.{hint}"
+        print(escape_controls(text), file=stream)
 
 
-def write_table(file: Path | None, table: "pd.DataFrame") -> None:
-    """Write a table to the file of --csv, if one is given, and print its path."""
+def write_table(file: Path | None, table: "pd.DataFrame", as_json: bool = False) -> None:
+    """Write a table to the file of --csv, if one is given, and print its path.
+
+    With `as_json` on standard error, since standard output holds JSON alone.
+    """
     if file is None:
         return
     from harness.report.spreadsheets import write_csv
@@ -101,4 +115,26 @@ def write_table(file: Path | None, table: "pd.DataFrame") -> None:
         write_csv(table, file)
     except OSError as error:
         raise UsageError(f"--csv {file} cannot be written: {error}; choose another file") from error
-    print(f"table    {file.resolve()}")
+    print(f"table    {file.resolve()}", file=sys.stderr if as_json else sys.stdout)
+
+
+def print_json(content: object) -> None:
+    """Print tables, records and numbers as JSON; undefined numbers become null."""
+    print(json.dumps(_to_plain(content), indent=1))
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value that JSON has: a table is a list of its rows."""
+    if hasattr(value, "to_dict"):
+        value = value.to_dict("records")
+    if isinstance(value, Mapping):
+        return {str(name): _to_plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(item) for item in value]
+    if isinstance(value, str | bool) or value is None:
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    return str(value) if str(value) != "NaT" else None

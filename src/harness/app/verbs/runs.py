@@ -4,6 +4,7 @@ import argparse
 
 from harness.app.verbs.arguments import (
     add_run_arguments,
+    print_json,
     print_seen_values,
     read_selection,
     read_store,
@@ -27,10 +28,13 @@ def run(options: argparse.Namespace) -> int:
 
     selection, uri = read_selection(options), read_store(options)
     listed = list_runs(uri, selection, options.most)
-    print_runs(listed, reasons=options.failed)
+    if options.json:
+        print_json({"sweep": listed.sweep, "has_more": listed.has_more, "runs": listed.runs})
+    else:
+        print_runs(listed, reasons=options.failed)
     if listed.runs.empty:
-        print_seen_values(uri, selection)
-    write_table(options.csv, listed.runs)
+        print_seen_values(uri, selection, options.json)
+    write_table(options.csv, listed.runs, options.json)
     return 0
 
 
@@ -43,6 +47,10 @@ def _list_sweeps(options: argparse.Namespace) -> int:
         what = options.conditions[0] if options.conditions else f"--sweep {options.sweep}"
         raise UsageError(f"--sweeps lists whole sweeps, which {what} cannot select; leave one of them out")
     sweeps = list_sweeps(read_store(options), options.experiment)
-    print_sweeps(sweeps[: options.most], len(sweeps))
-    write_table(options.csv, tabulate_sweeps(sweeps))
+    table = tabulate_sweeps(sweeps)
+    if options.json:
+        print_json({"has_more": len(sweeps) > options.most, "sweeps": table[: options.most]})
+    else:
+        print_sweeps(sweeps[: options.most], len(sweeps))
+    write_table(options.csv, table, options.json)
     return 0

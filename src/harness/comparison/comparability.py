@@ -1,0 +1,401 @@
+"""Which stored runs may enter one test: those that differ in one key alone and held out the same volumes."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from harness.checks.findings import Verdict
+from harness.errors import DesignError, TrackingError, UsageError, format_unknown
+from harness.tracking.provenance import COMPUTING_PACKAGES
+from harness.tracking.queries import COMPARED_PARAMS
+from harness.tracking.stored_run import StoredRun
+
+OTHER_VOLUMES = "the held-out volumes differ, so that fold 1 of one run is not fold 1 of the other"
+NOT_COMPARED = {
+    "cv": f"{OTHER_VOLUMES}; --pivot estimator,cv shows the scores of the schemes, and the audit of each run "
+    "says which of them is an estimate of generalisation",
+    "contrast": f"{OTHER_VOLUMES}; --pivot contrast,estimator shows the scores, and --chance compares each "
+    "contrast with its own null distribution",
+    "subject": "subjects are the units of a test, not its conditions; --chance tests the scores over "
+    "subjects, and by=estimator of several subjects compares estimators across them",
+    "dataset": "data sets share no volumes; --pivot dataset,estimator shows the scores",
+    "location": "data in several places share volumes only if they are the same data, which have the same "
+    "scores; --pivot location,estimator shows them",
+    "inference": "a permutation test does not change the score that it tests; --chance prints its p-values",
+    "tracking": "the run store does not change a score",
+}
+"""Keys, or groups of keys, that no paired test can compare, with the reason and what to do instead."""
+
+OWN_FILES = {"roi": ("mask",), "signal": ("confounds",)}  # input files that differ with a compared key
+NOT_IN_SCORES = ("subject", "inference")  # the units of a test; what does not change a score
+CODE = "mlflow.source.git.commit"
+NAMED = 3  # runs in a message
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """A stored run with what a paired test needs.
+
+    Attributes
+    ----------
+    value : str
+        Of the compared key.
+    folds : DataFrame, one row per fold
+        The run's ``folds.csv``, in the order of the folds.
+    held_out : frozenset of (int, str, int)
+        Fold, scanner run and volume of every prediction.
+    """
+
+    run: StoredRun
+    value: str
+    folds: pd.DataFrame
+    held_out: frozenset[tuple[int, str, int]]
+
+    @property
+    def subject(self) -> str:
+        """The subject of the run."""
+        return self.run.params.get("subject", "")
+
+    @property
+    def label(self) -> str:
+        """The compared value and the beginning of the identifier, as in ``svc (01234567)``."""
+        return f"{self.value} ({self.run.run_id[:8]})"
+
+
+@dataclass(frozen=True, eq=False)
+class RunGroup:
+    """Runs that differ in the compared key and the subject alone; one per subject and value.
+
+    Attributes
+    ----------
+    fixed : mapping of str to str
+        The parameters that all of them share.
+    """
+
+    fixed: Mapping[str, str]
+    runs: Sequence[ComparedRun]
+
+    def split_subjects(self) -> dict[str, list[ComparedRun]]:
+        """Return the runs of every subject that has at least two values, in the order of `sort_values`."""
+        subjects: dict[str, list[ComparedRun]] = {}
+        for run in self.runs:
+            subjects.setdefault(run.subject, []).append(run)
+        ordered = sort_values(subjects)
+        order = sort_values({run.value for run in self.runs})
+        return {
+            name: sorted(subjects[name], key=lambda run: order.index(run.value))
+            for name in ordered
+            if len(subjects[name]) > 1
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class RunGroups:
+    """The groups of a list of runs, and which runs were left out."""
+
+    groups: Sequence[RunGroup]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What identifies a run in a comparison: the compared value, and all that must be the same."""
+
+    value: str
+    fixed: Mapping[str, str]
+    rest: str = field(default="")  # the other settings of the group that the compared key belongs to
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        return (*self.fixed.items(), self.rest)
+
+
+def sort_values(values: Iterable[str]) -> list[str]:
+    """Return values in numerical order where all are numbers, else in alphabetical order."""
+    found = list(values)
+    try:
+        return sorted(found, key=lambda value: (float(value), value))
+    except ValueError:
+        return sorted(found)
+
+
+def check_key(key: str) -> None:
+    """Raise UsageError for a key that no paired test can compare, or that does not exist."""
+    group, _, rest = key.partition(".")
+    if group in NOT_COMPARED:
+        raise UsageError(f"by={key} is refused: {NOT_COMPARED[group]}")
+    if not rest and group not in COMPARED_PARAMS:
+        allowed = [name for name in COMPARED_PARAMS if name not in NOT_COMPARED]
+        message = format_unknown(f"by={key}", key, allowed, "parameter")
+        raise UsageError(f"{message} A single setting has its group in front, such as by=estimator.grid.C")
+
+
+def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
+    """Return the runs in groups that differ in `key` and the subject alone, with their folds.
+
+    Runs that are not FINISHED, that have no value of the key or no readable folds, and the older ones of the
+    same configuration are left out, with a note.
+
+    Raises
+    ------
+    UsageError
+        If the key is unknown or cannot be compared.
+    DesignError
+        If no two runs differ in the key.
+    """
+    check_key(key)
+    notes = list(describe_unfinished(runs))
+    finished = [run for run in runs if run.status == "FINISHED"]
+    settings, unreadable = _read_settings(finished, key)
+    notes += unreadable
+    chosen: dict[tuple[object, ...], StoredRun] = {}
+    repeated = []
+    for run in sorted((run for run in finished if run.run_id in settings), key=lambda run: run.started):
+        found = settings[run.run_id]
+        place = (found.group, run.params.get("subject", ""), found.value)
+        if place in chosen:
+            repeated.append(f"{run.run_id[:8]} instead of {chosen[place].run_id[:8]}")
+        chosen[place] = run
+    if repeated:
+        notes.append(f"{_count(len(repeated), 'run')} repeated: the newest counts ({_name(repeated)})")
+    groups: dict[tuple[object, ...], list[StoredRun]] = {}
+    for (group, _, _), run in chosen.items():
+        groups.setdefault(group, []).append(run)  # type: ignore[arg-type]
+    found_groups = []
+    for members in groups.values():
+        if len({settings[run.run_id].value for run in members}) < 2:
+            continue
+        read, lost = _read_runs(members, settings)
+        notes += lost
+        if len({run.value for run in read}) > 1:
+            found_groups.append(RunGroup(settings[members[0].run_id].fixed, read))
+    if not any(group.split_subjects() for group in found_groups):
+        raise DesignError(" ".join([_explain_no_pair(list(chosen.values()), settings, key), *notes]))
+    return RunGroups(found_groups, tuple(notes))
+
+
+def describe_unfinished(runs: Iterable[StoredRun]) -> list[str]:
+    """Return a note on the runs that are not FINISHED, if there are any."""
+    counts = Counter(run.status for run in runs if run.status != "FINISHED")
+    total = sum(counts.values())
+    words = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    return [f"{_count(total, 'run')} left out: {words}"] if total else []
+
+
+def find_difference(runs: Sequence[ComparedRun], key: str) -> str | None:
+    """Return why runs of one subject cannot enter one paired test; None if they can.
+
+    Parameters
+    ----------
+    key : str
+        The compared key: masks may differ by region, and confounds by signal.
+    """
+    own = OWN_FILES.get(key.partition(".")[0], ())
+    first = runs[0]
+    for other in runs[1:]:
+        pair = f"{first.label} and {other.label}"
+        for role in sorted(set(first.run.digests) | set(other.run.digests)):
+            digests = [run.run.digests.get(role, "none")[:8] for run in (first, other)]
+            if role not in own and digests[0] != digests[1]:
+                return f"{pair} were computed from different data: SHA-256 of {role} {' and '.join(digests)}; repeat the older one"
+        if reason := _compare_held_out(first, other):
+            return f"{pair} did not hold out the same volumes: {reason}; select runs that did"
+    return None
+
+
+def find_leaks(runs: Iterable[ComparedRun]) -> list[str]:
+    """Return the leaks that the audit found in runs, each once, with a run that has it."""
+    leaks: dict[str, str] = {}
+    for run in runs:
+        for finding in run.run.read_findings():
+            if finding.verdict == Verdict.leak:
+                leaks.setdefault(finding.rule, f"{finding.rule} of {run.label}: {finding.fact}")
+    return list(leaks.values())
+
+
+def describe_code(runs: Sequence[ComparedRun]) -> list[str]:
+    """Return notes on versions of the code and of packages that differ and can change a score."""
+    notes = []
+    names = ("python", "harness", *COMPUTING_PACKAGES)
+    found = {name: [run.run.versions.get(name, "unknown") for run in runs] for name in names}
+    found["commit"] = [run.run.tags.get(CODE, "unknown")[:12] for run in runs]
+    for name, versions in found.items():
+        if len(set(versions)) > 1:
+            users = {version: runs[versions.index(version)].label for version in sorted(set(versions))}
+            shown = "; ".join(f"{version}: {label}" for version, label in users.items())
+            notes.append(f"runs of different versions, which can change a score: {name} {shown}")
+    if not all(run.run.has_file("audit.json") for run in runs):
+        notes.append("not every run was audited: leaks of its scheme are unknown")
+    return notes
+
+
+def _read_settings(runs: Sequence[StoredRun], key: str) -> tuple[dict[str, _Settings], list[str]]:
+    """Return the settings of runs by their identifiers, and notes on those without a value of the key."""
+    if "." not in key:
+        found = {
+            run.run_id: _Settings(run.params[key], _fixed_params(run, key))
+            for run in runs
+            if run.params.get(key)
+        }
+        return found, _note_missing(len(runs) - len(found), key)
+    group, *path = key.split(".")
+    found, notes, known = {}, [], set()
+    for run in runs:
+        try:
+            settings = run.read_config().get(group)
+        except TrackingError as error:
+            notes.append(f"left out: {error}")
+            continue
+        known |= {f"{group}.{name}" for name in _list_keys(settings)}
+        value, rest = _take(settings, path)
+        if value is not None:
+            fixed = _fixed_params(run, group) | {group: run.params.get(group, "").partition("[")[0]}
+            found[run.run_id] = _Settings(value, fixed, rest)
+    if not found and runs:
+        message = format_unknown(f"by={key}", key, sorted(known), "key")
+        raise UsageError(" ".join([message if known else f"by={key} is unknown to these runs.", *notes]))
+    return found, notes + _note_missing(len(runs) - len(found) - len(notes), key)
+
+
+def _fixed_params(run: StoredRun, key: str) -> dict[str, str]:
+    """Return the parameters that have to be the same in runs that are compared by a key."""
+    left_out = (key, *NOT_IN_SCORES)
+    return {name: run.params[name] for name in COMPARED_PARAMS if name not in left_out and name in run.params}
+
+
+def _note_missing(number: int, key: str) -> list[str]:
+    return [f"{_count(number, 'run')} left out: without {key}"] if number else []
+
+
+def _list_keys(settings: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names of all values below a group."""
+    if not isinstance(settings, Mapping):
+        return []
+    names = []
+    for name, value in settings.items():
+        below = _list_keys(value, f"{prefix}{name}.")
+        names += below or [f"{prefix}{name}"]
+    return names
+
+
+def _take(settings: Any, path: Sequence[str]) -> tuple[str | None, str]:
+    """Return the value at a path, as text, and all other settings; None if there is no such value."""
+    if not isinstance(settings, Mapping) or path[0] not in settings:
+        return None, ""
+    others = {name: value for name, value in settings.items() if name != path[0]}
+    if len(path) == 1:
+        value = settings[path[0]]
+        text = value if isinstance(value, str) else json.dumps(value)
+        return text, json.dumps(others, sort_keys=True)
+    value, rest = _take(settings[path[0]], path[1:])
+    return value, json.dumps([others, rest], sort_keys=True)
+
+
+def _read_runs(
+    runs: Sequence[StoredRun], settings: Mapping[str, _Settings]
+) -> tuple[list[ComparedRun], list[str]]:
+    """Return runs with their folds, and notes on those whose files cannot be read."""
+    read, notes = [], []
+    for run in runs:
+        try:
+            folds = read_folds(run)
+            held_out = _read_held_out(run)
+            read.append(ComparedRun(run, settings[run.run_id].value, folds, held_out))
+        except TrackingError as error:
+            notes.append(f"left out: {error}")
+    return read, notes
+
+
+def read_folds(run: StoredRun) -> pd.DataFrame:
+    """Return ``folds.csv`` of a run in the order of the folds.
+
+    Raises
+    ------
+    TrackingError
+        If the file is missing, edited or empty, or lacks the columns of a table of folds.
+    """
+    folds = run.read_table("folds.csv")
+    _check_columns(run, "folds.csv", folds, ("fold", "n_train", "n_test"))
+    return folds.sort_values("fold", ignore_index=True)
+
+
+def _read_held_out(run: StoredRun) -> frozenset[tuple[int, str, int]]:
+    predictions = run.read_table("predictions.csv")
+    _check_columns(run, "predictions.csv", predictions, ("fold", "run", "volume"))
+    columns = (predictions["fold"].astype(int), predictions["run"].astype(str), predictions["volume"])
+    return frozenset(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _check_columns(run: StoredRun, name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in table]
+    problem = f"no column {missing[0]}" if missing else "no rows" if table.empty else ""
+    if not problem and table[list(columns)].isna().any(axis=None):
+        problem = "empty cells"
+    if problem:
+        raise TrackingError(f"{name} of run {run.title} has {problem}; repeat the run with resume=false")
+
+
+def _compare_held_out(first: ComparedRun, other: ComparedRun) -> str | None:
+    """Return how folds or volumes of two runs differ; None if they are the same."""
+    volumes = [{(run, volume) for _, run, volume in item.held_out} for item in (first, other)]
+    if volumes[0] != volumes[1]:
+        sizes = " and ".join(str(len(found)) for found in volumes)
+        scanner_run, volume = min(volumes[0] ^ volumes[1])
+        return f"{sizes} volumes; volume {volume} of scanner run {scanner_run} is held out by one alone"
+    if len(first.folds) != len(other.folds):
+        return f"{len(first.folds)} and {len(other.folds)} folds"
+    if first.held_out != other.held_out:
+        fold, scanner_run, volume = min(first.held_out - other.held_out)
+        return f"volume {volume} of scanner run {scanner_run} is in fold {fold} of the first alone"
+    for column in ("fold", "n_train", "n_test"):
+        differ = (first.folds[column] != other.folds[column]).to_numpy().nonzero()[0]
+        if len(differ):
+            values = " and ".join(str(item.folds[column].iloc[differ[0]]) for item in (first, other))
+            return f"{column} of fold {first.folds['fold'].iloc[differ[0]]} is {values}"
+    return None
+
+
+def _explain_no_pair(runs: Sequence[StoredRun], settings: Mapping[str, _Settings], key: str) -> str:
+    """Return why no two runs can be compared: which runs are the most alike, and in what else they differ."""
+    values = sort_values({settings[run.run_id].value for run in runs})
+    if len(values) < 2:
+        have = f"all of them have {key}={values[0]}" if values else "none of them can be read"
+        return f"by={key} compares runs with at least two values of {key}; {have}. Select other runs."
+    newest = max(runs, key=lambda run: run.started)
+    own = _all_settings(newest, settings)
+
+    def differing(run: StoredRun) -> list[str]:
+        other = _all_settings(run, settings)
+        return [name for name in {**own, **other} if own.get(name) != other.get(name)]
+
+    others = [run for run in runs if settings[run.run_id].value != settings[newest.run_id].value]
+    nearest = min(others, key=lambda run: len(differing(run)))
+    other = _all_settings(nearest, settings)
+    also = "; ".join(
+        f"{name} ({own.get(name, 'none')} and {other.get(name, 'none')})" for name in differing(nearest)
+    )
+    pair = " and ".join(
+        f"{settings[run.run_id].value} ({run.run_id[:8]})" for run in (newest, nearest)
+    )
+    reason = f"differ in {also}, too" if also else "cannot be read"
+    return f"by={key}: no two runs of a subject differ in {key} alone. The most alike, {pair}, {reason}."
+
+
+def _all_settings(run: StoredRun, settings: Mapping[str, _Settings]) -> dict[str, str]:
+    found = settings[run.run_id]
+    rest = {"other settings of the group": found.rest} if found.rest else {}
+    return dict(found.fixed) | {"subject": run.params.get("subject", "")} | rest
+
+
+def _name(texts: Sequence[str]) -> str:
+    """Return the first of some texts, and how many more there are."""
+    more = len(texts) - NAMED
+    return ", ".join(texts[:NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("s" if number != 1 else "")
