@@ -128,6 +128,11 @@ def write_methods(facts: MethodFacts) -> Methods:
     return Methods(tuple(filter(None, paragraphs)), cited, missing)
 
 
+def list_class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the classes of a configuration; none where it names none."""
+    return tuple(name for name, _ in _list_classes(_section(config, "contrast").get("conditions")))
+
+
 def _describe_data(facts: MethodFacts) -> str:
     params, config = facts.params, facts.config
     text = f"Data set {params.get('dataset', 'not known')}, subject {params.get('subject', 'not known')}"

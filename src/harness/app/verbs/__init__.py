@@ -11,6 +11,7 @@ VERBS = {
     "cache": "List, check, trim or clear the cache of masked volumes.",
     "compare": "Print the newest runs side by side, the best first.",
     "runs": "List the newest runs, or sweeps, and their status.",
+    "report": "Write one page on a run or a sweep, and figures fit for a paper.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
