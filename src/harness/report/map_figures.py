@@ -82,21 +82,44 @@ def draw_maps(
             )
             flat = [axis for axis, size in enumerate(image.shape) if size == 1]
             mode = "xyz"[flat[0]] if flat else "ortho"
-            plot_stat_map(
+            values = np.nan_to_num(np.asarray(image.dataobj))
+            largest, least = float(np.abs(values).max()) or 1.0, _threshold(image)
+            display = plot_stat_map(
                 image,
                 bg_img=None if images is None else images.background,
                 display_mode=mode,
                 cut_coords=[centre["xyz".index(mode)]] if flat else centre,
-                threshold=_threshold(image),
+                threshold=least,
                 black_bg=False,
                 dim=0,
                 figure=figure,
-                axes=(x + 0.01, y + 0.02 / n_rows, 1 / n_columns - 0.02, 0.84 / n_rows),
+                axes=(x + 0.01, y + 0.2 / n_rows, 1 / n_columns - 0.02, 0.68 / n_rows),
                 draw_cross=False,
+                annotate=False,
+                colorbar=False,
+                vmax=largest,
                 symmetric_cbar=True,
                 resampling_interpolation="nearest",
                 cmap=COLOUR_MAP,
             )
+            display.annotate(size=6.5)
+            _draw_scale(figure, (x + 0.32 / n_columns, y + 0.12 / n_rows, 0.36 / n_columns, 0.035 / n_rows), largest, least)  # fmt: skip
+
+
+def _draw_scale(
+    figure: "Figure", place: tuple[float, float, float, float], largest: float, threshold: float
+) -> None:
+    """Draw the colours of values from -largest to +largest, grey where nothing is drawn."""
+    from matplotlib import colormaps
+
+    level = np.linspace(-1, 1, 512)
+    bar = colormaps[COLOUR_MAP](0.5 + level / 2)[:, :3]
+    bar[np.abs(level) * largest <= threshold] = 0.85
+    axes = figure.add_axes(place)
+    axes.imshow(bar[np.newaxis], aspect="auto", extent=(-largest, largest, 0, 1))
+    axes.set_yticks([])
+    axes.set_xticks([-largest, 0, largest], [f"{value:.2g}" for value in (-largest, 0.0, largest)])
+    axes.tick_params(labelsize=6.5, length=2, width=0.5, pad=1.5)
 
 
 def render_view(image: nib.Nifti1Image, images: StoredImages | None) -> str:
@@ -121,7 +144,7 @@ def render_view(image: nib.Nifti1Image, images: StoredImages | None) -> str:
 def view_aspect(image: nib.Nifti1Image) -> float:
     """Return height over width of the interactive view: the planes y-z, x-z and x-y in a row."""
     x, y, z = np.abs(np.array(image.shape[:3]) * voxel_sizes(image.affine))
-    return float(min(1.0, max(y, z) / (y + 2 * x) + 0.08))
+    return float(min(1.0, max(y, z) / (y + 2 * x) + 0.11))
 
 
 def draw_volumes(
@@ -148,7 +171,7 @@ def draw_volumes(
         )
         predicted = str(row.predicted)
         true = str(chosen.loc[row.Index, "class"])
-        word = "correct" if true == predicted else "WRONG"
+        word = "correct" if true == predicted else "wrong"
         axes.set_title(
             literal(f"volume {row.volume}, run {row.run}\ntrue: {true}\npredicted: {predicted} ({word})"),
             fontsize=7,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report.methods_references import REFERENCES
-from harness.report.report_page import write_words
+from harness.report.report_page import write_score, write_words
 
 # Words of a class by its name without package; {grid} is the description of its grid.
 ESTIMATORS = {
@@ -137,7 +137,7 @@ def _describe_data(facts: MethodFacts) -> str:
     params, config = facts.params, facts.config
     text = f"Data set {params.get('dataset', 'not known')}, subject {params.get('subject', 'not known')}"
     if params.get("dataset") == "simulated":
-        text += " (simulated data, not a measurement of any brain)"
+        text += " [simulated data, not a measurement of any brain]"
     voxels = " x ".join(f"{size:.3g}" for size in facts.voxel_sizes)
     details = [f"repetition time {facts.t_r:g} s"] if facts.t_r else []
     details += [f"voxels of {voxels} mm"] if voxels else []
@@ -212,7 +212,7 @@ def _describe_choice(name: str, node: Mapping[str, Any], scoring: Mapping[str, A
     grid = node.get("grid") or {}
     if not grid:
         return "It has no penalty that was chosen from the data."
-    select = write_words(scoring.get("select", "a score"))
+    select = write_score(scoring.get("select", "a score"))
     texts = []
     for key, values in grid.items():
         shown = _join(values)
@@ -271,7 +271,7 @@ def _describe_inference(facts: MethodFacts, keys: list[str]) -> str:
         "for each, including the choice of parameters. p = (b + 1) / (m + 1) for b of m other relabellings with "
         "a mean score at least as high, one-sided."
     )
-    primary = write_words(_section(facts.config, "scoring").get("select", "the first score"))
+    primary = write_score(_section(facts.config, "scoring").get("select", "the first score"))
     text += (
         f" The test score of {primary} is the primary one; p-values of other scores are not corrected for "
         "their number."

@@ -48,6 +48,11 @@ class DataTable:
         """Columns and rows for the template."""
         return table_content(self.table)
 
+    @property
+    def text_columns(self) -> list[bool]:
+        """Which columns hold text, which is aligned at the left."""
+        return [not pd.api.types.is_numeric_dtype(dtype) for dtype in self.table.dtypes]
+
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
@@ -216,3 +221,8 @@ def write_number(value: float, digits: int = 3) -> str:
 def write_words(text: object) -> str:
     """Write a value of the data as plain words."""
     return escape_controls(str(text)).replace("_", " ")
+
+
+def write_score(name: object) -> str:
+    """Write the name of a score as words: ``test ROC AUC``."""
+    return write_words(name).replace("roc auc", "ROC AUC")

@@ -33,6 +33,7 @@ from harness.report.report_page import (
     make_section,
     write_number,
     write_report,
+    write_score,
     write_words,
 )
 from harness.report.score_figures import (
@@ -96,7 +97,7 @@ def list_score_words(columns: Sequence[str]) -> dict[str, str]:
     """Return the score columns of a table with their words, the test scores first."""
     kinds = ("test_", "selected_")
     return {
-        column: write_words(column).replace("roc auc", "ROC AUC")
+        column: write_score(column)
         for kind in kinds
         for column in map(str, columns)
         if column.startswith(kind)
@@ -170,7 +171,7 @@ class RunContent:
         )
         figure = Drawing(
             "scores",
-            (6.6, 0.9 + 1.75 * -(-len(words) // 2)),
+            (6.8 if len(words) > 1 else 4.4, 0.9 + 1.75 * -(-len(words) // 2)),
             partial(draw_folds, names=words, bands=bands, labels=labels, folds=folds, what="held-out scanner run" if by_run else "fold"),
             f"One point per fold and score, with the mean over folds. Means: {means}.",
             f"Scores per fold. Diamond: mean and SD over folds. {band_words} Test scores: parameters chosen "
@@ -228,7 +229,7 @@ class RunContent:
         rows = -(-n_panels // 4)
         figure = Drawing(
             "score_by_parameter",
-            (min(7.0, 3.6 + 1.1 * (n_panels - 1)), 1.1 + 1.9 * rows),
+            (min(7.0, 4.4 + 1.1 * (n_panels - 1)), 1.2 + 1.9 * rows),
             partial(draw_grid_scores, table=table),
             f"Score on the held-out fold for every value of {name}; lines are folds, the thick line their mean.",
             f"Score of every value of {name} on the held-out volumes of every fold. These choices make the "
@@ -253,7 +254,7 @@ class RunContent:
         where = self._describe_background()
         figure = Drawing(
             "maps",
-            (7.0, 2.1 * len(rows)),
+            (7.0, 1.75 * len(rows)),
             partial(draw_maps, maps=rows, images=images),
             "Weights and activation patterns of every class in three orthogonal slices, "
             f"{self._positive} in red.",

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.report.canvas import literal
+from harness.report.report_page import write_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,9 +88,7 @@ def draw_folds(
         step = max(1, -(-len(folds) // MAX_FOLD_LABELS))
         axes.set_xticks(x[::step], [literal(label) for label in labels[::step]])
         _trim(axes)
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
-    figure.supxlabel(what, fontsize=8)
+    _name_columns(panels, len(names), n_columns, what)
     figure.supylabel("score", fontsize=8)
     _draw_legend(figure, panels[0])
 
@@ -133,10 +132,8 @@ def draw_grid_scores(figure: "Figure", table: pd.DataFrame) -> None:
         if name:
             axes.set_title(literal(f"{name} against the rest"), fontsize=8)
         _trim(axes)
-    for axes in panels[len(classes) :]:
-        axes.set_visible(False)
-    figure.supxlabel(literal(str(table["parameter"].iloc[0])), fontsize=8)
-    figure.supylabel(literal(str(table["scorer"].iloc[0]).replace("_", " ")), fontsize=8)
+    _name_columns(panels, len(classes), n_columns, literal(str(table["parameter"].iloc[0])))
+    figure.supylabel(literal(write_score(table["scorer"].iloc[0])), fontsize=8)
     _draw_legend(figure, panels[0])
 
 
@@ -205,6 +202,15 @@ def draw_rows(figure: "Figure", rows: pd.DataFrame, score: str, unit: str, bands
     _draw_legend(figure, axes)
 
 
+def _name_columns(panels: "Sequence[Axes]", n_used: int, n_columns: int, text: str) -> None:
+    """Write the x label below the lowest panel of every column, and hide the panels without content."""
+    for place, axes in enumerate(panels):
+        axes.set_visible(place < n_used)
+        if n_used - n_columns <= place < n_used:
+            axes.set_xlabel(text)
+            axes.tick_params(labelbottom=True)
+
+
 def _trim(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(width=0.6)
@@ -213,4 +219,7 @@ def _trim(axes: "Axes") -> None:
 def _draw_legend(figure: "Figure", axes: "Axes") -> None:
     """Draw every label once below the figure."""
     entries = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize=7.5, frameon=False)
+    columns = 4 if figure.get_size_inches()[0] > 6 else 2
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False
+    )
