@@ -30,6 +30,7 @@ from harness.errors import HarnessError, UsageError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, SWEEP_DIRECTORY_VARIABLE, Outcome, Sweep
 
 if TYPE_CHECKING:
+    from harness.comparison.group import GroupSummary
     from harness.tracking.store import Store
     from harness.tracking.sweep_correction import CorrectedTests
 
@@ -159,7 +160,9 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
         families = _correct_tests(stores, outcomes)
         again = rerun_command(arguments, options, failed, first) if stopped is None else ""
         if outcomes:
-            print_sweep(sweep, outcomes, first, _prepare_views(sweep, stores), again, families)
+            groups, pages = _summarise_subjects(plan, sweep, stores)
+            views = _prepare_views(sweep, stores)
+            print_sweep(sweep, outcomes, first, views, again, families, groups, pages)
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
@@ -254,6 +257,42 @@ def _correct_tests(stores: Sequence["Store"], outcomes: Sequence[Outcome]) -> "l
     except HarnessError as error:
         print(f"error: the p-values of this sweep are not corrected: {error}", file=sys.stderr)
         return []
+
+
+def _summarise_subjects(
+    plan: Plan, sweep: Sweep, stores: Sequence["Store"]
+) -> "tuple[list[GroupSummary], list[str]]":
+    """Summarise a sweep over its subjects, and store the summaries; print an error of the store.
+
+    Returns
+    -------
+    groups : list of GroupSummary
+    pages : list of str
+        How the run of each configuration is opened.
+    """
+    subjects = {word for job in plan.jobs for word in job if word.startswith("subject=")}
+    if len(subjects) < 2 or not stores:
+        return [], []
+    from harness.comparison.group import summarise_groups
+    from harness.comparison.group_record import describe_group, split_groups
+    from harness.report.group_tables import write_group_files
+    from harness.tracking.group_run import store_group
+    from harness.tracking.queries import MAX_RUNS, RunQuery, select_runs
+    from harness.tracking.stored_run import read_stored_runs
+
+    groups: list[GroupSummary] = []
+    pages: list[str] = []
+    try:
+        selected = select_runs(stores[0].uri, RunQuery(sweep=sweep.id, statuses=("FINISHED",)), MAX_RUNS)
+        runs = read_stored_runs(selected.runs, stores[0].uri)
+        groups = summarise_groups(runs, n_planned=len(subjects))
+        for scores in split_groups(groups):
+            record = describe_group(scores)
+            run = store_group(stores[0], record, partial(write_group_files, scores), sweep.id)
+            pages.append(run.page)
+    except HarnessError as error:
+        print(f"error: the summary over subjects is not stored: {error}", file=sys.stderr)
+    return groups, pages
 
 
 def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:

@@ -1,20 +1,385 @@
-"""Placeholder until fix/stats is merged."""
+"""Groups of subjects: mean scores over subjects with tests, from stored runs that differ in subject alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from harness.inference.group_tests import MeanTest, Prevalence
+import numpy as np
+import pandas as pd
+
+from harness.errors import DesignError, HarnessError
+from harness.inference.corrections import TOLERANCE
+from harness.inference.group_tests import (
+    ALPHA,
+    MeanTest,
+    Prevalence,
+    permutation_of_means,
+    prevalence,
+)
+from harness.inference.paired_tests import MAX_ENUMERATED, N_DRAWS, SignFlip, holm, sign_flip
+from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
+from harness.tracking.tags import INFERENCE_TAG, PRIMARY_TAG, RELABELLINGS_TAG
+
+SHARED_PARAMS = tuple(name for name in COMPARED_PARAMS if name != "subject")
+DEFAULT_SCORES = ("test_accuracy", "test_roc_auc")
+CHANCE = 0.5  # of two classes
+NULL_TABLE = "null_distribution.csv"
+LEAVE_ONE_RUN_OUT = "LeaveOneGroupOut"
+ORDER_RULE = "class_order"
+# The tests of a summary whose p-values Holm's procedure corrects, each for itself.
+CORRECTED = ("means", "prevalence_global", "prevalence_majority", "sign_flip")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupSummary:
-    params: Any
+    """One score over the subjects of one configuration.
+
+    Attributes
+    ----------
+    params : mapping of str to str
+        The choices that all runs share.
+    subjects : DataFrame, one row per subject
+        ``subject, run_id, score, p``: the mean over folds, and the p-value of the subject's own permutation
+        test (NaN where there is none).
+    mean, sd : float
+        Over subjects (ddof=1).
+    mean_test : MeanTest or None
+        Of the global null hypothesis; None where a subject has no complete permutation test.
+    prevalence : Prevalence or None
+        None for the same reason.
+    sign_flip : SignFlip or None
+        Of the scores minus .5, where .5 is the chance level: test scores of two classes under ``logo``.
+    p_holm : mapping of str to float
+        P-values corrected by Holm's procedure over the groups, by `CORRECTED`; empty for one group.
+    is_primary : bool
+        Whether it is the runs' primary score; p-values of the others are not corrected for several scores.
+    """
+
+    params: Mapping[str, str]
     score: str
+    subjects: pd.DataFrame
+    mean: float
+    sd: float
+    n: int
     mean_test: MeanTest | None
     prevalence: Prevalence | None
+    sign_flip: SignFlip | None
+    notes: tuple[str, ...]
+    p_holm: Mapping[str, float] = field(default_factory=dict)
+    is_primary: bool = True
+
+    @property
+    def p_values(self) -> dict[str, float]:
+        """P-values by test (`CORRECTED`), before the correction, of those tests that were computed."""
+        values = {}
+        if self.mean_test is not None:
+            values["means"] = self.mean_test.p
+        if self.prevalence is not None:
+            values["prevalence_global"] = self.prevalence.p_global
+            values["prevalence_majority"] = self.prevalence.p_majority
+        if self.sign_flip is not None:
+            values["sign_flip"] = self.sign_flip.p_greater
+        return values
+
+    @property
+    def smallest_p(self) -> dict[str, float]:
+        """The smallest p-values that these subjects and relabellings allow, by test."""
+        values = {}
+        if self.mean_test is not None:
+            values["means"] = 1 / (self.mean_test.n_draws + 1)
+        if self.prevalence is not None:
+            values["prevalence_global"] = self.prevalence.smallest_p_global
+            values["prevalence_majority"] = self.prevalence.smallest_p_majority
+        if self.sign_flip is not None:
+            values["sign_flip"] = 1 / 2**self.n if self.n <= MAX_ENUMERATED else 1 / (N_DRAWS + 1)
+        return values
+
+    def can_be_significant(self, test: str, n_groups: int = 1) -> bool:
+        """Return whether the smallest p-value of a test, after Holm's correction, is at most .05."""
+        return n_groups * self.smallest_p[test] <= ALPHA
 
 
-def summarise_groups(runs: Sequence[StoredRun]) -> list[GroupSummary]:
-    return []
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """The newest finished run of every subject of one configuration, and notes on them."""
+
+    params: Mapping[str, str]
+    runs: tuple[StoredRun, ...]
+    notes: tuple[str, ...]
+
+
+def summarise_groups(
+    runs: Sequence[StoredRun], scores: Sequence[str] | None = None, n_planned: int | None = None
+) -> list[GroupSummary]:
+    """Summarise every score over the subjects of runs that differ in subject alone.
+
+    Parameters
+    ----------
+    runs : sequence of StoredRun
+        Of any configurations; of several runs of one subject and configuration, the newest finished one
+        counts. Configurations with one subject are left out.
+    scores : sequence of str, optional
+        For example ``("test_accuracy",)``; by default test accuracy, test ROC AUC and the primary score.
+    n_planned : int, optional
+        Subjects that a sweep has, if some of them may not have finished.
+
+    Returns
+    -------
+    groups : list of GroupSummary
+        One per configuration and score, the scores of a configuration together. Holm's correction is over the
+        configurations, for every score by itself.
+    """
+    found = []
+    for group in _collect_groups(runs, n_planned):
+        chosen = scores or tuple(dict.fromkeys([*DEFAULT_SCORES, _find_primary(group.runs[0])]))
+        found += [
+            _summarise(group, score)
+            for score in chosen
+            if any(f"{score}_mean" in run.metrics for run in group.runs)
+        ]
+    return _correct(found)
+
+
+def _collect_groups(runs: Sequence[StoredRun], n_planned: int | None) -> list[_Group]:
+    by_params: dict[tuple[str, ...], dict[str, list[StoredRun]]] = {}
+    for run in runs:
+        key = tuple(run.params.get(name, "") for name in SHARED_PARAMS)
+        by_params.setdefault(key, {}).setdefault(run.params.get("subject", ""), []).append(run)
+    groups = []
+    for key, by_subject in by_params.items():
+        newest, notes = {}, []
+        for subject in sorted(by_subject, key=_sort_key):
+            finished = [run for run in by_subject[subject] if run.status == "FINISHED"]
+            if not finished:
+                statuses = sorted({run.status for run in by_subject[subject]})
+                notes.append(f"subject {subject} is left out: its run is {' and '.join(statuses)}")
+                continue
+            newest[subject] = max(finished, key=lambda run: run.started)
+            if len(finished) > 1:
+                notes.append(
+                    f"subject {subject} has {len(finished)} runs of this configuration; the newest counts"
+                )
+        if len(newest) < 2:
+            continue
+        if n_planned is not None and len(newest) < n_planned:
+            notes.insert(0, f"{len(newest)} of the {n_planned} subjects of the sweep have finished")
+        params = {name: value for name, value in zip(SHARED_PARAMS, key, strict=True) if value}
+        groups.append(_Group(params, tuple(newest.values()), (*notes, *_note_differences(newest))))
+    return groups
+
+
+def _sort_key(subject: str) -> tuple[int, str]:
+    """Order numbers by value, and before labels."""
+    return (int(subject), "") if subject.isascii() and subject.isdecimal() else (2**31, subject)
+
+
+def _find_primary(run: StoredRun) -> str:
+    """Return the score whose p-value needs no correction for several scores."""
+    if PRIMARY_TAG in run.tags:
+        return run.tags[PRIMARY_TAG]
+    # As `harness.inference.permutation` chooses it: the score by which parameters are selected.
+    selected = run.params.get("scoring", "").partition("[")[0]
+    return f"test_{selected}" if f"test_{selected}_mean" in run.metrics else DEFAULT_SCORES[0]
+
+
+def _note_differences(runs: Mapping[str, StoredRun]) -> list[str]:
+    """Note what makes subjects less comparable: the lowest score, a minimum, is that of the noisiest."""
+    notes = []
+    for name, what in (("n_folds", "folds"), ("n_samples", "volumes")):
+        counts: dict[str, list[str]] = {}
+        for subject, run in runs.items():
+            counts.setdefault(run.params.get(name, "?"), []).append(subject)
+        if len(counts) > 1:
+            described = ", ".join(
+                f"{count} {what} in subject{'s' if len(of_count) > 1 else ''} {', '.join(of_count)}"
+                for count, of_count in counts.items()
+            )
+            notes.append(
+                f"the subjects differ in their number of {what} ({described}); the minimum over subjects, on "
+                "which prevalence is based, is set by the subject with the noisiest score"
+            )
+            break
+    return [*notes, *_note_order(runs)]
+
+
+def _note_order(runs: Mapping[str, StoredRun]) -> list[str]:
+    """Note an unbalanced order of the classes, which more subjects do not average out."""
+    with_order = []
+    for subject, run in runs.items():
+        try:
+            findings = run.read_findings()
+        except HarnessError as error:
+            return [f"the audit is not known: {error}"]
+        preserved = any(
+            finding.rule == ORDER_RULE and finding.verdict.value != "ok" for finding in findings
+        ) and "relabel=order_preserving" not in run.params.get("inference", "")
+        if preserved:
+            with_order.append(subject)
+    if not with_order:
+        return []
+    return [
+        f"the order of the classes was not balanced in {len(with_order)} of {len(runs)} subjects (rule "
+        f"{ORDER_RULE}): an effect of the order that subjects share is not averaged out over them; "
+        "inference.relabel=order_preserving allows for it"
+    ]
+
+
+# One score of one group -------------------------------------------------------------------------------------
+
+
+def _summarise(group: _Group, score: str) -> GroupSummary:
+    rows = [
+        {
+            "subject": run.params.get("subject", ""),
+            "run_id": run.run_id,
+            "score": run.metrics.get(f"{score}_mean", math.nan),
+            "p": run.metrics.get(f"p_value/{score}", math.nan),
+        }
+        for run in group.runs
+    ]
+    subjects = pd.DataFrame(rows)
+    undefined = subjects["score"].isna()
+    notes = list(group.notes)
+    if undefined.any():
+        names = ", ".join(subjects["subject"][undefined])
+        notes.append(f"{_title(score)} is not defined in subject {names}, which does not count for it")
+    defined = [run for run, is_missing in zip(group.runs, undefined, strict=True) if not is_missing]
+    subjects = subjects[~undefined].reset_index(drop=True)
+    values = subjects["score"].to_numpy(dtype=float)
+    mean_test = found_prevalence = None
+    nulls, why = _read_nulls(defined, score, values)
+    if nulls is not None:
+        mean_test, found_prevalence = permutation_of_means(nulls), prevalence(nulls)
+    notes += [why] if why else []
+    flipped, why = _test_against_chance(defined, score, values)
+    notes += [why] if why else []
+    return GroupSummary(
+        params=group.params,
+        score=score,
+        subjects=subjects,
+        mean=float(values.mean()),
+        sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        n=len(values),
+        mean_test=mean_test,
+        prevalence=found_prevalence,
+        sign_flip=flipped,
+        notes=tuple(notes),
+        is_primary=score == _find_primary(group.runs[0]),
+    )
+
+
+def _read_nulls(
+    runs: Sequence[StoredRun], score: str, observed: np.ndarray
+) -> tuple[list[np.ndarray] | None, str]:
+    """Return the null distribution of every subject, or None and why there is none."""
+    without, sequential = [], []
+    for run in runs:
+        if INFERENCE_TAG not in run.tags:
+            without.append(run.params.get("subject", ""))
+        elif RELABELLINGS_TAG not in run.tags:
+            sequential.append(run.params.get("subject", ""))
+    if without or sequential:
+        reasons = []
+        if without:
+            reasons.append(
+                f"{_list_subjects(without, len(runs))} no permutation test (inference=permutation)"
+            )
+        if sequential:
+            names = _list_subjects(sequential, len(runs))
+            reasons.append(f"{names} one that ended early (inference.stop_early=false)")
+        return None, f"no permutation of means and no prevalence: {' and '.join(reasons)}"
+    nulls = []
+    for run, value in zip(runs, observed, strict=True):
+        try:
+            table = run.read_table(NULL_TABLE)
+        except HarnessError as error:
+            return None, f"no permutation of means and no prevalence: {error}"
+        if score not in table or not len(table) or not abs(table[score].iloc[0] - value) < 1e-9:
+            return None, (
+                f"no permutation of means and no prevalence: {NULL_TABLE} of run {run.title} does not begin "
+                f"with the run's {score}"
+            )
+        nulls.append(table[score].to_numpy(dtype=float))
+    return nulls, ""
+
+
+def _list_subjects(names: Sequence[str], n: int) -> str:
+    if len(names) == n:
+        return "the subjects have"
+    return f"subject {names[0]} has" if len(names) == 1 else f"subjects {', '.join(names)} have"
+
+
+def _test_against_chance(
+    runs: Sequence[StoredRun], score: str, values: np.ndarray
+) -> tuple[SignFlip | None, str]:
+    """Test scores of two classes under ``logo`` against .5; for others return None and why."""
+    try:
+        why = _refuse_chance(runs, score)
+        if not why:
+            return sign_flip(values - CHANCE), ""
+    except HarnessError as error:
+        why = str(error)
+    return None, f"{_title(score)}: no test against {CHANCE:.1f}: {why}"
+
+
+def _refuse_chance(runs: Sequence[StoredRun], score: str) -> str:
+    """Return why the mean score without information is not .5; empty if it is."""
+    if not score.startswith("test_"):
+        return "a score selected on the fold that is scored exceeds it without any information"
+    config = runs[0].read_config()
+    scheme = str(config.get("cv", {}).get("_target_", ""))
+    if not scheme.endswith(f".{LEAVE_ONE_RUN_OUT}"):
+        name = runs[0].params.get("cv", scheme)
+        return f"cv={name} does not hold out whole scanner runs one by one, and its scores are biased"
+    conditions = config.get("contrast", {}).get("conditions", ())
+    if len(conditions) != 2:
+        return f"it is the chance level of two classes, and there are {len(conditions)}"
+    if score == "test_accuracy":
+        for run in runs:
+            predictions = run.read_table("predictions.csv")
+            if "class" not in predictions:
+                raise DesignError(f"predictions.csv of run {run.title} has no column class")
+            shares = predictions["class"].value_counts(normalize=True)
+            if np.ptp(shares.to_numpy()) > TOLERANCE:
+                return (
+                    f"subject {run.params.get('subject', '')} has unequal numbers of volumes of the classes, "
+                    "and the larger class is predicted more often; balanced_accuracy has that chance level"
+                )
+    return ""
+
+
+def _correct(groups: Sequence[GroupSummary]) -> list[GroupSummary]:
+    """Add p-values corrected over the groups of each score, and note tests that cannot be significant."""
+    corrected = []
+    for group in groups:
+        family = [other for other in groups if other.score == group.score]
+        p_holm = {}
+        for test in CORRECTED if len(family) > 1 else ():
+            tested = [other for other in family if test in other.p_values]
+            if group in tested:
+                p_holm[test] = float(holm([other.p_values[test] for other in tested])[tested.index(group)])
+        corrected.append(
+            replace(group, p_holm=p_holm, notes=(*group.notes, *_note_limits(group, len(family))))
+        )
+    return corrected
+
+
+def _note_limits(group: GroupSummary, n_groups: int) -> list[str]:
+    names = {
+        "means": "permutation of means",
+        "prevalence_global": "prevalence (global null)",
+        "prevalence_majority": "prevalence (majority null)",
+        "sign_flip": f"sign-flip test against {CHANCE:.1f}",
+    }
+    correction = f" after Holm's correction for {n_groups} groups" if n_groups > 1 else ""
+    return [
+        f"{names[test]}: cannot be significant with {group.n} subjects; the smallest possible p is "
+        f"{min(1.0, n_groups * smallest):.2g}{correction}"
+        for test, smallest in group.smallest_p.items()
+        if not group.can_be_significant(test, n_groups)
+    ]
+
+
+def _title(score: str) -> str:
+    return score.replace("_", " ")

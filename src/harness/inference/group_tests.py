@@ -109,8 +109,8 @@ class Prevalence:
         The largest `gamma0` that these numbers of subjects and relabellings allow.
     minimum : float
         The lowest score of a subject, which is the test statistic.
-    smallest_p_majority : float
-        The smallest `p_majority` that these numbers allow.
+    smallest_p_global, smallest_p_majority : float
+        The smallest p-values that these numbers allow.
     """
 
     n: int
@@ -119,6 +119,7 @@ class Prevalence:
     gamma0: float | None
     largest_gamma0: float | None
     minimum: float
+    smallest_p_global: float
     smallest_p_majority: float
 
 
@@ -153,6 +154,7 @@ def prevalence(nulls: Sequence[ArrayLike], alpha: float = ALPHA) -> Prevalence:
         gamma0=_reject_up_to(p, n, alpha),
         largest_gamma0=_reject_up_to(smallest, n, alpha),
         minimum=minimum,
+        smallest_p_global=smallest,
         smallest_p_majority=_share_p(smallest, n, 0.5),
     )
 

@@ -10,12 +10,14 @@ from rich.table import Table
 
 from harness.errors import HarnessError
 from harness.report.console import PlainConsole, print_store_commands
+from harness.report.group_tables import print_groups
 from harness.report.inference_tables import print_corrected_tests
 from harness.report.run_listing import print_comparison
 from harness.tracking.ledger import Outcome, Sweep
 from harness.tracking.run_tables import compare_outcomes
 
 if TYPE_CHECKING:
+    from harness.comparison.group import GroupSummary
     from harness.tracking.store import Store
     from harness.tracking.sweep_correction import CorrectedTests
 
@@ -27,6 +29,8 @@ def print_sweep(
     views: Sequence[str],
     rerun: str,
     families: Sequence["CorrectedTests"] = (),
+    groups: Sequence["GroupSummary"] = (),
+    group_pages: Sequence[str] = (),
 ) -> None:
     """Print the results of a sweep, the best first, its warnings, and the runs that failed.
 
@@ -40,6 +44,10 @@ def print_sweep(
         The command that repeats the failed runs only; empty if there is none.
     families : sequence of CorrectedTests
         Tests that were corrected for their number.
+    groups : sequence of GroupSummary
+        Scores over subjects.
+    group_pages : sequence of str
+        How the runs of these summaries are opened.
     """
     console = PlainConsole()
     results = [outcome for outcome in outcomes if outcome.status in ("finished", "skipped")]
@@ -47,6 +55,7 @@ def print_sweep(
         print_comparison(compare_outcomes(results))
     for family in families:
         print_corrected_tests(console, family)
+    print_groups(console, groups)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     if skipped:
         console.print(
@@ -65,6 +74,8 @@ def print_sweep(
     console.print(f"sweep    {sweep.id}")
     if store is not None:
         print_store_commands(console, store, f" --sweep {sweep.id}")
+    for page in group_pages:
+        console.print(f"group    {page}", soft_wrap=True)
     for link in views:
         console.print(f"view     {link}", soft_wrap=True)
     _print_failures(outcomes, rerun)

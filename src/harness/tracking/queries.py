@@ -178,8 +178,13 @@ def list_experiments(uri: str) -> dict[str, str]:
     return {item.name: str(item.experiment_id) for item in found if item.name != "Default"}
 
 
-def find_run(word: str, uri: str) -> Run:
+def find_run(word: str, uri: str, with_groups: bool = False) -> Run:
     """Return the run of an identifier or its first characters, of a name, or for ``latest`` the newest.
+
+    Parameters
+    ----------
+    with_groups : bool
+        Whether an identifier or a name may be that of a group summary.
 
     Raises
     ------
@@ -190,7 +195,8 @@ def find_run(word: str, uri: str) -> Run:
     """
     with translate_errors(uri):
         client = MlflowClient(tracking_uri=uri)
-        experiments = [item.experiment_id for item in find_experiments(client, uri, None)]
+        groups = with_groups and word != LATEST
+        experiments = [item.experiment_id for item in find_experiments(client, uri, None, groups)]
 
         def search(query: str) -> list[Run]:
             newest = ["attributes.start_time DESC"]

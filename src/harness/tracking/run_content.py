@@ -182,3 +182,6 @@ def dataset_input(decoding: "Decoding") -> DatasetInput:
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "decoding")])
+
+
+quote_markdown = _quote_markdown  # for the notes of other kinds of runs

@@ -1,7 +1,9 @@
 """The only writer of MLflow runs: one flat run per decoding, RUNNING until FINISHED, FAILED or KILLED."""
 
 import getpass
+import math
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -125,6 +127,16 @@ class TrackedRun:
         retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
         retry_while_locked(lambda: self._log_input(dataset_input(decoding)))
         retry_while_locked(lambda: self._log(metrics, params, tags))
+        retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
+        self._release()
+
+    def finish_summary(self, metrics: Mapping[str, float], artifacts: Path) -> None:
+        """Log the metrics and files of a run that is not a decoding, and then mark it FINISHED."""
+        client, now = self.store.client, int(time.time() * 1000)
+        logged = [Metric(name, value, now, 0) for name, value in metrics.items() if math.isfinite(value)]
+        tags = {FILES_TAG: write_digests(artifacts)}
+        retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
+        retry_while_locked(lambda: self._log(logged, {}, tags))
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
         self._release()
 

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from harness.tracking.endings import end_abandoned_runs
 from harness.tracking.locks import lock_file, retry_while_locked
 from harness.tracking.relocation import STORE_LOCK, find_artifact_locations, location_path
 from harness.tracking.store_errors import format_store_error, translate_errors
+from harness.tracking.tags import KIND_TAG
 
 # Creating a store would otherwise list its migrations in the run's output.
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -33,6 +34,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 SERVER_SECONDS = 10.0  # to wait for an answer
 PATIENCE_OF_WORKERS = 240.0  # seconds for which a worker of a sweep waits for a server to come back
+GROUPS = "groups"  # value of the tag of experiments of group summaries, and end of their names
 UI_PORT = 5050  # macOS uses MLflow's default, 5000
 
 
@@ -189,16 +191,41 @@ def reach_server(uri: str, patience: float = 0.0) -> None:
             time.sleep(0.5)
 
 
-def find_experiments(client: MlflowClient, uri: str, name: str | None) -> list[Experiment]:
-    """Return the experiment of a name, or all of them; raise TrackingError if it does not exist."""
+def find_experiments(
+    client: MlflowClient, uri: str, name: str | None, with_groups: bool = False
+) -> list[Experiment]:
+    """Return the experiment of a name, or all of them; raise TrackingError if it does not exist.
+
+    Parameters
+    ----------
+    with_groups : bool
+        Whether all of them includes those of group summaries, whose runs are not decodings.
+    """
     found = list(client.search_experiments())
     if name is None:
-        return found
+        return [item for item in found if with_groups or item.tags.get(KIND_TAG) != GROUPS]
     names = sorted(item.name for item in found)
     if name not in names:
         listed = f"{', '.join(names) or 'none'}.{suggest(name, names)}"
         raise TrackingError(f"no experiment {name!r} in {uri}; there are: {listed}")
     return [item for item in found if item.name == name]
+
+
+def open_groups(store: Store, experiment_id: str) -> Store:
+    """Open the experiment of the group summaries of an experiment's runs; create it if it is missing.
+
+    Raises
+    ------
+    TrackingError
+        If the store cannot be written, or the experiment is in MLflow's trash.
+    """
+    client = store.client
+    with translate_errors(store.uri), lock_file(store.running / "groups"):
+        name = f"{retry_while_locked(lambda: client.get_experiment(experiment_id)).name} {GROUPS}"
+        artifacts = None if store.directory is None else (store.directory / "artifacts").as_uri()
+        found = retry_while_locked(lambda: _find_or_create_experiment(client, name, artifacts))
+        retry_while_locked(lambda: client.set_experiment_tag(found, KIND_TAG, GROUPS))
+    return replace(store, experiment_id=found)
 
 
 def _find_or_create_experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:

@@ -16,3 +16,6 @@ POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positiv
 DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
 VERSION_TAG = "harness.version"  # followed by a dot and the name of a package
 FILES_TAG = "harness.files"  # digest of the list of a run's files, see `harness.tracking.file_digests`
+KIND_TAG = "harness.kind"  # of an experiment and its runs, if these are not decodings: groups
+GROUP_TAG = "harness.group"  # on a run of the kind groups: digest of the choices that its subjects share
+MEMBERS_TAG = "harness.group.runs"  # on such a run: the ids of the subjects' runs, separated by spaces

@@ -59,7 +59,7 @@ def _make_links(options: argparse.Namespace, uri: str, address: str) -> tuple[di
 
     links = {}
     if options.run is not None:
-        info = find_run(options.run, uri).info
+        info = find_run(options.run, uri, with_groups=True).info
         links[f"run {info.run_id}"] = run_link(address, info.experiment_id, info.run_id)
     sweeps = list_sweeps(uri)
     sweep = find_sweep(options.sweep or "latest", sweeps, uri) if options.sweep or sweeps else None
