@@ -56,7 +56,11 @@ def choose_volumes(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _spread(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    places = np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int)) if len(rows) else []
+    places = (
+        np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))
+        if len(rows)
+        else []
+    )
     return rows.iloc[places]
 
 

@@ -26,7 +26,10 @@ def count_confusions(predictions: pd.DataFrame, classes: Sequence[str]) -> NDArr
 def draw_confusion(figure: "Figure", counts: NDArray[np.int_], classes: Sequence[str]) -> None:
     """Draw a confusion matrix: number of volumes, and share of those of the true class."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    texts = [[f"{n}\n{share:.0%}" for n, share in zip(*row, strict=True)] for row in zip(counts, shares, strict=True)]
+    texts = [
+        [f"{n}\n{share:.0%}" for n, share in zip(*row, strict=True)]
+        for row in zip(counts, shares, strict=True)
+    ]
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     _draw_cells(axes, shares, texts, (0.0, 1.0), "Blues")
@@ -60,7 +63,9 @@ def draw_scores(figure: "Figure", table: pd.DataFrame, chance: float | None, sco
     figure.colorbar(image, ax=axes, label=literal(score), shrink=0.8)
 
 
-def make_dissimilarity(means: pd.DataFrame, pairs: dict[str, tuple[str, str]], score: str) -> pd.DataFrame | None:
+def make_dissimilarity(
+    means: pd.DataFrame, pairs: dict[str, tuple[str, str]], score: str
+) -> pd.DataFrame | None:
     """Return the matrix of conditions whose entries are the mean score of their pairwise decoding.
 
     Parameters
@@ -113,7 +118,9 @@ def _draw_cells(
     from matplotlib import colormaps
 
     cmap = colormaps[colours].with_extremes(bad="#f0f0f0")
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    image = axes.imshow(
+        np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto"
+    )
     if values.size <= MAX_WRITTEN:
         size = 8 if max(values.shape) <= 4 else 6.5 if max(values.shape) <= 9 else 5
         for (row, column), value in np.ndenumerate(values):
@@ -128,7 +135,10 @@ def _draw_cells(
 def _name_axes(axes: "Axes", columns: Sequence[str], rows: Sequence[str]) -> None:
     long = len(columns) > 3 or max((len(name) for name in columns), default=0) > 12
     axes.set_xticks(
-        range(len(columns)), [_shorten(name) for name in columns], rotation=40 if long else 0, ha="right" if long else "center"
+        range(len(columns)),
+        [_shorten(name) for name in columns],
+        rotation=40 if long else 0,
+        ha="right" if long else "center",
     )
     axes.set_yticks(range(len(rows)), [_shorten(name) for name in rows])
     axes.tick_params(length=0)

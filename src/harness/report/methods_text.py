@@ -50,7 +50,11 @@ ZSCORES = {
     "none": "Voxels were not standardised.",
 }
 PACKAGES = ("harness", "python", "nilearn", "scikit-learn", "numpy", "scipy", "nibabel", "pandas")
-ESTIMATOR_REFERENCES = {"LinearSVC": "liblinear", "LogisticRegressionCV": "liblinear", "ExactLDA": "shrinkage"}
+ESTIMATOR_REFERENCES = {
+    "LinearSVC": "liblinear",
+    "LogisticRegressionCV": "liblinear",
+    "ExactLDA": "shrinkage",
+}
 DATASET_REFERENCES = {"haxby": ("haxby",)}
 
 
@@ -108,8 +112,15 @@ class MethodFacts:
 
 def write_methods(facts: MethodFacts) -> Methods:
     """Write the methods text of a run, or of what the runs of a sweep share."""
-    keys = ["cobidas", "nilearn", "scikit-learn", *DATASET_REFERENCES.get(facts.params.get("dataset", ""), ())]
-    keys += [key for name, key in ESTIMATOR_REFERENCES.items() if name == _class_name(facts.config, "estimator")]
+    keys = [
+        "cobidas",
+        "nilearn",
+        "scikit-learn",
+        *DATASET_REFERENCES.get(facts.params.get("dataset", ""), ()),
+    ]
+    keys += [
+        key for name, key in ESTIMATOR_REFERENCES.items() if name == _class_name(facts.config, "estimator")
+    ]
     keys += ["leave-run-out", "patterns", "design"]
     paragraphs = [
         _describe_data(facts),
@@ -169,7 +180,11 @@ def _describe_signal(signal: Mapping[str, Any]) -> str:
         names = signal.get("confounds")
         what = ", ".join(map(str, names)) if names else "all columns of the confounds table"
         steps.append(f"regressed on confounds within scanner runs ({what})")
-    text = f"Volumes were {'; '.join(steps)}." if steps else "Images were used as provided: no smoothing, detrending, filtering or confound regression was applied."
+    text = (
+        f"Volumes were {'; '.join(steps)}."
+        if steps
+        else "Images were used as provided: no smoothing, detrending, filtering or confound regression was applied."
+    )
     lag, first, last = (signal.get(key) or 0 for key in ("lag", "trim_first", "trim_last"))
     text += (
         f" Labels were shifted by {lag} volumes for the haemodynamic delay."
@@ -217,13 +232,17 @@ def _describe_choice(name: str, node: Mapping[str, Any], scoring: Mapping[str, A
     for key, values in grid.items():
         shown = _join(values)
         if isinstance(values, Mapping):
-            shown = f"{_join(next(iter(values.values()), ''))} times the smallest value with a non-zero weight"
+            shown = (
+                f"{_join(next(iter(values.values()), ''))} times the smallest value with a non-zero weight"
+            )
         one = isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 1
         texts.append(f"{key} was {shown}" if one else f"{key} was chosen from {shown} by {select}")
     if scoring.get("inner") == "runs":
         inner = "leaving out scanner runs of the training volumes"
     else:
-        inner = f"stratified {scoring.get('inner_folds', 'k')}-fold cross-validation inside the training volumes"
+        inner = (
+            f"stratified {scoring.get('inner_folds', 'k')}-fold cross-validation inside the training volumes"
+        )
     text = "; ".join(texts)
     return (
         f"The parameter {text}. Test scores are from parameters chosen without the held-out volumes ({inner}); "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE, RECORD = "index.html", "report.json"
+LINE = 50  # characters; longer texts in tables are broken into lines, other than digests
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,20 @@ class DataTable:
 
     table: pd.DataFrame
     caption: str = ""
-    has_sentences: bool = False
     tag: str = "table"
 
     @property
     def content(self) -> dict[str, Sequence[Any]]:
         """Columns and rows for the template."""
         return table_content(self.table)
+
+    @property
+    def sentence_columns(self) -> list[bool]:
+        """Which columns hold sentences, which are broken into lines."""
+        return [
+            is_text and bool((self.table.iloc[:, place].astype(str).str.len() > LINE).any())
+            for place, is_text in enumerate(self.text_columns)
+        ]
 
     @property
     def text_columns(self) -> list[bool]:

@@ -277,10 +277,14 @@ class RunContent:
                     background = image if images is None else images.background
                     frames += [
                         Text(f"{shown[0].upper()}{shown[1:]}; click to move through it."),
-                        Frame(f"interactive view: {shown}", render_view(image, images), view_aspect(background)),
+                        Frame(
+                            f"interactive view: {shown}", render_view(image, images), view_aspect(background)
+                        ),
                     ]
         if len(self._map_names) > 1:
-            frames.append(Text(f"The other {len(self._map_names) - 1} classes are in the run's files.", "note"))
+            frames.append(
+                Text(f"The other {len(self._map_names) - 1} classes are in the run's files.", "note")
+            )
         return frames
 
     def volumes(self) -> list[Block]:
@@ -324,7 +328,7 @@ class RunContent:
                 "reference": [finding.reference for finding in findings],
             }
         )
-        return [Text(f"{count_verdicts(findings)}."), DataTable(table, "All rules.", has_sentences=True)]
+        return [Text(f"{count_verdicts(findings)}."), DataTable(table, "All rules.")]
 
     def null(self) -> list[Block]:
         """Return the null distributions of a tested run."""
@@ -341,7 +345,9 @@ class RunContent:
             names[column] = f"{words}: {write_number(values[0])}, p = {format_p(p)}{note}"
             band = make_band(values, np.nan)
             low, high = band.limits or (np.nan, np.nan)
-            rows.append((words, values[0], band.middle, low, high, p, "primary" if primary else "not corrected"))
+            rows.append(
+                (words, values[0], band.middle, low, high, p, "primary" if primary else "not corrected")
+            )
         summary = pd.DataFrame(rows, columns=["score", "run", "null mean", "2.5 %", "97.5 %", "p", "role"])
         kind = "all distinct" if self.run.tags.get(INFERENCE_TAG) == "enumerated" else "random"
         figure = Drawing(
@@ -415,7 +421,9 @@ class RunContent:
     def _describe_background(self) -> str:
         if isinstance(self.images, str):
             return f"Drawn without anatomy: {self.images}."
-        return "Drawn on the mean volume." if self.images.anatomy is None else "Drawn on the anatomical image."
+        return (
+            "Drawn on the mean volume." if self.images.anatomy is None else "Drawn on the anatomical image."
+        )
 
     def _band(self, column: str) -> ChanceBand:
         nominal = nominal_chance(column, len(self._classes))

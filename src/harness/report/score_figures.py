@@ -51,7 +51,12 @@ def make_band(null: np.ndarray | None, nominal: float) -> ChanceBand:
 
 
 def draw_folds(
-    figure: "Figure", folds: pd.DataFrame, names: Mapping[str, str], bands: Mapping[str, ChanceBand], labels: Sequence[str], what: str
+    figure: "Figure",
+    folds: pd.DataFrame,
+    names: Mapping[str, str],
+    bands: Mapping[str, ChanceBand],
+    labels: Sequence[str],
+    what: str,
 ) -> None:
     """Draw one panel per score: a point per fold, the mean with its SD, and the chance band.
 
@@ -95,9 +100,7 @@ def draw_folds(
 
 def draw_band(axes: "Axes", band: ChanceBand, edges: tuple[float, float], across: bool = True) -> None:
     """Draw a chance band along x, or along y."""
-    fill, line = (
-        (axes.fill_between, axes.hlines) if across else (axes.fill_betweenx, axes.vlines)
-    )
+    fill, line = (axes.fill_between, axes.hlines) if across else (axes.fill_betweenx, axes.vlines)
     if band.limits is not None:
         fill(edges, *band.limits, color=BAND, linewidth=0, zorder=0, label="95 % range under relabelling")
         line(band.middle, *edges, color=CHANCE, linewidth=0.8, linestyle=":", zorder=1, label="its mean")
@@ -116,12 +119,22 @@ def draw_grid_scores(figure: "Figure", table: pd.DataFrame) -> None:
         rows = table[table["class"] == name] if name else table
         for place, (_, fold) in enumerate(rows.groupby("fold")):
             fold = fold.sort_values("value")
-            axes.plot(fold["value"], fold["score"], color=FOLD, linewidth=0.6, label=None if place else "fold")
+            axes.plot(
+                fold["value"], fold["score"], color=FOLD, linewidth=0.6, label=None if place else "fold"
+            )
         ordered = rows.assign(place=rows.groupby("fold")["value"].rank(method="first"))
         means = ordered.groupby("place").agg(
             value=("value", lambda values: np.exp(np.log(values).mean())), score=("score", "mean")
         )
-        axes.plot(means["value"], means["score"], color=COLOURS[0], marker="s", linewidth=2, markersize=4, label="mean over folds")
+        axes.plot(
+            means["value"],
+            means["score"],
+            color=COLOURS[0],
+            marker="s",
+            linewidth=2,
+            markersize=4,
+            label="mean over folds",
+        )
         chosen = rows[rows["chosen"].astype(bool)].groupby(["value", "score"]).size().reset_index(name="n")
         axes.scatter(
             chosen["value"], chosen["score"], s=14 * chosen["n"], color=COLOURS[1], alpha=0.8,
@@ -155,7 +168,9 @@ def draw_nulls(figure: "Figure", table: pd.DataFrame, names: Mapping[str, str]) 
         band = make_band(values, np.nan)
         if band.limits is not None:
             for place, limit in enumerate(band.limits):
-                axes.axvline(limit, color=CHANCE, linestyle="--", linewidth=1, label=None if place else "95 % range")
+                axes.axvline(
+                    limit, color=CHANCE, linestyle="--", linewidth=1, label=None if place else "95 % range"
+                )
             axes.axvline(band.middle, color="black", linestyle=":", linewidth=1, label="mean")
         axes.axvline(values[0], color=COLOURS[0], linewidth=2, label="score of the run")
         axes.set_title(literal(title), fontsize=8.5)
@@ -165,7 +180,9 @@ def draw_nulls(figure: "Figure", table: pd.DataFrame, names: Mapping[str, str]) 
     _draw_legend(figure, all_axes[0])
 
 
-def draw_rows(figure: "Figure", rows: pd.DataFrame, score: str, unit: str, bands: Sequence[ChanceBand | None]) -> None:
+def draw_rows(
+    figure: "Figure", rows: pd.DataFrame, score: str, unit: str, bands: Sequence[ChanceBand | None]
+) -> None:
     """Draw a row per run or configuration: its units, mean and SD, and its chance band.
 
     Parameters
@@ -187,7 +204,9 @@ def draw_rows(figure: "Figure", rows: pd.DataFrame, score: str, unit: str, bands
         number = groups.index(row.group)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         spread = rng.uniform(-0.22, 0.22, len(values))
-        axes.plot(values, place + spread, "o", color=FOLD, markersize=2.2, alpha=0.8, markeredgewidth=0, label=unit)
+        axes.plot(
+            values, place + spread, "o", color=FOLD, markersize=2.2, alpha=0.8, markeredgewidth=0, label=unit
+        )
         mean, sd = np.nanmean(values), pd.Series(values).std()
         axes.errorbar(
             mean, place, xerr=None if np.isnan(sd) else sd, fmt=marker, color=colour, markersize=4.5,
@@ -196,7 +215,11 @@ def draw_rows(figure: "Figure", rows: pd.DataFrame, score: str, unit: str, bands
     axes.set_yticks(range(len(rows)), [literal(label) for label in rows["label"]], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     everything = np.concatenate([np.asarray(values, dtype=float) for values in rows["values"]])
-    axes.set_xlim(min(0.35, float(np.nanmin(everything, initial=1)) - 0.03), 1.02)
+    ends = [np.nanmean(values) + (pd.Series(values).std() or 0) for values in rows["values"]]
+    axes.set_xlim(
+        min(0.35, float(np.nanmin(everything, initial=1)) - 0.03),
+        max(1.02, float(np.nanmax(ends, initial=1)) + 0.01),
+    )
     axes.set_xlabel(literal(score))
     _trim(axes)
     _draw_legend(figure, axes)
@@ -218,8 +241,19 @@ def _trim(axes: "Axes") -> None:
 
 def _draw_legend(figure: "Figure", axes: "Axes") -> None:
     """Draw every label once below the figure."""
-    entries = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    handles, labels = axes.get_legend_handles_labels()
+    entries = {
+        label: handle
+        for label, handle in sorted(
+            zip(labels, handles, strict=True), key=lambda one: one[0].startswith("mean")
+        )
+    }
     columns = 4 if figure.get_size_inches()[0] > 6 else 2
     figure.legend(
-        entries.values(), entries.keys(), loc="outside lower center", ncols=columns, fontsize=7.5, frameon=False
+        entries.values(),
+        entries.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=7.5,
+        frameon=False,
     )

@@ -45,6 +45,18 @@ MAX_MATRICES = 6
 MAX_COMPARED = 300  # runs whose pairs are compared on the page
 COMPARED_KEYS = ("estimator", "roi", "signal", "engine", "scoring")
 DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
+PAIR_COLUMNS = (
+    *("first", "second", "n", "mean_first", "mean_second", "difference", "low", "high", "effect"),
+    *("p", "p_holm", "note"),
+)
+GROUP_TESTS = {"means": "p (means)", "prevalence_majority": "p (majority)", "sign_flip": "p (sign-flip)"}
+GROUP_CAPTION = (
+    " p (means): permutation of means, of the global null hypothesis that no subject has an effect. p (majority): "
+    "prevalence inference, of the null hypothesis that at most half of the population has one; prevalence above: "
+    "the largest share that is rejected at .05; at most: the largest that these numbers of subjects and "
+    "relabellings allow. p (sign-flip): scores against .5, of the global null hypothesis."
+)
+MAX_NOTES = 8
 COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
 
 
@@ -121,7 +133,7 @@ class SweepContent:
                 }
             ).head(MAX_TABLE)
             blocks.append(Text(f"{len(failed)} runs have no results and are in no figure or test.", "notice"))
-            blocks.append(DataTable(table, "Runs that did not finish.", has_sentences=True))
+            blocks.append(DataTable(table, "Runs that did not finish."))
         shared = pd.DataFrame({"setting": list(fixed), "value": list(fixed.values())})
         return [*blocks, DataTable(shared, "The same in all runs.")]
 
@@ -156,32 +168,40 @@ class SweepContent:
 
     def groups(self) -> list[Block]:
         """Return the group summary of every configuration of several subjects; nothing for one subject."""
-        rows = []
+        rows: list[dict[str, object]] = []
         notes: list[str] = []
+        n_groups = len(self._groups)
         for group in self._groups:
-            fixed = ", ".join(str(group.params[name]) for name in self._varying_names if name in group.params)
-            row: dict[str, object] = {"configuration": fixed or "all", "score": write_score(group.score)}
-            row |= {"n": group.n, "mean": group.mean, "SD": group.sd}
-            if group.mean_test is not None:
-                row |= {"p (means)": group.mean_test.p}
+            fixed = ", ".join(
+                write_words(group.params[name]) for name in self._varying_names if name in group.params
+            )
+            row: dict[str, object] = {"configuration": fixed or "all runs", "n": group.n}
+            row |= {"mean": group.mean, "SD": group.sd}
+            for test, words in GROUP_TESTS.items():
+                if test in group.p_values:
+                    is_possible = group.can_be_significant(test, n_groups)
+                    p = group.p_holm.get(test, group.p_values[test])
+                    row[words] = format_p(p) if is_possible else "cannot be significant"
             if group.prevalence is not None:
                 found = group.prevalence
-                row |= {
-                    "p (majority)": found.p_majority,
-                    "prevalence above": np.nan if found.gamma0 is None else found.gamma0,
-                    "at most": np.nan if found.largest_gamma0 is None else found.largest_gamma0,
-                }
+                row["prevalence above"] = np.nan if found.gamma0 is None else found.gamma0
+                row["at most"] = np.nan if found.largest_gamma0 is None else found.largest_gamma0
             rows.append(row)
             notes += group.notes
         if not rows:
             return []
         caption = (
-            "n: subjects; SD over subjects. p (means): permutation of means, of the global null hypothesis that "
-            "no subject has an effect. p (majority): prevalence inference, of the null hypothesis that at most "
-            "half of the population has one; prevalence above: the largest share that is rejected at .05; at "
-            "most: the largest that these numbers of subjects and relabellings allow."
+            f"{write_score(self._score)} over subjects; n: subjects, SD over subjects."
+            + (GROUP_CAPTION if len(rows[0]) > 4 else "")
+            + (
+                f" p-values: Holm over {n_groups} configurations."
+                if n_groups > 1 and len(rows[0]) > 4
+                else ""
+            )
         )
-        more = [Text(note, "note") for note in dict.fromkeys(notes)]
+        more = [
+            Text(f"{note[0].upper()}{note[1:]}.", "note") for note in list(dict.fromkeys(notes))[:MAX_NOTES]
+        ]
         return [DataTable(pd.DataFrame(rows), caption), *more]
 
     def pairs(self) -> list[Block]:
@@ -203,7 +223,8 @@ class SweepContent:
             except HarnessError as error:
                 blocks.append(Text(f"By {key}: {error}", "notice"))
                 continue
-            blocks += [block for item in comparisons for block in _describe_pairs(item)]
+            for unit in ("subject", "fold"):
+                blocks += _describe_pairs([item for item in comparisons if item.unit == unit])
         return blocks
 
     def subjects(self) -> list[Block]:
@@ -221,7 +242,9 @@ class SweepContent:
                 Drawing(
                     f"subjects_by_contrasts{_file_suffix(label)}",
                     matrix_size(len(table), len(table.columns), 0.42),
-                    partial(draw_scores, table=table, chance=chance, score=f"mean {write_score(self._score)}"),
+                    partial(
+                        draw_scores, table=table, chance=chance, score=f"mean {write_score(self._score)}"
+                    ),
                     f"Matrix of {len(table)} subjects by {len(table.columns)} contrasts{shown}; means from "
                     f"{np.nanmin(table.to_numpy()):.3f} to {np.nanmax(table.to_numpy()):.3f}.",
                     f"Mean {write_score(self._score)} over folds by subject and contrast{shown}. Empty: no run.",
@@ -276,7 +299,7 @@ class SweepContent:
             ],
             columns=["verdict", "rule", "runs", "evidence of the newest run"],
         )
-        return [*blocks, DataTable(table, "Findings that are not ok.", has_sentences=True)] if rules else blocks
+        return [*blocks, DataTable(table, "Findings that are not ok.")] if rules else blocks
 
     def methods(self) -> list[Block]:
         """Return the methods text of what the runs share, with the values that vary."""
@@ -352,7 +375,9 @@ class SweepContent:
         rows = []
         for place, run in enumerate(self.finished):
             row: dict[str, object] = {"run": run.run_id[:8]}
-            row |= {name: run.params.get(name, "") for name in dict.fromkeys([*varying, "subject", "contrast"])}
+            row |= {
+                name: run.params.get(name, "") for name in dict.fromkeys([*varying, "subject", "contrast"])
+            }
             row |= {score: run.metrics.get(f"{score}_mean", np.nan)}
             row |= {"SD": run.metrics.get(f"{score}_std", np.nan)}
             if any(f"p_value/{score}" in other.metrics for other in self.finished[:1]):
@@ -430,7 +455,7 @@ class SweepContent:
     def _groups(self) -> list[GroupSummary]:
         if "subject" not in self._params[1]:
             return []
-        return summarise_groups(list(self.finished))
+        return summarise_groups(list(self.finished), [self._score])
 
     @cached_property
     def _classes(self) -> Mapping[str, tuple[tuple[str, ...], bool]]:
@@ -476,24 +501,37 @@ class SweepContent:
         return [*blocks[:MAX_MATRICES], Text(f"{hidden} more matrices: select runs with NAME=VALUE.", "note")]
 
 
-def _describe_pairs(comparison: PairedComparison) -> list[Block]:
-    """Return the table of one paired comparison with what was tested, how, and its notes."""
-    fixed = ", ".join(f"{name}={comparison.fixed[name]}" for name in ("subject", "contrast", "roi", "cv") if name in comparison.fixed)  # fmt: skip
-    heading = f"By {comparison.key}{f' ({fixed})' if fixed else ''}, {write_score(comparison.score)}."
-    refusal = getattr(comparison, "refusal", "")
-    if comparison.table.empty:
-        return [Text(f"{heading} No test: {refusal}", "notice")] if refusal else []
-    columns = ["first", "second", "n", "mean_first", "mean_second", "difference", "low", "high", "effect", "p", "p_holm", "note"]  # fmt: skip
-    table = comparison.table[[name for name in columns if name in comparison.table]].copy()
+def _describe_pairs(comparisons: Sequence[PairedComparison]) -> list[Block]:
+    """Return one table of the comparisons by one key over folds or over subjects, and their notes."""
+    if not comparisons:
+        return []
+    first = comparisons[0]
+    tables = []
+    names = [name for name in COMPARED_PARAMS if len({item.fixed.get(name) for item in comparisons}) > 1]
+    for item in comparisons:
+        table = item.table[[name for name in PAIR_COLUMNS if name in item.table]].copy()
+        for place, name in enumerate(names):
+            table.insert(place, name, write_words(item.fixed.get(name, "")))
+        tables.append(table)
+    found = [table for table in tables if len(table)]
+    refusals = list(dict.fromkeys(item.refusal for item in comparisons if item.refusal))
+    notes = list(dict.fromkeys(note for item in comparisons for note in item.notes))
+    texts = [Text(refusal, "notice") for refusal in refusals[:MAX_NOTES]]
+    texts += [Text(note, "note") for note in notes[:MAX_NOTES]]
+    heading = Text(f"By {first.key}, {write_score(first.score)}, over {first.unit}s.")
+    if not found:
+        return [heading, *texts]
+    table = pd.concat(found, ignore_index=True)
     for name in ("p", "p_holm"):
-        if name in table:
-            table[name] = ["-" if pd.isna(value) else format_p(value) for value in table[name]]
-    table = table.loc[:, [not (table[name].isna() | (table[name] == "")).all() for name in table]]
+        table[name] = ["-" if pd.isna(value) else format_p(value) for value in table[name]]
+    table = table.loc[:, [not (table[name].isna() | table[name].isin(["", "-"])).all() for name in table]]
     table = table.rename(columns={"low": "95 % low", "high": "95 % high", "p_holm": "p (Holm)"})
     table = table.rename(columns={name: name.replace("_", " ") for name in table})
-    caption = f"n: {comparison.unit}s. Test: {comparison.test}. Holm over the pairs of this table."
-    notes = [Text(note, "note") for note in (*comparison.notes, *([refusal] if refusal else []))]
-    return [Text(heading), DataTable(table, caption), *notes]
+    tests = dict.fromkeys(item.test for item in comparisons if item.test != "none")
+    caption = f"n: {first.unit}s; difference: first minus second. {'; '.join(tests) or 'No test'}."
+    if tests:
+        caption += " p (Holm): corrected over the pairs of this key, for equal other settings."
+    return [heading, DataTable(table, caption), *texts]
 
 
 def _file_suffix(label: str) -> str:

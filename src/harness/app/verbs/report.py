@@ -13,7 +13,7 @@ from harness.app.verbs.arguments import (
     read_selection,
     read_store,
 )
-from harness.errors import HarnessError, UsageError
+from harness.errors import HarnessError, UsageError, escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{' '.join(words)}: a report is on one run or one sweep; quote a name with spaces")
     selects = bool(conditions or options.sweep or options.status or options.failed or options.experiment)
     if words and options.sweep:
-        raise UsageError(f"{words[0]!r} and --sweep {options.sweep}: a report is on one of them; leave one out")
+        raise UsageError(
+            f"{words[0]!r} and --sweep {options.sweep}: a report is on one of them; leave one out"
+        )
     if not words and not selects:
         raise UsageError("which run or sweep? Give an identifier, a name, or latest; see report --help")
     uri = read_store(options)
@@ -91,7 +93,7 @@ def _report_run(options: argparse.Namespace, word: str, uri: str) -> int:
     else:
         images = read_stored_images(stored, chosen)
     files = write_run_report(stored, images, _directory(options, stored.run_id))  # type: ignore[arg-type]
-    return _finish(options, files, stored)
+    return _finish(options, files, [stored])
 
 
 def _report_runs(options: argparse.Namespace, uri: str) -> int:
@@ -111,7 +113,11 @@ def _report_runs(options: argparse.Namespace, uri: str) -> int:
     if selection.params:
         title += ": " + ", ".join(f"{key}={','.join(values)}" for key, values in selection.params.items())
     files = write_sweep_report(title, runs, _directory(options, name), notes)
-    return _finish(options, files, _find_group_run(runs))
+    if options.no_log or selected.sweep is None or selection.params:
+        return _finish(options, files, [])
+    from harness.tracking.report_log import find_group_runs
+
+    return _finish(options, files, find_group_runs(uri, selected.sweep))
 
 
 def _name_selection(runs: "Sequence[StoredRun]") -> str:
@@ -127,28 +133,24 @@ def _directory(options: argparse.Namespace, name: str) -> Path:
     return (home / "reports" / name).absolute()
 
 
-def _find_group_run(runs: "Sequence[StoredRun]") -> "StoredRun | None":
-    """Return the stored group summary of these runs; group summaries are not stored by this version."""
-    return None
-
-
-def _finish(options: argparse.Namespace, files: list[Path], target: "StoredRun | None") -> int:
-    """Copy the report to MLflow and print its files."""
+def _finish(options: argparse.Namespace, files: list[Path], targets: "Sequence[StoredRun]") -> int:
+    """Print the files of a report, and copy them to MLflow runs."""
     page, *others = files
     for file in reversed(others):
         print(f"file     {file}")
     print(f"page     {page}")
     if options.no_log:
         return 0
-    if target is None:
-        print("mlflow   not copied: these runs have no group run")
+    if not targets:
+        print("mlflow   not copied: there is no group run of exactly these runs")
         return 0
     from harness.tracking.report_log import REPORT, log_report
 
-    try:
-        log_report(target, files)
-    except HarnessError as error:
-        print(f"the report was not copied to MLflow: {error}", file=sys.stderr)
-        return 0
-    print(f"mlflow   {REPORT}/ of run {target.title}")
+    for target in targets:
+        try:
+            log_report(target, files)
+        except HarnessError as error:
+            print(f"the report was not copied to MLflow: {error}", file=sys.stderr)
+            return 0
+        print(f"mlflow   {REPORT}/ of run {escape_controls(target.title)}")
     return 0
