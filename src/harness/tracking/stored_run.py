@@ -148,6 +148,14 @@ class StoredRun:
         except (OSError, EOFError, zlib.error, ImageFileError) as error:
             raise self._damaged(name, error) from error
 
+    @property
+    def file_digests(self) -> Mapping[str, str]:
+        """SHA-256 of the run's data files by name; empty for a run of an earlier version.
+
+        Raises TrackingError if the list was edited or deleted.
+        """
+        return self._file_digests
+
     @cached_property
     def _file_digests(self) -> Mapping[str, str]:
         """Digests of the files as the run wrote them; empty for a run of an earlier version."""

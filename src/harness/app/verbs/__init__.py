@@ -15,6 +15,7 @@ VERBS = {
     "replay": "Repeat a stored run from its own record, and check that every number is identical.",
     "predict": "Apply the decoder of a run to new volumes: classes and decision values.",
     "export": "Write the decoder of a run as an MLflow model, to its store or to a directory.",
+    "report": "Write one page on a run or a sweep, and figures fit for a paper.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",

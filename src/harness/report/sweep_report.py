@@ -1,0 +1,544 @@
+"""The report of several runs, such as those of a sweep: scores, comparisons, matrices and what they share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.comparison.group import GroupSummary, summarise_groups
+from harness.comparison.paired import PairedComparison, compare_by
+from harness.errors import DesignError, HarnessError, TrackingError, first_line
+from harness.inference.corrections import format_p
+from harness.report.matrix_figures import (
+    draw_dissimilarity,
+    draw_scores,
+    make_dissimilarity,
+    matrix_size,
+    tabulate_scores,
+)
+from harness.report.methods_references import REFERENCES
+from harness.report.methods_text import MethodFacts, list_class_names, write_methods
+from harness.report.report_page import (
+    Block,
+    DataTable,
+    Drawing,
+    Section,
+    Text,
+    make_section,
+    write_report,
+    write_score,
+    write_words,
+)
+from harness.report.run_report import nominal_chance
+from harness.report.score_figures import ChanceBand, draw_rows, make_band
+from harness.samples.contrasts import file_word
+from harness.tracking.queries import COMPARED_PARAMS
+from harness.tracking.stored_run import StoredRun
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, NOTICES_TAG, PRIMARY_TAG
+
+MAX_ROWS = 40  # of a figure of scores; more runs are drawn by configuration
+MAX_TABLE = 200  # runs in the table of the page
+MAX_MATRICES = 6
+MAX_COMPARED = 300  # runs whose pairs are compared on the page
+COMPARED_KEYS = ("estimator", "roi", "signal", "engine", "scoring")
+DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
+PAIR_COLUMNS = (
+    *("first", "second", "n", "mean_first", "mean_second", "difference", "low", "high", "effect"),
+    *("p", "p_holm", "note"),
+)
+GROUP_TESTS = {"means": "p (means)", "prevalence_majority": "p (majority)", "sign_flip": "p (sign-flip)"}
+GROUP_CAPTION = (
+    " p (means): permutation of means, of the global null hypothesis that no subject has an effect. p (majority): "
+    "prevalence inference, of the null hypothesis that at most half of the population has one; prevalence above: "
+    "the largest share that is rejected at .05; at most: the largest that these numbers of subjects and "
+    "relabellings allow. p (sign-flip): scores against .5, of the global null hypothesis."
+)
+MAX_NOTES = 8
+COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
+
+
+def write_sweep_report(
+    title: str, runs: Sequence[StoredRun], directory: Path, notes: Sequence[str] = ()
+) -> list[Path]:
+    """Write the report of several runs; see `harness.report.report_page.write_report`.
+
+    Raises
+    ------
+    DesignError
+        If no run is FINISHED.
+    UsageError
+        If the directory cannot be written.
+    """
+    return write_report(title, *describe_runs(runs, notes), directory)
+
+
+def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple[str, list[Section]]:
+    """Return subtitle and sections of the report of several runs."""
+    finished = tuple(run for run in runs if run.status == "FINISHED")
+    if not finished:
+        raise DesignError(
+            f"none of these {len(runs)} runs is FINISHED, so there is nothing to report; python -m harness "
+            "runs lists their status"
+        )
+    content = SweepContent(tuple(runs), finished, tuple(notes))
+    builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
+        "summary": ("Summary", content.summary),
+        "scores": ("Scores", content.scores),
+        "groups": ("Group of subjects", content.groups),
+        "pairs": ("Paired comparisons", content.pairs),
+        "subjects": ("Subjects by contrasts", content.subjects),
+        "dissimilarity": ("Dissimilarity of conditions", content.dissimilarity),
+        "audit": ("Audit", content.audit),
+        "methods": ("Methods", content.methods),
+        "runs": ("All runs", content.all_runs),
+    }
+    sections = [make_section(anchor, *entry) for anchor, entry in builders.items()]
+    counts = pd.Series([run.status for run in runs]).value_counts()
+    shown = ", ".join(f"{n} {status}" for status, n in counts.items())
+    return f"{len(runs)} runs: {shown}", sections
+
+
+@dataclass(frozen=True, eq=False)
+class SweepContent:
+    """The blocks of every section of a report on several runs.
+
+    Attributes
+    ----------
+    runs, finished : tuple of StoredRun
+    notes : tuple of str
+        Shown at the top.
+    """
+
+    runs: tuple[StoredRun, ...]
+    finished: tuple[StoredRun, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def summary(self) -> list[Block]:
+        """Return what the runs share and vary, notices, and the failed runs."""
+        fixed, varying = self._params
+        text = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in varying.items())
+        blocks: list[Block] = [Text(f"Varied: {text or 'nothing'}.", "lead")]
+        blocks += [Text(note, "notice") for note in (*self.notes, *self._notices)]
+        failed = [run for run in self.runs if run.status != "FINISHED"]
+        if failed:
+            table = pd.DataFrame(
+                {
+                    "run": [run.run_id[:8] for run in failed],
+                    "name": [run.name for run in failed],
+                    "status": [run.status for run in failed],
+                    "reason": [run.tags.get(ERROR_TAG, "") for run in failed],
+                }
+            ).head(MAX_TABLE)
+            blocks.append(Text(f"{len(failed)} runs have no results and are in no figure or test.", "notice"))
+            blocks.append(DataTable(table, "Runs that did not finish."))
+        shared = pd.DataFrame({"setting": list(fixed), "value": list(fixed.values())})
+        return [*blocks, DataTable(shared, "The same in all runs.")]
+
+    def scores(self) -> list[Block]:
+        """Return figure and table of the scores of every run, or of every configuration of many."""
+        score, means = self._score, self._means
+        by_run = len(means) <= MAX_ROWS
+        rows, bands = self._rows_by_run() if by_run else self._rows_by_configuration()
+        hidden = len(rows) - MAX_ROWS
+        rows, bands = rows.head(MAX_ROWS), bands[:MAX_ROWS]
+        unit = "fold" if by_run else "subject"
+        tested = [band for band in bands if band is not None and band.limits is not None]
+        if not by_run:
+            band_words = "The dashed line is nominal chance."
+        elif len(tested) == len(bands):
+            band_words = "Grey: 95 % range of the mean under relabelling, dotted its mean."
+        elif tested:
+            band_words = "Grey: 95 % range of the mean under relabelling; runs without a test have a dashed line at nominal chance."
+        else:
+            band_words = "The dashed line is nominal chance (balanced classes), not a test."
+        lowest, highest = means[score].min(), means[score].max()
+        figure = Drawing(
+            "scores",
+            (6.8, 1.1 + 0.24 * len(rows)),
+            partial(draw_rows, rows=rows, score=write_score(score), unit=unit, bands=bands),
+            f"{write_score(score)} of {len(rows)} {'runs' if by_run else 'configurations'}; their means are "
+            f"from {lowest:.3f} to {highest:.3f}.",
+            f"{write_score(score)}: a grey point per {unit}, mean and SD over {unit}s. {band_words}"
+            + (f" {hidden} more configurations are in the table." if hidden > 0 else ""),
+        )
+        return [figure, *self._unread_notes]
+
+    def groups(self) -> list[Block]:
+        """Return the group summary of every configuration of several subjects; nothing for one subject."""
+        rows: list[dict[str, object]] = []
+        notes: list[str] = []
+        n_groups = len(self._groups)
+        for group in self._groups:
+            fixed = ", ".join(
+                write_words(group.params[name]) for name in self._varying_names if name in group.params
+            )
+            row: dict[str, object] = {"configuration": fixed or "all runs", "n": group.n}
+            row |= {"mean": group.mean, "SD": group.sd}
+            for test, words in GROUP_TESTS.items():
+                if test in group.p_values:
+                    is_possible = group.can_be_significant(test, n_groups)
+                    p = group.p_holm.get(test, group.p_values[test])
+                    row[words] = format_p(p) if is_possible else "cannot be significant"
+            if group.prevalence is not None:
+                found = group.prevalence
+                row["prevalence above"] = np.nan if found.gamma0 is None else found.gamma0
+                row["at most"] = np.nan if found.largest_gamma0 is None else found.largest_gamma0
+            rows.append(row)
+            notes += group.notes
+        if not rows:
+            return []
+        caption = (
+            f"{write_score(self._score)} over subjects; n: subjects, SD over subjects."
+            + (GROUP_CAPTION if len(rows[0]) > 4 else "")
+            + (
+                f" p-values: Holm over {n_groups} configurations."
+                if n_groups > 1 and len(rows[0]) > 4
+                else ""
+            )
+        )
+        more = [
+            Text(f"{note[0].upper()}{note[1:]}.", "note") for note in list(dict.fromkeys(notes))[:MAX_NOTES]
+        ]
+        return [DataTable(pd.DataFrame(rows), caption), *more]
+
+    def pairs(self) -> list[Block]:
+        """Return the tests of pairs of every parameter that can be compared."""
+        keys = [name for name in COMPARED_KEYS if name in self._params[1]]
+        if not keys:
+            return []
+        if len(self.finished) > MAX_COMPARED:
+            return [
+                Text(
+                    f"With more than {MAX_COMPARED} runs the page has no paired comparisons; select runs, or "
+                    f"use python -m harness compare by={keys[0]}."
+                )
+            ]
+        blocks: list[Block] = []
+        for key in keys:
+            try:
+                comparisons = compare_by(list(self.finished), key, [self._score])
+            except HarnessError as error:
+                blocks.append(Text(f"By {key}: {error}", "notice"))
+                continue
+            for unit in ("subject", "fold"):
+                blocks += _describe_pairs([item for item in comparisons if item.unit == unit])
+        return blocks
+
+    def subjects(self) -> list[Block]:
+        """Return the matrices of subjects by contrasts; nothing where only one of them varies."""
+        varying = self._params[1]
+        if not {"subject", "contrast"} <= set(varying):
+            return []
+        blocks: list[Block] = []
+        for label, rows in self._split({"subject", "contrast"}):
+            table = tabulate_scores(rows, self._score)
+            n_classes = {self._n_classes(str(name)) for name in table.columns}
+            chance = nominal_chance(self._score, n_classes.pop()) if len(n_classes) == 1 else None
+            shown = f" ({label})" if label else ""
+            blocks.append(
+                Drawing(
+                    f"subjects_by_contrasts{_file_suffix(label)}",
+                    matrix_size(len(table), len(table.columns), 0.42),
+                    partial(
+                        draw_scores, table=table, chance=chance, score=f"mean {write_score(self._score)}"
+                    ),
+                    f"Matrix of {len(table)} subjects by {len(table.columns)} contrasts{shown}; means from "
+                    f"{np.nanmin(table.to_numpy()):.3f} to {np.nanmax(table.to_numpy()):.3f}.",
+                    f"Mean {write_score(self._score)} over folds by subject and contrast{shown}. Empty: no run.",
+                )
+            )
+        return self._limit(blocks)
+
+    def dissimilarity(self) -> list[Block]:
+        """Return the matrices of conditions by conditions, where contrasts are pairs of conditions."""
+        contrasts = self._means["contrast"].astype(str).unique()
+        pairs = {name: pair for name in contrasts if (pair := self._pair(name)) is not None}
+        blocks: list[Block] = []
+        for label, rows in self._split({"subject", "contrast"}):
+            matrix = make_dissimilarity(rows, pairs, self._score)
+            if matrix is None:
+                return []
+            n, shown = rows["subject"].nunique(), f" ({label})" if label else ""
+            found, total = int(matrix.notna().sum().sum()) // 2, len(matrix) * (len(matrix) - 1) // 2
+            blocks.append(
+                Drawing(
+                    f"dissimilarity{_file_suffix(label)}",
+                    matrix_size(len(matrix), len(matrix), 0.55),
+                    partial(draw_dissimilarity, matrix=matrix, score=f"mean {write_score(self._score)}"),
+                    f"Matrix of {len(matrix)} conditions{shown}; {found} of {total} pairs were decoded.",
+                    f"Pairwise-decoding dissimilarity of conditions{shown}: mean {write_score(self._score)} of "
+                    f"the two, over {n} {'subject' if n == 1 else 'subjects'}; the higher, the more different. "
+                    f"{found} of {total} pairs were decoded.",
+                )
+            )
+        return self._limit(blocks)
+
+    def audit(self) -> list[Block]:
+        """Return the number of runs by verdict, and the findings that are not ok, by rule."""
+        verdicts = pd.Series([run.tags.get(AUDIT_TAG, "not audited") for run in self.finished])
+        counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.value_counts().items())
+        blocks: list[Block] = [Text(f"Worst verdicts of {len(self.finished)} runs: {counts}.")]
+        rules: dict[tuple[str, str], list[str]] = {}
+        unread = 0
+        for run in self.finished:
+            try:
+                for finding in run.read_findings():
+                    if finding.verdict != "ok":
+                        rules.setdefault((str(finding.verdict), finding.rule), []).append(finding.evidence)
+            except TrackingError:
+                unread += 1
+        if unread:
+            blocks.append(Text(f"audit.json of {unread} runs cannot be read or was edited.", "notice"))
+        table = pd.DataFrame(
+            [
+                (verdict, write_words(rule), len(evidence), evidence[0])
+                for (verdict, rule), evidence in sorted(rules.items(), reverse=True)
+            ],
+            columns=["verdict", "rule", "runs", "evidence of the newest run"],
+        )
+        return [*blocks, DataTable(table, "Findings that are not ok.")] if rules else blocks
+
+    def methods(self) -> list[Block]:
+        """Return the methods text of what the runs share, with the values that vary."""
+        newest = self.finished[0]
+        fixed, varying = self._params
+        params = dict(newest.params) | {name: ", ".join(map(str, values)) for name, values in varying.items()}
+        for name in COUNTS:
+            values = pd.to_numeric(pd.Series([run.params.get(name) for run in self.finished])).dropna()
+            if values.nunique() > 1:
+                params[name] = f"{values.min():.0f} to {values.max():.0f}"
+        config = newest.read_config()
+        methods = write_methods(MethodFacts(config, params, newest.versions))
+        varied = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in varying.items())
+        tests = ("corrected-t", "holm", "means", "prevalence")
+        references = [*methods.references, *(REFERENCES[key] for key in tests)]
+        return [
+            Text(
+                f"Generated from the configuration of the newest run, {newest.title}; these settings vary: "
+                f"{varied or 'none'}. Adapt the sentences on them.",
+                "notice",
+            ),
+            Text("\n\n".join(methods.paragraphs), "copy"),
+            Text("References, including those of the tests above", "lead"),
+            Text("\n".join(references), "copy"),
+            Text(f"To be added, because no configuration knows it: {'; '.join(methods.missing)}.", "notice"),
+        ]
+
+    def all_runs(self) -> list[Block]:
+        """Return the table of the runs, of at most `MAX_TABLE`."""
+        table = self._means.drop(columns=["place"])
+        shown = table.rename(columns={name: write_words(name) for name in table}).head(MAX_TABLE)
+        caption = "Mean and SD over folds."
+        if len(table) > MAX_TABLE:
+            caption += f" The newest {MAX_TABLE} of {len(table)}; python -m harness runs --csv writes all."
+        return [DataTable(shown, caption)]
+
+    @cached_property
+    def _params(self) -> tuple[dict[str, str], dict[str, list[str]]]:
+        """The parameters that all runs share, and the values of those that vary."""
+        values = {
+            name: sorted({run.params.get(name, "") for run in self.finished}, key=_order)
+            for name in COMPARED_PARAMS
+        }
+        fixed = {name: found[0] for name, found in values.items() if len(found) == 1 and found[0]}
+        return fixed, {name: found for name, found in values.items() if len(found) > 1}
+
+    @property
+    def _varying_names(self) -> list[str]:
+        return list(self._params[1])
+
+    @cached_property
+    def _notices(self) -> list[str]:
+        texts = (text for run in self.finished for text in run.tags.get(NOTICES_TAG, "").splitlines())
+        return list(dict.fromkeys(texts))[:5]
+
+    @cached_property
+    def _score(self) -> str:
+        """The score of the figures: the primary one of the tests, or the most usual one that all runs have."""
+        primary = {run.tags.get(PRIMARY_TAG) for run in self.finished} - {None}
+        common = set.intersection(*({key for key in run.metrics} for run in self.finished))
+        for score in (*map(str, primary if len(primary) == 1 else ()), *DEFAULT_SCORES):
+            if f"{score}_mean" in common:
+                return score
+        names = sorted(key.removesuffix("_mean") for key in common if key.endswith("_mean"))
+        if not names:
+            raise DesignError("these runs have no score in common; select runs with the same scoring")
+        return names[0]
+
+    @cached_property
+    def _means(self) -> pd.DataFrame:
+        """One row per run: identifier, varying parameters, mean, SD and p of the score, audit."""
+        score, (_, varying) = self._score, self._params
+        rows = []
+        for place, run in enumerate(self.finished):
+            row: dict[str, object] = {"run": run.run_id[:8]}
+            row |= {
+                name: run.params.get(name, "") for name in dict.fromkeys([*varying, "subject", "contrast"])
+            }
+            row |= {score: run.metrics.get(f"{score}_mean", np.nan)}
+            row |= {"SD": run.metrics.get(f"{score}_std", np.nan)}
+            if any(f"p_value/{score}" in other.metrics for other in self.finished[:1]):
+                row["p"] = run.metrics.get(f"p_value/{score}", np.nan)
+            rows.append(row | {"audit": run.tags.get(AUDIT_TAG, ""), "place": place})
+        table = pd.DataFrame(rows)
+        names = [name for name in varying if name != "subject"] + ["subject"]
+        return table.sort_values(names, key=lambda column: column.map(_order)).reset_index(drop=True)
+
+    def _rows_by_run(self) -> tuple[pd.DataFrame, list[ChanceBand | None]]:
+        varying = self._varying_names
+        rows, bands = [], []
+        first = next((name for name in varying if name != "subject"), None)
+        for row in self._means.to_dict("records"):
+            run = self.finished[row["place"]]
+            folds = self._folds.get(run.run_id)
+            if folds is None or self._score not in folds:
+                continue
+            label = ", ".join(f"sub-{row[n]}" if n == "subject" else write_words(row[n]) for n in varying)
+            group = write_words(row[first]) if first else ""
+            rows.append((label or run.name, group, folds[self._score].to_numpy(dtype=float)))
+            bands.append(self._band(run))
+        if not rows:
+            raise TrackingError("folds.csv of no run can be read")
+        return pd.DataFrame(rows, columns=["label", "group", "values"]), bands
+
+    def _rows_by_configuration(self) -> tuple[pd.DataFrame, list[ChanceBand | None]]:
+        names = [name for name in self._varying_names if name != "subject"]
+        groups = self._means.groupby(names, sort=False) if names else [((), self._means)]
+        rows, bands = [], []
+        for key, members in groups:
+            values = key if isinstance(key, tuple) else (key,)
+            label = ", ".join(write_words(value) for value in values) or "all runs"
+            means = members.groupby("subject")[self._score].mean().to_numpy(dtype=float)
+            rows.append((label, write_words(values[0]) if values else "", means))
+            n_classes = self._n_classes(str(members["contrast"].iloc[0]))
+            bands.append(ChanceBand(nominal_chance(self._score, n_classes), None))
+        return pd.DataFrame(rows, columns=["label", "group", "values"]), list(bands)
+
+    @cached_property
+    def _folds(self) -> Mapping[str, pd.DataFrame]:
+        """Scores per fold by run; runs whose table cannot be read are left out, see `_unread_notes`."""
+        tables = {}
+        for run in self.finished:
+            try:
+                tables[run.run_id] = run.read_table("folds.csv")
+            except TrackingError:
+                continue
+        return tables
+
+    @property
+    def _unread_notes(self) -> list[Block]:
+        if len(self.finished) > MAX_ROWS:
+            return []
+        unread = [run for run in self.finished if run.run_id not in self._folds]
+        texts = []
+        for run in unread[:5]:
+            try:
+                run.read_table("folds.csv")
+            except TrackingError as error:
+                texts.append(first_line(error))
+        return [Text(f"Not in the figure: {text}", "notice") for text in texts]
+
+    def _band(self, run: StoredRun) -> ChanceBand:
+        nominal = nominal_chance(self._score, self._n_classes(run.params.get("contrast", "")))
+        if not any(key.startswith("p_value/") for key in run.metrics):
+            return make_band(None, nominal)
+        try:
+            null = run.read_table("null_distribution.csv")
+        except TrackingError:
+            return make_band(None, nominal)
+        return make_band(null[self._score].to_numpy(dtype=float) if self._score in null else None, nominal)
+
+    @cached_property
+    def _groups(self) -> list[GroupSummary]:
+        if "subject" not in self._params[1]:
+            return []
+        return summarise_groups(list(self.finished), [self._score])
+
+    @cached_property
+    def _classes(self) -> Mapping[str, tuple[tuple[str, ...], bool]]:
+        """By contrast: its classes, and whether each is one condition; one configuration of each is read."""
+        found: dict[str, tuple[tuple[str, ...], bool]] = {}
+        for run in self.finished:
+            contrast = run.params.get("contrast", "")
+            if contrast in found:
+                continue
+            try:
+                config = run.read_config()
+            except TrackingError:
+                continue
+            node = config.get("contrast")
+            conditions = node.get("conditions", ()) if isinstance(node, dict) else ()
+            single = all(not isinstance(item, dict) for item in conditions)
+            found[contrast] = list_class_names(config), single
+        return found
+
+    def _n_classes(self, contrast: str) -> int:
+        return len(self._classes.get(contrast, ((), False))[0]) or 2
+
+    def _pair(self, contrast: str) -> tuple[str, str] | None:
+        """Return the two conditions of a contrast; None for any other contrast."""
+        classes, single = self._classes.get(contrast, ((), False))
+        return (classes[0], classes[1]) if single and len(classes) == 2 else None
+
+    def _split(self, left: set[str]) -> list[tuple[str, pd.DataFrame]]:
+        """Split the runs by the varying parameters but some; return a label and the rows of each part."""
+        names = [name for name in self._varying_names if name not in left]
+        if not names:
+            return [("", self._means)]
+        parts = []
+        for key, rows in self._means.groupby(names, sort=False):
+            values = key if isinstance(key, tuple) else (key,)
+            parts.append((", ".join(write_words(value) for value in values), rows))
+        return parts
+
+    def _limit(self, blocks: list[Block]) -> list[Block]:
+        if len(blocks) <= MAX_MATRICES:
+            return blocks
+        hidden = len(blocks) - MAX_MATRICES
+        return [*blocks[:MAX_MATRICES], Text(f"{hidden} more matrices: select runs with NAME=VALUE.", "note")]
+
+
+def _describe_pairs(comparisons: Sequence[PairedComparison]) -> list[Block]:
+    """Return one table of the comparisons by one key over folds or over subjects, and their notes."""
+    if not comparisons:
+        return []
+    first = comparisons[0]
+    tables = []
+    names = [name for name in COMPARED_PARAMS if len({item.fixed.get(name) for item in comparisons}) > 1]
+    for item in comparisons:
+        table = item.table[[name for name in PAIR_COLUMNS if name in item.table]].copy()
+        for place, name in enumerate(names):
+            table.insert(place, name, write_words(item.fixed.get(name, "")))
+        tables.append(table)
+    found = [table for table in tables if len(table)]
+    refusals = list(dict.fromkeys(item.refusal for item in comparisons if item.refusal))
+    notes = list(dict.fromkeys(note for item in comparisons for note in item.notes))
+    texts = [Text(refusal, "notice") for refusal in refusals[:MAX_NOTES]]
+    texts += [Text(note, "note") for note in notes[:MAX_NOTES]]
+    heading = Text(f"By {first.key}, {write_score(first.score)}, over {first.unit}s.")
+    if not found:
+        return [heading, *texts]
+    table = pd.concat(found, ignore_index=True)
+    for name in ("p", "p_holm"):
+        table[name] = ["-" if pd.isna(value) else format_p(value) for value in table[name]]
+    table = table.loc[:, [not (table[name].isna() | table[name].isin(["", "-"])).all() for name in table]]
+    table = table.rename(columns={"low": "95 % low", "high": "95 % high", "p_holm": "p (Holm)"})
+    table = table.rename(columns={name: name.replace("_", " ") for name in table})
+    tests = dict.fromkeys(item.test for item in comparisons if item.test != "none")
+    caption = f"n: {first.unit}s; difference: first minus second. {'; '.join(tests) or 'No test'}."
+    if tests:
+        caption += " p (Holm): corrected over the pairs of this key, for equal other settings."
+    return [heading, DataTable(table, caption), *texts]
+
+
+def _file_suffix(label: str) -> str:
+    return f"_{file_word(label)[:60]}" if label else ""
+
+
+def _order(value: object) -> tuple[int, float, str]:
+    """Order numbers by value, before other words."""
+    text = str(value)
+    return (0, float(text), "") if text.replace(".", "", 1).isdigit() else (1, 0.0, text)
