@@ -14,23 +14,27 @@ The results are kept in docs/calibration.md.
 
 import argparse
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
-import numpy as np
-from joblib import Parallel, delayed
-from scipy.stats import ttest_rel
-from sklearn.model_selection import BaseCrossValidator, KFold, LeaveOneGroupOut
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
-from calibration import ALPHA, ESTIMATORS, Cell, Design, make_noise, read_design
-from harness.decoding.evaluation import Scoring, evaluate
-from harness.decoding.splitters import Scheme
-from harness.errors import DesignError
-from harness.inference.group_tests import permutation_of_means, prevalence
-from harness.inference.paired_tests import corrected_t, sign_flip
-from harness.samples.contrasts import select_volumes
+import numpy as np  # noqa: E402  the variables above are read on import
+from joblib import Parallel, delayed  # noqa: E402
+from scipy.stats import ttest_rel  # noqa: E402
+from sklearn.model_selection import BaseCrossValidator, KFold, LeaveOneGroupOut  # noqa: E402
+
+from calibration import ALPHA, ESTIMATORS, Cell, Design, make_noise, read_design  # noqa: E402
+from harness.decoding.evaluation import Scoring, evaluate  # noqa: E402
+from harness.decoding.splitters import Scheme  # noqa: E402
+from harness.errors import DesignError  # noqa: E402
+from harness.inference.group_tests import permutation_of_means, prevalence  # noqa: E402
+from harness.inference.paired_tests import corrected_t, sign_flip  # noqa: E402
+from harness.samples.contrasts import select_volumes  # noqa: E402
 
 N_RELABELLINGS = 200  # the true labelling included
 LEFT, RIGHT = slice(0, 30), slice(10, 40)
