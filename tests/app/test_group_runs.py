@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,23 @@ def test_repeated_sweep_replaces_its_group_run(home, capsys):
     assert client.get_run(first.info.run_id).info.lifecycle_stage == "deleted"
     assert second.data.tags["harness.sweep"].split()[0] == first.data.tags["harness.sweep"]
     assert len(second.data.tags["harness.sweep"].split()) == 2
+
+
+@pytest.mark.slow
+def test_resumed_sweep_replaces_the_summary_of_fewer_subjects_but_no_smaller_study(home, two_subjects):
+    directory, arguments = home
+    data = two_subjects / "haxby2001"
+    assert run(["subject=1,2,3" if word == "subject=1,2" else word for word in arguments]) == 1
+    assert run(["subject=2,1" if word == "subject=1,2" else word for word in arguments]) == 0
+    _, groups, _ = read_groups(directory)
+    assert {item.data.tags["harness.group.planned"] for item in groups} == {"2"}  # the same runs
+    shutil.copytree(data / "subj1", data / "subj3")
+    try:
+        assert run(["subject=1,2,3" if word == "subject=1,2" else word for word in arguments]) == 0
+    finally:
+        shutil.rmtree(data / "subj3")
+    _, groups, _ = read_groups(directory)
+    assert {item.data.params["n_subjects"] for item in groups} == {"2", "3"}
 
 
 @pytest.mark.slow

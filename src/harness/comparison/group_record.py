@@ -24,7 +24,7 @@ def split_groups(summaries: Sequence[GroupSummary]) -> list[list[GroupSummary]]:
     return list(groups.values())
 
 
-def describe_group(scores: Sequence[GroupSummary]) -> GroupRecord:
+def describe_group(scores: Sequence[GroupSummary], n_planned: int | None = None) -> GroupRecord:
     """Return what the scores of one configuration log to a run of their own.
 
     Metrics per score, for example ``test_accuracy``: ``test_accuracy_mean`` and ``_std`` over subjects,
@@ -50,6 +50,7 @@ def describe_group(scores: Sequence[GroupSummary]) -> GroupRecord:
         params=first.params,
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         run_ids=tuple(first.subjects["run_id"]),
+        n_planned=n_planned or first.n,
         note=_describe(scores),
     )
 
