@@ -8,7 +8,8 @@ class, 40 voxels. Two decoders of equal truth are a ridge decoder (closed form, 
 voxels 1 to 30 and one of voxels 11 to 40, where the planted pattern is symmetric about the middle: mirroring
 the voxels exchanges the two. A rate is the share of data sets (or of groups of subjects) with p of at most
 .05, by the tests of `harness.inference.paired_tests` and `group_tests`; tests of two estimators are
-two-sided. Groups of subjects are drawn without replacement from the simulated data sets of a cell.
+two-sided. For the comparison of two decoders over subjects, groups are drawn from the data sets of a cell,
+and overlap; the groups of the tests over subjects do not.
 The results are kept in docs/calibration.md.
 """
 
@@ -157,28 +158,33 @@ def print_pairs(options: argparse.Namespace) -> None:
 
 
 def print_groups(options: argparse.Namespace) -> None:
-    print("\nTests over subjects; global null: no subject has information; groups of 6 and 12\n")
+    print("\nTests over subjects, in groups without a common subject\n")
+    totals: dict[str, list[dict[str, float]]] = {}
     for rho in options.rhos:
-        null = simulate_all(options, rho, 0.0, options.data_sets)
-        strong = simulate_all(options, rho, 1.0, options.data_sets)
-        for scheme, size in itertools.product(SPLITTERS, (6, 12)):
-            groups = draw_groups(len(null), size, options)
-            tests = partial(_test_group, [subject.nulls[scheme] for subject in null])
-            print(f"rho {rho}, {scheme}, n={size}: {count([tests(chosen) for chosen in groups])}", flush=True)
-        # The effect is present in half of the population, which is the limit of the majority null.
+        null = simulate_all(options, rho, 0.0, options.subjects)
+        strong = simulate_all(options, rho, 1.0, 100)
         rng = np.random.default_rng(3)
         for size in (6, 12):
-            p_values = []
-            for chosen in draw_groups(len(null), size, options):
+            groups = np.arange(len(null) // size * size).reshape(-1, size)
+            for scheme in SPLITTERS:
+                tests = partial(_test_group, [subject.nulls[scheme] for subject in null])
+                found = [tests(chosen) for chosen in groups]
+                totals.setdefault(f"{scheme}, n={size}", []).extend(found)
+                print(f"rho {rho}, {scheme}, n={size}: {count(found)} ({len(found)} groups)", flush=True)
+            # An effect in half of the population is the limit of the majority null hypothesis.
+            found = []
+            for chosen in groups:
                 has_effect = rng.random(size) < 0.5
-                nulls = [
-                    (strong if effect else null)[k].nulls["logo"]
+                members = [
+                    strong[rng.integers(len(strong))] if effect else null[k]
                     for k, effect in zip(chosen, has_effect, strict=True)
                 ]
-                p_values.append(
-                    {"majority null, effect in half of the population": prevalence(nulls).p_majority}
-                )
-            print(f"rho {rho}, logo, n={size}: {count(p_values)}", flush=True)
+                p = prevalence([subject.nulls["logo"] for subject in members]).p_majority
+                found.append({"majority null, effect in half of the population": p})
+            totals.setdefault(f"logo, half, n={size}", []).extend(found)
+            print(f"rho {rho}, logo, n={size}: {count(found)} ({len(found)} groups)", flush=True)
+    for name, found in totals.items():
+        print(f"all rho, {name}: {count(found)} ({len(found)} groups)", flush=True)
 
 
 def _test_group(nulls: Sequence[np.ndarray], chosen: np.ndarray) -> dict[str, float]:
@@ -231,7 +237,8 @@ def main() -> None:
     )
     parser.add_argument("--data-sets", type=int, default=400, help="per cell (default: 400)")
     parser.add_argument("--estimator-sets", type=int, default=60, help="of pairs of estimators (default: 60)")
-    parser.add_argument("--groups", type=int, default=1000, help="of subjects per rate (default: 1000)")
+    parser.add_argument("--groups", type=int, default=1000, help="of subjects, overlapping (default: 1000)")
+    parser.add_argument("--subjects", type=int, default=1200, help="in groups, per rho (default: 1200)")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if unknown := [name for name in options.parts if name not in PARTS]:

@@ -3,13 +3,16 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from harness.app.entry import run
 from processes import harness, read_runs
+from services import start_server
 
 SWEEP = ["-m", "subject=1,2", "estimator=ridge", "scoring.inner=runs", "figures=off"]
 
@@ -158,3 +161,18 @@ def test_group_run_is_found_by_the_ui_and_by_no_other_query(home):
         find_run(identifier, uri)
     assert {item.data.params["subject"] for item in select_runs(uri, RunQuery(), 10).runs} == {"1", "2"}
     assert set(list_experiments(uri)) == {"tests", "haxby decoding"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="PostgreSQL is started as POSIX systems do")
+def test_group_run_on_a_server(home):
+    directory, arguments = home
+    with start_server() as server:
+        store = ["tracking=server", f"tracking.uri={server.uri}"]
+        process = harness(directory, *arguments, *store)
+        client = MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name("haxby decoding groups")
+        (group,) = client.search_runs([experiment.experiment_id])
+        path = Path(client.download_artifacts(group.info.run_id, "group.csv"))
+        assert len(path.read_text().splitlines()) == 1 + 2 * 2  # subjects, scores
+    assert f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{group.info.run_id}" in process.stdout

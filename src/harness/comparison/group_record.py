@@ -142,7 +142,7 @@ def _describe(scores: Sequence[GroupSummary]) -> str:
         "Mean and SD (ddof=1) over subjects. *null mean*: of the subjects' null distributions. "
         "*Permutation of means*: p of the global null hypothesis that the labels are related to the data in "
         "no subject. *Global null*, *majority null*: p of the null hypotheses that the effect is present in "
-        "nobody, and in at most half of the population (Allefeld et al. 2016). *gamma0*: it is present in "
+        "no one, and in at most half of the population (Allefeld et al. 2016). *gamma0*: it is present in "
         "more than this share of the population, at the 5 % level. -: cannot be significant, or not tested.",
         "",
     ]
