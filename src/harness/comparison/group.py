@@ -371,18 +371,20 @@ def _refuse_unequal_classes(runs: Sequence[StoredRun]) -> str:
 
 def _correct(groups: Sequence[GroupSummary]) -> list[GroupSummary]:
     """Add p-values corrected over the groups of each score, and note tests that cannot be significant."""
-    corrected = []
-    for group in groups:
-        family = [other for other in groups if other.score == group.score]
-        p_holm = {}
-        for test in CORRECTED if len(family) > 1 else ():
-            tested = [other for other in family if test in other.p_values]
-            if group in tested:
-                p_holm[test] = float(holm([other.p_values[test] for other in tested])[tested.index(group)])
-        corrected.append(
-            replace(group, p_holm=p_holm, notes=(*group.notes, *_note_limits(group, len(family))))
+    table = pd.DataFrame([group.p_values for group in groups], columns=list(CORRECTED), dtype=float)
+    scores = pd.Series([group.score for group in groups], dtype=object)
+    n_groups = scores.map(scores.value_counts())
+    for score in scores.unique():
+        rows = scores == score
+        table.loc[rows] = np.column_stack([holm(table.loc[rows, test].to_numpy()) for test in CORRECTED])
+    return [
+        replace(
+            group,
+            p_holm={str(test): float(p) for test, p in row.items() if n > 1 and not math.isnan(p)},
+            notes=(*group.notes, *_note_limits(group, n)),
         )
-    return corrected
+        for group, row, n in zip(groups, table.to_dict("records"), n_groups.tolist(), strict=True)
+    ]
 
 
 def _note_limits(group: GroupSummary, n_groups: int) -> list[str]:
