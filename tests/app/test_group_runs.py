@@ -129,6 +129,7 @@ def test_sweep_over_one_subject_has_no_group_run(home):
     assert read_groups(directory)[1] == []
 
 
+@pytest.mark.slow
 def test_unwritable_group_run_does_not_lose_the_summary(home, monkeypatch, capsys):
     directory, arguments = home
 
