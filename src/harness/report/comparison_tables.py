@@ -131,11 +131,10 @@ def print_pivot(pivot: PivotTable) -> None:
     table = (cells + counts).rename_axis(None, axis=1)
     table.columns = [f"{name}" for name in table.columns]
     right = tuple(table.columns)
-    stacked = (cells + counts).stack().rename("mean").reset_index()
-    stacked = stacked[stacked["mean"] != ""].astype(str)
-    chosen = print_first_that_fits(
-        console, [table.reset_index().astype(str), stacked], right=(*right, "mean")
-    )
+    wide = table.reset_index().astype(str)
+    stacked = wide.melt(wide.columns[0], var_name=pivot.columns, value_name="mean")
+    stacked = stacked[stacked["mean"] != ""]
+    chosen = print_first_that_fits(console, [wide, stacked], right=(*right, "mean"))
     words = "mean over folds" + (", and over the runs whose number is in brackets" if several else "")
     console.print(f"{words}.")
     if pivot.scales:
