@@ -50,7 +50,9 @@ def make_stored(tmp_path):
                 home / "predictions.csv", index=False
             )
             (home / "audit.json").write_text(json.dumps(list(findings)))
-            (home / "config.yaml").write_text(yaml.safe_dump(config or {"contrast": {"conditions": ["a", "b"]}}))
+            (home / "config.yaml").write_text(
+                yaml.safe_dump(config or {"contrast": {"conditions": ["a", "b"]}})
+            )
             if nulls is not None:
                 pd.DataFrame({"test_accuracy": nulls}).to_csv(home / "null_distribution.csv", index=False)
         roles = {"bold": "b" * 64, "mask": "m" * 64} | (digests or {})

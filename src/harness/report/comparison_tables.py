@@ -218,19 +218,21 @@ def _pair_cells(comparison: PairedComparison) -> pd.DataFrame:
     table = comparison.table
     differences = [
         f"{difference:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
-        for difference, low, high in table[["difference", "low", "high"]].to_numpy(dtype=float)
+        # Rounded first: -1e-17 would be printed as -0.000.
+        for difference, low, high in table[["difference", "low", "high"]].astype(float).round(3).to_numpy()
+        + 0.0
     ]
     cells = {
         PAIR: (table["first"] + " - " + table["second"]).tolist(),
         "n": table["n"].astype(str).tolist(),
         "mean first": _format(table["mean_first"]),
         "mean second": _format(table["mean_second"]),
-        "difference [95 %]": differences,
+        "difference" if comparison.refusal else "difference [95 %]": differences,
     }
     if comparison.unit == "subject":
         cells["g"] = _format(table["effect"], "+.2f")
     elif not comparison.refusal:
-        cells["t"] = _format(table["statistic"], "+.2f")
+        cells["t"] = _format(table["statistic"].astype(float).round(2) + 0.0, "+.2f")
     if not comparison.refusal:
         cells |= {"p": _format_p(table["p"]), "p Holm": _format_p(table["p_holm"])}
     return pd.DataFrame(cells)
