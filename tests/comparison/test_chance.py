@@ -11,7 +11,7 @@ from harness.errors import DesignError, UsageError
 NULLS = (0.75, 0.5, 0.25, 0.75, 0.5, 0.25, 0.5, 0.5)
 
 
-def tested(make_stored, score, p, relabelled=True, **changed):
+def write_tested(make_stored, score, p, relabelled=True, **changed):
     tags = {"harness.inference.primary": "test_accuracy"} | (
         {"harness.relabellings": "r", "harness.inference": "enumerated"} if relabelled else {}
     )
@@ -21,8 +21,8 @@ def tested(make_stored, score, p, relabelled=True, **changed):
 
 def test_runs_have_their_own_p_value_baseline_and_holms_correction(make_stored):
     runs = [
-        tested(make_stored, 0.75, 0.02),
-        tested(make_stored, 0.5, 0.04, estimator="lda"),
+        write_tested(make_stored, 0.75, 0.02),
+        write_tested(make_stored, 0.5, 0.04, estimator="lda"),
         make_stored(metrics={"test_accuracy_mean": 1.0}, estimator="ridge"),
     ]
     (found,) = compare_with_chance(runs)
@@ -37,7 +37,7 @@ def test_runs_have_their_own_p_value_baseline_and_holms_correction(make_stored):
 
 def test_the_run_with_a_permutation_test_counts_before_a_newer_one_without(make_stored):
     runs = [
-        tested(make_stored, 0.75, 0.02, inference="permutation"),
+        write_tested(make_stored, 0.75, 0.02, inference="permutation"),
         make_stored(metrics={"test_accuracy_mean": 0.75}),
     ]
     (found,) = compare_with_chance(runs)
@@ -46,13 +46,13 @@ def test_the_run_with_a_permutation_test_counts_before_a_newer_one_without(make_
 
 
 def test_a_test_that_ended_early_has_no_baseline(make_stored):
-    (found,) = compare_with_chance([tested(make_stored, 0.75, 0.02, relabelled=False)])
+    (found,) = compare_with_chance([write_tested(make_stored, 0.75, 0.02, relabelled=False)])
     assert found.runs["p"].tolist() == [0.02]
     assert found.runs["baseline"].isna().all()
 
 
 def test_an_edited_null_distribution_has_no_p_value(make_stored, tmp_path):
-    run = tested(make_stored, 0.75, 0.02)
+    run = write_tested(make_stored, 0.75, 0.02)
     with (tmp_path / "run0" / "null_distribution.csv").open("a") as file:
         file.write("0.1\n")
     (found,) = compare_with_chance([run])
@@ -66,7 +66,7 @@ def test_subjects_have_one_row_per_configuration(make_stored):
         "cv": {"_target_": "sklearn.model_selection.LeaveOneGroupOut"},
     }
     runs = [
-        tested(make_stored, 0.75, 0.1, subject=str(s), estimator=name, config=config)
+        write_tested(make_stored, 0.75, 0.1, subject=str(s), estimator=name, config=config)
         for s in (1, 2)
         for name in ("svc", "lda")
     ]
@@ -85,4 +85,4 @@ def test_without_runs_or_scores_there_is_one_message(make_stored):
     with pytest.raises(DesignError, match=r"no finished run .* 1 run left out: 1 FAILED"):
         compare_with_chance([make_stored(status="FAILED")])
     with pytest.raises(UsageError, match="Did you mean 'test_accuracy'"):
-        compare_with_chance([tested(make_stored, 0.75, 0.1)], ["test_acuracy"])
+        compare_with_chance([write_tested(make_stored, 0.75, 0.1)], ["test_acuracy"])
