@@ -449,7 +449,7 @@ def test_a_pivot_has_the_mean_score_of_its_runs(verb):
     [
         (["by="], 2, "by= names no key"),
         (["by=cv"], 2, "by=cv is refused"),
-        (["by=estimater"], 2, "Did you mean 'estimator'"),
+        (["by=estimatr"], 2, "Did you mean 'estimator'"),
         (["by=roi", "by=cv"], 2, "by is given 2 times"),
         (["by=roi", "--chance"], 2, "by=roi and --chance are two tables"),
         (["by=estimator", "--score", "selected_accuracy"], 2, "choose a test score"),
