@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from harness.app.verbs import run_verb
 from harness.errors import TrackingError, UsageError
 from harness.tracking.queries import RunQuery, parse_conditions, parse_statuses, select_runs
-from harness.tracking.run_tables import compare_runs, list_runs
+from harness.tracking.run_tables import RunTable, compare_runs, list_runs
 from harness.tracking.store import local_uri, open_store
 from harness.tracking.sweep_notes import list_sweeps
 
@@ -475,3 +475,9 @@ def test_by_belongs_to_compare(verb):
     status, _, err = verb("runs", "by=estimator")
     assert status == 2
     assert "compare by=estimator" in err
+
+
+def test_the_view_of_a_sweep_has_parameters_that_mlflow_knows():
+    runs = pd.DataFrame({"cv": ["a", "b"], "folds": ["5", "12"], "test_accuracy_mean": [0.5, 0.75]})
+    assert RunTable(runs).split_params() == ({}, ["cv", "folds"])
+    assert RunTable(runs).view_columns() == ["cv", "test_accuracy_mean"]

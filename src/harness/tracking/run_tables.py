@@ -59,7 +59,8 @@ class RunTable:
     def view_columns(self) -> list[str]:
         """Return the parameters that vary, and the mean scores."""
         _, varying = self.split_params()
-        return varying + [column for column in self.runs.columns if column.endswith("_mean")]
+        params = [name for name in varying if name not in SIZES]
+        return params + [column for column in self.runs.columns if column.endswith("_mean")]
 
 
 def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> RunTable:

@@ -27,7 +27,7 @@ from harness.tracking.relocation import location_path
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.tags import DIGEST_TAG, FILES_TAG, VERSION_TAG
 
-# The same loader in C, where PyYAML has it: 0.5 ms instead of 5, which counts in a comparison of 1000 runs.
+# The same loader in C, where PyYAML has it: 0.3 ms instead of 2.3, which counts in a comparison of 1000 runs.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
