@@ -481,3 +481,8 @@ def test_the_view_of_a_sweep_has_parameters_that_mlflow_knows():
     runs = pd.DataFrame({"cv": ["a", "b"], "folds": ["5", "12"], "test_accuracy_mean": [0.5, 0.75]})
     assert RunTable(runs).split_params() == ({}, ["cv", "folds"])
     assert RunTable(runs).view_columns() == ["cv", "test_accuracy_mean"]
+
+
+def test_a_run_without_folds_makes_no_column_of_their_number():
+    runs = pd.DataFrame({"cv": ["a", ""], "folds": ["5", ""], "roi": ["", ""]})
+    assert RunTable(runs).split_params() == ({"folds": "5"}, ["cv"])
