@@ -1,36 +1,41 @@
 """Error rates of the tests that compare two estimators, and of the tests over subjects.
 
     python benchmarks/comparison_error.py                                # everything; about 5 minutes
-    python benchmarks/comparison_error.py --parts pairs --data-sets 100  # pairs, groups, estimators
+    python benchmarks/comparison_error.py --parts pairs --data-sets 100  # pairs, groups, estimators, widths
 
 Noise and design are those of benchmarks/calibration.py: 12 scanner runs with one block of 9 volumes of each
 class, 40 voxels. Two decoders of equal truth are a ridge decoder (closed form, penalty = mean eigenvalue) of
 voxels 1 to 30 and one of voxels 11 to 40, where the planted pattern is symmetric about the middle: mirroring
 the voxels exchanges the two. A rate is the share of data sets (or of groups of subjects) with p of at most
 .05, by the tests of `harness.inference.paired_tests` and `group_tests`; tests of two estimators are
-two-sided. Groups of subjects are drawn without replacement from the simulated data sets of a cell.
+two-sided. For the comparison of two decoders over subjects, groups are drawn from the data sets of a cell,
+and overlap; the groups of the tests over subjects do not.
 The results are kept in docs/calibration.md.
 """
 
 import argparse
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
-import numpy as np
-from joblib import Parallel, delayed
-from scipy.stats import ttest_rel
-from sklearn.model_selection import BaseCrossValidator, KFold, LeaveOneGroupOut
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
-from calibration import ALPHA, ESTIMATORS, Cell, Design, make_noise, read_design
-from harness.decoding.evaluation import Scoring, evaluate
-from harness.decoding.splitters import Scheme
-from harness.errors import DesignError
-from harness.inference.group_tests import permutation_of_means, prevalence
-from harness.inference.paired_tests import corrected_t, sign_flip
-from harness.samples.contrasts import select_volumes
+import numpy as np  # noqa: E402  the variables above are read on import
+from joblib import Parallel, delayed  # noqa: E402
+from scipy.stats import norm, ttest_rel  # noqa: E402
+from sklearn.model_selection import BaseCrossValidator, KFold, LeaveOneGroupOut  # noqa: E402
+
+from calibration import ALPHA, ESTIMATORS, Cell, Design, make_noise, read_design  # noqa: E402
+from harness.decoding.evaluation import Scoring, evaluate  # noqa: E402
+from harness.decoding.splitters import Scheme  # noqa: E402
+from harness.errors import DesignError  # noqa: E402
+from harness.inference.group_tests import permutation_of_means, prevalence  # noqa: E402
+from harness.inference.paired_tests import corrected_t, sign_flip  # noqa: E402
+from harness.samples.contrasts import select_volumes  # noqa: E402
 
 N_RELABELLINGS = 200  # the true labelling included
 LEFT, RIGHT = slice(0, 30), slice(10, 40)
@@ -153,28 +158,33 @@ def print_pairs(options: argparse.Namespace) -> None:
 
 
 def print_groups(options: argparse.Namespace) -> None:
-    print("\nTests over subjects; global null: no subject has information; groups of 6 and 12\n")
+    print("\nTests over subjects, in groups without a common subject\n")
+    totals: dict[str, list[dict[str, float]]] = {}
     for rho in options.rhos:
-        null = simulate_all(options, rho, 0.0, options.data_sets)
-        strong = simulate_all(options, rho, 1.0, options.data_sets)
-        for scheme, size in itertools.product(SPLITTERS, (6, 12)):
-            groups = draw_groups(len(null), size, options)
-            tests = partial(_test_group, [subject.nulls[scheme] for subject in null])
-            print(f"rho {rho}, {scheme}, n={size}: {count([tests(chosen) for chosen in groups])}", flush=True)
-        # The effect is present in half of the population, which is the limit of the majority null.
+        null = simulate_all(options, rho, 0.0, options.subjects)
+        strong = simulate_all(options, rho, 1.0, 100)
         rng = np.random.default_rng(3)
         for size in (6, 12):
-            p_values = []
-            for chosen in draw_groups(len(null), size, options):
+            groups = np.arange(len(null) // size * size).reshape(-1, size)
+            for scheme in SPLITTERS:
+                tests = partial(_test_group, [subject.nulls[scheme] for subject in null])
+                found = [tests(chosen) for chosen in groups]
+                totals.setdefault(f"{scheme}, n={size}", []).extend(found)
+                print(f"rho {rho}, {scheme}, n={size}: {count(found)} ({len(found)} groups)", flush=True)
+            # An effect in half of the population is the limit of the majority null hypothesis.
+            found = []
+            for chosen in groups:
                 has_effect = rng.random(size) < 0.5
-                nulls = [
-                    (strong if effect else null)[k].nulls["logo"]
+                members = [
+                    strong[rng.integers(len(strong))] if effect else null[k]
                     for k, effect in zip(chosen, has_effect, strict=True)
                 ]
-                p_values.append(
-                    {"majority null, effect in half of the population": prevalence(nulls).p_majority}
-                )
-            print(f"rho {rho}, logo, n={size}: {count(p_values)}", flush=True)
+                p = prevalence([subject.nulls["logo"] for subject in members]).p_majority
+                found.append({"majority null, effect in half of the population": p})
+            totals.setdefault(f"logo, half, n={size}", []).extend(found)
+            print(f"rho {rho}, logo, n={size}: {count(found)} ({len(found)} groups)", flush=True)
+    for name, found in totals.items():
+        print(f"all rho, {name}: {count(found)} ({len(found)} groups)", flush=True)
 
 
 def _test_group(nulls: Sequence[np.ndarray], chosen: np.ndarray) -> dict[str, float]:
@@ -212,10 +222,23 @@ def print_estimators(options: argparse.Namespace) -> None:
         print(f"rho {rho} (n={n}): {count(found)}", flush=True)
 
 
+def print_widths(options: argparse.Namespace) -> None:
+    print("\nMajority null, effect in half of the population; normal null distributions, 20000 groups\n")
+    rng = np.random.default_rng(0)
+    for size, width in itertools.product((6, 12), (0.5, 1.0, 2.0, 4.0)):
+        has_effect = rng.random((20_000, size)) < 0.5
+        # The limit of a strong effect: the minimum is that of the subjects without one.
+        minima = np.where(has_effect, np.inf, rng.standard_normal(has_effect.shape)).min(axis=1)[:, None]
+        reached = norm.sf(minima / np.where(has_effect, width, 1.0))
+        p = (0.5 * reached.prod(axis=1) ** (1 / size) + 0.5) ** size
+        print(f"n={size}, null distributions {width} times as wide with an effect: {(p <= ALPHA).mean():.3f}")
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "pairs": print_pairs,
     "groups": print_groups,
     "estimators": print_estimators,
+    "widths": print_widths,
 }
 
 
@@ -227,7 +250,8 @@ def main() -> None:
     )
     parser.add_argument("--data-sets", type=int, default=400, help="per cell (default: 400)")
     parser.add_argument("--estimator-sets", type=int, default=60, help="of pairs of estimators (default: 60)")
-    parser.add_argument("--groups", type=int, default=1000, help="of subjects per rate (default: 1000)")
+    parser.add_argument("--groups", type=int, default=1000, help="of subjects, overlapping (default: 1000)")
+    parser.add_argument("--subjects", type=int, default=1200, help="in groups, per rho (default: 1200)")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     if unknown := [name for name in options.parts if name not in PARTS]:

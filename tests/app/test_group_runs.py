@@ -2,13 +2,17 @@
 
 import csv
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from harness.app.entry import run
 from processes import harness, read_runs
+from services import start_server
 
 SWEEP = ["-m", "subject=1,2", "estimator=ridge", "scoring.inner=runs", "figures=off"]
 
@@ -85,6 +89,23 @@ def test_repeated_sweep_replaces_its_group_run(home, capsys):
 
 
 @pytest.mark.slow
+def test_resumed_sweep_replaces_the_summary_of_fewer_subjects_but_no_smaller_study(home, two_subjects):
+    directory, arguments = home
+    data = two_subjects / "haxby2001"
+    assert run(["subject=1,2,3" if word == "subject=1,2" else word for word in arguments]) == 1
+    assert run(["subject=2,1" if word == "subject=1,2" else word for word in arguments]) == 0
+    _, groups, _ = read_groups(directory)
+    assert {item.data.tags["harness.group.planned"] for item in groups} == {"2"}  # the same runs
+    shutil.copytree(data / "subj1", data / "subj3")
+    try:
+        assert run(["subject=1,2,3" if word == "subject=1,2" else word for word in arguments]) == 0
+    finally:
+        shutil.rmtree(data / "subj3")
+    _, groups, _ = read_groups(directory)
+    assert {item.data.params["n_subjects"] for item in groups} == {"2", "3"}
+
+
+@pytest.mark.slow
 def test_each_configuration_has_a_group_run(home):
     directory, arguments = home
     assert run([*arguments, "estimator=ridge,lda"]) == 0
@@ -140,3 +161,18 @@ def test_group_run_is_found_by_the_ui_and_by_no_other_query(home):
         find_run(identifier, uri)
     assert {item.data.params["subject"] for item in select_runs(uri, RunQuery(), 10).runs} == {"1", "2"}
     assert set(list_experiments(uri)) == {"tests", "haxby decoding"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="PostgreSQL is started as POSIX systems do")
+def test_group_run_on_a_server(home):
+    directory, arguments = home
+    with start_server() as server:
+        store = ["tracking=server", f"tracking.uri={server.uri}"]
+        process = harness(directory, *arguments, *store)
+        client = MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name("haxby decoding groups")
+        (group,) = client.search_runs([experiment.experiment_id])
+        path = Path(client.download_artifacts(group.info.run_id, "group.csv"))
+        assert len(path.read_text().splitlines()) == 1 + 2 * 2  # subjects, scores
+    assert f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{group.info.run_id}" in process.stdout
