@@ -239,7 +239,7 @@ def test_edited_model_is_refused_when_it_is_loaded(decoder, tmp_path, sys_path):
 
 def test_a_file_in_the_place_of_a_directory_is_one_message(decoder, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="--out .* cannot be written"):
+    with pytest.raises(UsageError, match=r"--out .* cannot be written"):
         export_to_directory(decoder, RUN_ID, tmp_path / "file" / "model")
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -38,8 +38,8 @@ def check_exportable(decoder: StoredDecoder) -> None:
     if settings["selection"]["average_blocks"]:
         raise DesignError(
             "the decoder cannot be exported: it was trained on averages of blocks "
-            "(signal.average_blocks=true), and a model is given images alone; python -m harness predict takes "
-            "--labels"
+            "(signal.average_blocks=true), and a model is given images alone; python -m harness "
+            "predict takes --labels"
         )
 
 
