@@ -415,7 +415,7 @@ def test_edited_and_damaged_decoders_are_refused(decode_subject):
 
 def test_decoder_that_cannot_be_stored_states_why(decode_subject, write_image):
     decoder = store(decode_subject("engine=nilearn", "estimator=dummy"))
-    with pytest.raises(DataError, match="cannot be applied: engine=nilearn keeps the guesses of a dummy"):
+    with pytest.raises(DataError, match="cannot be applied: nilearn does not expose the guesses of a dummy"):
         predict_volumes(decoder, NewVolumes((write_image(),)))
 
 
