@@ -191,7 +191,7 @@ def store(make_store, tmp_path_factory):
 
 @pytest.fixture
 def finished(store):
-    run = TrackedRun(store, "a run", {"estimator": "svc"}, {})
+    run = TrackedRun(store, "a run cv.seed='1'", {"estimator": "svc"}, {})
     store.client.set_terminated(run.run_id, "FINISHED")
     run._release()
     return store.client.get_run(run.run_id)
@@ -207,7 +207,11 @@ def test_model_is_logged_to_a_finished_run(decoder, image, store, finished, sys_
     assert run.data == finished.data or run.data.to_dictionary() == finished.data.to_dictionary()
     assert find_model(run_id, store.uri) == model_id
     logged = store.client.get_logged_model(model_id)
-    assert (logged.name, logged.source_run_id, logged.status.value) == ("decoder", run_id, "READY")
+    assert (logged.name, logged.source_run_id, logged.status.value) == (
+        "decoder a run cv-seed=-1-",
+        run_id,
+        "READY",
+    )
     assert logged.experiment_id == finished.info.experiment_id
     model = mlflow.pyfunc.load_model(logged.artifact_location)
     table = model.predict(pd.DataFrame({"image": [str(image)]}))
@@ -239,7 +243,7 @@ def test_edited_model_is_refused_when_it_is_loaded(decoder, tmp_path, sys_path):
 
 def test_a_file_in_the_place_of_a_directory_is_one_message(decoder, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="--out .* cannot be written"):
+    with pytest.raises(UsageError, match=r"--out .* cannot be written"):
         export_to_directory(decoder, RUN_ID, tmp_path / "file" / "model")
     assert (tmp_path / "file").read_text() == "mine"
 

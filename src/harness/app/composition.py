@@ -449,8 +449,9 @@ def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, A
             check_keys(item.name, settings[item.name], [part.name for part in fields(item.default_factory)])
     check_tracking(settings["tracking"], settings["resume"])
     check_inference(settings["inference"])
-    check_model(settings)
-    return {str(key): value for key, value in settings.items()}
+    named = {str(key): value for key, value in settings.items()}
+    check_model(named)
+    return named
 
 
 def _instantiate(group: str, option: str, node: Mapping[str, Any], excluded: tuple[str, ...] = ()) -> Any:

@@ -57,13 +57,13 @@ def check_model(settings: Mapping[str, Any]) -> None:
     """Raise a UsageError if a model is requested that is stored nowhere, or needs more than images."""
     if not settings["model"]:
         return
-    signal, dummy = settings["signal"], str(settings["estimator"].get("_target_")).endswith(".DummyClassifier")
+    signal, target = settings["signal"], str(settings["estimator"].get("_target_"))
     reasons = {
         "tracking=off, which stores no runs": settings["tracking"]["kind"] == "off",
         "signal.average_blocks=true: a model is given images alone, without blocks": signal["average_blocks"],
         "confounds: a model is given images alone": signal["confounds"] or signal["confounds_file"],
-        "engine=nilearn, which keeps the guesses of a dummy to itself": (
-            dummy and settings["engine"] == "nilearn"
+        "engine=nilearn and estimator=dummy, whose guesses nilearn does not expose": (
+            target.endswith(".DummyClassifier") and settings["engine"] == "nilearn"
         ),
     }
     for reason, applies in reasons.items():

@@ -36,7 +36,7 @@ def record_decoder(decoding: Decoding) -> StoredDecoder:
         kind = "linear"
         arrays |= {"coef": decoder.coef, "intercept": np.ravel(decoder.decoder.intercept_)}
     else:
-        reason = "engine=nilearn keeps the guesses of a dummy to itself; repeat the run with engine=harness"
+        reason = "nilearn does not expose the guesses of a dummy; repeat the run with engine=harness"
     if kind == "linear" and not all(np.isfinite(array).all() for array in arrays.values()):
         kind, reason = "none", "some of its weights are not finite"
     grid = decoding.samples.grid

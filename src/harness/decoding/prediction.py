@@ -12,6 +12,7 @@ from harness.datasets.headers import NiftiHeader, read_nifti_header
 from harness.datasets.nifti import read_labels
 from harness.datasets.recording import Recording
 from harness.datasets.tables import read_confounds, read_table
+from harness.decoding.prediction_notices import list_notices
 from harness.decoding.stored_decoder import PredictionError, StoredDecoder
 from harness.errors import DataError, DesignError, UsageError
 from harness.samples.blocks import average_blocks, find_blocks, shift_conditions, trim_blocks
@@ -21,7 +22,6 @@ from harness.samples.smoothing import mask_smoothed
 from harness.samples.volumes import MaskedVolumes, read_masked
 
 UNKNOWN = ""  # condition of a volume without a label
-SHARE_TOLERANCE = 0.1  # of a class, from equal shares, above which a caution is given
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def predict_volumes(decoder: StoredDecoder, new: NewVolumes) -> Predictions:
         _check_tables(decoder, new)
         described = _describe_volumes(decoder, new, headers)
         t_r = _find_t_r(decoder, new, headers)
-        confounds = _read_confounds(decoder, new, described)
+        confounds = _read_confounds(new, described)
         parts = [
             _predict_set(decoder, images, described.iloc[rows], t_r, confounds)
             for images, rows in _list_sets(decoder, new, described)
@@ -120,7 +120,14 @@ def predict_volumes(decoder: StoredDecoder, new: NewVolumes) -> Predictions:
             f"{', '.join(sorted(described['condition'].unique())[:20])}"
         )
     digests = [digest for _, digest in parts]
-    return Predictions(table, tuple(_list_notices(decoder, new, table, described, digests)))
+    notices = list_notices(
+        decoder,
+        table,
+        shortest_run=int(described.groupby(["image", "run"]).size().min()),
+        together=new.together,
+        digests=digests,
+    )
+    return Predictions(table, tuple(notices))
 
 
 def _check_tables(decoder: StoredDecoder, new: NewVolumes) -> None:
@@ -166,8 +173,8 @@ def _describe_volumes(
         table, source = pd.DataFrame({"condition": UNKNOWN, "run": runs}), None
     if len(table) != sum(counts):
         raise DataError(
-            f"{source} has {len(table)} rows, but the images have {sum(counts)} volumes; expected one row per "
-            "volume of all images, in their order"
+            f"{source} has {len(table)} rows, but the images have {sum(counts)} volumes; expected one "
+            "row per volume of all images, in their order"
         )
     return pd.DataFrame(
         {
@@ -193,24 +200,22 @@ def _find_t_r(decoder: StoredDecoder, new: NewVolumes, headers: Sequence[NiftiHe
     if cleaning["high_pass"] is None and cleaning["low_pass"] is None:
         if new.t_r is not None:
             raise UsageError(
-                f"--t-r {new.t_r:g} has no effect: the decoder was trained on volumes without a filter; leave "
-                "it out"
+                f"--t-r {new.t_r:g} has no effect: the decoder was trained on volumes without a "
+                "filter; leave it out"
             )
         return None
     for header in headers:
         t_r = header.t_r if new.t_r is None else new.t_r
         if t_r is None:
             raise DataError(
-                f"{header.path} has no repetition time with a unit in its header, but the decoder was trained "
-                f"on filtered volumes with {decoder.settings['t_r']:g} s; give it with --t-r SECONDS"
+                f"{header.path} has no repetition time with a unit in its header, but the decoder was "
+                f"trained on filtered volumes with {decoder.settings['t_r']:g} s; give it with --t-r SECONDS"
             )
         decoder.check_t_r(str(header.path), t_r)
     return float(decoder.settings["t_r"])
 
 
-def _read_confounds(
-    decoder: StoredDecoder, new: NewVolumes, described: pd.DataFrame
-) -> pd.DataFrame | None:
+def _read_confounds(new: NewVolumes, described: pd.DataFrame) -> pd.DataFrame | None:
     """Return the confounds of every volume of all images."""
     if not new.confounds:
         return None
@@ -332,67 +337,3 @@ def _count_volumes(described: pd.DataFrame) -> list[int]:
 
 def _name_images(images: Sequence[Path]) -> str:
     return str(images[0]) if len(images) == 1 else f"{images[0]} and {len(images) - 1} more"
-
-
-def _list_notices(
-    decoder: StoredDecoder,
-    new: NewVolumes,
-    table: pd.DataFrame,
-    described: pd.DataFrame,
-    digests: Sequence[str],
-) -> Iterator[str]:
-    """Yield what limits the interpretation of predictions."""
-    settings = decoder.settings
-    trained = settings["trained_on"]
-    if settings["kind"] == "dummy":
-        yield f"{settings['estimator']} predicts from the labels of its training alone, not from the volumes"
-        return
-    if trained["image_sha256"] in digests:
-        yield "the decoder was trained on this image: its predictions do not show how it generalises"
-    if decoder.zscore == "own":
-        yield from _list_own_notices(decoder, new, table)
-    if decoder.zscore == "run":
-        shortest = int(described.groupby(["image", "run"]).size().min())
-        usual = trained["volumes_of_smallest_run"]
-        if shortest < usual:
-            yield (
-                f"caution: a scanner run of {shortest} volumes; those of the training have {usual} or more, and "
-                "every voxel is standardised by all volumes of its scanner run: mean and SD of a part differ"
-            )
-    if new.labels is None and any(settings["selection"][name] for name in ("lag", "trim_first", "trim_last")):
-        lag, first, last = (settings["selection"][name] for name in ("lag", "trim_first", "trim_last"))
-        yield (
-            f"all volumes are predicted; for the training, blocks were delayed by {lag} volumes and trimmed "
-            f"by {first} and {last}"
-        )
-
-
-def _list_own_notices(decoder: StoredDecoder, new: NewVolumes, table: pd.DataFrame) -> Iterator[str]:
-    """Yield what standardisation by the predicted volumes themselves implies for them."""
-    together = [table] if new.together else [part for _, part in table.groupby("image", sort=False)]
-    whose = "of all images" if new.together else "of each image"
-    if new.labels is None:
-        yield (
-            f"caution: signal.zscore=own standardises the volumes {whose} by their own mean and SD, as "
-            "nilearn's Decoder does; values are comparable with the training only if they hold the classes in "
-            "equal shares and no other conditions (--labels FILE selects them)"
-        )
-    else:
-        equal = 1 / len(decoder.contrast)
-        shares = [
-            part["class"].value_counts(normalize=True).reindex(list(decoder.contrast), fill_value=0.0)
-            for part in together
-        ]
-        worst = max((share - equal).abs().max() for share in shares)
-        if worst > SHARE_TOLERANCE:
-            yield (
-                f"caution: signal.zscore=own standardises the volumes {whose} by their own mean and SD, and "
-                "the classes are not in equal shares: values are shifted towards the rarer class"
-            )
-    fewest = min(len(part) for part in together)
-    usual = decoder.settings["trained_on"]["samples_of_smallest_run"]
-    if fewest < usual:
-        yield (
-            f"caution: {fewest} volumes are standardised together; the scanner runs of the training have "
-            f"{usual} or more, so that mean and SD are less certain"
-        )

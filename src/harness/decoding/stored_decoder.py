@@ -85,7 +85,9 @@ class StoredDecoder:
 
     def check_space(self, image: str, shape: tuple[int, ...], affine: np.ndarray) -> None:
         """Raise PredictionError unless volumes have the shape and the affine of the decoder's mask."""
-        remedy = "resample the image to the space that the decoder was trained in (nilearn.image.resample_img)"
+        remedy = (
+            "resample the image to the space that the decoder was trained in (nilearn.image.resample_img)"
+        )
         if tuple(shape[:3]) != self.mask.shape:
             raise PredictionError(
                 f"{image}: has volumes of shape {tuple(shape[:3])}, but the decoder was trained on "
@@ -104,7 +106,8 @@ class StoredDecoder:
         filters = [name for name in ("high_pass", "low_pass") if cleaning[name] is not None]
         if filters and t_r is not None and not math.isclose(t_r, expected, rel_tol=T_R_TOLERANCE):
             raise PredictionError(
-                f"{image}: has a repetition time of {t_r:g} s, but the decoder was trained with {expected:g} s "
+                f"{image}: has a repetition time of {t_r:g} s, but the decoder was trained with "
+                f"{expected:g} s "
                 f"and signal.{filters[0]}={cleaning[filters[0]]} Hz; expected the same repetition time"
             )
 
@@ -131,8 +134,8 @@ class StoredDecoder:
         whose = "its scanner run" if self.zscore == "run" else "the volumes that are predicted together"
         if len(X) < 2:
             raise PredictionError(
-                f"{image}: is a single volume, but signal.zscore={self.zscore} standardises by mean and SD of "
-                f"{whose}; give several volumes, or train with signal=train_only"
+                f"{image}: is a single volume, but signal.zscore={self.zscore} standardises by mean "
+                f"and SD of {whose}; give several volumes, or train with signal=train_only"
             )
         constant = int((np.ptp(X, axis=0) == 0).sum())
         if constant:
@@ -203,7 +206,7 @@ def zscore(X: np.ndarray) -> np.ndarray:
 def pack_decoder(decoder: StoredDecoder) -> dict[str, bytes]:
     """Return the content of the files ``decoder.npz`` and ``decoder.json``."""
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(decoder.arrays))
+    np.savez(buffer, allow_pickle=False, **decoder.arrays)
     arrays = buffer.getvalue()
     settings = {"format": FORMAT, **decoder.settings, "arrays_sha256": hashlib.sha256(arrays).hexdigest()}
     return {ARRAYS_FILE: arrays, SETTINGS_FILE: (json.dumps(settings, indent=1) + "\n").encode()}
@@ -224,8 +227,8 @@ def unpack_decoder(settings: bytes, arrays: bytes) -> StoredDecoder:
     if not isinstance(read, dict) or read.get("format") != FORMAT:
         found = read.get("format") if isinstance(read, dict) else None
         raise PredictionError(
-            f"{SETTINGS_FILE} has the format {found!r}, but expected {FORMAT}: it was edited, or written by a "
-            "later version of the harness"
+            f"{SETTINGS_FILE} has the format {found!r}, but expected {FORMAT}: it was edited, or "
+            "written by a later version of the harness"
         )
     missing = [name for name in NEEDED if name not in read]
     if missing:

@@ -21,7 +21,7 @@ def print_predictions(title: str, predictions: "Predictions") -> None:
     table = predictions.table
     values = [name for name in table.columns if name.startswith("decision_value")]
     shown = table.head(MAX_ROWS)
-    images = shown["image"].unique().tolist()
+    images = [str(image) for image in shown["image"].unique()]
     names = [name for name in table.columns if name not in ("image", *values)]
     grid = Table(box=None, pad_edge=False)
     for name in (*names, *values):
@@ -35,9 +35,9 @@ def print_predictions(title: str, predictions: "Predictions") -> None:
     console.print(grid)
     if len(table) > MAX_ROWS:
         console.print(f"... and {len(table) - MAX_ROWS} more rows; --csv FILE writes them", soft_wrap=True)
-    for image, part in table.groupby("image", sort=False):
+    for image, part in ((str(name), part) for name, part in table.groupby("image", sort=False)):
         counts = part["predicted"].value_counts()
-        listed = ", ".join(f"{count} {name}" for name, count in counts.items())
+        listed = ", ".join(f"{count} {label}" for label, count in counts.items())
         console.print(f"{image}: {len(part)} predicted: {listed}", soft_wrap=True)
     if predictions.accuracy is not None:
         console.print(f"accuracy {predictions.accuracy:.3f} over {len(table)} rows", soft_wrap=True)

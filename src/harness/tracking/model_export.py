@@ -1,6 +1,7 @@
 """The decoder of a run as an MLflow model, which needs no harness: logged to the store, or in a directory."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from harness.decoding.stored_decoder import FORMAT, StoredDecoder, pack_decoder
 from harness.errors import DesignError, TrackingError, UsageError, first_line
 from harness.tracking.store_errors import translate_errors
 
-MODEL_NAME = "decoder"
+REFUSED_IN_NAMES = re.compile(r"[/:.%\"']")  # by MLflow, in the names of models
 PACKAGE = f"harness_decoder_{FORMAT}"  # of the code in a model; two formats can be loaded by one process
 CODE = ("stored_decoder.py", "served_decoder.py")
 EXAMPLE_IMAGE = "sub-01_task-objects_bold.nii.gz"
@@ -38,8 +39,8 @@ def check_exportable(decoder: StoredDecoder) -> None:
     if settings["selection"]["average_blocks"]:
         raise DesignError(
             "the decoder cannot be exported: it was trained on averages of blocks "
-            "(signal.average_blocks=true), and a model is given images alone; python -m harness predict takes "
-            "--labels"
+            "(signal.average_blocks=true), and a model is given images alone; python -m harness "
+            "predict takes --labels"
         )
 
 
@@ -91,7 +92,10 @@ def log_model(decoder: StoredDecoder, run_id: str, uri: str) -> str:
             model = save_model(decoder, run_id, Path(made) / "model")
             run = client.get_run(run_id)
             logged = client.create_logged_model(
-                str(run.info.experiment_id), name=MODEL_NAME, source_run_id=run_id, params=_params(decoder)
+                str(run.info.experiment_id),
+                name=REFUSED_IN_NAMES.sub("-", f"decoder {run.info.run_name}"),
+                source_run_id=run_id,
+                params=_params(decoder),
             )
             with _failing_with(client, logged.model_id):
                 model.model_id = model.model_uuid = logged.model_id

@@ -8,7 +8,8 @@ from pathlib import Path
 from harness.app.verbs.arguments import add_folder_argument, read_store, write_table
 
 EPILOG = (
-    "Every image is a scanner run of its own; where the run's volumes were standardised by their own mean and "
+    "Every image is a scanner run of its own; where the run's volumes were standardised by their own "
+    "mean and "
     "SD (signal=tutorial), the volumes of every image are standardised by theirs. docs/predict.md explains "
     "what scaling means for new volumes."
 )
@@ -17,18 +18,23 @@ EPILOG = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.add_argument("run", metavar="RUN", help="identifier of a run or its start, its name, or latest")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="NIfTI images, in order of time")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="NIfTI images, in order of time"
+    )
     add_folder_argument(parser)
     parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
     parser.add_argument(
         "--labels",
         type=Path,
         metavar="FILE",
-        help="table with a row per volume: condition, and run if an image holds several scanner runs; predicts "
-        "the volumes of the contrast and prints the accuracy",
+        help="table with a row per volume: condition, and run if an image holds several scanner runs; "
+        "predicts the volumes of the contrast and prints the accuracy",
     )
     parser.add_argument(
-        "--runs", type=Path, metavar="FILE", help="without labels: table with the column run, a row per volume"
+        "--runs",
+        type=Path,
+        metavar="FILE",
+        help="without labels: table with the column run, a row per volume",
     )
     parser.add_argument(
         "--confounds",
