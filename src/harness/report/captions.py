@@ -30,12 +30,18 @@ def describe_data(decoding: Decoding) -> str:
     return f"{recording.dataset} subject {recording.subject}: {name_contrast(decoding)}"
 
 
+def describe_size(decoding: Decoding) -> str:
+    """Return the region with the number of its voxels, and the number of samples."""
+    question, samples = decoding.question, decoding.samples
+    unit = "blocks" if question.signal.average_blocks else "volumes"
+    return f"{question.roi.name}, {samples.n_voxels} voxels, {len(samples.y)} {unit}"
+
+
 def describe_method(decoding: Decoding) -> str:
     """Return the region, estimator, scheme and signal, with the numbers of voxels and volumes."""
-    question, samples = decoding.question, decoding.samples
-    size = f"{question.roi.name}, {samples.n_voxels} voxels, {len(samples.y)} volumes"
+    question = decoding.question
     return (
-        f"{size}; {question.estimator.name}, cv={question.scheme.name}; "
+        f"{describe_size(decoding)}; {question.estimator.name}, cv={question.scheme.name}; "
         f"signal: {describe_signal(question.signal)}"
     )
 

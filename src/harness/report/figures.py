@@ -36,7 +36,7 @@ COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
 THRESHOLD_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_SLICES = 5
 MAX_CLASS = 24  # letters of a class in the confusion matrix
-MATRIX_LEGEND = "Rows: true class, columns: predicted class. Number and share of the row."
+MATRIX_LEGEND = "Rows: true class. Number of volumes, share of the row."
 STYLE = 'style="font: 14px/1.4 sans-serif; margin: 8px; max-width: 70em; overflow-wrap: anywhere"'
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
 
@@ -188,7 +188,7 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
     upright = len(classes) <= 3 and max(map(len, classes)) <= 12
     with new_figure(file, (size, size * 0.9 + 0.9)) as figure:
         height = size * 0.9 + 0.9
-        figure.set_layout_engine("constrained", rect=(0, 0.3 / height, 1, 1 - 1.15 / height))
+        figure.set_layout_engine("constrained", rect=(0, 0.35 / height, 1, 1 - 1.15 / height))
         n_volumes = int(counts.sum())
         details = f"{n_volumes} held-out volumes; {describe_method(decoding)}"
         draw_caption(figure, f"Confusion matrix, {describe_data(decoding)}", details, MATRIX_LEGEND)
