@@ -45,7 +45,8 @@ def complete(arguments: list[str]) -> int:
         print(*(verb for verb in VERBS if verb.startswith(word)), sep="\n")
         return _complete_overrides(arguments)
     if before[0] not in VERBS:
-        return _complete_overrides(arguments)
+        is_run = before[0].startswith(("-", "+", "~")) or "=" in before[0]
+        return _complete_overrides(arguments) if is_run else 0
     if _takes_overrides(before[0]) and not word.startswith("-") and not _expects_value(before):
         # Without the verb, the line is that of a run.
         overrides = [other for other in before[1:] if "=" in other and not other.startswith("-")]
