@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from urllib.request import urlopen
 
 import pytest
 
@@ -12,6 +14,12 @@ from processes import harness, read_runs
 from services import find_port, start_process, wait_for
 
 pytestmark = pytest.mark.slow
+
+
+def is_answering(address):
+    with suppress(OSError), urlopen(address, timeout=5):
+        return True
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,7 @@ def served(tmp_path_factory):
     ]
     process = start_process(command, log, dict(os.environ), cwd=folder)
     try:
-        wait_for("the MLflow UI", lambda: "Ctrl-C ends it" in log.read_text(), 60, log)
+        wait_for("the MLflow UI", lambda: is_answering(f"http://127.0.0.1:{port}/health"), 120, log)
         links = dict(re.findall(r"^ *(.*?): (http://\S*)$", log.read_text(), flags=re.MULTILINE))
         yield links, single
     finally:
