@@ -5,7 +5,6 @@ Matplotlib and nilearn's plotting are imported when the first one is drawn.
 
 import html
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
 THRESHOLD_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_SLICES = 5
-MAX_CLASS = 24  # letters of a class in the confusion matrix
+MAX_CLASS = 28  # letters of a class in the confusion matrix
 MATRIX_LEGEND = "Rows: true class. Number of volumes, share of the row."
 STYLE = 'style="font: 14px/1.4 sans-serif; margin: 8px; max-width: 70em; overflow-wrap: anywhere"'
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
@@ -179,9 +178,7 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
 def draw_confusion(decoding: Decoding, file: Path) -> None:
     """Draw the confusion matrix of the held-out volumes as a PNG."""
     names = decoding.samples.contrast.classes
-    classes = [
-        literal(textwrap.shorten(name, MAX_CLASS, placeholder="...") or name[:MAX_CLASS]) for name in names
-    ]
+    classes = [literal(name if len(name) <= MAX_CLASS else f"{name[: MAX_CLASS - 3]}...") for name in names]
     counts = decoding.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 3.4 + 0.55 * len(classes)
