@@ -1,5 +1,7 @@
 """Words of figures fit into them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,7 +13,7 @@ from harness.samples.signal import Signal
 CLASSES = ("face", "cat", "house", "chair", "bottle", "scissors", "shoe", "scrambledpix")
 TITLES = {
     "short": "haxby subject 1: svc weights, face vs cat (positive: face)",
-    "long": f"my-own-data subject 12: logistic_liblinear weights, {' vs '.join(CLASSES)} (positive: scissors)",
+    "long": f"own-data subject 12: logistic_liblinear weights, {' vs '.join(CLASSES)} (positive: scissors)",
 }
 DETAILS = {
     "short": "vt, 464 voxels, 216 volumes; svc, cv=logo; signal: zscore=own",
@@ -31,7 +33,7 @@ def test_captions_fit_into_the_figure(width, length):
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.texts]
     assert max(box.x1 for box in boxes) <= figure.bbox.width
     tops = sorted(((box.y0, box.y1) for box in boxes), reverse=True)
-    assert all(lower[1] <= upper[0] + 2 for upper, lower in zip(tops, tops[1:], strict=False)), "no overlap"
+    assert all(lower[1] <= upper[0] + 2 for upper, lower in pairwise(tops)), "no overlap"
     assert min(np.ravel(tops)) >= 0
     assert max(np.ravel(tops)) <= figure.bbox.height
 

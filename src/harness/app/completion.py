@@ -9,18 +9,13 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable
 from contextlib import redirect_stderr, suppress
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.app.verbs import VERBS
 from harness.tracking.choices import COMPARED_PARAMS, STATUSES
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 FLAGS = ("-sc", "--shell-completion")
 RUNS_OFFERED = 50  # the newest
@@ -74,7 +69,7 @@ def list_words(before: list[str], word: str) -> list[str]:
     """Return the words that can follow a verb and its arguments; none where a file is expected."""
     verb = before[0]
     if (option := _expects_value(before)) is not None:
-        return _list_values(option, before, word)
+        return _list_values(option, before)
     if word.startswith("-"):
         return list(_read_options(verb))
     usage = _make_parser(verb).format_usage()
@@ -82,7 +77,7 @@ def list_words(before: list[str], word: str) -> list[str]:
     if "NAME=VALUE" in usage:
         words += _list_filters(verb, before, word)
     if re.search(r"(?<!-)\bRUN", usage):
-        words += [run.info.run_id[:ID_LENGTH] for run in _read_runs(before)]
+        words += _list_runs(before)
     if "SWEEP" in usage:
         words += _list_sweeps(before)
     return words
@@ -115,13 +110,13 @@ def _expects_value(before: list[str]) -> str | None:
     return before[-1] if _read_options(before[0]).get(before[-1]) else None
 
 
-def _list_values(option: str, before: list[str], word: str) -> Iterable[str]:
+def _list_values(option: str, before: list[str]) -> list[str]:
     if option == "--sweep":
         return _list_sweeps(before)
     if option == "--run":
-        return [run.info.run_id[:ID_LENGTH] for run in _read_runs(before)]
+        return _list_runs(before)
     if option == "--status":
-        return STATUSES
+        return list(STATUSES)
     value = _read_options(before[0])[option]
     return value[1:-1].split(",") if value.startswith("{") else []
 
@@ -132,8 +127,7 @@ def _list_filters(verb: str, before: list[str], word: str) -> list[str]:
     if equals and name in COMPARED_PARAMS:
         chosen, _, _ = values.rpartition(",")
         start = f"{name}={chosen}," if chosen else f"{name}="
-        seen = dict.fromkeys(run.data.params.get(name, "") for run in _read_runs(before))
-        offered = [value for value in seen if value and not re.search(r"\s", value)]
+        offered = [value for value in _list_seen(before, name) if not re.search(r"\s", value)]
         return [start + value for value in offered if value not in chosen.split(",")]
     keys = [f"{key}=" for key in COMPARED_PARAMS if f"{key}=" not in " ".join(before)]
     if "by=" not in _make_parser(verb).format_help():
@@ -141,11 +135,20 @@ def _list_filters(verb: str, before: list[str], word: str) -> list[str]:
     return [f"by={key}" for key in COMPARED_PARAMS] if name == "by" and equals else ["by=", *keys]
 
 
-def _read_runs(before: list[str]) -> "tuple[Run, ...]":
-    """Return the newest runs of the store that the line names."""
+def _list_runs(before: list[str]) -> list[str]:
+    """Return the newest runs of the store that the line names, by the beginnings of their IDs."""
     from harness.tracking.queries import RunQuery, select_runs
 
-    return select_runs(_find_store(before), RunQuery(), limit=RUNS_OFFERED).runs
+    runs = select_runs(_find_store(before), RunQuery(), limit=RUNS_OFFERED).runs
+    return [run.info.run_id[:ID_LENGTH] for run in runs]
+
+
+def _list_seen(before: list[str], name: str) -> list[str]:
+    """Return the values of a parameter that the newest runs have."""
+    from harness.tracking.queries import RunQuery, select_runs
+
+    runs = select_runs(_find_store(before), RunQuery(), limit=RUNS_OFFERED).runs
+    return list(dict.fromkeys(run.data.params[name] for run in runs if name in run.data.params))
 
 
 def _list_sweeps(before: list[str]) -> list[str]:
