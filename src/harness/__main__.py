@@ -6,6 +6,8 @@ import sys
 
 from harness.app.streams import flush_streams, protect_streams
 
+VERSION_FLAGS = ("--version", "-V")
+
 
 def main() -> None:
     """Run a verb or a run, and exit with its status; at least 1 if its output could not be written."""
@@ -35,12 +37,14 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int | str | None:
     """Run a verb, or a run with overrides and flags."""
-    if arguments == ["--version"]:
-        from importlib.metadata import version
-
-        print(f"harness {version('harness')}")
-        return 0
     first = arguments[0] if arguments else ""
+    if first in VERSION_FLAGS:
+        return _print_version(arguments)
+    if first in ("-sc", "--shell-completion"):
+        from harness.app.completion import complete, is_query
+
+        if is_query(arguments):
+            return complete(arguments)
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         from harness.app.verbs import run_verb
 
@@ -48,6 +52,23 @@ def _run(arguments: list[str]) -> int | str | None:
     from harness.app.entry import run
 
     return run(arguments)
+
+
+def _print_version(arguments: list[str]) -> int:
+    """Print the versions of the harness, of Python, and of the packages that a result depends on."""
+    if arguments[1:]:
+        print(
+            f"error: {arguments[0]} takes no other arguments; leave out: {' '.join(arguments[1:])}",
+            file=sys.stderr,
+        )
+        return 2
+    from importlib.metadata import version
+    from platform import python_version
+
+    print(f"harness {version('harness')}")
+    packages = [f"{name} {version(name)}" for name in ("nilearn", "scikit-learn", "mlflow", "hydra-core")]
+    print(", ".join([f"Python {python_version()}", *packages]))
+    return 0
 
 
 if __name__ == "__main__":

@@ -45,6 +45,24 @@ def test_metrics_have_one_step_per_fold_and_summaries(one_run):
     assert {f"system/seconds_{stage}" for stage in ("data", "decoding", "figures")} <= set(run.data.metrics)
 
 
+def test_means_come_before_the_last_fold(one_run):
+    """The UI shows metrics in the order in which they were logged, which SQLite returns."""
+    _, _, _, run = one_run
+    names = list(run.data.metrics)
+    assert names[0] == "test_accuracy_mean"
+    assert max(map(names.index, ("test_roc_auc_std", "train_accuracy"))) < names.index("test/accuracy")
+
+
+def test_picture_of_the_weights_is_in_the_note_and_in_the_panel_of_several_runs(one_run):
+    _, _, client, run = one_run
+    image = f"get-artifact?path=weights_face_vs_cat.png&run_uuid={run.info.run_id}"
+    assert f"({image})" in run.data.tags["mlflow.note.content"], "relative: the UI may be below a path"
+    pictures = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
+    assert all("weights" in path for path in pictures)
+    assert {path.rpartition(".")[2] for path in pictures} == {"png", "webp"}
+    assert run.data.tags["mlflow.loggedImages"] == "True"
+
+
 def test_params_hold_choices_and_configuration(one_run):
     _, _, _, run = one_run
     params = run.data.params
@@ -99,8 +117,10 @@ def test_artifacts_are_complete(one_run):
         "pattern_face_vs_cat.html",
         "grid_scores.csv",
         "grid_scores.png",
+        "files.json",
+        "images",
     }
-    assert all(size > 0 for size in files.values())
+    assert all(size > 0 for name, size in files.items() if name != "images")
     home = folder / "mlruns" / "artifacts" / run.info.run_id / "artifacts"
     folds = pd.read_csv(home / "folds.csv")
     assert folds["fold"].tolist() == list(range(1, 13))
@@ -129,6 +149,7 @@ def test_terminal_shows_scores_files_and_the_next_commands(one_run):
     for text in ("sub-2 face_vs_cat vt svc logo", "mean", "SIMULATED", "dataset=haxby", "harness compare"):
         assert text in process.stdout, text
     assert f"{run.data.metrics['test_accuracy_mean']:.3f}" in process.stdout
+    assert "data     simulated subject 2: face vs cat; vt, 551 voxels, 216 volumes" in process.stdout
     assert f"audit    {run.data.tags['harness.audit']} (" in process.stdout
     assert f"python -m harness ui --run {run.info.run_id}" in process.stdout
     assert "http://127.0.0.1" not in process.stdout, "no server runs yet"

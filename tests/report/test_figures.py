@@ -124,7 +124,8 @@ def test_slices_are_titled_with_the_contrast_and_their_positions(decoding, tmp_p
         )
     )
     assert "haxby subject 1: lda weights, cat vs face (positive: cat)" in words
-    assert "red: evidence for cat; blue: for face" in words
+    assert "vt, 80 voxels, 32 volumes; lda, cv=logo; signal: zscore=own" in words
+    assert "red: evidence for cat; blue: for face. Weights show what the decoder uses; they are not" in words
     affine = decoding.weights[0].mean.affine
     middle = decoding.weights[0].mean.shape[2] // 2
     millimetres = (affine @ [0, 0, middle, 1])[2]
@@ -177,6 +178,10 @@ def test_the_title_of_the_page_names_the_positive_class(decoding, tmp_path):
     write_map_view(decoding, show_weights(decoding.weights[0]), file)
     page = file.read_text()
     assert "positive: cat" in page
+    assert "<title>haxby subject 1: lda weights, cat vs face (positive: cat)</title>" in page
+    assert "vt, 80 voxels, 32 volumes; lda, cv=logo; signal: zscore=own</div>" in page
+    assert "they are not activation (Haufe et al. 2014)" in page
+    assert '"crosshair": false' in page, "it would cover the largest value"
     assert len(page) > 100_000  # the viewer itself is inside, so that the page needs no connection
 
 
@@ -184,7 +189,12 @@ def test_the_title_of_the_page_names_the_positive_class(decoding, tmp_path):
 def test_confusion_has_every_class_and_count(decode_tiny, tmp_path, conditions):
     decoding = decode_tiny(conditions=conditions)
     words = read_words(lambda file: draw_confusion(decoding, file), tmp_path / "confusion.svg")
-    assert "held-out volumes, logo" in words
+    contrast, n = " vs ".join(conditions), 16 * len(conditions)
+    shown_words = " ".join(words)
+    assert f"Confusion matrix, haxby subject 1: {contrast}" in shown_words
+    details = f"{n} held-out volumes; vt, 80 voxels, {n} volumes; lda, cv=logo; signal: zscore=own"
+    assert details in shown_words
+    assert "Rows: true class. Number of volumes, share of the row." in shown_words
     assert {"shown", "predicted"} <= set(words)
     for name in conditions:
         assert words.count(name) == 2  # a row and a column

@@ -47,8 +47,8 @@ def read_words(decoding, file):
 def test_figure_names_the_data_the_analysis_and_the_score(decode_with, tmp_path):
     words = read_words(decode_with(SVC), tmp_path / "grid.svg")
     for expected in (
-        "haxby subject 1, face vs cat, svc, cv=logo:",
-        "score of every C (roc_auc)",
+        "haxby subject 1: face vs cat: score of every C (roc_auc)",
+        "vt, 80 voxels, 32 volumes; svc, cv=logo; signal: zscore=own",
         "roc auc on the held-out fold",
         "mean over folds",
         "chosen in a fold",

@@ -102,7 +102,7 @@ def test_views_of_a_sweep_and_of_all_runs(store):
         f"sweep {SWEEP}, tests, mean over subjects": f"{table}&viewStateShareKey=sweep-{SWEEP}-subjects",
         f"sweep {SWEEP}, tests": f"{table}&viewStateShareKey=sweep-{SWEEP}",
     }
-    assert list(views)[0].endswith("mean over subjects"), "is opened"
+    assert next(iter(views)).endswith("mean over subjects"), "is opened"
     columns = read_view(store, f"sweep-{SWEEP}")["selectedColumns"]
     assert columns == ["params.`subject`", "metrics.`test_accuracy_mean`"], "what is the same has no column"
     assert prepare_views(store.uri, address, None) == {

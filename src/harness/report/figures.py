@@ -20,6 +20,13 @@ from harness.decoding.weights import WeightMap
 from harness.errors import escape_controls
 from harness.inference.pattern_maps import PatternPMap
 from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy, standalone_page
+from harness.report.captions import (
+    NO_ACTIVATION,
+    describe_data,
+    describe_method,
+    draw_caption,
+    name_contrast,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +34,9 @@ if TYPE_CHECKING:
 COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
 THRESHOLD_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_SLICES = 5
+MAX_CLASS = 28  # letters of a class in the confusion matrix
+MATRIX_LEGEND = "Rows: true class. Number of volumes, share of the row."
+STYLE = 'style="font: 14px/1.4 sans-serif; margin: 8px; max-width: 70em; overflow-wrap: anywhere"'
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
 
 
@@ -57,7 +67,8 @@ class SignedMap:
 def show_weights(weights: WeightMap) -> SignedMap:
     """Return weights as they are drawn."""
     legend = (
-        f"red: evidence for {weights.positive}; blue: for {weights.negative}. Weights per SD of the voxel;"
+        f"red: evidence for {weights.positive}; blue: for {weights.negative}. {NO_ACTIVATION} "
+        "Per SD of the voxel, mean over folds;"
     )
     return SignedMap(weights.mean, "weights", weights.positive, legend)
 
@@ -89,9 +100,9 @@ def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     # An image of a single slice has one view only.
     flat = [axis for axis, size in enumerate(shown.image.shape) if size == 1]
     mode = "xyz"[flat[0]] if flat else "ortho"
-    with new_figure(file, (8, 4.6) if flat else (9.5, 4.2)) as figure:
-        figure.text(0.02, 0.95, _title(decoding, shown), fontsize=11, va="top")
-        figure.text(0.02, 0.03, _legend(shown), fontsize=8)
+    width, height = (8, 5.0) if flat else (9.5, 4.6)
+    with new_figure(file, (width, height)) as figure:
+        draw_caption(figure, _title(decoding, shown), describe_method(decoding), _legend(shown))
         centre = _strongest(shown.image)
         plot_stat_map(
             shown.image,
@@ -101,7 +112,7 @@ def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
             threshold=_threshold(shown.image, shown.left_out),
             black_bg=True,
             figure=figure,
-            axes=(0.02, 0.09, 0.96, 0.76),
+            axes=(0.02, 0.48 / height, 0.96, (height - 0.48 - 0.68) / height),
             annotate=True,
             draw_cross=False,
             symmetric_cbar=True,
@@ -120,7 +131,7 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     """
     from matplotlib import colormaps
 
-    width, height = 9.5, 3.4
+    width, height = 9.5, 3.7
     image = nib.as_closest_canonical(shown.image)
     values = np.asarray(image.dataobj)
     grey = _shades(nib.as_closest_canonical(_mean_volume(decoding)))
@@ -138,14 +149,14 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     size = [(span.stop - span.start) * zoom for span, zoom in zip(window, zooms, strict=True)]
     places = _heaviest_slices(values, axis)
     # The strip of slices, side by side, in pixels of the picture.
-    strip_size = round(0.91 * width * DPI), round(0.66 * height * DPI)
+    strip_size = round(0.91 * width * DPI), round(2.25 * DPI)
     scale = min(strip_size[0] / len(places) / size[0], strip_size[1] / size[1])
     shape = [max(int(length * scale), 1) for length in size]
     strip = np.zeros((strip_size[1], strip_size[0], 3))
-    x, y = round(0.015 * width * DPI), round(0.18 * height * DPI)
+    x, y = round(0.015 * width * DPI), round(0.74 * DPI)
     with new_figure(file, (width, height)) as figure:
-        figure.text(0.02, 0.95, _title(decoding, shown), fontsize=11, va="top")
-        figure.text(0.02, 0.03, f"{_legend(shown)} On the mean volume; left is left.", fontsize=8)
+        legend = f"{_legend(shown)} On the mean volume; left is left."
+        draw_caption(figure, _title(decoding, shown), describe_method(decoding), legend)
         for number, place in enumerate(places):
             middle = round((number + 0.5) * strip_size[0] / len(places))
             left, bottom = middle - shape[0] // 2, (strip_size[1] - shape[1]) // 2
@@ -166,13 +177,18 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
 
 def draw_confusion(decoding: Decoding, file: Path) -> None:
     """Draw the confusion matrix of the held-out volumes as a PNG."""
-    classes = [literal(name) for name in decoding.samples.contrast.classes]
+    names = decoding.samples.contrast.classes
+    classes = [literal(name if len(name) <= MAX_CLASS else f"{name[: MAX_CLASS - 3]}...") for name in names]
     counts = decoding.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 3.4 + 0.55 * len(classes)
-    upright = len(classes) <= 3
-    with new_figure(file, (size, size * 0.9)) as figure:
-        figure.set_layout_engine("constrained")
+    upright = len(classes) <= 3 and max(map(len, classes)) <= 12
+    with new_figure(file, (size, size * 0.9 + 0.9)) as figure:
+        height = size * 0.9 + 0.9
+        figure.set_layout_engine("constrained", rect=(0, 0.35 / height, 1, 1 - 1.15 / height))
+        n_volumes = int(counts.sum())
+        details = f"{n_volumes} held-out volumes; {describe_method(decoding)}"
+        draw_caption(figure, f"Confusion matrix, {describe_data(decoding)}", details, MATRIX_LEGEND)
         axes = figure.add_subplot()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
@@ -194,7 +210,6 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
         axes.set_yticks(range(len(classes)), classes)
         axes.set_xlabel("predicted")
         axes.set_ylabel("shown")
-        axes.set_title(literal(f"held-out volumes, {decoding.question.scheme.name}"), fontsize=10)
 
 
 def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:
@@ -208,14 +223,25 @@ def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:
             threshold=_threshold(shown.image, shown.left_out),
             title=TITLE_PLACE,
             cut_coords=_strongest(shown.image),
+            draw_cross=False,  # it would cover the largest value, at which the view opens
             resampling_interpolation="nearest",
             cmap=COLOUR_MAP,
             black_bg=True,
         )
     # nilearn inserts the title into the page and into a script without escaping it.
-    title = escape_controls(f"positive: {shown.positive}")  # the title has no space for more
-    page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(title))
-    file.write_text(page.replace(TITLE_PLACE, html.escape(title)), encoding="utf-8")
+    short = escape_controls(f"positive: {shown.positive}")  # the canvas has no space for more
+    page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(short))
+    title, details, legend = (
+        html.escape(escape_controls(text))
+        for text in (_title(decoding, shown), describe_method(decoding), _legend(shown))
+    )
+    page = page.replace(f"Nilearn - {TITLE_PLACE}", title).replace(TITLE_PLACE, title)
+    above = f"<div {STYLE}><b>{title}</b><br>{details}</div>"
+    page = page.replace("<body>", f"<body>\n{above}", 1)
+    help_text = "Opens at the largest value. Click into a slice to move all three."
+    before, end, after = page.rpartition("</body>")
+    page = f"{before}<div {STYLE}>{legend} {help_text}</div>\n{end}{after}"
+    file.write_text(page, encoding="utf-8")
 
 
 def _quote_for_script(text: str) -> str:
@@ -227,16 +253,16 @@ def _quote_for_script(text: str) -> str:
 
 
 def _title(decoding: Decoding, shown: SignedMap) -> str:
-    contrast, subject = decoding.samples.contrast, decoding.recording.subject
-    return literal(
-        f"{decoding.recording.dataset} subject {subject}: {decoding.question.estimator.name} "
-        f"{shown.quantity}, {contrast.name.replace('_', ' ')} (positive: {shown.positive})"
+    recording, estimator = decoding.recording, decoding.question.estimator
+    return (
+        f"{recording.dataset} subject {recording.subject}: {estimator.name} {shown.quantity}, "
+        f"{name_contrast(decoding)} (positive: {shown.positive})"
     )
 
 
 def _legend(shown: SignedMap) -> str:
     weakest = f" the weakest {shown.left_out:.0%} left out." if shown.left_out else ""
-    return literal(shown.legend + weakest)
+    return shown.legend + weakest
 
 
 def _background(decoding: Decoding) -> nib.Nifti1Image:
@@ -282,7 +308,7 @@ def _draw_scale(figure: "Figure", largest: float, threshold: float) -> None:
     from matplotlib import colormaps
 
     width, height = (round(length * DPI) for length in figure.get_size_inches())
-    length, x, bottom = round(0.56 * height), round(0.945 * width), round(0.2 * height)
+    length, x, bottom = round(0.56 * height), round(0.945 * width), round(0.22 * height)
     level = np.linspace(-1, 1, length)
     bar = colormaps[COLOUR_MAP](0.5 + level / 2)[:, :3]
     bar[np.abs(level) * largest <= threshold] = 0.5

@@ -9,6 +9,7 @@ import pandas as pd
 from harness.decoding.decode import Decoding
 from harness.decoding.grid_scores import DESCRIPTIONS
 from harness.report.canvas import literal, new_figure
+from harness.report.captions import describe_data, describe_method, draw_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def draw_grid(decoding: Decoding, file: Path) -> None:
     panels = {name: table[table["class"] == name] for name in names} or {"": table}
     n_columns = min(len(panels), MAX_COLUMNS)
     n_rows = -(-len(panels) // n_columns)
-    size = (3.0 * n_columns + 0.6, 2.5 * n_rows + 1.2) if len(panels) > 1 else (7.0, 4.4)
+    size = (3.0 * n_columns + 0.6, 2.5 * n_rows + 1.4) if len(panels) > 1 else (7.5, 4.6)
     with new_figure(file, size) as figure:
         # A layout engine would draw everything twice.
         width, height = size
@@ -43,7 +44,7 @@ def draw_grid(decoding: Decoding, file: Path) -> None:
             left=0.9 / width,
             right=1 - 0.15 / width,
             bottom=0.9 / height,
-            top=1 - (0.6 if len(panels) == 1 else 0.85) / height,
+            top=1 - (0.75 if len(panels) == 1 else 1.0) / height,
             wspace=0.08,
             hspace=0.4,
         )
@@ -56,7 +57,8 @@ def draw_grid(decoding: Decoding, file: Path) -> None:
             if name:
                 axes.set_title(literal(f"{name} against the rest"), fontsize=9)
         scorer = str(table["scorer"].iloc[0])
-        figure.suptitle(_title(decoding), fontsize=10)
+        title = f"{describe_data(decoding)}: score of every {table['parameter'].iloc[0]} ({scorer})"
+        draw_caption(figure, title, describe_method(decoding))
         figure.supylabel(
             literal(DESCRIPTIONS.get(scorer, scorer.replace("_", " "))), fontsize=9, x=0.08 / width
         )
@@ -81,13 +83,3 @@ def _draw_panel(axes: "Axes", rows: pd.DataFrame) -> None:
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.grid(alpha=0.25)
-
-
-def _title(decoding: Decoding) -> str:
-    question, recording = decoding.question, decoding.recording
-    table = decoding.grid_scores
-    return literal(
-        f"{recording.dataset} subject {recording.subject}, {question.contrast.name.replace('_', ' ')}, "
-        f"{question.estimator.name}, cv={question.scheme.name}:\n"
-        f"score of every {table['parameter'].iloc[0]} ({table['scorer'].iloc[0]})"
-    )

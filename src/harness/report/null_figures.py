@@ -7,7 +7,8 @@ import numpy as np
 from harness.decoding.decode import Decoding
 from harness.inference.corrections import format_p
 from harness.inference.permutation import PermutationTest
-from harness.report.canvas import literal, new_figure
+from harness.report.canvas import new_figure
+from harness.report.captions import describe_data, describe_method, draw_caption
 
 # Okabe & Ito's colours, which people with colour blindness can tell apart.
 NULL_COLOUR, SCORE_COLOUR, LIMIT_COLOUR = "0.7", "#0072B2", "#D55E00"
@@ -17,9 +18,12 @@ BINS = 40
 def draw_null_distribution(decoding: Decoding, test: PermutationTest, file: Path) -> None:
     """Draw, for every score, its null distribution with mean and 95th percentile, and the score, as a PNG."""
     columns = list(test.p_values)  # those that are defined
-    with new_figure(file, (7.5, 1.0 + 1.55 * len(columns))) as figure:
-        figure.set_layout_engine("constrained")
-        figure.suptitle(literal(_title(decoding, test)), fontsize=10)
+    height = 1.25 + 1.55 * len(columns)
+    with new_figure(file, (7.5, height)) as figure:
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.7 / height))
+        kind = "distinct" if test.method == "enumerated" else "random"
+        title = f"{describe_data(decoding)}: {test.n_computed} {kind} relabellings of the blocks"
+        draw_caption(figure, title, describe_method(decoding))
         all_axes = figure.subplots(len(columns), 1, squeeze=False)[:, 0]
         low = min(0.0, float(test.scores.to_numpy().min()))
         for axes, column in zip(all_axes, columns, strict=True):
@@ -44,14 +48,3 @@ def draw_null_distribution(decoding: Decoding, test: PermutationTest, file: Path
         figure.legend(
             *all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8
         )
-
-
-def _title(decoding: Decoding, test: PermutationTest) -> str:
-    question, recording = decoding.question, decoding.recording
-    contrast = decoding.samples.contrast.name.replace("_", " ")
-    kind = "distinct" if test.method == "enumerated" else "random"
-    return (
-        f"{recording.dataset} subject {recording.subject}: {contrast}, {question.roi.name}, "
-        f"{question.estimator.name}, cv={question.scheme.name}\n"
-        f"{test.n_computed} {kind} relabellings of the blocks"
-    )

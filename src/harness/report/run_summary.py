@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.table import Table
 
+from harness.report.captions import describe_data, describe_size
 from harness.report.console import PlainConsole, format_score, print_store_commands
 from harness.report.inference_tables import print_audit, print_inference
 from harness.samples.contrasts import file_word
@@ -36,6 +37,7 @@ def print_run(
     """
     console, decoding = PlainConsole(), result.decoding
     console.print(_fold_table(decoding, name))
+    console.print(f"data     {describe_data(decoding)}; {describe_size(decoding)}")
     console.print(
         "selected: parameters chosen on the fold that is scored, as nilearn's cv_scores_; "
         "test: volumes that took part in no choice. SD: over folds (ddof=1)."

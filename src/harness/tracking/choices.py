@@ -12,3 +12,11 @@ class TrackingKind(StrEnum):
     local = "local"
     server = "server"
     off = "off"
+
+
+# The parameters in which runs can differ, in the order of the tables' columns.
+COMPARED_PARAMS = (
+    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring"),
+    *("inference", "engine", "seed"),
+)
+STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")

@@ -10,16 +10,11 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from harness.errors import UsageError, format_unknown
+from harness.tracking.choices import COMPARED_PARAMS, STATUSES
 from harness.tracking.store import find_experiments
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.sweep_notes import LATEST, find_sweep, read_sweeps, sweep_filter
 
-# The parameters in which runs can differ, in the order of the tables' columns.
-COMPARED_PARAMS = (
-    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring"),
-    *("inference", "engine", "seed"),
-)
-STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 UNSUCCESSFUL = ("FAILED", "KILLED")
 OPTIONS = ("status", "sweep", "experiment")  # which are not parameters, but have an option of their own
 RUNS_NAMED = 5  # in a message

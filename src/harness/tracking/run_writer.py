@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mlflow
 from filelock import FileLock, Timeout
 from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -192,10 +193,7 @@ class TrackedRun:
 
     def _log_picture(self, file: Path) -> None:
         """Log a picture for the panel in which the MLflow UI shows those of several runs."""
-        from PIL import Image
-
-        with Image.open(file) as image:
-            picture = image.convert("RGB")  # two thirds of the time of RGBA
+        picture = mlflow.Image(str(file))
         retry_while_locked(lambda: self.store.client.log_image(self.run_id, picture, key=PICTURES))
 
     def _log_input(self, dataset: DatasetInput) -> None:
