@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import read_runs
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 # The page's indented lines, a command that continues on the next line as one.
 LINES = re.sub(r"\\\n +", "", README).splitlines()
@@ -20,6 +22,7 @@ COMMANDS = [
 # Commands that are covered elsewhere.
 DOWNLOADS = "fetch dataset=haxby"  # tests/datasets
 SERVES = "harness ui"  # tests/app/test_ui.py
+APPLIES = "harness predict"  # tests/front_door/test_predict.py: it needs new volumes
 REFUSED = "estimator=svm"  # the example of an error
 # Sweeps of 18 runs and more are shortened; of two overrides of one key, the last counts.
 SHORTER = {
@@ -90,11 +93,14 @@ def test_every_kind_of_command_is_on_the_page():
     "command", [command for command in COMMANDS if "/data/" not in command and "=mine" not in command]
 )
 def test_command_of_the_readme_succeeds(pasted, command):
-    if DOWNLOADS in command or SERVES in command:
+    if any(part in command for part in (DOWNLOADS, SERVES, APPLIES)):
         command = command.partition("#")[0] + " --help"
     for sweep, overrides in SHORTER.items():
         if sweep in command:
             command = f"{command.partition('#')[0]} {overrides}"
+    if "RUN_A" in command:
+        _, runs = read_runs(pasted.directory)
+        command = command.replace("RUN_A", runs[0].info.run_id).replace("RUN_B", runs[1].info.run_id)
     process = pasted(command)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout
