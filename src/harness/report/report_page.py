@@ -140,8 +140,8 @@ def make_section(anchor: str, heading: str, build: Callable[[], Sequence[Block]]
 def write_report(title: str, subtitle: str, sections: Sequence[Section], directory: Path) -> list[Path]:
     """Write a report, its page last; sections without content are left out.
 
-    The files of an older report in this directory are replaced, and those that the new one lacks removed, when
-    all new ones are complete. Other files stay.
+    When all new files are complete, those of an older report in this directory are replaced, and those that
+    the new one lacks are removed. Other files stay.
 
     Parameters
     ----------
@@ -204,7 +204,8 @@ def _write_block(block: Block, home: Path) -> Written:
         for file in files:
             file.unlink(missing_ok=True)
         return Text(f"The figure {block.name} could not be drawn: {format_error(error)}", "notice")
-    return WrittenFigure(*files, block.alternative, block.caption, block.size[0])
+    png, svg = files
+    return WrittenFigure(png, svg, block.alternative, block.caption, block.size[0])
 
 
 def _read_record(directory: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Figures of scores: per fold, per run of a sweep, by a parameter's value, and null distributions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -197,20 +197,21 @@ def draw_rows(
     axes = figure.subplots()
     groups = list(dict.fromkeys(rows["group"]))
     rng = np.random.default_rng(0)
-    for place, (row, band) in enumerate(zip(rows.itertuples(index=False), bands, strict=True)):
-        values = np.asarray(row.values, dtype=float)
+    for place, (row, band) in enumerate(zip(rows.to_dict("records"), bands, strict=True)):
+        values = np.asarray(row["values"], dtype=float)
         if band is not None:
             draw_band(axes, band, (place - 0.42, place + 0.42), across=False)
-        number = groups.index(row.group)
+        number = groups.index(row["group"])
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         spread = rng.uniform(-0.22, 0.22, len(values))
         axes.plot(
             values, place + spread, "o", color=FOLD, markersize=2.2, alpha=0.8, markeredgewidth=0, label=unit
         )
         mean, sd = np.nanmean(values), pd.Series(values).std()
+        label = f"mean ± SD: {literal(row['group'])}" if len(groups) > 1 else "mean ± SD"
         axes.errorbar(
             mean, place, xerr=None if np.isnan(sd) else sd, fmt=marker, color=colour, markersize=4.5,
-            capsize=2, linewidth=1, label=f"mean ± SD{': ' + literal(row.group) if len(groups) > 1 else ''}",
+            capsize=2, linewidth=1, label=label,
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [literal(label) for label in rows["label"]], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -225,7 +226,7 @@ def draw_rows(
     _draw_legend(figure, axes)
 
 
-def _name_columns(panels: "Sequence[Axes]", n_used: int, n_columns: int, text: str) -> None:
+def _name_columns(panels: "Iterable[Axes]", n_used: int, n_columns: int, text: str) -> None:
     """Write the x label below the lowest panel of every column, and hide the panels without content."""
     for place, axes in enumerate(panels):
         axes.set_visible(place < n_used)

@@ -58,9 +58,8 @@ def run(options: argparse.Namespace) -> int:
     options.conditions = conditions
     if words and (conditions or not _is_sweep(words[0], uri)):
         if selects:
-            raise UsageError(
-                f"{words[0]!r} is one run, which {(conditions or ['an option'])[0]} cannot select; leave one out"
-            )
+            other = (conditions or ["an option"])[0]
+            raise UsageError(f"{words[0]!r} is one run, which {other} cannot select; leave one of them out")
         return _report_run(options, words[0], uri)
     if words:
         options.sweep = words[0]
