@@ -283,8 +283,8 @@ class RunContent:
             f"{len(chosen)} single volumes in one slice, {right} predicted correctly and "
             f"{len(chosen) - right} wrongly, with their true and predicted classes.",
             f"Single held-out volumes as recorded, before standardisation: {right} correct (blue) and "
-            f"{len(chosen) - right} wrong ones (red), in the "
-            "slice of the largest weight. Classes differ by small changes over many voxels, which are hard to see.",
+            f"{len(chosen) - right} wrong ones (red), in the slice of the "
+            "largest weight. Classes differ by small changes over many voxels, which are hard to see.",
         )
         return [figure, DataTable(chosen, "These volumes; all predictions are in predictions.csv.")]
 

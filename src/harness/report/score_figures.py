@@ -222,6 +222,8 @@ def draw_rows(
         max(1.02, float(np.nanmax(ends, initial=1)) + 0.01),
     )
     axes.set_xlabel(literal(score))
+    axes.grid(axis="x", color="#e8e8e8", linewidth=0.5)
+    axes.set_axisbelow(True)
     _trim(axes)
     _draw_legend(figure, axes)
 

@@ -98,7 +98,8 @@ class SweepRecord:
             folds = self.folds.get(run.run_id)
             if folds is None or self.score not in folds:
                 continue
-            label = ", ".join(f"sub-{row[n]}" if n == "subject" else write_words(row[n]) for n in varying)
+            words = [write_words(row[name]) for name in varying if name != "subject"]
+            label = ", ".join(words + ([f"sub-{row['subject']}"] if "subject" in varying else []))
             group = write_words(row[first]) if first else ""
             rows.append((label or run.name, group, folds[self.score].to_numpy(dtype=float)))
             bands.append(self.band(run))

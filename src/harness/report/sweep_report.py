@@ -49,12 +49,13 @@ PAIR_COLUMNS = (
     *("p", "p_holm", "note"),
 )
 GROUP_TESTS = {"means": "p (means)", "prevalence_majority": "p (majority)", "sign_flip": "p (sign-flip)"}
-GROUP_CAPTION = (
-    " p (means): permutation of means, of the global null hypothesis that no subject has an effect. "
-    "p (majority): prevalence inference, of the null hypothesis that at most half of the population has one; "
-    "prevalence above: the largest share that is rejected at .05; at most: the largest that these numbers of "
-    "subjects and relabellings allow. p (sign-flip): scores against .5, of the global null hypothesis."
-)
+GROUP_CAPTIONS = {
+    "p (means)": "p (means): permutation of means, of the global null hypothesis that no subject has an effect.",
+    "p (majority)": "p (majority): prevalence inference, of the null hypothesis that at most half of the "
+    "population has an effect; prevalence above: the largest share that is rejected at .05; at most: the largest "
+    "that these numbers of subjects and relabellings allow.",
+    "p (sign-flip)": "p (sign-flip): scores against .5, of the global null hypothesis, one-sided.",
+}
 MAX_NOTES = 8
 COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
 
@@ -269,8 +270,8 @@ class SweepContent:
                     matrix_size(len(matrix), len(matrix), 0.55),
                     partial(draw_dissimilarity, matrix=matrix, score=mean),
                     f"Matrix of {len(matrix)} conditions{shown}; {found} of {total} pairs were decoded.",
-                    f"Pairwise-decoding dissimilarity of conditions{shown}: {mean} of "
-                    f"the two, over {n} {'subject' if n == 1 else 'subjects'}; the higher, the more different. "
+                    f"Pairwise-decoding dissimilarity of conditions{shown}: {mean} "
+                    f"of the two, over {n} {'subject' if n == 1 else 'subjects'}; higher: more different. "
                     f"{found} of {total} pairs were decoded.",
                 )
             )
