@@ -104,11 +104,20 @@ class Frame:
 
     Attributes
     ----------
-    content : str
-        A whole HTML page that loads nothing.
+    render : callable
+        Returns a whole HTML page that loads nothing, when the report is written.
     aspect : float
         Height over width of what it shows.
     """
+
+    title: str
+    render: Callable[[], str]
+    aspect: float
+
+
+@dataclass(frozen=True)
+class WrittenFrame:
+    """A page inside the page as HTML."""
 
     title: str
     content: str
@@ -117,7 +126,7 @@ class Frame:
 
 
 Block = Text | DataTable | Drawing | Frame
-Written = Text | DataTable | WrittenFigure | Frame
+Written = Text | DataTable | WrittenFigure | WrittenFrame
 
 
 @dataclass(frozen=True)
@@ -193,6 +202,11 @@ def _write_files(title: str, subtitle: str, sections: Sequence[Section], home: P
 
 
 def _write_block(block: Block, home: Path) -> Written:
+    if isinstance(block, Frame):
+        try:
+            return WrittenFrame(block.title, block.render(), block.aspect)
+        except Exception as error:  # the plotting packages document none
+            return Text(f"The {block.title} could not be made: {format_error(error)}", "notice")
     if not isinstance(block, Drawing):
         return block
     files = [home / f"{block.name}{suffix}" for suffix in (".png", ".svg")]

@@ -252,7 +252,9 @@ class RunContent:
                     frames += [
                         Text(f"{shown[0].upper()}{shown[1:]}; click to move through it."),
                         Frame(
-                            f"interactive view: {shown}", render_view(image, images), view_aspect(background)
+                            f"interactive view: {shown}",
+                            partial(render_view, image, images),
+                            view_aspect(background),
                         ),
                     ]
         if len(self.record.map_names) > 1:

@@ -40,7 +40,7 @@ from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, ERROR_TAG
 
 MAX_TABLE = 200  # runs in the table of the page
-MAX_MATRICES = 6
+MAX_MATRICES, MAX_MATRICES_OF_MANY = 6, 2
 MAX_COMPARED = 300  # runs whose pairs are compared on the page
 COMPARED_KEYS = ("estimator", "roi", "signal", "engine", "scoring")
 DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
@@ -50,10 +50,11 @@ PAIR_COLUMNS = (
 )
 GROUP_TESTS = {"means": "p (means)", "prevalence_majority": "p (majority)", "sign_flip": "p (sign-flip)"}
 GROUP_CAPTIONS = {
-    "p (means)": "p (means): permutation of means, of the global null hypothesis that no subject has an effect.",
+    "p (means)": "p (means): permutation of means, of the global null hypothesis that no subject has an "
+    "effect.",
     "p (majority)": "p (majority): prevalence inference, of the null hypothesis that at most half of the "
-    "population has an effect; prevalence above: the largest share that is rejected at .05; at most: the largest "
-    "that these numbers of subjects and relabellings allow.",
+    "population has an effect; prevalence above: the largest share that is rejected at .05; at most: the "
+    "largest that these numbers of subjects and relabellings allow.",
     "p (sign-flip)": "p (sign-flip): scores against .5, of the global null hypothesis, one-sided.",
 }
 MAX_NOTES = 8
@@ -193,7 +194,7 @@ class SweepContent:
             return []
         caption = (
             f"{write_score(self.record.score)} over subjects; n: subjects, SD over subjects."
-            + (GROUP_CAPTION if len(rows[0]) > 4 else "")
+            + "".join(f" {text}" for name, text in GROUP_CAPTIONS.items() if any(name in row for row in rows))
             + (
                 f" p-values: Holm over {n_groups} configurations."
                 if n_groups > 1 and len(rows[0]) > 4
@@ -250,7 +251,7 @@ class SweepContent:
                     f"{mean[0].upper()}{mean[1:]} over folds by subject and contrast{shown}. Empty: no run.",
                 )
             )
-        return _limit(blocks)
+        return _limit(blocks, len(self.record.finished))
 
     def dissimilarity(self) -> list[Block]:
         """Return the matrices of conditions by conditions, where contrasts are pairs of conditions."""
@@ -275,7 +276,7 @@ class SweepContent:
                     f"{found} of {total} pairs were decoded.",
                 )
             )
-        return _limit(blocks)
+        return _limit(blocks, len(self.record.finished))
 
     def audit(self) -> list[Block]:
         """Return the number of runs by verdict, and the findings that are not ok, by rule."""
@@ -338,11 +339,13 @@ class SweepContent:
         return [DataTable(shown, caption)]
 
 
-def _limit(blocks: list[Block]) -> list[Block]:
-    if len(blocks) <= MAX_MATRICES:
+def _limit(blocks: list[Block], n_runs: int) -> list[Block]:
+    """Return the first matrices, fewer of many runs, and the number of those left out."""
+    limit = MAX_MATRICES if n_runs <= MAX_COMPARED else MAX_MATRICES_OF_MANY
+    if len(blocks) <= limit:
         return blocks
-    hidden = len(blocks) - MAX_MATRICES
-    return [*blocks[:MAX_MATRICES], Text(f"{hidden} more matrices: select runs with NAME=VALUE.", "note")]
+    hidden = len(blocks) - limit
+    return [*blocks[:limit], Text(f"{hidden} more matrices: select runs with NAME=VALUE.", "note")]
 
 
 def _describe_pairs(comparisons: Sequence[PairedComparison]) -> list[Block]:
