@@ -81,7 +81,7 @@ def draw_folds(
         edges = (-0.7, len(folds) + 0.9)
         draw_band(axes, bands[column], edges)
         axes.plot(x, values, "o", color=COLOURS[0], markersize=4, label="fold")
-        mean, sd = float(np.nanmean(values)), float(pd.Series(values).std())
+        mean, sd = float(pd.Series(values).mean()), float(pd.Series(values).std())
         # A bar of the SD over folds at the right, where it covers no fold.
         axes.errorbar(
             len(folds) + 0.3, mean, yerr=None if np.isnan(sd) else sd, fmt="D", color=COLOURS[1],
@@ -207,7 +207,7 @@ def draw_rows(
         axes.plot(
             values, place + spread, "o", color=FOLD, markersize=2.2, alpha=0.8, markeredgewidth=0, label=unit
         )
-        mean, sd = np.nanmean(values), pd.Series(values).std()
+        mean, sd = pd.Series(values).mean(), pd.Series(values).std()
         label = f"mean ± SD: {literal(row['group'])}" if len(groups) > 1 else "mean ± SD"
         axes.errorbar(
             mean, place, xerr=None if np.isnan(sd) else sd, fmt=marker, color=colour, markersize=4.5,
@@ -216,7 +216,7 @@ def draw_rows(
     axes.set_yticks(range(len(rows)), [literal(label) for label in rows["label"]], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     everything = np.concatenate([np.asarray(values, dtype=float) for values in rows["values"]])
-    ends = [np.nanmean(values) + (pd.Series(values).std() or 0) for values in rows["values"]]
+    ends = [pd.Series(values).mean() + pd.Series(values).std() for values in rows["values"]]
     axes.set_xlim(
         min(0.35, float(np.nanmin(everything, initial=1)) - 0.03),
         max(1.02, float(np.nanmax(ends, initial=1)) + 0.01),
