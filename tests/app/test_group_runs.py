@@ -2,13 +2,17 @@
 
 import csv
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from harness.app.entry import run
 from processes import harness, read_runs
+from services import start_server
 
 SWEEP = ["-m", "subject=1,2", "estimator=ridge", "scoring.inner=runs", "figures=off"]
 
@@ -85,13 +89,20 @@ def test_repeated_sweep_replaces_its_group_run(home, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["runs", "compare"])
-def test_listings_of_decodings_do_not_contain_group_runs(home, verb):
+def test_resumed_sweep_replaces_the_summary_of_fewer_subjects_but_no_smaller_study(home, two_subjects):
     directory, arguments = home
-    assert run(arguments) == 0
-    printed = harness(directory, verb, COLUMNS="200").stdout
-    assert "2 subjects" not in printed
-    assert "n_subjects" not in printed
+    data = two_subjects / "haxby2001"
+    assert run(["subject=1,2,3" if word == "subject=1,2" else word for word in arguments]) == 1
+    assert run(["subject=2,1" if word == "subject=1,2" else word for word in arguments]) == 0
+    _, groups, _ = read_groups(directory)
+    assert {item.data.tags["harness.group.planned"] for item in groups} == {"2"}  # the same runs
+    shutil.copytree(data / "subj1", data / "subj3")
+    try:
+        assert run(["subject=1,2,3" if word == "subject=1,2" else word for word in arguments]) == 0
+    finally:
+        shutil.rmtree(data / "subj3")
+    _, groups, _ = read_groups(directory)
+    assert {item.data.params["n_subjects"] for item in groups} == {"2", "3"}
 
 
 @pytest.mark.slow
@@ -134,9 +145,9 @@ def test_unwritable_group_run_does_not_lose_the_summary(home, monkeypatch, capsy
     assert read_groups(directory)[1] == []
 
 
-def test_group_run_is_found_by_the_ui_and_by_no_other_verb(home):
+def test_group_run_is_found_by_the_ui_and_by_no_other_query(home):
     from harness.errors import UsageError
-    from harness.tracking.queries import find_run
+    from harness.tracking.queries import RunQuery, find_run, list_experiments, select_runs
     from harness.tracking.store import local_store_uri
 
     directory, arguments = home
@@ -148,3 +159,20 @@ def test_group_run_is_found_by_the_ui_and_by_no_other_verb(home):
     assert find_run("latest", uri, with_groups=True).info.run_id != identifier
     with pytest.raises(UsageError, match="is not a run"):
         find_run(identifier, uri)
+    assert {item.data.params["subject"] for item in select_runs(uri, RunQuery(), 10).runs} == {"1", "2"}
+    assert set(list_experiments(uri)) == {"tests", "haxby decoding"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="PostgreSQL is started as POSIX systems do")
+def test_group_run_on_a_server(home):
+    directory, arguments = home
+    with start_server() as server:
+        store = ["tracking=server", f"tracking.uri={server.uri}"]
+        process = harness(directory, *arguments, *store)
+        client = MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name("haxby decoding groups")
+        (group,) = client.search_runs([experiment.experiment_id])
+        path = Path(client.download_artifacts(group.info.run_id, "group.csv"))
+        assert len(path.read_text().splitlines()) == 1 + 2 * 2  # subjects, scores
+    assert f"{server.uri}/#/experiments/{experiment.experiment_id}/runs/{group.info.run_id}" in process.stdout

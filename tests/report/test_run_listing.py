@@ -101,3 +101,34 @@ def test_sweep_counts_the_worst_verdicts_of_its_runs(tmp_path, capsys):
     ]
     print_sweep(Sweep(tmp_path), [*outcomes, Outcome(5, "failed", error="out of memory")], None, [], "")
     assert "worst verdicts of the runs: 1 leak, 2 caution, 1 ok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("columns", [120, 80])
+def test_a_varied_store_is_ranked_within_each_scheme_with_n_p_and_run_ids(terminal, capsys, columns):
+    rows = [("kfold5", "svc", 0.75), ("kfold5", "lda", 0.5), ("logo", "svc", 0.875), ("logo", "lda", 0.625)]
+    runs = pd.DataFrame(rows, columns=["cv", "estimator", "test_accuracy_mean"]).assign(
+        status="FINISHED", dataset="haxby", test_accuracy_std=0.125, folds="12", volumes="216"
+    )
+    runs = runs.assign(p=[0.0125, 0.5, None, None], p_score="test_accuracy", run_id="")
+    terminal(columns)
+    print_comparison(RunTable(runs.assign(run_id=[f"{letter * 32}" for letter in "abcd"])))
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert printed.startswith("dataset=haxby  folds=12  volumes=216\n")
+    lines = printed.splitlines()
+    place = [next(i for i, line in enumerate(lines) if letter * 8 in line) for letter in "abcd"]
+    borders = [i for i, line in enumerate(lines) if line.startswith("├")]
+    assert place == sorted(place)
+    assert [place[1] < border < place[2] for border in borders] == [True]
+    assert "0.013" in printed
+    flat = " ".join(printed.split())
+    assert "The best first within each cv:" in flat
+    assert "p: one-sided, of test accuracy by relabelling blocks" in flat
+
+
+def test_two_class_contrasts_share_a_scale_and_others_do_not():
+    def scales(*contrasts):
+        return RunTable(pd.DataFrame({"contrast": contrasts})).ranked_within
+
+    assert scales("face_vs_cat", "face_vs_house[conditions=[a,b]]") == []
+    assert scales("face_vs_cat", "all8") == ["contrast"]
+    assert scales("face_vs_cat", "face_vs_cat_vs_house") == ["contrast"]

@@ -401,3 +401,77 @@ def test_flags_that_make_no_sense_are_refused(verb, arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         verb("runs", *arguments)
     assert "error: argument" in capsys.readouterr().err
+
+
+# Comparisons and machine-readable output --------------------------------------------------------------------
+
+MODES = (["runs"], ["runs", "--sweeps"], ["compare"], ["compare", "--pivot", "estimator,subject"])
+
+
+@pytest.mark.parametrize("arguments", MODES, ids=" ".join)
+def test_json_is_all_of_standard_output(verb, tmp_path, arguments):
+    status, out, err = verb(*arguments, "--json", "--csv", os.fspath(tmp_path / "table.csv"))
+    assert status == 0
+    assert json.loads(out)
+    assert err.startswith("table ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [*MODES[:1], *MODES[2:], ["compare", "by=estimator"], ["compare", "--chance"]]
+)
+def test_json_without_runs_is_valid_and_the_hint_is_on_standard_error(verb, arguments):
+    status, out, err = verb(*arguments, "--json", "estimator=svm")
+    assert status == 0
+    assert not any(json.loads(out).get(name) for name in ("runs", "comparisons", "means"))
+    assert err.startswith("estimator of the newest runs: ")
+
+
+def test_json_has_the_runs_and_null_for_undefined_scores(verb):
+    _, out, _ = verb("runs", "--json")
+    listed = {run["name"]: run for run in json.loads(out)["runs"]}
+    assert (listed["a"]["test_accuracy_mean"], listed["a"]["status"]) == (0.9, "FINISHED")
+    assert listed["d"]["test_accuracy_mean"] is None
+    assert datetime.fromisoformat(listed["a"]["started"]).timestamp() == NOON / 1000
+
+
+def test_a_pivot_has_the_mean_score_of_its_runs(verb):
+    _, out, _ = verb("compare", "--pivot", "estimator,subject", "dataset=haxby", "--json")
+    pivot = json.loads(out)
+    assert pivot["means"] == [
+        {"estimator": "logistic[C=1,tol=2]", "1": 0.95, "2": None},
+        {"estimator": "svc", "1": 0.9, "2": 0.8},
+    ]
+    assert pivot["n_without"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["by="], 2, "by= names no key"),
+        (["by=cv"], 2, "by=cv is refused"),
+        (["by=estimater"], 2, "Did you mean 'estimator'"),
+        (["by=roi", "by=cv"], 2, "by is given 2 times"),
+        (["by=roi", "--chance"], 2, "by=roi and --chance are two tables"),
+        (["by=estimator", "--score", "selected_accuracy"], 2, "choose a test score"),
+        (["by=estimator", "estimator=svc"], 1, "all of them have estimator=svc"),
+        (["--score", "test_roc_auc"], 2, "add one of them"),
+        (["--score", ","], 2, "add one of them"),
+        (["--pivot", "estimator"], 2, "expected two parameters"),
+        (["--pivot", "estimator,scheme"], 2, "unknown parameter '--pivot estimator,scheme'"),
+        (["--pivot", "estimator,cv", "--score", "accuracy"], 2, "Did you mean 'test_accuracy'"),
+        (["--pivot", "estimator,cv", "--score", "a,b"], 2, "name one"),
+        (["--chance", "--score", "accuracy"], 2, "Did you mean 'test_accuracy'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_comparisons_that_cannot_be_made_are_one_message(verb, arguments, status, message):
+    found, out, err = verb("compare", *arguments)
+    assert (found, out) == (status, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_by_belongs_to_compare(verb):
+    status, _, err = verb("runs", "by=estimator")
+    assert status == 2
+    assert "compare by=estimator" in err

@@ -287,7 +287,7 @@ def _summarise_subjects(
         runs = read_stored_runs(selected.runs, stores[0].uri)
         groups = summarise_groups(runs, n_planned=len(subjects))
         for scores in split_groups(groups):
-            record = describe_group(scores)
+            record = describe_group(scores, len(subjects))
             run = store_group(stores[0], record, partial(write_group_files, scores), sweep.id)
             pages.append(run.page)
     except HarnessError as error:

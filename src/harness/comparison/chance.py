@@ -1,29 +1,20 @@
 """Stored scores against chance: every run by its own null distribution, and groups of subjects."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from harness.comparison.comparability import (
-    NOT_IN_SCORES,
-    describe_unfinished,
-    read_folds,
-    sort_values,
-)
-from harness.comparison.group import GroupSummary, summarise_groups
-from harness.comparison.paired import ALPHA
-from harness.checks.findings import Verdict, worst_verdict
+from harness.comparison.comparability import describe_unfinished, sort_values
+from harness.comparison.group import summarise_groups
 from harness.errors import DesignError, TrackingError, UsageError, format_unknown
-from harness.inference.paired_tests import holm, sign_flip
+from harness.inference.paired_tests import holm
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import PRIMARY_TAG, RELABELLINGS_TAG
 
 NULL_TABLE = "null_distribution.csv"
-TWO_CLASSES = 0.5  # accuracy, balanced accuracy and ROC AUC of a decoder that ignores the volumes
-TESTED_AGAINST_HALF = ("test_accuracy", "test_balanced_accuracy", "test_roc_auc")
 NO_TEST = "no permutation test: repeat with inference=permutation"
 
 
@@ -44,7 +35,8 @@ class ChanceComparison:
         The parameters that vary, ``n, mean, baseline`` (mean over subjects of the means of their null
         distributions), ``p_means`` (permutation of means, of the global null hypothesis), ``p_majority`` and
         ``gamma0`` (prevalence), ``p_half`` (sign-flip test of score - .5, the global null hypothesis),
-        ``p_holm`` (of ``p_means``, over the groups) and ``note``.
+        ``p_holm`` (of ``p_means``, over the groups; ``p_majority`` and ``p_half`` are corrected, too) and
+        ``note`` (one per line).
     """
 
     score: str
@@ -81,10 +73,12 @@ def compare_with_chance(
     for score in scores or primary or ("test_accuracy",):
         rows, own = _list_runs(newest, score)
         if not rows:
-            names = {key.removesuffix("_mean") for run in newest for key in run.metrics if key.endswith("_mean")}
-            raise UsageError(format_unknown(f"--score {score}", score, sorted(names), "score"))
+            known = {
+                key.removesuffix("_mean") for run in newest for key in run.metrics if key.endswith("_mean")
+            }
+            raise UsageError(format_unknown(f"--score {score}", score, sorted(known), "score"))
         names = [name for name in COMPARED_PARAMS if name != "inference"]
-        values = {name: sort_values({row[name] for row in rows}) for name in names}
+        values = {name: sort_values({str(row[name]) for row in rows}) for name in names}
         fixed = {name: found[0] for name, found in values.items() if len(found) == 1 and found[0]}
         varying = [name for name, found in values.items() if len(found) > 1]
         table = pd.DataFrame(rows)
@@ -115,11 +109,11 @@ def _list_runs(runs: Sequence[StoredRun], score: str) -> tuple[list[dict[str, ob
         if f"{score}_mean" not in run.metrics:
             notes.append(f"run {run.title} has no {score}, and is left out")
             continue
-        p = run.metrics.get(f"p_value/{score}", float("nan"))
+        p = run.metrics.get(f"p_value/{score}", math.nan)
         row: dict[str, object] = {name: run.params.get(name, "") for name in COMPARED_PARAMS}
         row |= {"run_id": run.run_id, "score": run.metrics[f"{score}_mean"], "p": p}
-        row |= {"n": int(run.params.get("n_samples", 0)), "baseline": float("nan"), "note": ""}
-        if np.isnan(p):
+        row |= {"n": int(run.params.get("n_samples", 0)), "baseline": math.nan, "note": ""}
+        if math.isnan(p):
             row["note"] = NO_TEST
         elif RELABELLINGS_TAG not in run.tags:
             row["note"] = "the test ended early: no null mean"
@@ -127,68 +121,28 @@ def _list_runs(runs: Sequence[StoredRun], score: str) -> tuple[list[dict[str, ob
             try:
                 row["baseline"] = float(run.read_table(NULL_TABLE)[score].mean())
             except (TrackingError, KeyError) as error:
-                row |= {"p": float("nan"), "note": f"the null distribution cannot be read: {error}"}
+                row |= {"p": math.nan, "note": f"the null distribution cannot be read: {error}"}
         rows.append(row)
     return rows, notes
 
 
 def _list_groups(runs: Sequence[StoredRun], score: str, varying: Sequence[str]) -> pd.DataFrame:
     """Return a row per configuration of several subjects."""
-    groups: dict[tuple[str, ...], list[StoredRun]] = {}
-    for run in runs:
-        if f"{score}_mean" in run.metrics:
-            groups.setdefault(_configuration(run, NOT_IN_SCORES), []).append(run)
-    summaries = {
-        tuple(summary.params.get(name, "") for name in COMPARED_PARAMS if name not in NOT_IN_SCORES): summary
-        for summary in summarise_groups(runs)
-        if summary.score == score
-    }
     rows = []
-    for configuration, members in groups.items():
-        if len(members) > 1:
-            row: dict[str, object] = {name: members[0].params.get(name, "") for name in varying}
-            rows.append(row | _test_group(members, score, summaries.get(configuration)))
-    columns = [*varying, "n", "mean", "baseline", "p_means", "p_majority", "gamma0", "p_half", "note"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.insert(columns.index("p_majority"), "p_holm", holm(table["p_means"].to_numpy(dtype=float)))
-    return table
-
-
-def _test_group(runs: Sequence[StoredRun], score: str, summary: GroupSummary | None) -> dict[str, object]:
-    """Return the tests of the scores of several subjects."""
-    scores = np.array([run.metrics[f"{score}_mean"] for run in runs])
-    row: dict[str, object] = {"n": len(runs), "mean": float(scores.mean()), "note": ""}
-    nan = float("nan")
-    row |= {"baseline": nan, "p_means": nan, "p_majority": nan, "gamma0": nan, "p_half": nan}
-    notes = []
-    if summary is not None and summary.mean_test is not None:
-        row |= {"p_means": summary.mean_test.p, "baseline": float(summary.mean_test.null.mean())}
-    else:
-        notes.append(NO_TEST)
-    if summary is not None and summary.prevalence is not None:
-        gamma0 = summary.prevalence.gamma0
-        row |= {"p_majority": summary.prevalence.p_majority, "gamma0": nan if gamma0 is None else gamma0}
-    if refusal := _refuse_half(runs, score):
-        notes.append(f"no test against .5: {refusal}")
-    elif 1 / 2 ** len(runs) > ALPHA:
-        notes.append(f"test against .5: cannot be significant with n = {len(runs)}")
-    else:
-        row["p_half"] = sign_flip(scores - TWO_CLASSES).p_greater
-    return row | {"note": "; ".join(notes)}
-
-
-def _refuse_half(runs: Sequence[StoredRun], score: str) -> str | None:
-    """Return why scores cannot be tested against .5; None if chance is .5 for an estimate of generalisation."""
-    if score not in TESTED_AGAINST_HALF:
-        return f"chance is not .5 for {score}"
-    if any(run.params.get("cv", "").partition("[")[0] != "logo" for run in runs):
-        return "chance is not .5 for this scheme"
-    try:
-        if any(len(run.read_config()["contrast"]["conditions"]) != 2 for run in runs):
-            return "more than two classes"
-        if any(worst_verdict(run.read_findings()) == Verdict.leak for run in runs):
-            return "the audit calls a run leaky"
-        read_folds(runs[0])
-    except (TrackingError, KeyError, TypeError) as error:
-        return f"{error}"
-    return None
+    groups = summarise_groups(runs, [score])
+    for group in groups:
+        nulls, flipped, found = group.mean_test, group.sign_flip, group.prevalence
+        row: dict[str, object] = {name: group.params.get(name, "") for name in varying}
+        row |= {"n": group.n, "mean": group.mean}
+        row["baseline"] = math.nan if nulls is None else float(nulls.null.mean())
+        row["p_means"] = math.nan if nulls is None else nulls.p
+        row["p_holm"] = group.p_holm.get("means", row["p_means"])
+        p_majority = math.nan if found is None else found.p_majority
+        row["p_majority"] = group.p_holm.get("prevalence_majority", p_majority)
+        row["gamma0"] = math.nan if found is None or found.gamma0 is None else found.gamma0
+        row["p_half"] = math.nan
+        if flipped is not None and group.can_be_significant("sign_flip", len(groups)):
+            row["p_half"] = group.p_holm.get("sign_flip", flipped.p_greater)
+        rows.append(row | {"note": "\n".join(group.notes)})
+    columns = ["n", "mean", "baseline", "p_means", "p_holm", "p_majority", "gamma0", "p_half", "note"]
+    return pd.DataFrame(rows, columns=[*varying, *columns])

@@ -201,7 +201,8 @@ def find_difference(runs: Sequence[ComparedRun], key: str) -> str | None:
         for role in sorted(set(first.run.digests) | set(other.run.digests)):
             digests = [run.run.digests.get(role, "none")[:8] for run in (first, other)]
             if role not in own and digests[0] != digests[1]:
-                return f"{pair} were computed from different data: SHA-256 of {role} {' and '.join(digests)}; repeat the older one"
+                shown = " and ".join(digests)
+                return f"{pair} used different data: SHA-256 of {role} {shown}; repeat the older one"
         if reason := _compare_held_out(first, other):
             return f"{pair} did not hold out the same volumes: {reason}; select runs that did"
     return None
@@ -378,9 +379,7 @@ def _explain_no_pair(runs: Sequence[StoredRun], settings: Mapping[str, _Settings
     also = "; ".join(
         f"{name} ({own.get(name, 'none')} and {other.get(name, 'none')})" for name in differing(nearest)
     )
-    pair = " and ".join(
-        f"{settings[run.run_id].value} ({run.run_id[:8]})" for run in (newest, nearest)
-    )
+    pair = " and ".join(f"{settings[run.run_id].value} ({run.run_id[:8]})" for run in (newest, nearest))
     reason = f"differ in {also}, too" if also else "cannot be read"
     return f"by={key}: no two runs of a subject differ in {key} alone. The most alike, {pair}, {reason}."
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from harness.checks.findings import Verdict
 from harness.errors import DesignError, HarnessError
 from harness.inference.corrections import TOLERANCE
 from harness.inference.group_tests import (
@@ -19,7 +20,7 @@ from harness.inference.group_tests import (
 from harness.inference.paired_tests import MAX_ENUMERATED, N_DRAWS, SignFlip, holm, sign_flip
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import INFERENCE_TAG, PRIMARY_TAG, RELABELLINGS_TAG
+from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG, PRIMARY_TAG, RELABELLINGS_TAG
 
 SHARED_PARAMS = tuple(name for name in COMPARED_PARAMS if name != "subject")
 DEFAULT_SCORES = ("test_accuracy", "test_roc_auc")
@@ -68,6 +69,14 @@ class GroupSummary:
     notes: tuple[str, ...]
     p_holm: Mapping[str, float] = field(default_factory=dict)
     is_primary: bool = True
+
+    @property
+    def null_mean(self) -> float:
+        """Mean of the group's null distribution, with which the mean is compared; NaN where there is none."""
+        if self.mean_test is None:
+            return math.nan
+        # An enumeration includes the true labelling; random combinations are drawn in addition to it.
+        return float(np.nanmean(self.mean_test.null[0 if self.mean_test.is_exact else 1 :]))
 
     @property
     def p_values(self) -> dict[str, float]:
@@ -211,10 +220,8 @@ def _note_order(runs: Mapping[str, StoredRun]) -> list[str]:
             findings = run.read_findings()
         except HarnessError as error:
             return [f"the audit is not known: {error}"]
-        preserved = any(
-            finding.rule == ORDER_RULE and finding.verdict.value != "ok" for finding in findings
-        ) and "relabel=order_preserving" not in run.params.get("inference", "")
-        if preserved:
+        is_unbalanced = any(item.rule == ORDER_RULE and item.verdict != Verdict.ok for item in findings)
+        if is_unbalanced and "relabel=order_preserving" not in run.params.get("inference", ""):
             with_order.append(subject)
     if not with_order:
         return []
@@ -327,6 +334,9 @@ def _refuse_chance(runs: Sequence[StoredRun], score: str) -> str:
     """Return why the mean score without information is not .5; empty if it is."""
     if not score.startswith("test_"):
         return "a score selected on the fold that is scored exceeds it without any information"
+    leaky = [run.params.get("subject", "") for run in runs if run.tags.get(AUDIT_TAG) == Verdict.leak]
+    if leaky:
+        return f"the audit finds a leak in {'subjects' if len(leaky) > 1 else 'subject'} {', '.join(leaky)}"
     config = runs[0].read_config()
     scheme = str(config.get("cv", {}).get("_target_", ""))
     if not scheme.endswith(f".{LEAVE_ONE_RUN_OUT}"):

@@ -13,7 +13,7 @@ from harness.tracking.group_run import GroupRecord
 from harness.tracking.run_content import quote_markdown
 
 NAMED_PARAMS = ("contrast", "roi", "signal", "estimator", "cv")
-COLUMNS = ("mean", "SD", "n", "permutation of means", "global null", "majority null", "gamma0")
+COLUMNS = ("mean", "SD", "n", "null mean", "permutation of means", "global null", "majority null", "gamma0")
 
 
 def split_groups(summaries: Sequence[GroupSummary]) -> list[list[GroupSummary]]:
@@ -24,18 +24,20 @@ def split_groups(summaries: Sequence[GroupSummary]) -> list[list[GroupSummary]]:
     return list(groups.values())
 
 
-def describe_group(scores: Sequence[GroupSummary]) -> GroupRecord:
+def describe_group(scores: Sequence[GroupSummary], n_planned: int | None = None) -> GroupRecord:
     """Return what the scores of one configuration log to a run of their own.
 
     Metrics per score, for example ``test_accuracy``: ``test_accuracy_mean`` and ``_std`` over subjects,
     ``p_means/``, ``p_prevalence_global/``, ``p_prevalence_majority/`` and ``p_sign_flip/test_accuracy``, each
-    with ``p_holm_...`` where there are several groups, ``gamma0/`` and ``largest_gamma0/test_accuracy``.
+    with ``p_holm_...`` where there are several groups, ``null_mean/``, ``gamma0/`` and
+    ``largest_gamma0/test_accuracy``.
     """
     first = max(scores, key=lambda summary: summary.n)
     metrics: dict[str, float] = {}
     for summary in scores:
         score = summary.score
         metrics |= {f"{score}_mean": summary.mean, f"{score}_std": summary.sd}
+        metrics[f"null_mean/{score}"] = summary.null_mean
         metrics |= {f"p_{test}/{score}": p for test, p in summary.p_values.items()}
         metrics |= {f"p_holm_{test}/{score}": p for test, p in summary.p_holm.items()}
         if summary.prevalence is not None:
@@ -48,6 +50,7 @@ def describe_group(scores: Sequence[GroupSummary]) -> GroupRecord:
         params=first.params,
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         run_ids=tuple(first.subjects["run_id"]),
+        n_planned=n_planned or first.n,
         note=_describe(scores),
     )
 
@@ -85,12 +88,10 @@ def _to_plain(summary: GroupSummary) -> dict[str, Any]:
     }
     if summary.mean_test is not None:
         test = summary.mean_test
-        null = test.null if test.is_exact else test.null[1:]
         entry["permutation_of_means"] = {
             "combinations": test.n_draws,
             "enumerated": test.is_exact,
-            "null_mean": _finite(float(pd.Series(null).mean())),
-            "null_95_percent": _finite(float(pd.Series(null).quantile(0.95))),
+            "null_mean": _finite(summary.null_mean),
         }
     if summary.prevalence is not None:
         found = summary.prevalence
@@ -126,9 +127,11 @@ def _describe(scores: Sequence[GroupSummary]) -> str:
         "|---" * (len(COLUMNS) + 1) + "|",
     ]
     for summary in scores:
-        cells = [f"{summary.mean:.3f}", f"{summary.sd:.3f}", str(summary.n)]
+        cells = [f"{summary.mean:.3f}", f"{summary.sd:.3f}", str(summary.n), _format(summary.null_mean)]
         cells += [
-            format_p(summary.p_values[test]) if test in summary.p_values else "-"
+            format_p(summary.p_values[test])
+            if test in summary.p_values and summary.can_be_significant(test)
+            else "-"
             for test in ("means", "prevalence_global", "prevalence_majority")
         ]
         gamma0 = None if summary.prevalence is None else summary.prevalence.gamma0
@@ -136,11 +139,34 @@ def _describe(scores: Sequence[GroupSummary]) -> str:
         lines.append(f"| {quote_markdown(summary.score)} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Mean and SD (ddof=1) over subjects. *Permutation of means*: p of the global null hypothesis that "
-        "the labels are related to the data in no subject. *Global null*, *majority null*: p of the null "
-        "hypotheses that the effect is present in nobody, and in at most half of the population (Allefeld et "
-        "al. 2016); *gamma0*: it is present in more than this share of the population, at the 5 % level.",
+        "Mean and SD (ddof=1) over subjects. *null mean*: of the subjects' null distributions. "
+        "*Permutation of means*: p of the global null hypothesis that the labels are related to the data in "
+        "no subject. *Global null*, *majority null*: p of the null hypotheses that the effect is present in "
+        "no one, and in at most half of the population (Allefeld et al. 2016). *gamma0*: it is present in "
+        "more than this share of the population, at the 5 % level. -: cannot be significant, or not tested.",
         "",
     ]
     notes = dict.fromkeys(note for summary in scores for note in summary.notes)
-    return "\n".join([*lines, *(f"- {quote_markdown(note)}" for note in notes)])
+    return "\n".join(
+        [*lines, *(f"- {quote_markdown(note)}" for note in notes), "", *_describe_subjects(scores)]
+    )
+
+
+def _describe_subjects(scores: Sequence[GroupSummary]) -> list[str]:
+    """Return the table of the subjects' scores in Markdown."""
+    table = tabulate_subjects(scores)
+    names = [summary.score for summary in scores]
+    by_subject = table.pivot(index=["subject", "run_id"], columns="score_name", values="score")[names]
+    order = list(dict.fromkeys(zip(table["subject"], table["run_id"], strict=True)))
+    lines = [
+        f"| subject | {' | '.join(quote_markdown(name) for name in names)} | run |",
+        "|---" * (len(names) + 2) + "|",
+    ]
+    for subject, run_id in order:
+        values = [_format(float(value)) for value in by_subject.loc[(subject, run_id)]]
+        lines.append(f"| {quote_markdown(subject)} | {' | '.join(values)} | {run_id[:8]} |")
+    return lines
+
+
+def _format(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"

@@ -75,7 +75,10 @@ class PairedComparison:
     def correction(self) -> str:
         """How the p-values are corrected for their number."""
         n = len(self.table)
-        return "none, one pair" if n == 1 else f"Holm over {n} pairs of this score"
+        if n == 1:
+            return "none, one pair"
+        tested = int((self.table["n"] > 1).sum())
+        return f"Holm over the {tested} pairs of this score"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all that a table of this comparison states."""
@@ -249,11 +252,9 @@ def _compare_subjects(
             for subject, members in kept.items()
         }
         units = pd.DataFrame(means).T.reindex(columns=values).rename_axis("unit").reset_index()
-        n_pairs = len(values) * (len(values) - 1) // 2
-        pairs = {
-            (first, second): _test_subjects(units[first], units[second], n_pairs, bool(leak))
-            for first, second in combinations(values, 2)
-        }
+        both = list(combinations(values, 2))
+        n_pairs = sum(len(units[list(pair)].dropna()) > 1 for pair in both)  # that can be tested
+        pairs = {pair: _test_subjects(units[pair[0]], units[pair[1]], n_pairs, bool(leak)) for pair in both}
         table = _tabulate(_note_dummy(pairs, key), units)
         test = "none" if leak else SIGN_FLIP
         comparisons.append(
@@ -301,7 +302,7 @@ def _test_subjects(first: pd.Series, second: pd.Series, n_pairs: int, refused: b
 
 
 def _note_dummy(pairs: Mapping[tuple[str, str], _Pair], key: str) -> dict[tuple[str, str], _Pair]:
-    """Add a note to pairs with a dummy: it ignores the volumes, so that the other is tested against chance."""
+    """Add a note to pairs with a dummy, which ignores the volumes: the other is tested against chance."""
     noted = {}
     for values, pair in pairs.items():
         is_dummy = key == "estimator" and any(value.partition("[")[0] == "dummy" for value in values)
@@ -311,9 +312,14 @@ def _note_dummy(pairs: Mapping[tuple[str, str], _Pair], key: str) -> dict[tuple[
 
 
 def _tabulate(pairs: Mapping[tuple[str, str], _Pair], units: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of pairs with Holm's correction; a pair without a test counts as one with p = 1."""
+    """Return the table of pairs with Holm's correction.
+
+    A pair whose test cannot be significant, or is not defined, counts as one with p = 1; one with a single
+    unit, which cannot be tested, does not count.
+    """
     p = np.array([pair.p for pair in pairs.values()])
-    corrected = np.where(np.isnan(p), np.nan, holm(np.where(np.isnan(p), 1.0, p)))
+    counted = np.array([1.0 if pair.n > 1 else np.nan for pair in pairs.values()])
+    corrected = np.where(np.isnan(p), np.nan, holm(np.where(np.isnan(p), counted, p)))
     rows = []
     for ((first, second), pair), p_holm in zip(pairs.items(), corrected, strict=True):
         both = units[units[first].notna() & units[second].notna()]
@@ -362,11 +368,14 @@ def _note_incomplete(
     group: RunGroup, kept: Mapping[str, Sequence[ComparedRun]], values: Sequence[str], key: str
 ) -> Iterable[str]:
     """Return notes on subjects that lack a value."""
+    lacking: dict[str, list[str]] = {}
     for subject in sort_values({run.subject for run in group.runs}):
         have = {run.value for run in group.runs if run.subject == subject}
         missing = [value for value in values if value not in have]
         if missing and (subject in kept or len(have) < 2):
-            yield f"subject {subject} lacks {key}={', '.join(missing)}: left out of these pairs"
+            lacking.setdefault(", ".join(missing), []).append(subject)
+    for missing_values, subjects in lacking.items():
+        yield (f"without {key}={missing_values}, and left out of these pairs: subject {', '.join(subjects)}")
 
 
 def _name_group(fixed: Mapping[str, str]) -> str:

@@ -99,7 +99,7 @@ class Prevalence:
     n : int
         Subjects.
     p_global : float
-        Of the null hypothesis that the effect is present in nobody.
+        Of the null hypothesis that it is present in no one.
     p_majority : float
         Of the null hypothesis that it is present in at most half of the population.
     gamma0 : float or None

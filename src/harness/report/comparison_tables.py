@@ -1,5 +1,6 @@
 """Printed comparisons of runs: pairs, scores against chance, and mean scores by two parameters."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -39,7 +40,8 @@ def print_pairs(comparisons: Sequence[PairedComparison], notes: Sequence[str] = 
             console.print(comparison.refusal, soft_wrap=True)
         else:
             console.print(
-                f"{comparison.test}; n: {unit}; baseline: no difference; correction: {comparison.correction}.",
+                f"{comparison.test}; n: {unit}; baseline: no difference; "
+                f"correction: {comparison.correction}.",
                 soft_wrap=True,
             )
         if chosen:
@@ -53,7 +55,9 @@ def print_pairs(comparisons: Sequence[PairedComparison], notes: Sequence[str] = 
     _print_notes(console, [*notes, *shared])
     if any(comparison.test != "none" and comparison.unit == "fold" for comparison in comparisons):
         console.print(
-            "Over folds the conclusion is about new volumes of the same subject and session, not about people."
+            "Over folds the conclusion is about new volumes of the same subject and session, not about "
+            "people.",
+            soft_wrap=True,
         )
 
 
@@ -127,9 +131,10 @@ def print_pivot(pivot: PivotTable) -> None:
     table = (cells + counts).rename_axis(None, axis=1)
     table.columns = [f"{name}" for name in table.columns]
     right = tuple(table.columns)
-    stacked = (cells + counts).stack().rename("mean").reset_index()
-    stacked = stacked[stacked["mean"] != ""].astype(str)
-    chosen = print_first_that_fits(console, [table.reset_index().astype(str), stacked], right=(*right, "mean"))
+    wide = table.reset_index().astype(str)
+    stacked = wide.melt(wide.columns[0], var_name=pivot.columns, value_name="mean")
+    stacked = stacked[stacked["mean"] != ""]
+    chosen = print_first_that_fits(console, [wide, stacked], right=(*right, "mean"))
     words = "mean over folds" + (", and over the runs whose number is in brackets" if several else "")
     console.print(f"{words}.")
     if pivot.scales:
@@ -166,12 +171,12 @@ def _print_groups(console: Console, comparison: ChanceComparison) -> None:
     )
     _print_options(console, groups, "n", numbers)
     console.print(
-        "n: subjects. p means: permutation of means, of the global null hypothesis (no subject has an effect); "
-        "baseline: the subjects' null distributions; correction of p means: "
-        f"{_describe_holm(groups['p_means'])}. p majority: prevalence inference, of the null hypothesis that at "
-        "most half of the population has an effect; gamma0: the largest share that is rejected. p half: "
-        "one-sided sign-flip test against .5, of the global null hypothesis; for two classes and logo only. "
-        "The last three are not corrected.",
+        "n: subjects. p means: permutation of means, of the global null hypothesis (no subject has an "
+        "effect); baseline: the subjects' null distributions; correction of p means: "
+        f"{_describe_holm(groups['p_means'])}. p majority: prevalence inference, of the null hypothesis "
+        "that at most half of the population has an effect; gamma0: the largest share that is rejected, "
+        "uncorrected. p half: one-sided sign-flip test against .5, of the global null hypothesis; for two "
+        "classes and logo only. p majority and p half are corrected like p means.",
         soft_wrap=True,
     )
     _print_row_notes(console, groups)
@@ -186,18 +191,16 @@ def _print_options(console: Console, table: pd.DataFrame, until: str, numbers: p
     narrow = numbers.copy()
     if names:
         narrow.insert(0, "options", merged)
-    print_first_that_fits(
-        console, [wide, narrow, _break_headings(narrow)], wrapping="options", right=NUMBERS
-    )
+    print_first_that_fits(console, [wide, narrow, _break_headings(narrow)], wrapping="options", right=NUMBERS)
 
 
 def _break_headings(cells: pd.DataFrame) -> pd.DataFrame:
-    return cells.rename(columns=lambda name: str(name).replace(" ", "\n"))
+    return cells.set_axis([str(name).replace(" ", "\n") for name in cells], axis=1)
 
 
 def _print_row_notes(console: Console, table: pd.DataFrame) -> None:
     """Print the notes of rows, each once, with the number of rows that have it."""
-    counts = table.loc[table["note"] != "", "note"].value_counts()
+    counts = table["note"].str.split("\n").explode().value_counts().drop("", errors="ignore")
     _print_notes(console, [f"{note} ({count} of {len(table)} rows)" for note, count in counts.items()])
 
 
@@ -208,26 +211,28 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 def _print_fixed(console: Console, fixed: Mapping[str, str]) -> None:
     if fixed:
-        console.print("  ".join(f"{name}={value}" for name, value in fixed.items()))
+        console.print("  ".join(f"{name}={value}" for name, value in fixed.items()).rstrip())
 
 
 def _pair_cells(comparison: PairedComparison) -> pd.DataFrame:
     table = comparison.table
     differences = [
-        f"{row.difference:+.3f}" + ("" if pd.isna(row.low) else f" [{row.low:+.3f}, {row.high:+.3f}]")
-        for row in table.itertuples()
+        f"{difference:+.3f}" + ("" if math.isnan(low) else f" [{low:+.3f}, {high:+.3f}]")
+        # Rounded first: -1e-17 would be printed as -0.000.
+        for difference, low, high in table[["difference", "low", "high"]].astype(float).round(3).to_numpy()
+        + 0.0
     ]
     cells = {
-        PAIR: [f"{row.first} - {row.second}" for row in table.itertuples()],
+        PAIR: (table["first"] + " - " + table["second"]).tolist(),
         "n": table["n"].astype(str).tolist(),
         "mean first": _format(table["mean_first"]),
         "mean second": _format(table["mean_second"]),
-        "difference [95 %]": differences,
+        "difference" if comparison.refusal else "difference [95 %]": differences,
     }
     if comparison.unit == "subject":
         cells["g"] = _format(table["effect"], "+.2f")
     elif not comparison.refusal:
-        cells["t"] = _format(table["statistic"], "+.2f")
+        cells["t"] = _format(table["statistic"].astype(float).round(2) + 0.0, "+.2f")
     if not comparison.refusal:
         cells |= {"p": _format_p(table["p"]), "p Holm": _format_p(table["p_holm"])}
     return pd.DataFrame(cells)
@@ -249,8 +254,8 @@ def _name_score(score: str) -> str:
 
 
 def _format(values: pd.Series, form: str = ".3f") -> list[str]:
-    return ["-" if pd.isna(value) else format(float(value), form) for value in values]
+    return ["-" if math.isnan(value) else format(value, form) for value in values.astype(float)]
 
 
 def _format_p(values: pd.Series) -> list[str]:
-    return ["-" if pd.isna(value) else format_p(value) for value in values]
+    return ["-" if math.isnan(value) else format_p(value) for value in values.astype(float)]

@@ -34,8 +34,10 @@ def print_first_that_fits(
     chosen = fits.index(True) if any(fits) else len(fits) - 1
     table = Table()
     for name in map(str, candidates[chosen]):
-        justify = "right" if name.replace("\n", " ").startswith(tuple(right)) else "left"
-        table.add_column(name, justify=justify, no_wrap=name != wrapping, overflow="fold")
+        is_right = name.replace("\n", " ").startswith(tuple(right))
+        table.add_column(
+            name, justify="right" if is_right else "left", no_wrap=name != wrapping, overflow="fold"
+        )
     for number, row in enumerate(candidates[chosen].itertuples(index=False)):
         if number in sections:
             table.add_section()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -29,10 +30,11 @@ def print_groups(console: Console, groups: Sequence["GroupSummary"]) -> None:
     n_groups = len({tuple(group.params.items()) for group in groups})
     several = f" P-values are corrected over {n_groups} groups (Holm), the shares are not."
     console.print(
-        f"mean {plus_minus()} SD over subjects (ddof=1). p means: permutation of means; null hypothesis: in "
-        "no subject. majority: prevalence; null hypothesis: in at most half of the population. more than: "
-        "the share of the population above which the effect is present, at the 5 % level. sign flip: "
-        f"one-sided, against 0.5, global null. -: cannot be significant.{several if n_groups > 1 else ''}"
+        f"mean {plus_minus()} SD over subjects (ddof=1). null mean: of the subjects' null distributions. "
+        "p means: permutation of means; null hypothesis: in no subject. majority: prevalence; null "
+        "hypothesis: in at most half of the population. more than: the share of the population above which "
+        "the effect is present, at the 5 % level. sign flip: one-sided, against 0.5, global null. -: cannot "
+        f"be significant.{several if n_groups > 1 else ''}"
     )
     for note, which in _collect_notes(groups, varying).items():
         console.print(f"note: {which}{note}", style="yellow")
@@ -63,7 +65,9 @@ def _print_score(
     for name in ["options"] if merged else varying:
         table.add_column(name, overflow="fold")
     for name in filled:
-        table.add_column(name, justify="right", no_wrap=True)
+        # A heading may wrap between its words; numbers may not.
+        least = max(cell_len(part) for part in (*name.split(), *(row[name] for row in rows)))
+        table.add_column(name, justify="right", min_width=least)
     for group, row in zip(groups, rows, strict=True):
         options = [group.params.get(name, "") for name in varying]
         table.add_row(*([" ".join(options)] if merged else options), *(row[name] for name in filled))
@@ -73,6 +77,7 @@ def _print_score(
 def _make_row(group: "GroupSummary", n_groups: int) -> dict[str, str]:
     """Return the cells of a group."""
     cells = {"n": str(group.n), f"mean {plus_minus()} SD": format_score(group.mean, group.sd)}
+    cells["null mean"] = format_score(group.null_mean, None)
     for test, title in (
         ("means", "p means"),
         ("prevalence_majority", "majority"),

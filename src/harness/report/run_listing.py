@@ -53,7 +53,9 @@ def print_comparison(comparison: RunTable) -> None:
             "numbers of classes have no common order."
         )
     if "p" in runs:
-        corrected = "; p_fwe: corrected over the runs of its sweep (maximum statistic)" if "p_fwe" in runs else ""
+        corrected = (
+            "; p_fwe: corrected over the runs of its sweep (maximum statistic)" if "p_fwe" in runs else ""
+        )
         tested = ", ".join(sorted(runs["p_score"].dropna().unique())).replace("_", " ")
         console.print(f"p: one-sided, of {tested} by relabelling blocks, for each run alone{corrected}.")
     if chosen == 2 and test_scores != scores:

@@ -15,7 +15,7 @@ from harness.tracking.run_writer import TrackedRun, track_run
 from harness.tracking.store import GROUPS, Store, open_groups
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.sweep_notes import MAX_SWEEPS
-from harness.tracking.tags import GROUP_TAG, KIND_TAG, MEMBERS_TAG, SWEEP_TAG
+from harness.tracking.tags import GROUP_TAG, KIND_TAG, MEMBERS_TAG, PLANNED_TAG, SWEEP_TAG
 
 NOTE_TAG = "mlflow.note.content"
 MAX_MEMBERS = 150  # ids in a tag; all are in group.json
@@ -33,6 +33,8 @@ class GroupRecord:
         Undefined ones are left out.
     run_ids : tuple of str
         The runs of the subjects.
+    n_planned : int
+        Subjects that the sweep has; more than there are runs if some have not finished.
     note : str
         Markdown.
     """
@@ -41,6 +43,7 @@ class GroupRecord:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     run_ids: tuple[str, ...]
+    n_planned: int
     note: str
 
     @property
@@ -54,8 +57,9 @@ def store_group(
 ) -> TrackedRun:
     """Store a group summary, and move earlier ones that it replaces to MLflow's trash.
 
-    It replaces those of the same choices that are of the same sweep, or of no other subjects' runs than it
-    has itself. They are deleted once the new one is complete, which keeps the identifiers of their sweeps.
+    It replaces those of the same choices that are of the same sweep, of the same runs, or of some of these
+    runs where the other subjects had not finished. They are deleted once the new one is complete, which keeps
+    the identifiers of their sweeps.
 
     Parameters
     ----------
@@ -89,6 +93,7 @@ def store_group(
                 KIND_TAG: GROUPS,
                 GROUP_TAG: record.digest,
                 MEMBERS_TAG: " ".join(record.run_ids[:MAX_MEMBERS]),
+                PLANNED_TAG: str(record.n_planned),
                 SWEEP_TAG: " ".join([*sorted(known), sweep][-MAX_SWEEPS:]),
                 NOTE_TAG: record.note,
             }
@@ -114,5 +119,9 @@ def _find_earlier(groups: Store, record: GroupRecord) -> list[Run]:
 def _is_replaced(run: Run, record: GroupRecord, sweep: str) -> bool:
     if run.info.status == "RUNNING":
         return False
-    members = set(run.data.tags.get(MEMBERS_TAG, "").split())
-    return sweep in run.data.tags.get(SWEEP_TAG, "").split() or members <= set(record.run_ids)
+    if sweep in run.data.tags.get(SWEEP_TAG, "").split():
+        return True
+    members = run.data.tags.get(MEMBERS_TAG, "").split()
+    was_incomplete = str(len(members)) != run.data.tags.get(PLANNED_TAG)
+    current = set(record.run_ids[:MAX_MEMBERS])
+    return set(members) == current or (was_incomplete and set(members) < current)

@@ -53,7 +53,7 @@ class RunTable:
 
     @property
     def ranked_within(self) -> list[str]:
-        """Parameters that vary and whose values have no common scale: runs are ordered within each of them."""
+        """Parameters that vary and whose values have no common scale: runs are ordered within each."""
         return _find_scales(self.runs)
 
     def view_columns(self) -> list[str]:

@@ -49,7 +49,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, limit: int) -> "argparse.
         "--most", type=_parse_limit, default=limit, metavar="N", help=f"at most N (default: {limit})"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
-    parser.add_argument("--json", action="store_true", help="write JSON, and nothing else, to standard output")
+    parser.add_argument(
+        "--json", action="store_true", help="write JSON, and nothing else, to standard output"
+    )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
     group.add_argument(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 LISTED = 100
 EPILOG = (
-    "by=KEY tests whether runs that differ in KEY alone differ in their test scores, for example by=estimator, "
-    "by=roi, by=signal or by=estimator.grid.C: over the folds of one subject, or over subjects. It reads all "
-    "selected runs; --most limits them"
+    "by=KEY tests whether runs that differ in KEY alone differ in their test scores, for example "
+    "by=estimator, by=roi, by=signal or by=estimator.grid.C: over the folds of one subject, or over "
+    "subjects. It reads all selected runs; --most limits them"
 )
 
 
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"by={key} and {other} are two tables; leave one of them out")
     if options.score and not (key or options.pivot or options.chance):
         raise UsageError(
-            f"--score {options.score} selects what by=, --pivot or --chance compare; add one of them, such as "
-            "by=estimator"
+            f"--score {options.score} selects what by=, --pivot or --chance compare; add one of them, "
+            "such as by=estimator"
         )
     if options.pivot:
         return _print_pivot(options)
