@@ -24,6 +24,7 @@ def test_counts_region_scheme_and_versions_are_stated():
         "The classes face and cat were decoded from 216 single volumes from 24 stimulation blocks",
         "a linear support vector machine",
         "leave-one-scanner-run-out cross-validation (12 folds)",
+        "SD is not a basis for a standard error.",
         "nilearn 0.14.1",
     ):
         assert part in text

@@ -271,8 +271,10 @@ def _describe_scores(facts: MethodFacts) -> str:
     scores = _section(facts.config, "scoring").get("report") or ["accuracy"]
     names = {"roc_auc": "area under the ROC curve (multi-class: macro average of one class against the rest)"}
     shown = ", ".join(names.get(str(score), write_words(score)) for score in scores)
-    return f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so "
-    "that this SD is not a basis for a standard error."
+    return (
+        f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so that this "
+        "SD is not a basis for a standard error."
+    )
 
 
 def _describe_inference(facts: MethodFacts, keys: list[str]) -> str:

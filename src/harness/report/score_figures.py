@@ -75,7 +75,7 @@ def draw_folds(
     n_rows = -(-len(names) // n_columns)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
     x = np.arange(len(folds))
-    lowest = min(float(np.nanmin(folds[list(names)].to_numpy(dtype=float), initial=0.4)), 0.4)
+    lowest = min(0.4, *(float(value) for value in folds[list(names)].min() if np.isfinite(value)), 1.0)
     for axes, (column, words) in zip(panels, names.items(), strict=False):
         values = folds[column].to_numpy(dtype=float)
         edges = (-0.7, len(folds) + 0.9)
@@ -218,8 +218,8 @@ def draw_rows(
     everything = np.concatenate([np.asarray(values, dtype=float) for values in rows["values"]])
     ends = [pd.Series(values).mean() + pd.Series(values).std() for values in rows["values"]]
     axes.set_xlim(
-        min(0.35, float(np.nanmin(everything, initial=1)) - 0.03),
-        max(1.02, float(np.nanmax(ends, initial=1)) + 0.01),
+        min(0.35, float(pd.Series(everything).min()) - 0.03),
+        max([1.02, *(end + 0.01 for end in ends if np.isfinite(end))]),
     )
     axes.set_xlabel(literal(score))
     axes.grid(axis="x", color="#e8e8e8", linewidth=0.5)
