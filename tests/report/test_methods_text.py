@@ -3,16 +3,17 @@
 import re
 
 import pytest
+from report_runs import make_config
 
 from harness.report.methods_references import REFERENCES
 from harness.report.methods_text import MethodFacts, list_class_names, write_methods
-from report_runs import make_config
 
 PARAMS = {"dataset": "haxby", "subject": "2", "n_voxels": "464", "n_samples": "216", "n_folds": "12"}
 
 
 def text_of(params=PARAMS, **config):
-    facts = MethodFacts(make_config(**config), params, {"nilearn": "0.14.1"}, n_blocks=24, n_relabellings=2048, inference_method="enumerated")  # fmt: skip
+    tested = {"n_relabellings": 2048, "inference_method": "enumerated"}
+    facts = MethodFacts(make_config(**config), params, {"nilearn": "0.14.1"}, n_blocks=24, **tested)
     return " ".join(write_methods(facts).paragraphs)
 
 

@@ -5,11 +5,11 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
+from report_runs import write_run
 
 from harness.report.map_figures import StoredImages
 from harness.report.run_report import write_run_report
 from harness.report.sweep_report import write_sweep_report
-from report_runs import write_run
 from services import find_programs
 
 pytestmark = pytest.mark.slow

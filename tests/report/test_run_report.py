@@ -5,12 +5,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from report_runs import write_run
 
 from harness.errors import TrackingError
 from harness.report.report_page import DataTable, Drawing, Frame, Text
 from harness.report.run_record import nominal_chance
 from harness.report.run_report import describe_run, write_run_report
-from report_runs import write_run
 
 NO_IMAGES = "the files are on another machine"
 

@@ -5,11 +5,11 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import pytest
+from report_runs import write_run
 
 from harness.errors import DesignError
 from harness.report.report_page import DataTable, Drawing, Text
 from harness.report.sweep_report import describe_runs, write_sweep_report
-from report_runs import write_run
 
 
 def sections_of(runs, notes=()):

@@ -272,8 +272,8 @@ def _describe_scores(facts: MethodFacts) -> str:
     names = {"roc_auc": "area under the ROC curve (multi-class: macro average of one class against the rest)"}
     shown = ", ".join(names.get(str(score), write_words(score)) for score in scores)
     return (
-        f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so that this "
-        "SD is not a basis for a standard error."
+        f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so that "
+        "this SD is not a basis for a standard error."
     )
 
 
