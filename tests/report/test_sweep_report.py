@@ -118,6 +118,33 @@ def test_a_refused_comparison_says_why(tmp_path):
     assert not figures(blocks)
 
 
+def test_subjects_with_null_distributions_have_group_tests(tmp_path):
+    runs = []
+    for number in range(6):
+        null = np.concatenate([[0.9], np.linspace(0.2, 0.8, 99)])
+        tags = {"harness.inference": "random", "harness.inference.primary": "test_accuracy"}
+        runs.append(
+            write_run(
+                tmp_path / str(number),
+                accuracies=(0.8, 0.9, 1.0),
+                null=null,
+                subject=str(number),
+                weights=False,
+                tags=tags | {"harness.relabellings": "same", "harness.digest.bold": str(number) * 64},
+            )
+        )
+    blocks = sections_of(runs)["groups"]
+    row = table_of(blocks).iloc[0]
+    assert row["n"] == 6
+    assert row["mean"] == pytest.approx(0.9)
+    # Every score is above all of 99 relabellings, so that p of one subject is 1/100 and N = 6.
+    root = 1 / 100
+    assert row["p (majority)"] == f"{(0.5 * root + 0.5) ** 6:.2g}"
+    assert row["prevalence above"] == pytest.approx((0.05 ** (1 / 6) - root) / (1 - root))
+    (figure,) = figures(sections_of(runs)["scores"])
+    assert figure.draw.keywords["bands"][0].limits == pytest.approx((0.2, 0.8), abs=0.02)
+
+
 def test_many_runs_are_drawn_by_configuration(tmp_path):
     runs = []
     for number in range(44):

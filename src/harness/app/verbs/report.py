@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = EPILOG
     parser.usage = "python -m harness report [RUN | SWEEP | --sweep ID] [NAME=VALUE ...] [options]"
-    add_run_arguments(parser, limit=MAX_REPORTED)
+    add_run_arguments(parser, limit=MAX_REPORTED, with_tables=False)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="directory of the report (default: mlruns/reports/ID)"
     )
