@@ -137,10 +137,11 @@ def _draw_cells(
 
 def _name_axes(axes: "Axes", columns: Sequence[str], rows: Sequence[str]) -> None:
     long = len(columns) > 3 or max((len(name) for name in columns), default=0) > 12
+    turn = 0 if not long else 65 if len(columns) > 12 else 40
     axes.set_xticks(
         range(len(columns)),
         [_shorten(name) for name in columns],
-        rotation=40 if long else 0,
+        rotation=turn,
         ha="right" if long else "center",
     )
     axes.set_yticks(range(len(rows)), [_shorten(name) for name in rows])

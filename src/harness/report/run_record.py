@@ -156,11 +156,13 @@ class RunRecord:
         digests = self.run.file_digests
         if digests:
             skipped = ("weights_sd_",)
-            return [
+            found = [
                 name.removeprefix("weights_").removesuffix(".nii.gz")
                 for name in digests
                 if name.startswith("weights_") and name.endswith(".nii.gz") and not name.startswith(skipped)
             ]
+            order = [file_word(name) for name in self.classes]
+            return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
         names = [self.run.params.get("contrast", ""), *map(file_word, self.classes)]
         return [name for name in names if name and self.run.has_file(f"weights_{name}.nii.gz")]
 

@@ -216,9 +216,10 @@ def draw_rows(
     axes.set_yticks(range(len(rows)), [literal(label) for label in rows["label"]], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     everything = np.concatenate([np.asarray(values, dtype=float) for values in rows["values"]])
+    lows = [band.limits[0] for band in bands if band is not None and band.limits is not None]
     ends = [pd.Series(values).mean() + pd.Series(values).std() for values in rows["values"]]
     axes.set_xlim(
-        min(0.35, float(pd.Series(everything).min()) - 0.03),
+        min([0.38, *lows, *everything[np.isfinite(everything)]]) - 0.03,
         max([1.02, *(end + 0.01 for end in ends if np.isfinite(end))]),
     )
     axes.set_xlabel(literal(score))
