@@ -58,6 +58,7 @@ def save_publication(
         for file in files:
             metadata = {"Date": None} if file.suffix == ".svg" else {"Software": None}
             figure.savefig(file, dpi=PRINT_DPI, facecolor="white", metadata=metadata)
+            figure.set_layout_engine("none")  # what was placed once stays there
 
 
 @contextmanager
