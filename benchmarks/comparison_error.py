@@ -1,7 +1,7 @@
 """Error rates of the tests that compare two estimators, and of the tests over subjects.
 
     python benchmarks/comparison_error.py                                # everything; about 5 minutes
-    python benchmarks/comparison_error.py --parts pairs --data-sets 100  # pairs, groups, estimators
+    python benchmarks/comparison_error.py --parts pairs --data-sets 100  # pairs, groups, estimators, widths
 
 Noise and design are those of benchmarks/calibration.py: 12 scanner runs with one block of 9 volumes of each
 class, 40 voxels. Two decoders of equal truth are a ridge decoder (closed form, penalty = mean eigenvalue) of
@@ -26,7 +26,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402  the variables above are read on import
 from joblib import Parallel, delayed  # noqa: E402
-from scipy.stats import ttest_rel  # noqa: E402
+from scipy.stats import norm, ttest_rel  # noqa: E402
 from sklearn.model_selection import BaseCrossValidator, KFold, LeaveOneGroupOut  # noqa: E402
 
 from calibration import ALPHA, ESTIMATORS, Cell, Design, make_noise, read_design  # noqa: E402
@@ -222,10 +222,23 @@ def print_estimators(options: argparse.Namespace) -> None:
         print(f"rho {rho} (n={n}): {count(found)}", flush=True)
 
 
+def print_widths(options: argparse.Namespace) -> None:
+    print("\nMajority null, effect in half of the population; normal null distributions, 20000 groups\n")
+    rng = np.random.default_rng(0)
+    for size, width in itertools.product((6, 12), (0.5, 1.0, 2.0, 4.0)):
+        has_effect = rng.random((20_000, size)) < 0.5
+        # The limit of a strong effect: the minimum is that of the subjects without one.
+        minima = np.where(has_effect, np.inf, rng.standard_normal(has_effect.shape)).min(axis=1)[:, None]
+        reached = norm.sf(minima / np.where(has_effect, width, 1.0))
+        p = (0.5 * reached.prod(axis=1) ** (1 / size) + 0.5) ** size
+        print(f"n={size}, null distributions {width} times as wide with an effect: {(p <= ALPHA).mean():.3f}")
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "pairs": print_pairs,
     "groups": print_groups,
     "estimators": print_estimators,
+    "widths": print_widths,
 }
 
 

@@ -179,6 +179,26 @@ def test_selected_scores_are_not_tested_against_one_half(make_run):
     assert any("selected accuracy: no test against 0.5" in note for note in group.notes)
 
 
+def test_scores_of_leaky_runs_are_not_tested_against_one_half(make_run):
+    runs = [make_run(1), make_run(2)]
+    runs[1].tags["harness.audit"] = "leak"
+    (group,) = summarise_groups(runs)
+    assert group.sign_flip is None
+    assert any("the audit finds a leak in subject 2" in note for note in group.notes)
+
+
+@pytest.mark.parametrize(("name", "content"), [("config.yaml", "cv: 1\n"), ("predictions.csv", "a\n1\n")])
+def test_files_without_scheme_or_classes_leave_the_other_tests(make_run, tmp_path, name, content):
+    runs = [make_run(1), make_run(2)]
+    for number, run in enumerate(runs):
+        (tmp_path / f"run{number}" / name).write_text(content)
+        run.tags.pop(FILES_TAG)  # a run of an earlier version
+    (group,) = summarise_groups(runs)
+    assert group.sign_flip is None
+    assert group.mean_test is not None
+    assert any(f"{name} of run 00000000" in note for note in group.notes)
+
+
 def test_few_subjects_cannot_be_significant(make_run):
     runs = [make_run(subject) for subject in range(1, 6)]
     noted = [note for note in summarise_groups(runs[:4])[0].notes if "cannot be significant" in note]

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 def store(tmp_path_factory, tiny_subject):
     """Return a directory with runs of two estimators under two schemes, and one of another mask."""
     folder = tmp_path_factory.mktemp("comparing")
-    data = ["dataset=haxby", f"dataset.data_dir={tiny_subject(n_runs=5)}", "subject=1", "figures=off"]
-    harness(folder, "-m", *data, "scoring.inner_folds=2", "estimator=ridge,lda", "cv=logo,kfold5")
+    data = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "figures=off"]
+    harness(folder, "-m", *data, "scoring.inner_folds=2", "estimator=ridge,lda", "cv=logo,stratified5")
     return folder
 
 
@@ -25,7 +25,7 @@ def test_by_tests_the_folds_that_the_runs_stored(store):
     process = harness(store, "compare", "by=estimator", "--json", "--csv", "pairs.csv")
     found = json.loads(process.stdout)
     by_scheme = {item["fixed"]["cv"]: item for item in found["comparisons"]}
-    assert set(by_scheme) == {"logo", "kfold5"}
+    assert set(by_scheme) == {"logo", "stratified5"}
     client, runs = read_runs(store)
     folds = {
         run.data.params["estimator"]: pd.read_csv(client.download_artifacts(run.info.run_id, "folds.csv"))
@@ -34,10 +34,10 @@ def test_by_tests_the_folds_that_the_runs_stored(store):
     }
     (pair,) = by_scheme["logo"]["table"]
     d = folds["lda"]["test_accuracy"] - folds["ridge"]["test_accuracy"]
-    assert (pair["first"], pair["second"], pair["n"]) == ("lda", "ridge", 5)
+    assert (pair["first"], pair["second"], pair["n"]) == ("lda", "ridge", 4)
     np.testing.assert_allclose(pair["difference"], d.mean(), atol=1e-12)
-    assert "n_test/n_train 0.250" in by_scheme["logo"]["test"]
-    assert by_scheme["kfold5"]["refusal"].startswith("no p-value")
+    assert "n_test/n_train 0.333" in by_scheme["logo"]["test"]
+    assert by_scheme["stratified5"]["refusal"].startswith("no p-value")
     assert len(pd.read_csv(store / "pairs.csv")) == 2
 
 
@@ -56,7 +56,7 @@ def test_an_edited_file_leaves_its_run_out(store, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(store, copy)
     harness(copy, "relocate")
-    client, runs = read_runs(copy)
+    _, runs = read_runs(copy)
     (run,) = [r for r in runs if r.data.params["cv"] == "logo" and r.data.params["estimator"] == "lda"]
     (copy / "mlruns" / "artifacts" / run.info.run_id / "artifacts" / "folds.csv").write_text("fold\n1\n")
     process = harness(copy, "compare", "by=estimator", "cv=logo", check=False)

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from harness.app.verbs import run_verb
 from harness.errors import TrackingError, UsageError
 from harness.tracking.queries import RunQuery, parse_conditions, parse_statuses, select_runs
-from harness.tracking.run_tables import compare_runs, list_runs
+from harness.tracking.run_tables import RunTable, compare_runs, list_runs
 from harness.tracking.store import local_uri, open_store
 from harness.tracking.sweep_notes import list_sweeps
 
@@ -449,7 +449,7 @@ def test_a_pivot_has_the_mean_score_of_its_runs(verb):
     [
         (["by="], 2, "by= names no key"),
         (["by=cv"], 2, "by=cv is refused"),
-        (["by=estimater"], 2, "Did you mean 'estimator'"),
+        (["by=estimatr"], 2, "Did you mean 'estimator'"),
         (["by=roi", "by=cv"], 2, "by is given 2 times"),
         (["by=roi", "--chance"], 2, "by=roi and --chance are two tables"),
         (["by=estimator", "--score", "selected_accuracy"], 2, "choose a test score"),
@@ -475,3 +475,14 @@ def test_by_belongs_to_compare(verb):
     status, _, err = verb("runs", "by=estimator")
     assert status == 2
     assert "compare by=estimator" in err
+
+
+def test_the_view_of_a_sweep_has_parameters_that_mlflow_knows():
+    runs = pd.DataFrame({"cv": ["a", "b"], "folds": ["5", "12"], "test_accuracy_mean": [0.5, 0.75]})
+    assert RunTable(runs).split_params() == ({}, ["cv", "folds"])
+    assert RunTable(runs).view_columns() == ["cv", "test_accuracy_mean"]
+
+
+def test_a_run_without_folds_makes_no_column_of_their_number():
+    runs = pd.DataFrame({"cv": ["a", ""], "folds": ["5", ""], "roi": ["", ""]})
+    assert RunTable(runs).split_params() == ({"folds": "5"}, ["cv"])

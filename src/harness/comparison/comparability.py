@@ -327,14 +327,14 @@ def read_folds(run: StoredRun) -> pd.DataFrame:
 def _read_held_out(run: StoredRun) -> frozenset[tuple[int, str, int]]:
     predictions = run.read_table("predictions.csv")
     _check_columns(run, "predictions.csv", predictions, ("fold", "run", "volume"))
-    columns = (predictions["fold"].astype(int), predictions["run"].astype(str), predictions["volume"])
-    return frozenset(zip(*(column.tolist() for column in columns), strict=True))
+    folds, runs, volumes = (predictions[column].tolist() for column in ("fold", "run", "volume"))
+    return frozenset(zip(folds, map(str, runs), volumes, strict=True))
 
 
 def _check_columns(run: StoredRun, name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in table]
     problem = f"no column {missing[0]}" if missing else "no rows" if table.empty else ""
-    if not problem and table[list(columns)].isna().any(axis=None):
+    if not problem and any(table[column].hasnans for column in columns):
         problem = "empty cells"
     if problem:
         raise TrackingError(f"{name} of run {run.title} has {problem}; repeat the run with resume=false")

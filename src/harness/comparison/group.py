@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.checks.findings import Verdict
-from harness.errors import DesignError, HarnessError
-from harness.inference.corrections import TOLERANCE
+from harness.errors import HarnessError
 from harness.inference.group_tests import (
     ALPHA,
     MeanTest,
@@ -142,8 +141,9 @@ def summarise_groups(
     found = []
     for group in _collect_groups(runs, n_planned):
         chosen = scores or tuple(dict.fromkeys([*DEFAULT_SCORES, _find_primary(group.runs[0])]))
+        refusal = _refuse_chance(group.runs)
         found += [
-            _summarise(group, score)
+            _summarise(group, score, refusal)
             for score in chosen
             if any(f"{score}_mean" in run.metrics for run in group.runs)
         ]
@@ -235,7 +235,7 @@ def _note_order(runs: Mapping[str, StoredRun]) -> list[str]:
 # One score of one group -------------------------------------------------------------------------------------
 
 
-def _summarise(group: _Group, score: str) -> GroupSummary:
+def _summarise(group: _Group, score: str, refusal: str) -> GroupSummary:
     rows = [
         {
             "subject": run.params.get("subject", ""),
@@ -259,7 +259,7 @@ def _summarise(group: _Group, score: str) -> GroupSummary:
     if nulls is not None:
         mean_test, found_prevalence = permutation_of_means(nulls), prevalence(nulls)
     notes += [why] if why else []
-    flipped, why = _test_against_chance(defined, score, values)
+    flipped, why = _test_against_chance(defined, score, values, refusal)
     notes += [why] if why else []
     return GroupSummary(
         params=group.params,
@@ -318,61 +318,73 @@ def _list_subjects(names: Sequence[str], n: int) -> str:
 
 
 def _test_against_chance(
-    runs: Sequence[StoredRun], score: str, values: np.ndarray
+    runs: Sequence[StoredRun], score: str, values: np.ndarray, refusal: str
 ) -> tuple[SignFlip | None, str]:
-    """Test scores of two classes under ``logo`` against .5; for others return None and why."""
-    try:
-        why = _refuse_chance(runs, score)
-        if not why:
-            return sign_flip(values - CHANCE), ""
-    except HarnessError as error:
-        why = str(error)
-    return None, f"{_title(score)}: no test against {CHANCE:.1f}: {why}"
-
-
-def _refuse_chance(runs: Sequence[StoredRun], score: str) -> str:
-    """Return why the mean score without information is not .5; empty if it is."""
+    """Test scores against .5, or return None and why that is not their mean without information."""
+    why = refusal
     if not score.startswith("test_"):
-        return "a score selected on the fold that is scored exceeds it without any information"
+        why = "a score selected on the fold that is scored exceeds it without any information"
+    elif not why and score == "test_accuracy":
+        why = _refuse_unequal_classes(runs)
+    if why:
+        return None, f"{_title(score)}: no test against {CHANCE:.1f}: {why}"
+    return sign_flip(values - CHANCE), ""
+
+
+def _refuse_chance(runs: Sequence[StoredRun]) -> str:
+    """Return why no test score of these runs has the mean .5 without information; empty if it may."""
     leaky = [run.params.get("subject", "") for run in runs if run.tags.get(AUDIT_TAG) == Verdict.leak]
     if leaky:
         return f"the audit finds a leak in {'subjects' if len(leaky) > 1 else 'subject'} {', '.join(leaky)}"
-    config = runs[0].read_config()
-    scheme = str(config.get("cv", {}).get("_target_", ""))
+    try:
+        config = runs[0].read_config()
+        scheme = str(config["cv"]["_target_"])
+        n_classes = len(config["contrast"]["conditions"])
+    except HarnessError as error:
+        return str(error)
+    except (KeyError, TypeError):
+        return f"config.yaml of run {runs[0].title} does not name the scheme and the classes"
     if not scheme.endswith(f".{LEAVE_ONE_RUN_OUT}"):
         name = runs[0].params.get("cv", scheme)
         return f"cv={name} does not hold out whole scanner runs one by one, and its scores are biased"
-    conditions = config.get("contrast", {}).get("conditions", ())
-    if len(conditions) != 2:
-        return f"it is the chance level of two classes, and there are {len(conditions)}"
-    if score == "test_accuracy":
-        for run in runs:
-            predictions = run.read_table("predictions.csv")
-            if "class" not in predictions:
-                raise DesignError(f"predictions.csv of run {run.title} has no column class")
-            shares = predictions["class"].value_counts(normalize=True)
-            if np.ptp(shares.to_numpy()) > TOLERANCE:
-                return (
-                    f"subject {run.params.get('subject', '')} has unequal numbers of volumes of the classes, "
-                    "and the larger class is predicted more often; balanced_accuracy has that chance level"
-                )
+    if n_classes != 2:
+        return f"it is the chance level of two classes, and there are {n_classes}"
+    return ""
+
+
+def _refuse_unequal_classes(runs: Sequence[StoredRun]) -> str:
+    """Return which subject has more volumes of one class; empty if none."""
+    for run in runs:
+        try:
+            classes = run.read_table("predictions.csv")["class"]
+        except HarnessError as error:
+            return str(error)
+        except KeyError:
+            return f"predictions.csv of run {run.title} has no column class"
+        if np.ptp(classes.value_counts().to_numpy()):
+            return (
+                f"subject {run.params.get('subject', '')} has unequal numbers of volumes of the classes, and "
+                "the larger class is predicted more often; balanced_accuracy has that chance level"
+            )
     return ""
 
 
 def _correct(groups: Sequence[GroupSummary]) -> list[GroupSummary]:
     """Add p-values corrected over the groups of each score, and note tests that cannot be significant."""
-    corrected = []
-    for group in groups:
-        family = [other for other in groups if other.score == group.score]
-        p_holm = {}
-        for test in CORRECTED if len(family) > 1 else ():
-            tested = [other for other in family if test in other.p_values]
-            if group in tested:
-                p_holm[test] = float(holm([other.p_values[test] for other in tested])[tested.index(group)])
-        corrected.append(
-            replace(group, p_holm=p_holm, notes=(*group.notes, *_note_limits(group, len(family))))
+    table = pd.DataFrame([group.p_values for group in groups], columns=list(CORRECTED), dtype=float)
+    scores = pd.Series([group.score for group in groups], dtype=object)
+    n_groups = scores.map(scores.value_counts())
+    for score in scores.unique():
+        rows = scores == score
+        table.loc[rows] = np.column_stack([holm(table.loc[rows, test].to_numpy()) for test in CORRECTED])
+    return [
+        replace(
+            group,
+            p_holm={str(test): float(p) for test, p in row.items() if n > 1 and not math.isnan(p)},
+            notes=(*group.notes, *_note_limits(group, n)),
         )
-    return corrected
+        for group, row, n in zip(groups, table.to_dict("records"), n_groups.tolist(), strict=True)
+    ]
 
 
 def _note_limits(group: GroupSummary, n_groups: int) -> list[str]:

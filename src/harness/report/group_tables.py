@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 WIDTH_OF_COLUMNS = 100  # characters of a terminal below which all options share a column
 
+EXPLAINED = {
+    "null mean": "null mean: of the subjects' null distributions.",
+    "p means": "p means: permutation of means; null hypothesis: in no subject.",
+    "majority": "majority: prevalence; null hypothesis: in at most half of the population.",
+    "more than": "more than: the share of the population above which the effect is present (5 % level).",
+    "sign flip": "sign flip: one-sided, against 0.5, global null.",
+}
+
 
 def print_groups(console: Console, groups: Sequence["GroupSummary"]) -> None:
     """Print a table per score with one row per group, and the notes, each of them once."""
@@ -28,14 +36,13 @@ def print_groups(console: Console, groups: Sequence["GroupSummary"]) -> None:
     for score in dict.fromkeys(group.score for group in groups):
         _print_score(console, score, [group for group in groups if group.score == score], varying)
     n_groups = len({tuple(group.params.items()) for group in groups})
-    several = f" P-values are corrected over {n_groups} groups (Holm), the shares are not."
-    console.print(
-        f"mean {plus_minus()} SD over subjects (ddof=1). null mean: of the subjects' null distributions. "
-        "p means: permutation of means; null hypothesis: in no subject. majority: prevalence; null "
-        "hypothesis: in at most half of the population. more than: the share of the population above which "
-        "the effect is present, at the 5 % level. sign flip: one-sided, against 0.5, global null. -: cannot "
-        f"be significant.{several if n_groups > 1 else ''}"
-    )
+    rows = [_make_row(group, n_groups) for group in groups]
+    explained = [text for title, text in EXPLAINED.items() if any(row.get(title) for row in rows)]
+    if any("-" in row.values() for row in rows):
+        explained.append("-: cannot be significant.")
+    if n_groups > 1 and explained:
+        explained.append(f"P-values are corrected over {n_groups} groups (Holm), the shares are not.")
+    console.print(" ".join([f"mean {plus_minus()} SD over subjects (ddof=1).", *explained]))
     for note, which in _collect_notes(groups, varying).items():
         console.print(f"note: {which}{note}", style="yellow")
 
@@ -77,7 +84,7 @@ def _print_score(
 def _make_row(group: "GroupSummary", n_groups: int) -> dict[str, str]:
     """Return the cells of a group."""
     cells = {"n": str(group.n), f"mean {plus_minus()} SD": format_score(group.mean, group.sd)}
-    cells["null mean"] = format_score(group.null_mean, None)
+    cells["null mean"] = "" if group.mean_test is None else f"{group.null_mean:.3f}"
     for test, title in (
         ("means", "p means"),
         ("prevalence_majority", "majority"),

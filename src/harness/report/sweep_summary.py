@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.tracking.store import Store
     from harness.tracking.sweep_correction import CorrectedTests
 
+PAGES_PRINTED = 3  # of group summaries
+
 
 def print_sweep(
     sweep: Sweep,
@@ -74,8 +76,12 @@ def print_sweep(
     console.print(f"sweep    {sweep.id}")
     if store is not None:
         print_store_commands(console, store, f" --sweep {sweep.id}")
-    for page in group_pages:
+    for page in group_pages[:PAGES_PRINTED]:
         console.print(f"group    {page}", soft_wrap=True)
+    if len(group_pages) > PAGES_PRINTED:
+        console.print(
+            f"group    and {len(group_pages) - PAGES_PRINTED} more, in the experiment of the groups"
+        )
     for link in views:
         console.print(f"view     {link}", soft_wrap=True)
     _print_failures(outcomes, rerun)

@@ -47,9 +47,10 @@ class RunTable:
         A parameter that no run has is left out.
         """
         params = [name for name in (*COMPARED_PARAMS, *SIZES) if name in self.runs]
-        varying = [name for name in params if self.runs[name].nunique() > 1]
-        values = {name: str(self.runs[name].iloc[0]) for name in params if name not in varying}
-        return {name: value for name, value in values.items() if value}, varying
+        # A run that failed early has no number of folds, which makes no difference to show.
+        values = {name: [v for v in self.runs[name].unique() if v or name not in SIZES] for name in params}
+        same = {name: str(found[0]) for name, found in values.items() if len(found) == 1 and found[0]}
+        return same, [name for name in params if len(values[name]) > 1]
 
     @property
     def ranked_within(self) -> list[str]:
@@ -59,7 +60,8 @@ class RunTable:
     def view_columns(self) -> list[str]:
         """Return the parameters that vary, and the mean scores."""
         _, varying = self.split_params()
-        return varying + [column for column in self.runs.columns if column.endswith("_mean")]
+        params = [name for name in varying if name not in SIZES]
+        return params + [column for column in self.runs.columns if column.endswith("_mean")]
 
 
 def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> RunTable:
