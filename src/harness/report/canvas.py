@@ -43,14 +43,14 @@ def new_figure(file: Path, size: tuple[float, float]) -> "Iterator[Figure]":
 def save_publication(
     files: Sequence[Path], size: tuple[float, float], draw: "Callable[[Figure], None]"
 ) -> None:
-    """Draw a figure of a size in inches, and save it in every format: PNG at 300 dpi, SVG with text as text."""
+    """Draw a figure of a size in inches, and save it as PNG at 300 dpi and as SVG with text as text."""
     logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # A fixed salt gives equal figures equal files.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "harness", "font.size": 8, "axes.linewidth": 0.6}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "harness", "font.size": 8, "axes.linewidth": 0.6}
     with matplotlib.rc_context(settings), quiet():
         figure = Figure(figsize=size, dpi=PRINT_DPI)
         FigureCanvasAgg(figure)
@@ -58,6 +58,7 @@ def save_publication(
         for file in files:
             metadata = {"Date": None} if file.suffix == ".svg" else {"Software": None}
             figure.savefig(file, dpi=PRINT_DPI, facecolor="white", metadata=metadata)
+            figure.set_layout_engine("none")  # what was placed once stays there
 
 
 @contextmanager

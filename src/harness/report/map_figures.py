@@ -56,12 +56,9 @@ def choose_volumes(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _spread(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    places = (
-        np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))
-        if len(rows)
-        else []
-    )
-    return rows.iloc[places]
+    """Return some rows at equal distances, the first and the last among them."""
+    places = np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int)
+    return rows.iloc[np.unique(places)]
 
 
 def draw_maps(
@@ -107,7 +104,8 @@ def draw_maps(
                 cmap=COLOUR_MAP,
             )
             display.annotate(size=6.5)
-            _draw_scale(figure, (x + 0.32 / n_columns, y + 0.12 / n_rows, 0.36 / n_columns, 0.035 / n_rows), largest, least)  # fmt: skip
+            place_of_scale = (x + 0.32 / n_columns, y + 0.12 / n_rows, 0.36 / n_columns, 0.035 / n_rows)
+            _draw_scale(figure, place_of_scale, largest, least)
 
 
 def _draw_scale(
@@ -163,21 +161,23 @@ def draw_volumes(
         place = int(np.unravel_index(np.abs(np.asarray(weights.dataobj)).argmax(), shape)[axis])
     across, up = [other for other in range(3) if other != axis]
     sizes = voxel_sizes(images.mean.affine)
-    slices = [images.volumes[int(row.volume)].take(place, axis=axis) for row in chosen.itertuples()]
+    records = chosen.to_dict("records")
+    slices = [images.volumes[int(row["volume"])].take(place, axis=axis) for row in records]
     bright = float(np.nanpercentile(np.stack(slices), 99.5)) or 1.0
     n_columns = min(len(slices), 4)
     panels = figure.subplots(-(-len(slices) // n_columns), n_columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
-    for axes, pixels, row in zip(panels, slices, chosen.itertuples(), strict=False):
+    for axes, pixels, row in zip(panels, slices, records, strict=False):
         axes.imshow(
             pixels.T, cmap="gray", origin="lower", vmin=0, vmax=bright, aspect=sizes[up] / sizes[across]
         )
-        predicted = str(row.predicted)
-        true = str(chosen.loc[row.Index, "class"])
+        true, predicted = str(row["class"]), str(row["predicted"])
         word = "correct" if true == predicted else "wrong"
         axes.set_title(
-            literal(f"volume {row.volume}, run {row.run}\ntrue: {true}\npredicted: {predicted} ({word})"),
+            literal(
+                f"volume {row['volume']}, run {row['run']}\ntrue: {true}\npredicted: {predicted} ({word})"
+            ),
             fontsize=7,
             color="#004a77" if true == predicted else "#a03c00",
         )

@@ -12,6 +12,7 @@ from harness.report.canvas import literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 MAX_WRITTEN = 400  # cells; the values of larger matrices are in the table only
 
@@ -19,7 +20,8 @@ MAX_WRITTEN = 400  # cells; the values of larger matrices are in the table only
 def count_confusions(predictions: pd.DataFrame, classes: Sequence[str]) -> NDArray[np.int_]:
     """Return how often volumes of a class (rows) were predicted as each class (columns)."""
     table = pd.crosstab(predictions["class"].astype(str), predictions["predicted"].astype(str))
-    counts: NDArray[np.int_] = table.reindex(index=classes, columns=classes, fill_value=0).to_numpy(dtype=int)
+    names = list(classes)
+    counts: NDArray[np.int_] = table.reindex(index=names, columns=names, fill_value=0).to_numpy(dtype=int)
     return counts
 
 
@@ -77,7 +79,7 @@ def make_dissimilarity(
     Returns
     -------
     matrix : DataFrame or None
-        Symmetric, NaN on the diagonal and where no run decodes the pair; None for fewer than three conditions.
+        Symmetric, NaN on the diagonal and where no run decodes the pair; None for fewer than 3 conditions.
     """
     conditions = list(dict.fromkeys(name for pair in pairs.values() for name in pair))
     if len(conditions) < 3:
@@ -113,7 +115,7 @@ def _draw_cells(
     texts: Sequence[Sequence[str]],
     limits: tuple[float, float],
     colours: str,
-) -> object:
+) -> "AxesImage":
     """Draw cells with their texts, black on light and white on dark ones."""
     from matplotlib import colormaps
 
@@ -127,17 +129,19 @@ def _draw_cells(
             shade = (value - limits[0]) / max(limits[1] - limits[0], 1e-9)
             red, green, blue, _ = cmap(shade)
             dark = np.isfinite(value) and 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=size, color="white" if dark else "black")  # fmt: skip
+            colour = "white" if dark else "black"
+            axes.text(column, row, texts[row][column], ha="center", va="center", fontsize=size, color=colour)
     axes.spines[:].set_visible(False)
     return image
 
 
 def _name_axes(axes: "Axes", columns: Sequence[str], rows: Sequence[str]) -> None:
     long = len(columns) > 3 or max((len(name) for name in columns), default=0) > 12
+    turn = 0 if not long else 65 if len(columns) > 12 else 40
     axes.set_xticks(
         range(len(columns)),
         [_shorten(name) for name in columns],
-        rotation=40 if long else 0,
+        rotation=turn,
         ha="right" if long else "center",
     )
     axes.set_yticks(range(len(rows)), [_shorten(name) for name in rows])

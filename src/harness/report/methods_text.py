@@ -15,7 +15,8 @@ from harness.report.report_page import write_score, write_words
 
 # Words of a class by its name without package; {grid} is the description of its grid.
 ESTIMATORS = {
-    "ExactLinearSVC": "a linear support vector machine (L2 penalty, squared hinge loss, solved to its optimum)",
+    "ExactLinearSVC": "a linear support vector machine (L2 penalty, squared hinge loss, solved to its "
+    "optimum)",
     "LinearSVC": "a linear support vector machine (liblinear, {penalty} penalty, squared hinge loss)",
     "ExactLogisticRegressionCV": "L2-penalised logistic regression (solved to its optimum)",
     "LogisticRegressionCV": "L2-penalised logistic regression (liblinear)",
@@ -160,7 +161,8 @@ def _describe_data(facts: MethodFacts) -> str:
     percentile = _section(config, "roi").get("screening_percentile")
     if percentile not in (None, 100):
         text += (
-            f" Univariate screening (ANOVA on the training volumes of each fold) keeps {percentile:g} % of the "
+            f" Univariate screening (ANOVA on the training volumes of each fold) keeps {percentile:g} % "
+            "of the "
             "volume of a whole brain (MNI152); regions smaller than that keep all their voxels."
         )
     return f"{text} {_describe_signal(_section(config, 'signal'))}"
@@ -183,7 +185,8 @@ def _describe_signal(signal: Mapping[str, Any]) -> str:
     text = (
         f"Volumes were {'; '.join(steps)}."
         if steps
-        else "Images were used as provided: no smoothing, detrending, filtering or confound regression was applied."
+        else "Images were used as provided: no smoothing, detrending, filtering or confound regression "
+        "was applied."
     )
     lag, first, last = (signal.get(key) or 0 for key in ("lag", "trim_first", "trim_last"))
     text += (
@@ -245,7 +248,8 @@ def _describe_choice(name: str, node: Mapping[str, Any], scoring: Mapping[str, A
         )
     text = "; ".join(texts)
     return (
-        f"The parameter {text}. Test scores are from parameters chosen without the held-out volumes ({inner}); "
+        f"The parameter {text}. Test scores are from parameters chosen without the held-out volumes "
+        f"({inner}); "
         "selected scores are from parameters chosen on the scored fold itself and are optimistic."
     )
 
@@ -267,7 +271,10 @@ def _describe_scores(facts: MethodFacts) -> str:
     scores = _section(facts.config, "scoring").get("report") or ["accuracy"]
     names = {"roc_auc": "area under the ROC curve (multi-class: macro average of one class against the rest)"}
     shown = ", ".join(names.get(str(score), write_words(score)) for score in scores)
-    return f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so that this SD is not a basis for a standard error."
+    return (
+        f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so that "
+        "this SD is not a basis for a standard error."
+    )
 
 
 def _describe_inference(facts: MethodFacts, keys: list[str]) -> str:
@@ -286,8 +293,10 @@ def _describe_inference(facts: MethodFacts, keys: list[str]) -> str:
         else "exchanging the class labels of whole stimulation blocks within scanner runs"
     )
     text = (
-        f"Significance was assessed with a permutation test: {unit} ({which}), with the whole analysis repeated "
-        "for each, including the choice of parameters. p = (b + 1) / (m + 1) for b of m other relabellings with "
+        f"Significance was assessed with a permutation test: {unit} ({which}), with the whole analysis "
+        "repeated "
+        "for each, including the choice of parameters. p = (b + 1) / (m + 1) for b of m other "
+        "relabellings with "
         "a mean score at least as high, one-sided."
     )
     primary = write_score(_section(facts.config, "scoring").get("select", "the first score"))
@@ -297,7 +306,8 @@ def _describe_inference(facts: MethodFacts, keys: list[str]) -> str:
     )
     if settings.get("maps"):
         text += (
-            " Activation patterns were tested voxel by voxel with the same relabellings, corrected over voxels "
+            " Activation patterns were tested voxel by voxel with the same relabellings, corrected over "
+            "voxels "
             "by the maximum statistic (two-sided)."
         )
     return text

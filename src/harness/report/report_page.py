@@ -104,11 +104,20 @@ class Frame:
 
     Attributes
     ----------
-    content : str
-        A whole HTML page that loads nothing.
+    render : callable
+        Returns a whole HTML page that loads nothing, when the report is written.
     aspect : float
         Height over width of what it shows.
     """
+
+    title: str
+    render: Callable[[], str]
+    aspect: float
+
+
+@dataclass(frozen=True)
+class WrittenFrame:
+    """A page inside the page as HTML."""
 
     title: str
     content: str
@@ -117,7 +126,7 @@ class Frame:
 
 
 Block = Text | DataTable | Drawing | Frame
-Written = Text | DataTable | WrittenFigure | Frame
+Written = Text | DataTable | WrittenFigure | WrittenFrame
 
 
 @dataclass(frozen=True)
@@ -140,8 +149,8 @@ def make_section(anchor: str, heading: str, build: Callable[[], Sequence[Block]]
 def write_report(title: str, subtitle: str, sections: Sequence[Section], directory: Path) -> list[Path]:
     """Write a report, its page last; sections without content are left out.
 
-    The files of an older report in this directory are replaced, and those that the new one lacks removed, when
-    all new ones are complete. Other files stay.
+    When all new files are complete, those of an older report in this directory are replaced, and those that
+    the new one lacks are removed. Other files stay.
 
     Parameters
     ----------
@@ -193,6 +202,11 @@ def _write_files(title: str, subtitle: str, sections: Sequence[Section], home: P
 
 
 def _write_block(block: Block, home: Path) -> Written:
+    if isinstance(block, Frame):
+        try:
+            return WrittenFrame(block.title, block.render(), block.aspect)
+        except Exception as error:  # the plotting packages document none
+            return Text(f"The {block.title} could not be made: {format_error(error)}", "notice")
     if not isinstance(block, Drawing):
         return block
     files = [home / f"{block.name}{suffix}" for suffix in (".png", ".svg")]
@@ -204,7 +218,8 @@ def _write_block(block: Block, home: Path) -> Written:
         for file in files:
             file.unlink(missing_ok=True)
         return Text(f"The figure {block.name} could not be drawn: {format_error(error)}", "notice")
-    return WrittenFigure(*files, block.alternative, block.caption, block.size[0])
+    png, svg = files
+    return WrittenFigure(png, svg, block.alternative, block.caption, block.size[0])
 
 
 def _read_record(directory: Path) -> list[str]:

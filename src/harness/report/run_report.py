@@ -1,17 +1,15 @@
 """The report of one run: what it asks, its scores, maps, predictions, audit and methods."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from nibabel.affines import voxel_sizes
 
 from harness.checks.findings import count_verdicts, sort_findings
-from harness.errors import HarnessError, TrackingError
+from harness.errors import TrackingError
 from harness.inference.corrections import format_p
 from harness.report.map_figures import (
     StoredImages,
@@ -22,7 +20,7 @@ from harness.report.map_figures import (
     view_aspect,
 )
 from harness.report.matrix_figures import count_confusions, draw_confusion, matrix_size
-from harness.report.methods_text import MethodFacts, list_class_names, write_methods
+from harness.report.methods_text import write_methods
 from harness.report.report_page import (
     Block,
     DataTable,
@@ -33,17 +31,16 @@ from harness.report.report_page import (
     make_section,
     write_number,
     write_report,
-    write_score,
     write_words,
 )
+from harness.report.run_record import RunRecord, list_score_words, nominal_chance
 from harness.report.score_figures import (
-    ChanceBand,
     draw_folds,
     draw_grid_scores,
     draw_nulls,
     make_band,
 )
-from harness.samples.contrasts import file_word
+from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG, NOTICES_TAG, PRIMARY_TAG
 
@@ -74,7 +71,7 @@ def write_run_report(run: StoredRun, images: StoredImages | str, directory: Path
 
 def describe_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, list[Section]]:
     """Return title, subtitle and sections of the report of a run; a section that cannot be read says why."""
-    content = RunContent(run, images)
+    content = RunContent(RunRecord(run, images))
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Question and answer", content.answer),
         "scores": ("Scores per fold", content.scores),
@@ -93,86 +90,63 @@ def describe_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, 
     return run.name, subtitle, sections
 
 
-def list_score_words(columns: Sequence[str]) -> dict[str, str]:
-    """Return the score columns of a table with their words, the test scores first."""
-    kinds = ("test_", "selected_")
-    return {
-        column: write_score(column)
-        for kind in kinds
-        for column in map(str, columns)
-        if column.startswith(kind)
-    }
-
-
-def nominal_chance(score: str, n_classes: int) -> float:
-    """Return the level of chance of balanced classes: one half for the area under the ROC curve."""
-    return 0.5 if score.endswith("roc_auc") else 1 / max(n_classes, 2)
-
-
 @dataclass(frozen=True, eq=False)
 class RunContent:
-    """The blocks of every section of a run's report.
+    """The blocks of every section of a run's report."""
 
-    Attributes
-    ----------
-    images : StoredImages or str
-        The recording, or the reason why it is not available.
-    """
-
-    run: StoredRun
-    images: StoredImages | str
+    record: RunRecord
 
     def answer(self) -> list[Block]:
         """Return question and answer in words."""
-        params, tags = self.run.params, self.run.tags
-        classes = " vs ".join(self._classes) or write_words(params.get("contrast", "?"))
+        params, tags = self.record.run.params, self.record.run.tags
+        classes = " vs ".join(self.record.classes) or write_words(params.get("contrast", "?"))
         question = (
             f"Can {classes} be decoded from {write_words(params.get('roi', '?'))} of subject "
             f"{params.get('subject', '?')} ({write_words(params.get('dataset', '?'))})?"
         )
         blocks: list[Block] = [Text(question, "lead"), Text(self._describe_answer())]
         blocks += [Text(notice, "notice") for notice in tags.get(NOTICES_TAG, "").splitlines()]
-        keys = ("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring", "inference", "engine", "seed")  # fmt: skip
-        facts = {key: params[key] for key in keys if params.get(key)}
+        facts = {key: params[key] for key in COMPARED_PARAMS if params.get(key)}
         counts = {"n_samples": "volumes decoded", "n_voxels": "voxels", "n_folds": "folds"}
         facts |= {words: params[key] for key, words in counts.items() if key in params}
         table = pd.DataFrame({"setting": list(facts), "value": list(facts.values())})
         return [*blocks, DataTable(table, "The run.")]
 
     def _describe_answer(self) -> str:
-        column = self._primary
-        values = self._folds[column].astype(float)
+        column = self.record.primary
+        values = self.record.folds[column].astype(float)
         n = int(values.notna().sum())
         spread = f", SD {values.std():.3f} over {n} folds" if n > 1 else ", one fold, no SD"
-        text = f"Mean {self._score_words.get(column, column)} {write_number(values.mean())}{spread}"
-        p = self.run.metrics.get(f"p_value/{column}")
+        text = f"Mean {self.record.score_words.get(column, column)} {write_number(values.mean())}{spread}"
+        p = self.record.run.metrics.get(f"p_value/{column}")
         if p is None:
-            text += f"; not tested (nominal chance {nominal_chance(column, len(self._classes)):.3f})"
+            text += f"; not tested (nominal chance {nominal_chance(column, len(self.record.classes)):.3f})"
         else:
             text += f"; p = {format_p(p)} (permutation of block labels, one-sided)"
-        verdict = self.run.tags.get(AUDIT_TAG)
+        verdict = self.record.run.tags.get(AUDIT_TAG)
         return f"{text}. Audit: {verdict or 'not audited'}."
 
     def scores(self) -> list[Block]:
         """Return the figure and the table of the scores per fold."""
-        folds, words = self._folds, self._score_words
+        folds, words = self.record.folds, self.record.score_words
         if not words:
-            raise TrackingError(f"folds.csv of run {self.run.title} has no scores")
-        bands = {column: self._band(column) for column in words}
+            raise TrackingError(f"folds.csv of run {self.record.run.title} has no scores")
+        bands = {column: self.record.band(column) for column in words}
         by_run = "runs_held_out" in folds and folds["runs_held_out"].astype(str).str.len().max() <= 4
         labels = folds["runs_held_out" if by_run else "fold"].astype(str).tolist()
+        what = "held-out scanner run" if by_run else "fold"
         means = "; ".join(f"{words[column]} {folds[column].mean():.3f}" for column in words)
         has_null = any(band.limits is not None for band in bands.values())
         band_words = (
-            "The grey band is the 95 % range of the mean over folds under relabelled blocks, dotted its mean; "
-            "single folds vary more than this."
+            "The grey band is the 95 % range of the mean over folds under relabelled blocks, dotted its "
+            "mean; single folds vary more."
             if has_null
             else "The dashed line is nominal chance (balanced classes), not a test."
         )
         figure = Drawing(
             "scores",
             (6.8 if len(words) > 1 else 4.4, 0.9 + 1.75 * -(-len(words) // 2)),
-            partial(draw_folds, names=words, bands=bands, labels=labels, folds=folds, what="held-out scanner run" if by_run else "fold"),
+            partial(draw_folds, names=words, bands=bands, labels=labels, folds=folds, what=what),
             f"One point per fold and score, with the mean over folds. Means: {means}.",
             f"Scores per fold. Diamond: mean and SD over folds. {band_words} Test scores: parameters chosen "
             "without the held-out volumes; selected scores: on the scored fold, optimistic.",
@@ -184,7 +158,7 @@ class RunContent:
                 "SD": [folds[column].std() for column in words],
                 "lowest": [folds[column].min() for column in words],
                 "highest": [folds[column].max() for column in words],
-                "p": [self.run.metrics.get(f"p_value/{column}", np.nan) for column in words],
+                "p": [self.record.run.metrics.get(f"p_value/{column}", np.nan) for column in words],
                 "chance": [bands[column].middle for column in words],
             }
         )
@@ -195,9 +169,9 @@ class RunContent:
 
     def confusion(self) -> list[Block]:
         """Return the confusion matrix of the held-out volumes."""
-        predictions = self._predictions
+        predictions = self.record.predictions
         found = sorted(set(predictions["class"].astype(str)) | set(predictions["predicted"].astype(str)))
-        classes = self._classes if set(found) <= set(self._classes) else tuple(found)
+        classes = self.record.classes if set(found) <= set(self.record.classes) else tuple(found)
         counts = count_confusions(predictions, classes)
         n, right = int(counts.sum()), int(np.trace(counts))
         table = pd.DataFrame(counts, columns=list(classes))
@@ -207,7 +181,7 @@ class RunContent:
             "confusion",
             matrix_size(len(classes), len(classes), cell),
             partial(draw_confusion, counts=counts, classes=classes),
-            f"Confusion matrix of {len(classes)} classes; {right} of {n} held-out volumes are on its diagonal.",
+            f"Confusion matrix of {len(classes)} classes; {right} of {n} held-out volumes on its diagonal.",
             f"Held-out volumes of all folds, {right} of {n} predicted correctly ({right / max(n, 1):.1%}). "
             "Rows: true class; percentages: of the row.",
         )
@@ -215,9 +189,9 @@ class RunContent:
 
     def grid(self) -> list[Block]:
         """Return the figure of the score by the value of a parameter; nothing where nothing was chosen."""
-        if not self.run.has_file("grid_scores.csv"):
+        if not self.record.run.has_file("grid_scores.csv"):
             return []
-        table = self.run.read_table("grid_scores.csv")
+        table = self.record.run.read_table("grid_scores.csv")
         values = table["value"]
         if values.nunique() < 2:
             return []
@@ -231,7 +205,7 @@ class RunContent:
             "score_by_parameter",
             (min(7.0, 4.4 + 1.1 * (n_panels - 1)), 1.2 + 1.9 * rows),
             partial(draw_grid_scores, table=table),
-            f"Score on the held-out fold for every value of {name}; lines are folds, the thick line their mean.",
+            f"Score on the held-out fold for every value of {name}; lines: folds, the thick line their mean.",
             f"Score of every value of {name} on the held-out volumes of every fold. These choices make the "
             "selected scores; test scores come from choices inside the training volumes.",
         )
@@ -239,85 +213,86 @@ class RunContent:
 
     def maps(self) -> list[Block]:
         """Return the figure of weights and patterns; a sentence for a decoder without weights."""
-        names = self._map_names
+        names = self.record.map_names
         if not names:
             return [Text("This run stores no weights: its estimator has none.")]
         rows = []
         for name in names:
             row = [
-                (f"{words}: {write_words(name)}", self.run.read_image(f"{kind}_{name}.nii.gz"))
+                (f"{words}: {write_words(name)}", self.record.run.read_image(f"{kind}_{name}.nii.gz"))
                 for kind, words in MAPS.items()
-                if self.run.has_file(f"{kind}_{name}.nii.gz")
+                if self.record.run.has_file(f"{kind}_{name}.nii.gz")
             ]
             rows.append(row)
-        images = self.images if isinstance(self.images, StoredImages) else None
-        where = self._describe_background()
+        images = self.record.images if isinstance(self.record.images, StoredImages) else None
+        where = self.record.describe_background()
         figure = Drawing(
             "maps",
             (7.0, 1.75 * len(rows)),
             partial(draw_maps, maps=rows, images=images),
             "Weights and activation patterns of every class in three orthogonal slices, "
-            f"{self._positive} in red.",
+            f"{self.record.positive} in red.",
             f"Weights (left; mean over folds, per SD of the voxel) and activation pattern (right) in slices "
-            f"through the largest weight; the weakest 70 % are left out. Red: {self._positive}; blue: the "
-            f"other. {where} Weights show what the decoder uses, also to remove noise, and are not activation; "
-            "patterns show where the signal covaries with the decoder's output (Haufe et al. 2014).",
+            f"through the largest weight; the weakest 70 % are left out. Red: {self.record.positive}; blue: "
+            f"the other. {where} Weights show what the decoder uses, also to remove noise, and are not "
+            "activation; patterns show where the signal covaries with the decoder's output (Haufe 2014).",
         )
         return [figure]
 
     def views(self) -> list[Block]:
         """Return the interactive views of weights and pattern."""
         frames: list[Block] = []
-        images = self.images if isinstance(self.images, StoredImages) else None
-        for name in self._map_names[:1]:
+        images = self.record.images if isinstance(self.record.images, StoredImages) else None
+        for name in self.record.map_names[:1]:
             for kind, words in MAPS.items():
-                if self.run.has_file(f"{kind}_{name}.nii.gz") and len(frames) < 2 * MAX_VIEWS:
-                    image = self.run.read_image(f"{kind}_{name}.nii.gz")
+                if self.record.run.has_file(f"{kind}_{name}.nii.gz") and len(frames) < 2 * MAX_VIEWS:
+                    image = self.record.run.read_image(f"{kind}_{name}.nii.gz")
                     shown = f"{words} of {write_words(name)}"
                     background = image if images is None else images.background
                     frames += [
                         Text(f"{shown[0].upper()}{shown[1:]}; click to move through it."),
                         Frame(
-                            f"interactive view: {shown}", render_view(image, images), view_aspect(background)
+                            f"interactive view: {shown}",
+                            partial(render_view, image, images),
+                            view_aspect(background),
                         ),
                     ]
-        if len(self._map_names) > 1:
+        if len(self.record.map_names) > 1:
             frames.append(
-                Text(f"The other {len(self._map_names) - 1} classes are in the run's files.", "note")
+                Text(f"The other {len(self.record.map_names) - 1} classes are in the run's files.", "note")
             )
         return frames
 
     def volumes(self) -> list[Block]:
         """Return single held-out volumes with true and predicted class, or a table of predictions."""
-        chosen = choose_volumes(self._predictions)
-        averaged = self._signal.get("average_blocks")
-        if averaged or isinstance(self.images, str):
-            reason = "samples are averages of blocks" if averaged else str(self.images)
-            columns = [name for name in self._predictions if name != "predictions"]
-            table = self._predictions[columns].iloc[:: max(1, len(self._predictions) // N_PREDICTIONS)]
+        chosen = choose_volumes(self.record.predictions)
+        averaged = self.record.signal.get("average_blocks")
+        if averaged or isinstance(self.record.images, str):
+            reason = "samples are averages of blocks" if averaged else str(self.record.images)
+            step = max(1, len(self.record.predictions) // N_PREDICTIONS)
+            table = self.record.predictions.iloc[::step]
             return [
                 Text(f"The volumes are not shown: {reason}.", "notice"),
                 DataTable(table.head(N_PREDICTIONS), "Some predictions; all are in predictions.csv."),
             ]
-        names = self._map_names
-        weights = self.run.read_image(f"weights_{names[0]}.nii.gz") if names else None
+        names = self.record.map_names
+        weights = self.record.run.read_image(f"weights_{names[0]}.nii.gz") if names else None
         right = int((chosen["class"] == chosen["predicted"]).sum())
         figure = Drawing(
             "volumes",
             (7.0, 2.1 * -(-len(chosen) // 4) + 0.1),
-            partial(draw_volumes, chosen=chosen, images=self.images, weights=weights),
+            partial(draw_volumes, chosen=chosen, images=self.record.images, weights=weights),
             f"{len(chosen)} single volumes in one slice, {right} predicted correctly and "
             f"{len(chosen) - right} wrongly, with their true and predicted classes.",
-            f"Single held-out volumes as the scanner recorded them, before standardisation: {right} correct "
-            f"(blue) and {len(chosen) - right} wrong ones (red), spread evenly over the held-out volumes. The "
-            "slice is that of the largest weight. By eye they look alike: the classes differ by small changes "
-            "over many voxels.",
+            f"Single held-out volumes as recorded, before standardisation: {right} correct (blue) and "
+            f"{len(chosen) - right} wrong ones (red), in the slice of the "
+            "largest weight. Classes differ by small changes over many voxels, which are hard to see.",
         )
         return [figure, DataTable(chosen, "These volumes; all predictions are in predictions.csv.")]
 
     def audit(self) -> list[Block]:
         """Return the verdicts of the audit with evidence, the worst first."""
-        findings = sort_findings(self.run.read_findings())
+        findings = sort_findings(self.record.run.read_findings())
         if not findings:
             return [Text("This run was not audited: it is of an earlier version.")]
         table = pd.DataFrame(
@@ -332,15 +307,15 @@ class RunContent:
 
     def null(self) -> list[Block]:
         """Return the null distributions of a tested run."""
-        table = self._null
-        if table is None:
+        if not self.record.run.has_file("null_distribution.csv"):
             return []
+        table = self.record.run.read_table("null_distribution.csv")
         names = {}
         rows = []
-        for column, words in list_score_words(list(table)).items():
+        for column, words in list_score_words(table.columns).items():
             values = table[column].to_numpy(dtype=float)
-            p = self.run.metrics.get(f"p_value/{column}", np.nan)
-            primary = self.run.tags.get(PRIMARY_TAG) == column
+            p = self.record.run.metrics.get(f"p_value/{column}", np.nan)
+            primary = self.record.run.tags.get(PRIMARY_TAG) == column
             note = "" if primary else ", not corrected"
             names[column] = f"{words}: {write_number(values[0])}, p = {format_p(p)}{note}"
             band = make_band(values, np.nan)
@@ -349,20 +324,20 @@ class RunContent:
                 (words, values[0], band.middle, low, high, p, "primary" if primary else "not corrected")
             )
         summary = pd.DataFrame(rows, columns=["score", "run", "null mean", "2.5 %", "97.5 %", "p", "role"])
-        kind = "all distinct" if self.run.tags.get(INFERENCE_TAG) == "enumerated" else "random"
+        kind = "all distinct" if self.record.run.tags.get(INFERENCE_TAG) == "enumerated" else "random"
         figure = Drawing(
             "null_distribution",
             (5.6, 0.8 + 1.15 * len(names)),
             partial(draw_nulls, table=table, names=names),
             f"Histograms of the scores under {len(table) - 1} relabellings with the score of the run.",
-            f"Scores under relabelling ({kind} relabellings of the blocks, {len(table)} with the true one) and "
-            "the score of the run (blue). p = (b + 1) / (m + 1), one-sided.",
+            f"Scores under relabelling ({kind} relabellings of the blocks, {len(table)} with the true one) "
+            "and the score of the run (blue). p = (b + 1) / (m + 1), one-sided.",
         )
         return [figure, DataTable(summary)]
 
     def methods(self) -> list[Block]:
         """Return the methods text, to be copied."""
-        methods = write_methods(self._method_facts())
+        methods = write_methods(self.record.method_facts())
         text = "\n\n".join(methods.paragraphs)
         references = "\n".join(methods.references)
         return [
@@ -375,7 +350,7 @@ class RunContent:
 
     def files(self) -> list[Block]:
         """Return the digests of input and result files, and versions."""
-        run = self.run
+        run = self.record.run
         inputs = pd.DataFrame({"file": list(run.digests), "SHA-256": list(run.digests.values())})
         blocks: list[Block] = []
         if run.digests:
@@ -391,117 +366,3 @@ class RunContent:
             blocks.append(DataTable(versions, "Versions."))
         commit = run.tags.get("mlflow.source.git.commit")
         return [*blocks, Text(f"Commit {commit}.", "note")] if commit else blocks
-
-    def _method_facts(self) -> MethodFacts:
-        run = self.run
-        images = self.images if isinstance(self.images, StoredImages) else None
-        sizes = () if images is None else tuple(float(size) for size in voxel_sizes(images.mean.affine))
-        return MethodFacts(
-            config=run.read_config(),
-            params=run.params,
-            versions=run.versions,
-            n_blocks=self._count_blocks(),
-            n_relabellings=None if self._null is None else len(self._null),
-            inference_method=run.tags.get(INFERENCE_TAG, ""),
-            t_r=None if images is None else images.t_r,
-            voxel_sizes=sizes,
-        )
-
-    def _count_blocks(self) -> int | None:
-        """Return the number of held-out blocks: stretches of one condition in one scanner run."""
-        try:
-            rows = self._predictions.drop_duplicates("volume").sort_values("volume")
-        except (HarnessError, KeyError):
-            return None
-        same = (rows[["run", "condition"]] == rows[["run", "condition"]].shift()).all(axis=1)
-        # Volumes of another condition between two blocks of the same one.
-        gap = rows["volume"].diff() > 1
-        return int((~same | gap).sum())
-
-    def _describe_background(self) -> str:
-        if isinstance(self.images, str):
-            return f"Drawn without anatomy: {self.images}."
-        return (
-            "Drawn on the mean volume." if self.images.anatomy is None else "Drawn on the anatomical image."
-        )
-
-    def _band(self, column: str) -> ChanceBand:
-        nominal = nominal_chance(column, len(self._classes))
-        table = self._null
-        values = None if table is None or column not in table else table[column].to_numpy(dtype=float)
-        return make_band(values, nominal)
-
-    @cached_property
-    def _folds(self) -> pd.DataFrame:
-        return self.run.read_table("folds.csv")
-
-    @cached_property
-    def _predictions(self) -> pd.DataFrame:
-        return self.run.read_table("predictions.csv")
-
-    @cached_property
-    def _null(self) -> pd.DataFrame | None:
-        """The null distribution; None if the run was not tested, or its file was edited."""
-        try:
-            if self.run.has_file("null_distribution.csv"):
-                return self.run.read_table("null_distribution.csv")
-        except TrackingError:
-            return None
-        return None
-
-    @cached_property
-    def _config(self) -> Mapping[str, Any]:
-        try:
-            return self.run.read_config()
-        except TrackingError:
-            return {}
-
-    @property
-    def _signal(self) -> Mapping[str, Any]:
-        signal = self._config.get("signal")
-        return signal if isinstance(signal, Mapping) else {}
-
-    @cached_property
-    def _classes(self) -> tuple[str, ...]:
-        """The classes, the positive one first; of a run without configuration, in the order of their names."""
-        classes = list_class_names(self._config)
-        if classes:
-            return classes
-        try:
-            return tuple(sorted(self._predictions["class"].astype(str).unique()))
-        except (TrackingError, KeyError):
-            return ()
-
-    @property
-    def _score_words(self) -> dict[str, str]:
-        return list_score_words(list(self._folds))
-
-    @property
-    def _primary(self) -> str:
-        """The score of the answer: that of the test, the test score of the selection, or the first one."""
-        words = list(self._score_words)
-        scoring = self._config.get("scoring")
-        select = scoring.get("select") if isinstance(scoring, Mapping) else None
-        for column in (self.run.tags.get(PRIMARY_TAG), f"test_{select}", *words):
-            if column in words:
-                return str(column)
-        raise TrackingError(f"folds.csv of run {self.run.title} has no scores")
-
-    @cached_property
-    def _map_names(self) -> list[str]:
-        """Names of the stored weights: the contrast of two classes, each class of more."""
-        digests = self.run.file_digests
-        if digests:
-            skipped = ("weights_sd_",)
-            return [
-                name.removeprefix("weights_").removesuffix(".nii.gz")
-                for name in digests
-                if name.startswith("weights_") and name.endswith(".nii.gz") and not name.startswith(skipped)
-            ]
-        names = [self.run.params.get("contrast", ""), *map(file_word, self._classes)]
-        return [name for name in names if name and self.run.has_file(f"weights_{name}.nii.gz")]
-
-    @property
-    def _positive(self) -> str:
-        classes = self._classes
-        return f"evidence for {classes[0]}" if len(classes) == 2 else "evidence for the class that is named"

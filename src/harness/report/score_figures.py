@@ -1,6 +1,6 @@
 """Figures of scores: per fold, per run of a sweep, by a parameter's value, and null distributions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,13 +75,13 @@ def draw_folds(
     n_rows = -(-len(names) // n_columns)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
     x = np.arange(len(folds))
-    lowest = min(float(np.nanmin(folds[list(names)].to_numpy(dtype=float), initial=0.4)), 0.4)
+    lowest = min(0.4, *(float(value) for value in folds[list(names)].min() if np.isfinite(value)), 1.0)
     for axes, (column, words) in zip(panels, names.items(), strict=False):
         values = folds[column].to_numpy(dtype=float)
         edges = (-0.7, len(folds) + 0.9)
         draw_band(axes, bands[column], edges)
         axes.plot(x, values, "o", color=COLOURS[0], markersize=4, label="fold")
-        mean, sd = float(np.nanmean(values)), float(pd.Series(values).std())
+        mean, sd = float(pd.Series(values).mean()), float(pd.Series(values).std())
         # A bar of the SD over folds at the right, where it covers no fold.
         axes.errorbar(
             len(folds) + 0.3, mean, yerr=None if np.isnan(sd) else sd, fmt="D", color=COLOURS[1],
@@ -197,35 +197,39 @@ def draw_rows(
     axes = figure.subplots()
     groups = list(dict.fromkeys(rows["group"]))
     rng = np.random.default_rng(0)
-    for place, (row, band) in enumerate(zip(rows.itertuples(index=False), bands, strict=True)):
-        values = np.asarray(row.values, dtype=float)
+    for place, (row, band) in enumerate(zip(rows.to_dict("records"), bands, strict=True)):
+        values = np.asarray(row["values"], dtype=float)
         if band is not None:
             draw_band(axes, band, (place - 0.42, place + 0.42), across=False)
-        number = groups.index(row.group)
+        number = groups.index(row["group"])
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         spread = rng.uniform(-0.22, 0.22, len(values))
         axes.plot(
             values, place + spread, "o", color=FOLD, markersize=2.2, alpha=0.8, markeredgewidth=0, label=unit
         )
-        mean, sd = np.nanmean(values), pd.Series(values).std()
+        mean, sd = pd.Series(values).mean(), pd.Series(values).std()
+        label = f"mean ± SD: {literal(row['group'])}" if len(groups) > 1 else "mean ± SD"
         axes.errorbar(
             mean, place, xerr=None if np.isnan(sd) else sd, fmt=marker, color=colour, markersize=4.5,
-            capsize=2, linewidth=1, label=f"mean ± SD{': ' + literal(row.group) if len(groups) > 1 else ''}",
+            capsize=2, linewidth=1, label=label,
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [literal(label) for label in rows["label"]], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     everything = np.concatenate([np.asarray(values, dtype=float) for values in rows["values"]])
-    ends = [np.nanmean(values) + (pd.Series(values).std() or 0) for values in rows["values"]]
+    lows = [band.limits[0] for band in bands if band is not None and band.limits is not None]
+    ends = [pd.Series(values).mean() + pd.Series(values).std() for values in rows["values"]]
     axes.set_xlim(
-        min(0.35, float(np.nanmin(everything, initial=1)) - 0.03),
-        max(1.02, float(np.nanmax(ends, initial=1)) + 0.01),
+        min([0.38, *lows, *everything[np.isfinite(everything)]]) - 0.03,
+        max([1.02, *(end + 0.01 for end in ends if np.isfinite(end))]),
     )
     axes.set_xlabel(literal(score))
+    axes.grid(axis="x", color="#e8e8e8", linewidth=0.5)
+    axes.set_axisbelow(True)
     _trim(axes)
     _draw_legend(figure, axes)
 
 
-def _name_columns(panels: "Sequence[Axes]", n_used: int, n_columns: int, text: str) -> None:
+def _name_columns(panels: "Iterable[Axes]", n_used: int, n_columns: int, text: str) -> None:
     """Write the x label below the lowest panel of every column, and hide the panels without content."""
     for place, axes in enumerate(panels):
         axes.set_visible(place < n_used)

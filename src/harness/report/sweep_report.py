@@ -1,16 +1,15 @@
 """The report of several runs, such as those of a sweep: scores, comparisons, matrices and what they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from harness.comparison.group import GroupSummary, summarise_groups
 from harness.comparison.paired import PairedComparison, compare_by
-from harness.errors import DesignError, HarnessError, TrackingError, first_line
+from harness.errors import DesignError, HarnessError, TrackingError
 from harness.inference.corrections import format_p
 from harness.report.matrix_figures import (
     draw_dissimilarity,
@@ -20,7 +19,7 @@ from harness.report.matrix_figures import (
     tabulate_scores,
 )
 from harness.report.methods_references import REFERENCES
-from harness.report.methods_text import MethodFacts, list_class_names, write_methods
+from harness.report.methods_text import MethodFacts, write_methods
 from harness.report.report_page import (
     Block,
     DataTable,
@@ -32,16 +31,16 @@ from harness.report.report_page import (
     write_score,
     write_words,
 )
-from harness.report.run_report import nominal_chance
-from harness.report.score_figures import ChanceBand, draw_rows, make_band
+from harness.report.run_record import nominal_chance
+from harness.report.score_figures import draw_rows
+from harness.report.sweep_record import MAX_ROWS, SweepRecord
 from harness.samples.contrasts import file_word
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, NOTICES_TAG, PRIMARY_TAG
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG
 
-MAX_ROWS = 40  # of a figure of scores; more runs are drawn by configuration
 MAX_TABLE = 200  # runs in the table of the page
-MAX_MATRICES = 6
+MAX_MATRICES, MAX_MATRICES_OF_MANY = 6, 2
 MAX_COMPARED = 300  # runs whose pairs are compared on the page
 COMPARED_KEYS = ("estimator", "roi", "signal", "engine", "scoring")
 DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
@@ -50,12 +49,14 @@ PAIR_COLUMNS = (
     *("p", "p_holm", "note"),
 )
 GROUP_TESTS = {"means": "p (means)", "prevalence_majority": "p (majority)", "sign_flip": "p (sign-flip)"}
-GROUP_CAPTION = (
-    " p (means): permutation of means, of the global null hypothesis that no subject has an effect. p (majority): "
-    "prevalence inference, of the null hypothesis that at most half of the population has one; prevalence above: "
-    "the largest share that is rejected at .05; at most: the largest that these numbers of subjects and "
-    "relabellings allow. p (sign-flip): scores against .5, of the global null hypothesis."
-)
+GROUP_CAPTIONS = {
+    "p (means)": "p (means): permutation of means, of the global null hypothesis that no subject has an "
+    "effect.",
+    "p (majority)": "p (majority): prevalence inference, of the null hypothesis that at most half of the "
+    "population has an effect; prevalence above: the largest share that is rejected at .05; at most: the "
+    "largest that these numbers of subjects and relabellings allow.",
+    "p (sign-flip)": "p (sign-flip): scores against .5, of the global null hypothesis, one-sided.",
+}
 MAX_NOTES = 8
 COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
 
@@ -80,10 +81,10 @@ def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple
     finished = tuple(run for run in runs if run.status == "FINISHED")
     if not finished:
         raise DesignError(
-            f"none of these {len(runs)} runs is FINISHED, so there is nothing to report; python -m harness "
+            f"{len(runs)} runs match and none is FINISHED, so there is nothing to report; python -m harness "
             "runs lists their status"
         )
-    content = SweepContent(tuple(runs), finished, tuple(notes))
+    content = SweepContent(SweepRecord(tuple(runs), finished), tuple(notes))
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Summary", content.summary),
         "scores": ("Scores", content.scores),
@@ -107,22 +108,20 @@ class SweepContent:
 
     Attributes
     ----------
-    runs, finished : tuple of StoredRun
     notes : tuple of str
         Shown at the top.
     """
 
-    runs: tuple[StoredRun, ...]
-    finished: tuple[StoredRun, ...]
+    record: SweepRecord
     notes: tuple[str, ...] = field(default=())
 
     def summary(self) -> list[Block]:
         """Return what the runs share and vary, notices, and the failed runs."""
-        fixed, varying = self._params
+        fixed, varying = self.record.params
         text = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in varying.items())
         blocks: list[Block] = [Text(f"Varied: {text or 'nothing'}.", "lead")]
-        blocks += [Text(note, "notice") for note in (*self.notes, *self._notices)]
-        failed = [run for run in self.runs if run.status != "FINISHED"]
+        blocks += [Text(note, "notice") for note in (*self.notes, *self.record.notices)]
+        failed = [run for run in self.record.runs if run.status != "FINISHED"]
         if failed:
             table = pd.DataFrame(
                 {
@@ -139,9 +138,9 @@ class SweepContent:
 
     def scores(self) -> list[Block]:
         """Return figure and table of the scores of every run, or of every configuration of many."""
-        score, means = self._score, self._means
+        score, means = self.record.score, self.record.means
         by_run = len(means) <= MAX_ROWS
-        rows, bands = self._rows_by_run() if by_run else self._rows_by_configuration()
+        rows, bands = self.record.rows_by_run() if by_run else self.record.rows_by_configuration()
         hidden = len(rows) - MAX_ROWS
         rows, bands = rows.head(MAX_ROWS), bands[:MAX_ROWS]
         unit = "fold" if by_run else "subject"
@@ -151,7 +150,10 @@ class SweepContent:
         elif len(tested) == len(bands):
             band_words = "Grey: 95 % range of the mean under relabelling, dotted its mean."
         elif tested:
-            band_words = "Grey: 95 % range of the mean under relabelling; runs without a test have a dashed line at nominal chance."
+            band_words = (
+                "Grey: 95 % range of the mean under relabelling; runs without a test have a dashed line at "
+                "nominal chance."
+            )
         else:
             band_words = "The dashed line is nominal chance (balanced classes), not a test."
         lowest, highest = means[score].min(), means[score].max()
@@ -164,16 +166,16 @@ class SweepContent:
             f"{write_score(score)}: a grey point per {unit}, mean and SD over {unit}s. {band_words}"
             + (f" {hidden} more configurations are in the table." if hidden > 0 else ""),
         )
-        return [figure, *self._unread_notes]
+        return [figure, *(Text(f"Not in the figure: {text}", "notice") for text in self.record.unread)]
 
     def groups(self) -> list[Block]:
         """Return the group summary of every configuration of several subjects; nothing for one subject."""
         rows: list[dict[str, object]] = []
         notes: list[str] = []
-        n_groups = len(self._groups)
-        for group in self._groups:
+        n_groups = len(self.record.groups)
+        for group in self.record.groups:
             fixed = ", ".join(
-                write_words(group.params[name]) for name in self._varying_names if name in group.params
+                write_words(group.params[name]) for name in self.record.varying_names if name in group.params
             )
             row: dict[str, object] = {"configuration": fixed or "all runs", "n": group.n}
             row |= {"mean": group.mean, "SD": group.sd}
@@ -191,8 +193,8 @@ class SweepContent:
         if not rows:
             return []
         caption = (
-            f"{write_score(self._score)} over subjects; n: subjects, SD over subjects."
-            + (GROUP_CAPTION if len(rows[0]) > 4 else "")
+            f"{write_score(self.record.score)} over subjects; n: subjects, SD over subjects."
+            + "".join(f" {text}" for name, text in GROUP_CAPTIONS.items() if any(name in row for row in rows))
             + (
                 f" p-values: Holm over {n_groups} configurations."
                 if n_groups > 1 and len(rows[0]) > 4
@@ -206,10 +208,10 @@ class SweepContent:
 
     def pairs(self) -> list[Block]:
         """Return the tests of pairs of every parameter that can be compared."""
-        keys = [name for name in COMPARED_KEYS if name in self._params[1]]
+        keys = [name for name in COMPARED_KEYS if name in self.record.params[1]]
         if not keys:
             return []
-        if len(self.finished) > MAX_COMPARED:
+        if len(self.record.finished) > MAX_COMPARED:
             return [
                 Text(
                     f"With more than {MAX_COMPARED} runs the page has no paired comparisons; select runs, or "
@@ -219,7 +221,7 @@ class SweepContent:
         blocks: list[Block] = []
         for key in keys:
             try:
-                comparisons = compare_by(list(self.finished), key, [self._score])
+                comparisons = compare_by(list(self.record.finished), key, [self.record.score])
             except HarnessError as error:
                 blocks.append(Text(f"By {key}: {error}", "notice"))
                 continue
@@ -229,36 +231,36 @@ class SweepContent:
 
     def subjects(self) -> list[Block]:
         """Return the matrices of subjects by contrasts; nothing where only one of them varies."""
-        varying = self._params[1]
+        varying = self.record.params[1]
         if not {"subject", "contrast"} <= set(varying):
             return []
         blocks: list[Block] = []
-        for label, rows in self._split({"subject", "contrast"}):
-            table = tabulate_scores(rows, self._score)
-            n_classes = {self._n_classes(str(name)) for name in table.columns}
-            chance = nominal_chance(self._score, n_classes.pop()) if len(n_classes) == 1 else None
+        mean = f"mean {write_score(self.record.score)}"
+        for label, rows in self.record.split({"subject", "contrast"}):
+            table = tabulate_scores(rows, self.record.score)
+            n_classes = {self.record.n_classes(str(name)) for name in table.columns}
+            chance = nominal_chance(self.record.score, n_classes.pop()) if len(n_classes) == 1 else None
             shown = f" ({label})" if label else ""
             blocks.append(
                 Drawing(
                     f"subjects_by_contrasts{_file_suffix(label)}",
                     matrix_size(len(table), len(table.columns), 0.42),
-                    partial(
-                        draw_scores, table=table, chance=chance, score=f"mean {write_score(self._score)}"
-                    ),
+                    partial(draw_scores, table=table, chance=chance, score=mean),
                     f"Matrix of {len(table)} subjects by {len(table.columns)} contrasts{shown}; means from "
                     f"{np.nanmin(table.to_numpy()):.3f} to {np.nanmax(table.to_numpy()):.3f}.",
-                    f"Mean {write_score(self._score)} over folds by subject and contrast{shown}. Empty: no run.",
+                    f"{mean[0].upper()}{mean[1:]} over folds by subject and contrast{shown}. Empty: no run.",
                 )
             )
-        return self._limit(blocks)
+        return _limit(blocks, len(self.record.finished))
 
     def dissimilarity(self) -> list[Block]:
         """Return the matrices of conditions by conditions, where contrasts are pairs of conditions."""
-        contrasts = self._means["contrast"].astype(str).unique()
-        pairs = {name: pair for name in contrasts if (pair := self._pair(name)) is not None}
+        contrasts = self.record.means["contrast"].astype(str).unique()
+        pairs = {name: pair for name in contrasts if (pair := self.record.pair(name)) is not None}
         blocks: list[Block] = []
-        for label, rows in self._split({"subject", "contrast"}):
-            matrix = make_dissimilarity(rows, pairs, self._score)
+        mean = f"mean {write_score(self.record.score)}"
+        for label, rows in self.record.split({"subject", "contrast"}):
+            matrix = make_dissimilarity(rows, pairs, self.record.score)
             if matrix is None:
                 return []
             n, shown = rows["subject"].nunique(), f" ({label})" if label else ""
@@ -267,23 +269,23 @@ class SweepContent:
                 Drawing(
                     f"dissimilarity{_file_suffix(label)}",
                     matrix_size(len(matrix), len(matrix), 0.55),
-                    partial(draw_dissimilarity, matrix=matrix, score=f"mean {write_score(self._score)}"),
+                    partial(draw_dissimilarity, matrix=matrix, score=mean),
                     f"Matrix of {len(matrix)} conditions{shown}; {found} of {total} pairs were decoded.",
-                    f"Pairwise-decoding dissimilarity of conditions{shown}: mean {write_score(self._score)} of "
-                    f"the two, over {n} {'subject' if n == 1 else 'subjects'}; the higher, the more different. "
+                    f"Pairwise-decoding dissimilarity of conditions{shown}: {mean} "
+                    f"of the two, over {n} {'subject' if n == 1 else 'subjects'}; higher: more different. "
                     f"{found} of {total} pairs were decoded.",
                 )
             )
-        return self._limit(blocks)
+        return _limit(blocks, len(self.record.finished))
 
     def audit(self) -> list[Block]:
         """Return the number of runs by verdict, and the findings that are not ok, by rule."""
-        verdicts = pd.Series([run.tags.get(AUDIT_TAG, "not audited") for run in self.finished])
+        verdicts = pd.Series([run.tags.get(AUDIT_TAG, "not audited") for run in self.record.finished])
         counts = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.value_counts().items())
-        blocks: list[Block] = [Text(f"Worst verdicts of {len(self.finished)} runs: {counts}.")]
+        blocks: list[Block] = [Text(f"Worst verdicts of {len(self.record.finished)} runs: {counts}.")]
         rules: dict[tuple[str, str], list[str]] = {}
         unread = 0
-        for run in self.finished:
+        for run in self.record.finished:
             try:
                 for finding in run.read_findings():
                     if finding.verdict != "ok":
@@ -303,11 +305,11 @@ class SweepContent:
 
     def methods(self) -> list[Block]:
         """Return the methods text of what the runs share, with the values that vary."""
-        newest = self.finished[0]
-        fixed, varying = self._params
+        newest = self.record.finished[0]
+        varying = self.record.params[1]
         params = dict(newest.params) | {name: ", ".join(map(str, values)) for name, values in varying.items()}
         for name in COUNTS:
-            values = pd.to_numeric(pd.Series([run.params.get(name) for run in self.finished])).dropna()
+            values = pd.to_numeric(pd.Series([run.params.get(name) for run in self.record.finished])).dropna()
             if values.nunique() > 1:
                 params[name] = f"{values.min():.0f} to {values.max():.0f}"
         config = newest.read_config()
@@ -329,180 +331,25 @@ class SweepContent:
 
     def all_runs(self) -> list[Block]:
         """Return the table of the runs, of at most `MAX_TABLE`."""
-        table = self._means.drop(columns=["place"])
+        table = self.record.means.drop(columns=["place"])
         shown = table.rename(columns={name: write_words(name) for name in table}).head(MAX_TABLE)
         caption = "Mean and SD over folds."
         if len(table) > MAX_TABLE:
             caption += f" The newest {MAX_TABLE} of {len(table)}; python -m harness runs --csv writes all."
         return [DataTable(shown, caption)]
 
-    @cached_property
-    def _params(self) -> tuple[dict[str, str], dict[str, list[str]]]:
-        """The parameters that all runs share, and the values of those that vary."""
-        values = {
-            name: sorted({run.params.get(name, "") for run in self.finished}, key=_order)
-            for name in COMPARED_PARAMS
-        }
-        fixed = {name: found[0] for name, found in values.items() if len(found) == 1 and found[0]}
-        return fixed, {name: found for name, found in values.items() if len(found) > 1}
 
-    @property
-    def _varying_names(self) -> list[str]:
-        return list(self._params[1])
-
-    @cached_property
-    def _notices(self) -> list[str]:
-        texts = (text for run in self.finished for text in run.tags.get(NOTICES_TAG, "").splitlines())
-        return list(dict.fromkeys(texts))[:5]
-
-    @cached_property
-    def _score(self) -> str:
-        """The score of the figures: the primary one of the tests, or the most usual one that all runs have."""
-        primary = {run.tags.get(PRIMARY_TAG) for run in self.finished} - {None}
-        common = set.intersection(*({key for key in run.metrics} for run in self.finished))
-        for score in (*map(str, primary if len(primary) == 1 else ()), *DEFAULT_SCORES):
-            if f"{score}_mean" in common:
-                return score
-        names = sorted(key.removesuffix("_mean") for key in common if key.endswith("_mean"))
-        if not names:
-            raise DesignError("these runs have no score in common; select runs with the same scoring")
-        return names[0]
-
-    @cached_property
-    def _means(self) -> pd.DataFrame:
-        """One row per run: identifier, varying parameters, mean, SD and p of the score, audit."""
-        score, (_, varying) = self._score, self._params
-        rows = []
-        for place, run in enumerate(self.finished):
-            row: dict[str, object] = {"run": run.run_id[:8]}
-            row |= {
-                name: run.params.get(name, "") for name in dict.fromkeys([*varying, "subject", "contrast"])
-            }
-            row |= {score: run.metrics.get(f"{score}_mean", np.nan)}
-            row |= {"SD": run.metrics.get(f"{score}_std", np.nan)}
-            if any(f"p_value/{score}" in other.metrics for other in self.finished[:1]):
-                row["p"] = run.metrics.get(f"p_value/{score}", np.nan)
-            rows.append(row | {"audit": run.tags.get(AUDIT_TAG, ""), "place": place})
-        table = pd.DataFrame(rows)
-        names = [name for name in varying if name != "subject"] + ["subject"]
-        return table.sort_values(names, key=lambda column: column.map(_order)).reset_index(drop=True)
-
-    def _rows_by_run(self) -> tuple[pd.DataFrame, list[ChanceBand | None]]:
-        varying = self._varying_names
-        rows, bands = [], []
-        first = next((name for name in varying if name != "subject"), None)
-        for row in self._means.to_dict("records"):
-            run = self.finished[row["place"]]
-            folds = self._folds.get(run.run_id)
-            if folds is None or self._score not in folds:
-                continue
-            label = ", ".join(f"sub-{row[n]}" if n == "subject" else write_words(row[n]) for n in varying)
-            group = write_words(row[first]) if first else ""
-            rows.append((label or run.name, group, folds[self._score].to_numpy(dtype=float)))
-            bands.append(self._band(run))
-        if not rows:
-            raise TrackingError("folds.csv of no run can be read")
-        return pd.DataFrame(rows, columns=["label", "group", "values"]), bands
-
-    def _rows_by_configuration(self) -> tuple[pd.DataFrame, list[ChanceBand | None]]:
-        names = [name for name in self._varying_names if name != "subject"]
-        groups = self._means.groupby(names, sort=False) if names else [((), self._means)]
-        rows, bands = [], []
-        for key, members in groups:
-            values = key if isinstance(key, tuple) else (key,)
-            label = ", ".join(write_words(value) for value in values) or "all runs"
-            means = members.groupby("subject")[self._score].mean().to_numpy(dtype=float)
-            rows.append((label, write_words(values[0]) if values else "", means))
-            n_classes = self._n_classes(str(members["contrast"].iloc[0]))
-            bands.append(ChanceBand(nominal_chance(self._score, n_classes), None))
-        return pd.DataFrame(rows, columns=["label", "group", "values"]), list(bands)
-
-    @cached_property
-    def _folds(self) -> Mapping[str, pd.DataFrame]:
-        """Scores per fold by run; runs whose table cannot be read are left out, see `_unread_notes`."""
-        tables = {}
-        for run in self.finished:
-            try:
-                tables[run.run_id] = run.read_table("folds.csv")
-            except TrackingError:
-                continue
-        return tables
-
-    @property
-    def _unread_notes(self) -> list[Block]:
-        if len(self.finished) > MAX_ROWS:
-            return []
-        unread = [run for run in self.finished if run.run_id not in self._folds]
-        texts = []
-        for run in unread[:5]:
-            try:
-                run.read_table("folds.csv")
-            except TrackingError as error:
-                texts.append(first_line(error))
-        return [Text(f"Not in the figure: {text}", "notice") for text in texts]
-
-    def _band(self, run: StoredRun) -> ChanceBand:
-        nominal = nominal_chance(self._score, self._n_classes(run.params.get("contrast", "")))
-        if not any(key.startswith("p_value/") for key in run.metrics):
-            return make_band(None, nominal)
-        try:
-            null = run.read_table("null_distribution.csv")
-        except TrackingError:
-            return make_band(None, nominal)
-        return make_band(null[self._score].to_numpy(dtype=float) if self._score in null else None, nominal)
-
-    @cached_property
-    def _groups(self) -> list[GroupSummary]:
-        if "subject" not in self._params[1]:
-            return []
-        return summarise_groups(list(self.finished), [self._score])
-
-    @cached_property
-    def _classes(self) -> Mapping[str, tuple[tuple[str, ...], bool]]:
-        """By contrast: its classes, and whether each is one condition; one configuration of each is read."""
-        found: dict[str, tuple[tuple[str, ...], bool]] = {}
-        for run in self.finished:
-            contrast = run.params.get("contrast", "")
-            if contrast in found:
-                continue
-            try:
-                config = run.read_config()
-            except TrackingError:
-                continue
-            node = config.get("contrast")
-            conditions = node.get("conditions", ()) if isinstance(node, dict) else ()
-            single = all(not isinstance(item, dict) for item in conditions)
-            found[contrast] = list_class_names(config), single
-        return found
-
-    def _n_classes(self, contrast: str) -> int:
-        return len(self._classes.get(contrast, ((), False))[0]) or 2
-
-    def _pair(self, contrast: str) -> tuple[str, str] | None:
-        """Return the two conditions of a contrast; None for any other contrast."""
-        classes, single = self._classes.get(contrast, ((), False))
-        return (classes[0], classes[1]) if single and len(classes) == 2 else None
-
-    def _split(self, left: set[str]) -> list[tuple[str, pd.DataFrame]]:
-        """Split the runs by the varying parameters but some; return a label and the rows of each part."""
-        names = [name for name in self._varying_names if name not in left]
-        if not names:
-            return [("", self._means)]
-        parts = []
-        for key, rows in self._means.groupby(names, sort=False):
-            values = key if isinstance(key, tuple) else (key,)
-            parts.append((", ".join(write_words(value) for value in values), rows))
-        return parts
-
-    def _limit(self, blocks: list[Block]) -> list[Block]:
-        if len(blocks) <= MAX_MATRICES:
-            return blocks
-        hidden = len(blocks) - MAX_MATRICES
-        return [*blocks[:MAX_MATRICES], Text(f"{hidden} more matrices: select runs with NAME=VALUE.", "note")]
+def _limit(blocks: list[Block], n_runs: int) -> list[Block]:
+    """Return the first matrices, fewer of many runs, and the number of those left out."""
+    limit = MAX_MATRICES if n_runs <= MAX_COMPARED else MAX_MATRICES_OF_MANY
+    if len(blocks) <= limit:
+        return blocks
+    hidden = len(blocks) - limit
+    return [*blocks[:limit], Text(f"{hidden} more matrices: select runs with NAME=VALUE.", "note")]
 
 
 def _describe_pairs(comparisons: Sequence[PairedComparison]) -> list[Block]:
-    """Return one table of the comparisons by one key over folds or over subjects, and their notes."""
+    """Return one table of the comparisons by one key, over folds or over subjects, and their notes."""
     if not comparisons:
         return []
     first = comparisons[0]
@@ -526,7 +373,7 @@ def _describe_pairs(comparisons: Sequence[PairedComparison]) -> list[Block]:
         table[name] = ["-" if pd.isna(value) else format_p(value) for value in table[name]]
     table = table.loc[:, [not (table[name].isna() | table[name].isin(["", "-"])).all() for name in table]]
     table = table.rename(columns={"low": "95 % low", "high": "95 % high", "p_holm": "p (Holm)"})
-    table = table.rename(columns={name: name.replace("_", " ") for name in table})
+    table = table.rename(columns={name: write_words(name) for name in table})
     tests = dict.fromkeys(item.test for item in comparisons if item.test != "none")
     caption = f"n: {first.unit}s; difference: first minus second. {'; '.join(tests) or 'No test'}."
     if tests:
@@ -536,9 +383,3 @@ def _describe_pairs(comparisons: Sequence[PairedComparison]) -> list[Block]:
 
 def _file_suffix(label: str) -> str:
     return f"_{file_word(label)[:60]}" if label else ""
-
-
-def _order(value: object) -> tuple[int, float, str]:
-    """Order numbers by value, before other words."""
-    text = str(value)
-    return (0, float(text), "") if text.replace(".", "", 1).isdigit() else (1, 0.0, text)

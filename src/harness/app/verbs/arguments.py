@@ -33,8 +33,18 @@ def add_folder_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, limit: int) -> "argparse._MutuallyExclusiveGroup":
-    """Add a store and what selects runs in it; return the group of options that exclude each other."""
+def add_run_arguments(
+    parser: argparse.ArgumentParser, limit: int, with_tables: bool = True
+) -> "argparse._MutuallyExclusiveGroup":
+    """Add a store and what selects runs in it; return the group of options that exclude each other.
+
+    Parameters
+    ----------
+    limit : int
+        Runs that are selected at most, by default.
+    with_tables : bool
+        Whether the verb prints a table, so that it has --csv and --json.
+    """
     add_folder_argument(parser)
     parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
     parser.add_argument(
@@ -48,10 +58,11 @@ def add_run_arguments(parser: argparse.ArgumentParser, limit: int) -> "argparse.
     parser.add_argument(
         "--most", type=_parse_limit, default=limit, metavar="N", help=f"at most N (default: {limit})"
     )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
-    parser.add_argument(
-        "--json", action="store_true", help="write JSON, and nothing else, to standard output"
-    )
+    if with_tables:
+        parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to FILE")
+        parser.add_argument(
+            "--json", action="store_true", help="write JSON, and nothing else, to standard output"
+        )
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--status", help="only FINISHED, FAILED, KILLED or RUNNING, or several with commas")
     group.add_argument(

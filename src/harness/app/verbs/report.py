@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.epilog = EPILOG
     parser.usage = "python -m harness report [RUN | SWEEP | --sweep ID] [NAME=VALUE ...] [options]"
-    add_run_arguments(parser, limit=MAX_REPORTED)
+    add_run_arguments(parser, limit=MAX_REPORTED, with_tables=False)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="directory of the report (default: mlruns/reports/ID)"
     )
@@ -58,9 +58,8 @@ def run(options: argparse.Namespace) -> int:
     options.conditions = conditions
     if words and (conditions or not _is_sweep(words[0], uri)):
         if selects:
-            raise UsageError(
-                f"{words[0]!r} is one run, which {(conditions or ['an option'])[0]} cannot select; leave one out"
-            )
+            other = (conditions or ["an option"])[0]
+            raise UsageError(f"{words[0]!r} is one run, which {other} cannot select; leave one of them out")
         return _report_run(options, words[0], uri)
     if words:
         options.sweep = words[0]
