@@ -61,12 +61,12 @@ def test_volumes_of_another_class_are_left_out():
     second = predictions([-1, 1, -1, 1], classes=("face", "face", "cat", "face"))
     found = compare_volumes(predictions([-1, 1, -1, 1]), second, 5)
     assert found.n_joined == 3
-    assert found.notes == ("1 volumes have another class in the second run: left out",)
+    assert found.notes == ("left out, because their class differs between the runs: 1 volumes",)
 
 
 def test_decision_values_of_other_scales_are_divided_by_their_sd():
-    """The SD of the first is 1, of the second 100: only the last volume has moved."""
-    found = compare_volumes(predictions([-1, 1, -1, 1]), predictions([-100, 100, 100, -100]), 5)
+    """The SD of the first is 1, of the second 100: two volumes have moved by two SD."""
+    found = compare_volumes(predictions([-1, 1, -1, 1]), predictions([-100, 100, 100, -100]), 2)
     assert found.table["volume"].tolist() == [8, 9]
     assert found.table["difference"].tolist() == [2.0, -2.0]
     assert found.table["second"].tolist() == [100.0, -100.0]
