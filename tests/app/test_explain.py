@@ -23,20 +23,26 @@ def home(tmp_path_factory, make_store, tiny_subject):
     shutil.copytree(home / "data", home / "moved")
     changes = {
         "first": [],
-        "moved": ["dataset.data_dir=moved", "figures=light", "resume=false", "cache=false"],
+        "moved": ["dataset.data_dir=moved", "resume=false", "cache=false"],
         "brain": ["roi=brain", "signal.detrend=true"],
         "kfold": ["cv=kfold5", "cv.n_splits=3"],
         "house": ["contrast=face_vs_house"],
         "test": ["inference=permutation", "inference.force=true", "inference.maps=false"],
         "failed": ["signal.lag=30"],
     }
-    base = ["dataset=haxby", "subject=1", "estimator=lda", "scoring.inner_folds=2"]
+    base = [
+        "dataset=haxby",
+        "subject=1",
+        "estimator=lda",
+        "cv=holdout30",
+        "figures=off",
+        "scoring.inner_folds=2",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         for name, words in changes.items():
             data = [] if name == "moved" else ["dataset.data_dir=data"]
-            figures = [] if name == "moved" else ["figures=off"]
-            assert run([*base, *data, *figures, *words]) == int(name == "failed")
+            assert run([*base, *data, *words]) == int(name == "failed")
     _, runs = read_runs(home)
     ids = [stored.info.run_id for stored in sorted(runs, key=lambda stored: stored.info.start_time)]
     home_of = dict(zip(changes, ids, strict=True))
@@ -60,13 +66,12 @@ def effects(found):
     return {(item["part"], item["name"]): item["effect"] for item in found["differences"]}
 
 
-def test_moved_data_figures_and_cache_cannot_move_the_score(explain):
+def test_moved_data_and_cache_cannot_move_the_score(explain):
     found = explain("moved")
     assert found["identical"]
     assert effects(found) == {
         ("choice", "location"): "no",
         ("setting", "dataset.data_dir"): "no",
-        ("setting", "figures"): "no",
         ("setting", "cache"): "no",
         ("setting", "resume"): "no",
     }
@@ -96,7 +101,7 @@ def test_other_folds_are_described(explain):
     found = explain("kfold")
     (folds,) = [item for item in found["differences"] if item["part"] == "folds"]
     assert folds["effect"] == "yes"
-    assert (folds["first"], folds["second"]) == ("4 folds of 8", "3 folds of 10 to 11")
+    assert (folds["first"], folds["second"]) == ("1 folds of 10", "3 folds of 10 to 11")
     assert found["volumes"]["notes"] == ["the folds differ: volumes are joined by their number alone"]
 
 
