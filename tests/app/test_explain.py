@@ -101,7 +101,7 @@ def test_other_folds_are_described(explain):
     found = explain("kfold")
     (folds,) = [item for item in found["differences"] if item["part"] == "folds"]
     assert folds["effect"] == "yes"
-    assert (folds["first"], folds["second"]) == ("1 folds of 10", "3 folds of 10 to 11")
+    assert (folds["first"], folds["second"]) == ("4 folds of 8", "3 folds of 10 to 11")
     assert found["volumes"]["notes"] == ["the folds differ: volumes are joined by their number alone"]
 
 

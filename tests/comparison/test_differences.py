@@ -84,11 +84,8 @@ def test_choice_has_the_effect_of_its_settings():
         ORIGIN, choices=ORIGIN.choices | {"roi": "copy"}, settings=ORIGIN.settings | {"roi.mask": "copy"}
     )
     assert [str(item.effect) for item in list_differences(ORIGIN, renamed)] == ["no", "no"]
-    harder = replace(
-        ORIGIN,
-        choices=ORIGIN.choices | {"estimator": "hard"},
-        settings=ORIGIN.settings | {"estimator.C": 100},
-    )
+    settings = ORIGIN.settings | {"estimator.C": 100}
+    harder = replace(ORIGIN, choices=ORIGIN.choices | {"estimator": "hard"}, settings=settings)
     assert [str(item.effect) for item in list_differences(ORIGIN, harder)] == ["yes", "yes"]
 
 
