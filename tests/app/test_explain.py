@@ -11,6 +11,7 @@ from harness.app.verbs import run_verb
 from processes import read_runs
 
 CONDITIONS = ("face", "cat", "house")
+TEST = ["inference=permutation", "inference.force=true", "inference.maps=false", "inference.processes=1"]
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,13 @@ def home(tmp_path_factory, make_store, tiny_subject):
         "brain": ["roi=brain", "signal.detrend=true"],
         "kfold": ["cv=kfold5", "cv.n_splits=3"],
         "house": ["contrast=face_vs_house"],
-        "test": ["inference=permutation", "inference.force=true", "inference.maps=false"],
+        "test": TEST,
         "failed": ["signal.lag=30"],
     }
     base = [
         "dataset=haxby",
         "subject=1",
         "estimator=lda",
-        "cv=holdout30",
         "figures=off",
         "scoring.inner_folds=2",
     ]
@@ -112,6 +112,7 @@ def test_settings_of_a_test_move_p_values_only(explain):
         ("setting", "inference.kind"): "p-values only",
         ("setting", "inference.maps"): "p-values only",
         ("setting", "inference.force"): "p-values only",
+        ("setting", "inference.processes"): "no",
         ("relabellings", "list"): "p-values only",
     }
     assert found["volumes"]["changed"] == 0
