@@ -10,6 +10,8 @@ from harness.app.entry import run
 from harness.app.verbs import run_verb
 from processes import read_runs
 
+pytestmark = pytest.mark.slow
+
 CONDITIONS = ("face", "cat", "house")
 TEST = ["inference=permutation", "inference.force=true", "inference.maps=false", "inference.processes=1"]
 

@@ -13,8 +13,9 @@ def test_run_is_replayed_and_explained_from_another_directory(tmp_path, tiny_sub
     home.mkdir()
     elsewhere.mkdir()
     data = tiny_subject(n_runs=4, planted={"face": (1, 2, 2)}, effect=40)
-    words = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", "scoring.inner_folds=2", "figures=off"]
+    words = ["dataset=haxby", f"dataset.data_dir={data}", "subject=1", "figures=off"]
     words += ["inference=permutation", "inference.maps=false", "inference.force=true"]
+    words += ["scoring.inner=runs", "inference.processes=1"]
     harness(home, *words, "estimator=ridge", OMP_NUM_THREADS="1")
     harness(home, *words, "estimator=svc", OMP_NUM_THREADS="1")
     store = f"--folder={home / 'mlruns'}"
