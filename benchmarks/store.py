@@ -107,8 +107,8 @@ def report_read(folder: Path, count: int) -> None:
     """Print how long listing and filtering take."""
     from mlflow.tracking import MlflowClient
 
-    from harness.tracking.run_tables import compare_runs
     from harness.tracking.queries import RunQuery
+    from harness.tracking.run_tables import compare_runs
     from harness.tracking.store import local_uri
 
     uri = local_uri(folder / "mlruns")
