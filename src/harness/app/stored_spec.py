@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 REQUIRED = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv")
 # What else of a configuration has no influence on the numbers, and may change from machine to machine.
 MOVABLE = ("roi.mask", "signal.confounds_file", "inference.processes")
-WITHOUT_EFFECT = ("tracking", "figures", "cache", "resume")
 
 
 @dataclass(frozen=True)
@@ -162,6 +161,8 @@ def list_location_keys(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _check_location(override: str, key: str, value: Any, locations: Sequence[str]) -> None:
     """Raise a UsageError unless a key says where data are, and nothing about what is computed."""
+    from harness.tracking.fingerprint import NOT_COUNTED
+
     if any(key == place or key.startswith(f"{place}.") for place in locations):
         return
     if key == "inference.processes":
@@ -172,7 +173,7 @@ def _check_location(override: str, key: str, value: Any, locations: Sequence[str
         raise UsageError(f"{override!r} names another mask; expected the new path of the same image")
     if key in MOVABLE:
         return
-    if key.partition(".")[0] in WITHOUT_EFFECT:
+    if key.partition(".")[0] in NOT_COUNTED and not key.startswith("dataset"):
         raise UsageError(f"{override!r} has no effect on a replay, which stores nothing; leave it out")
     places = [place for place in locations if place.rpartition(".")[2] not in NOT_NAMED]
     raise UsageError(

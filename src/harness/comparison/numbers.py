@@ -14,6 +14,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from harness.errors import TrackingError, first_line
 from harness.tracking.stored_run import StoredRun
@@ -24,7 +26,10 @@ NOT_COMPARED = ("files.json",)
 DURATIONS = ("seconds/", "system/")  # metrics that are not results
 ROW_KEYS = ("fold", "volume", "class", "parameter", "value")  # columns that say which row it is
 Place = tuple[np.intp, ...]  # the index of an element of an array
-UNREADABLE = (ValueError, OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, ImageFileError)
+UNREADABLE = (
+    *(ValueError, OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile),
+    *(ImageFileError, HeaderDataError, WrapStructError),
+)
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,8 @@ def compare_volumes(first: pd.DataFrame, second: pd.DataFrame, limit: int) -> Vo
         notes.append(f"held out by one run only: {alone[0]} volumes of the first, {alone[1]} of the second")
     other_class = joined["class"] != joined["class_second"]
     if other_class.any():
-        notes.append(
-            f"{int(other_class.sum())} volumes have another class in the second run, and are left out"
-        )
+        count = int(other_class.sum())
+        notes.append(f"left out, because their class differs between the runs: {count} volumes")
         joined = joined[~other_class].reset_index(drop=True)
     if joined.empty:
         return "no held-out volume is common to both runs"

@@ -1,9 +1,11 @@
 """``replay``: repeat a stored run from its own record, and compare every number."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from harness.app.verbs.arguments import add_store_arguments, read_store
 from harness.errors import DataError, HarnessError
 
 if TYPE_CHECKING:
+    from harness.app.composition import RunSpec
     from harness.app.computation import RunData
     from harness.app.stored_spec import StoredSpec
     from harness.comparison.replay import Repetition
@@ -60,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
         return prepare_settings(complete_settings(settings, stored.title)[0])
 
     replay = compare_replay(stored, repetition, prepare=prepare, notes=spec.notes)
+    if not replay.is_identical:
+        replay = dataclasses.replace(replay, notes=(*replay.notes, *_list_unseeded(spec.spec)))
     if options.json:
         print(json.dumps(write_replay(replay), indent=1))
     else:
@@ -91,6 +96,23 @@ def _repeat(stored: "StoredRun", spec: "StoredSpec") -> "Repetition":
             f"the files of the replay cannot be written to a temporary directory: {error}. Check the disk's "
             "free space, or choose another directory with the environment variable TMPDIR"
         ) from error
+
+
+def _list_unseeded(spec: "RunSpec") -> Iterator[str]:
+    """Yield what draws other random numbers every time."""
+    model, splitter = spec.question.estimator.model, spec.question.scheme.splitter
+    unseeded = [
+        f"estimator.{key.replace('__', '.')}"
+        for key, value in model.get_params().items()
+        if key.rpartition("__")[2] == "random_state" and value is None
+    ]
+    if getattr(splitter, "shuffle", True) and getattr(splitter, "random_state", 0) is None:
+        unseeded.append("cv.random_state")
+    for key in unseeded:
+        yield (
+            f"{key} is null in the configuration of the run, so that its random numbers may be others every "
+            f"time; a run with {key}=0 can be repeated"
+        )
 
 
 def _open_sources(data: "RunData", stored: "StoredRun") -> None:
