@@ -66,7 +66,7 @@ def test_models_are_logged_listed_and_written(study, subject, tmp_path):
     client, (run,) = read_runs(study)
     assert [output.step for output in run.outputs.model_outputs] == [0]  # model=true
     assert run.info.status == "FINISHED"
-    assert "seconds/model" in run.data.metrics
+    assert "system/seconds_model" in run.data.metrics
     folder = ["--folder", str(study / "mlruns")]
     assert "models:/m-" in harness(tmp_path, "export", run.info.run_id[:8], *folder).stdout
     assert len(client.get_run(run.info.run_id).outputs.model_outputs) == 2

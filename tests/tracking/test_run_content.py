@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from harness.checks.findings import Finding, Verdict
-from harness.tracking.run_content import chance_level, describe_run
+from harness.tracking.run_content import describe_run
 from harness.tracking.run_result import RunResult
 
 
@@ -61,7 +61,8 @@ def test_note_shows_names_as_they_are(name):
     text = html.unescape(re.sub(r"<[^>]*>", "", page))
     for words in (
         f"{name} subject 1",
-        "test_accuracy 0.750 (SD over folds 0.125); chance 0.500; not tested, so no p-value; audit: leak.",
+        "test_accuracy 0.750 (SD over folds 0.125); nominal chance 0.500; not tested, so no p-value; "
+        "audit: leak.",
         f"{name} vs house, vt {name}, lda[{name}], cv=logo[{name}]; 32 volumes, 80 voxels",
         f"simulated {name}",
         f"optimism_roc_auc +0.021 ({name})",
@@ -74,16 +75,3 @@ def test_note_shows_names_as_they_are(name):
     assert text.index("leak, blocks_split: 4 blocks.") < text.index("caution, class_order"), "worst first"
     assert "nothing chosen" not in text
     assert re.search(r"test_accuracy\s+0\.750\s+0\.125", text)
-
-
-@pytest.mark.parametrize(
-    ("score", "level"),
-    [
-        ("test_accuracy", 0.6),
-        ("test_balanced_accuracy", 1 / 3),
-        ("test_roc_auc", 0.5),
-        ("selected_roc_auc_cat", None),
-    ],
-)
-def test_chance_is_what_a_decoder_without_information_scores(score, level):
-    assert chance_level(score, ["face"] * 6 + ["cat"] * 3 + ["house"]) == level

@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 
 from harness.app.verbs import VERBS
-from harness.tracking.choices import COMPARED_PARAMS, STATUSES
+from harness.tracking.choices import COMPARED_PARAMS, NOT_PAIRED, STATUSES
 
 FLAGS = ("-sc", "--shell-completion")
 RUNS_OFFERED = 50  # the newest
@@ -132,7 +132,8 @@ def _list_filters(verb: str, before: list[str], word: str) -> list[str]:
     keys = [f"{key}=" for key in COMPARED_PARAMS if f"{key}=" not in " ".join(before)]
     if "by=" not in _make_parser(verb).format_help():
         return keys
-    return [f"by={key}" for key in COMPARED_PARAMS] if name == "by" and equals else ["by=", *keys]
+    compared = [f"by={key}" for key in COMPARED_PARAMS if key not in NOT_PAIRED]
+    return compared if name == "by" and equals else ["by=", *keys]
 
 
 def _list_runs(before: list[str]) -> list[str]:

@@ -108,3 +108,14 @@ def score_predictions(
     return float(
         np.mean([roc_auc(true == name, np.asarray(predictions[column])) for name, column in columns.items()])
     )
+
+
+def nominal_chance(score: str, n_classes: int) -> float:
+    """Return what is scored without information if all classes have equally many volumes.
+
+    Parameters
+    ----------
+    score : str
+        A score as runs name it, such as ``test_accuracy``: .5 for ROC AUC, else 1 / `n_classes`.
+    """
+    return 0.5 if score.endswith("roc_auc") else 1 / max(n_classes, 2)

@@ -136,8 +136,8 @@ def _print_changes(console: "Console", changes: Sequence[NumberChange]) -> None:
         console.print(f"{len(changes) - MAX_CHANGES} more; --json prints all")
 
 
-def write_explanation(explanation: "Explanation") -> dict[str, Any]:
-    """Return an explanation for JSON; what is undefined is null."""
+def explanation_to_dict(explanation: "Explanation") -> dict[str, Any]:
+    """Return an explanation as plain records, for JSON."""
     volumes = explanation.volumes
     compared: dict[str, Any] = {"reason": volumes}
     if isinstance(volumes, VolumeDifferences):
@@ -148,47 +148,33 @@ def write_explanation(explanation: "Explanation") -> dict[str, Any]:
             "largest": volumes.table.to_dict("records"),
             "notes": list(volumes.notes),
         }
-    return _plain(
-        {
-            "first": _describe_run(explanation.first),
-            "second": _describe_run(explanation.second),
-            "identical": explanation.is_identical,
-            "differences": [asdict(item) for item in explanation.differences],
-            "scores": explanation.scores.to_dict("records"),
-            "volumes": compared,
-            "changes": [asdict(change) for change in explanation.changes],
-            "missing": list(explanation.missing),
-        }
-    )
+    return {
+        "first": _describe_run(explanation.first),
+        "second": _describe_run(explanation.second),
+        "identical": explanation.is_identical,
+        "differences": [asdict(item) for item in explanation.differences],
+        "scores": explanation.scores.to_dict("records"),
+        "volumes": compared,
+        "changes": [asdict(change) for change in explanation.changes],
+        "missing": list(explanation.missing),
+    }
 
 
-def write_replay(replay: "Replay") -> dict[str, Any]:
-    """Return a replay for JSON; an infinite difference is null."""
-    return _plain(
-        {
-            "run": _describe_run(replay.stored),
-            "identical": replay.is_identical,
-            "files": replay.n_files,
-            "metrics": replay.n_metrics,
-            "changes": [asdict(change) for change in replay.changes],
-            "differences": [asdict(item) for item in replay.differences],
-            "notes": list(replay.notes),
-        }
-    )
+def replay_to_dict(replay: "Replay") -> dict[str, Any]:
+    """Return a replay as plain records, for JSON."""
+    return {
+        "run": _describe_run(replay.stored),
+        "identical": replay.is_identical,
+        "files": replay.n_files,
+        "metrics": replay.n_metrics,
+        "changes": [asdict(change) for change in replay.changes],
+        "differences": [asdict(item) for item in replay.differences],
+        "notes": list(replay.notes),
+    }
 
 
 def _describe_run(run: "StoredRun") -> dict[str, str]:
     return {"run_id": run.run_id, "name": run.name, "status": run.status, "started": run.started.isoformat()}
-
-
-def _plain(node: Any) -> Any:
-    """Return a document that JSON can hold: NumPy's numbers become Python's, undefined ones null."""
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
-    value = node.item() if hasattr(node, "item") else node
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _format(value: float, sign: bool = False, digits: int = 3) -> str:

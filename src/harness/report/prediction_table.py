@@ -1,9 +1,7 @@
 """The predictions of a stored decoder, printed or as JSON."""
 
-import json
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.table import Table
 
 from harness.report.console import PlainConsole
@@ -45,20 +43,11 @@ def print_predictions(title: str, predictions: "Predictions") -> None:
         console.print(notice, soft_wrap=True)
 
 
-def format_predictions(run_id: str, predictions: "Predictions") -> str:
-    """Return the predictions as JSON."""
-    rows: list[dict[str, object]] = [
-        {str(name): _plain(value) for name, value in row.items()}
-        for row in predictions.table.to_dict(orient="records")
-    ]
-    content = {
+def predictions_to_dict(run_id: str, predictions: "Predictions") -> dict[str, object]:
+    """Return the predictions as plain records, for JSON."""
+    return {
         "run": run_id,
         "accuracy": predictions.accuracy,
-        "notices": list(predictions.notices),
-        "predictions": rows,
+        "notices": predictions.notices,
+        "predictions": predictions.table,
     }
-    return json.dumps(content, indent=1)
-
-
-def _plain(value: object) -> object:
-    return value.item() if hasattr(value, "item") and not isinstance(value, pd.Series) else value

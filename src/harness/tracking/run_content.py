@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -15,6 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
 from harness.checks.findings import Verdict, count_verdicts, sort_findings, worst_verdict
 from harness.datasets.images import list_files
+from harness.decoding.scores import nominal_chance
 from harness.errors import escape_controls
 from harness.inference.corrections import format_p
 from harness.tracking.tags import (
@@ -122,36 +123,36 @@ def describe_run(result: "RunResult", image: str | None = None) -> str:
     estimator, scheme, roi = decoding.question.estimator, decoding.question.scheme, decoding.question.roi
     question = f"{' vs '.join(samples.contrast.classes)}, {roi.name}, {estimator.name}, cv={scheme.name}"
     lines = [
-        f"**Question:** {_quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}: "
-        f"{_quote_markdown(question)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
+        f"**Question:** {quote_markdown(decoding.recording.dataset)} subject {decoding.recording.subject}: "
+        f"{quote_markdown(question)}; {len(samples.y)} volumes, {samples.n_voxels} voxels.",
         "",
-        f"**Answer:** {_quote_markdown(describe_answer(result))}",
+        f"**Answer:** {quote_markdown(describe_answer(result))}",
         "",
         *([f"![weights on slices of the brain]({image})", ""] if image else []),
         "| score | mean over folds | SD |",
         "|---|---|---|",
     ]
     for score, row in decoding.summarise().iterrows():
-        lines.append(f"| {_quote_markdown(str(score))} | {row['mean']:.3f} | {row['sd']:.3f} |")
+        lines.append(f"| {quote_markdown(str(score))} | {row['mean']:.3f} | {row['sd']:.3f} |")
     lines += [
         "",
         "*selected*: parameters chosen on the fold that is scored (nilearn's `cv_scores_`); "
         "*test*: volumes that took part in no choice.",
     ]
-    lines += [f"- {_quote_markdown(text)}" for text in decoding.describe_optimism()]
+    lines += [f"- {quote_markdown(text)}" for text in decoding.describe_optimism()]
     if result.inference is not None:
         lines += ["", *_describe_inference(result.inference)]
     if decoding.recording.notice:
-        lines += ["", f"**{_quote_markdown(decoding.recording.notice)}**"]
+        lines += ["", f"**{quote_markdown(decoding.recording.notice)}**"]
     if result.findings:
         lines += ["", *_describe_audit(result)]
     if decoding.warnings:
-        lines += ["", *(f"- warning: {_quote_markdown(text)}" for text in decoding.warnings)]
+        lines += ["", *(f"- warning: {quote_markdown(text)}" for text in decoding.warnings)]
     return "\n".join(lines)
 
 
 def describe_answer(result: "RunResult") -> str:
-    """Return in a sentence the mean test score, the chance level, the p-value and the worst verdict."""
+    """Return in a sentence the mean test score, nominal chance, the p-value and the worst verdict."""
     decoding, test = result.decoding, None if result.inference is None else result.inference.test
     summary = decoding.summarise()
     scores = [str(score) for score in summary.index if str(score).startswith("test_")] or list(summary.index)
@@ -159,8 +160,7 @@ def describe_answer(result: "RunResult") -> str:
     mean, sd = (summary[column].to_dict()[score] for column in ("mean", "sd"))
     words = [f"{score} {mean:.3f}" + (f" (SD over folds {sd:.3f})" if math.isfinite(sd) else "")]
     if test is None or score not in test.p_values:
-        level = chance_level(score, list(decoding.samples.y))
-        words += [] if level is None else [f"chance {level:.3f}"]
+        words += _describe_chance(score, Counter(decoding.samples.y).values())
         words.append("not tested, so no p-value")
     else:
         band = test.band(score)
@@ -171,15 +171,12 @@ def describe_answer(result: "RunResult") -> str:
     return "; ".join(words) + "."
 
 
-def chance_level(score: str, labels: Sequence[str]) -> float | None:
-    """Return what a decoder that knows nothing is expected to score; None for scores of single classes.
-
-    For accuracy, the share of the largest class, which a decoder reaches that always predicts it; for
-    balanced accuracy one divided by the number of classes; for ROC AUC .5.
-    """
-    counts = Counter(labels)
-    levels = {"accuracy": max(counts.values()) / len(labels), "balanced_accuracy": 1 / len(counts)}
-    return (levels | {"roc_auc": 0.5}).get(score.removeprefix("test_"))
+def _describe_chance(score: str, counts: Collection[int]) -> list[str]:
+    """Return nominal chance, and what accuracy the largest class alone reaches where it has more volumes."""
+    words = [f"nominal chance {nominal_chance(score, len(counts)):.3f}"]
+    if score == "test_accuracy" and max(counts) > min(counts):
+        words.append(f"always the largest class: {max(counts) / sum(counts):.3f}")
+    return words
 
 
 def inference_metrics(inference: "Inference") -> dict[str, float]:
@@ -202,10 +199,10 @@ def _describe_inference(inference: "Inference") -> list[str]:
         note = "" if score == test.primary else " (not corrected)"
         band = test.band(score)
         shown = ["-", "-"] if band is None else [f"{value:.3f}" for value in band]
-        lines.append(f"| {_quote_markdown(score)} | {format_p(p)}{note} | {shown[0]} | {shown[1]} |")
+        lines.append(f"| {quote_markdown(score)} | {format_p(p)}{note} | {shown[0]} | {shown[1]} |")
     described = [test.statement, *inference.describe_maps()]
-    lines += ["", *(_quote_markdown(text) for text in described)]
-    return [*lines, "", *(f"- {_quote_markdown(text)}" for text in (*test.cautions, *inference.notices))]
+    lines += ["", *(quote_markdown(text) for text in described)]
+    return [*lines, "", *(f"- {quote_markdown(text)}" for text in (*test.cautions, *inference.notices))]
 
 
 def _describe_audit(result: "RunResult") -> list[str]:
@@ -216,14 +213,14 @@ def _describe_audit(result: "RunResult") -> list[str]:
         "",
     ]
     lines += [
-        f"- {finding.verdict.value}, {_quote_markdown(finding.rule)}: {_quote_markdown(finding.evidence)}"
+        f"- {finding.verdict.value}, {quote_markdown(finding.rule)}: {quote_markdown(finding.evidence)}"
         for finding in findings
         if finding.verdict != Verdict.ok or finding.rule in ALWAYS_DESCRIBED
     ]
     return lines
 
 
-def _quote_markdown(text: str) -> str:
+def quote_markdown(text: str) -> str:
     """Escape a text so that Markdown shows it as it is: no HTML, links, code, table cells or emphasis."""
     line = escape_controls(text).replace("\n", " ")
     marked = re.sub(r"[\\`*\[\]|!~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
@@ -247,6 +244,3 @@ def dataset_input(decoding: "Decoding") -> DatasetInput:
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "decoding")])
-
-
-quote_markdown = _quote_markdown  # for the notes of other kinds of runs

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.tracking.queries import RunQuery
+    from harness.tracking.stored_run import StoredRun
 
 
 def add_override_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -34,9 +35,9 @@ def add_folder_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(
-    parser: argparse.ArgumentParser, limit: int, with_tables: bool = True
-) -> "argparse._MutuallyExclusiveGroup":
-    """Add a store and what selects runs in it; return the group of options that exclude each other.
+    parser: argparse.ArgumentParser, limit: int, with_tables: bool = True, with_sweeps: bool = False
+) -> None:
+    """Add a store and what selects runs in it.
 
     Parameters
     ----------
@@ -44,9 +45,10 @@ def add_run_arguments(
         Runs that are selected at most, by default.
     with_tables : bool
         Whether the verb prints a table, so that it has --csv and --json.
+    with_sweeps : bool
+        Whether the verb can list sweeps instead of runs.
     """
-    add_folder_argument(parser)
-    parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
+    add_store_arguments(parser)
     parser.add_argument(
         "conditions",
         nargs="*",
@@ -68,7 +70,8 @@ def add_run_arguments(
     group.add_argument(
         "--failed", action="store_true", help="only runs that failed or were killed; `runs` gives the reasons"
     )
-    return group
+    if with_sweeps:
+        group.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
 
 
 def _parse_limit(text: str) -> int:
@@ -97,6 +100,21 @@ def read_store(options: argparse.Namespace) -> str:
     from harness.tracking.store import local_store_uri
 
     return local_store_uri(options.folder)
+
+
+def add_run_argument(parser: argparse.ArgumentParser, name: str = "run", metavar: str = "RUN") -> None:
+    """Add the word that names a stored run, for `read_run`."""
+    parser.add_argument(
+        name, metavar=metavar, help="a run: its identifier, the first characters of it, its name, or latest"
+    )
+
+
+def read_run(word: str, uri: str) -> "StoredRun":
+    """Return the run that a word names; errors as in `harness.tracking.queries.find_run`."""
+    from harness.tracking.queries import find_run
+    from harness.tracking.stored_run import read_stored_run
+
+    return read_stored_run(find_run(word, uri), uri)
 
 
 def read_selection(options: argparse.Namespace) -> "RunQuery":

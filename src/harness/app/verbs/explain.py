@@ -1,9 +1,14 @@
 """``explain``: why two stored runs differ."""
 
 import argparse
-import json
 
-from harness.app.verbs.arguments import add_store_arguments, read_store
+from harness.app.verbs.arguments import (
+    add_run_argument,
+    add_store_arguments,
+    print_json,
+    read_run,
+    read_store,
+)
 
 EPILOG = (
     "Every difference is printed with whether it can move the score: figures, tracking, the cache and data "
@@ -13,9 +18,8 @@ EPILOG = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    run = "an identifier, its first characters, a name, or latest"
-    parser.add_argument("first", metavar="RUN_A", help=run)
-    parser.add_argument("second", metavar="RUN_B", help="likewise")
+    add_run_argument(parser, "first", "RUN_A")
+    add_run_argument(parser, "second", "RUN_B")
     parser.add_argument(
         "--volumes", type=_parse_count, default=10, metavar="N", help="volumes that differ most (default: 10)"
     )
@@ -28,15 +32,13 @@ def run(options: argparse.Namespace) -> int:
     """Explain why two runs differ."""
     from harness.app.stored_spec import prepare_settings
     from harness.comparison.explanation import explain_runs
-    from harness.report.explanation_tables import print_explanation, write_explanation
-    from harness.tracking.queries import find_run
-    from harness.tracking.stored_run import read_stored_run
+    from harness.report.explanation_tables import explanation_to_dict, print_explanation
 
     uri = read_store(options)
-    first, second = (read_stored_run(find_run(word, uri), uri) for word in (options.first, options.second))
+    first, second = (read_run(word, uri) for word in (options.first, options.second))
     explanation = explain_runs(first, second, prepare_settings, options.volumes)
     if options.json:
-        print(json.dumps(write_explanation(explanation), indent=1))
+        print_json(explanation_to_dict(explanation))
     else:
         print_explanation(explanation)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from harness.app.verbs.arguments import add_folder_argument, read_store
+from harness.app.verbs.arguments import add_run_argument, add_store_arguments, read_run, read_store
 
 EPILOG = (
     "The model takes a table with the column image, paths of 4D NIfTI files, and needs no harness; "
@@ -13,9 +13,8 @@ EPILOG = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("run", metavar="RUN", help="identifier of a run or its start, its name, or latest")
-    add_folder_argument(parser)
-    parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
+    add_run_argument(parser)
+    add_store_arguments(parser)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write the model to a new directory, and not to the store"
     )
@@ -25,12 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export the decoder, and print where the model is and how it is used."""
     from harness.tracking.model_export import export_to_directory, log_model
-    from harness.tracking.queries import find_run
     from harness.tracking.run_decoder import read_decoder
-    from harness.tracking.stored_run import read_stored_run
 
     uri = read_store(options)
-    stored = read_stored_run(find_run(options.run, uri), uri)
+    stored = read_run(options.run, uri)
     decoder = read_decoder(stored)
     if options.out is not None:
         export_to_directory(decoder, stored.run_id, options.out)

@@ -1,28 +1,31 @@
 """``predict``: the decoder of a stored run applied to new volumes."""
 
 import argparse
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
-from harness.app.verbs.arguments import add_folder_argument, read_store, write_table
+from harness.app.verbs.arguments import (
+    add_run_argument,
+    add_store_arguments,
+    print_json,
+    read_run,
+    read_store,
+    write_table,
+)
 
 EPILOG = (
-    "Every image is a scanner run of its own; where the run's volumes were standardised by their own "
-    "mean and "
-    "SD (signal=tutorial), the volumes of every image are standardised by theirs. docs/predict.md explains "
-    "what scaling means for new volumes."
+    "Every image is a scanner run of its own; where the run's volumes were standardised by their own mean "
+    "and SD (signal=tutorial), the volumes of every image are standardised by theirs. docs/predict.md "
+    "explains what scaling means for new volumes."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("run", metavar="RUN", help="identifier of a run or its start, its name, or latest")
+    add_run_argument(parser)
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="NIfTI images, in order of time"
     )
-    add_folder_argument(parser)
-    parser.add_argument("--uri", help="tracking URI of a server, instead of a directory")
+    add_store_arguments(parser)
     parser.add_argument(
         "--labels",
         type=Path,
@@ -64,13 +67,11 @@ def run(options: argparse.Namespace) -> int:
     """Predict new volumes; print and write the table."""
     from harness.decoding.decode import collect_warnings, count_messages
     from harness.decoding.prediction import NewVolumes, predict_volumes
-    from harness.report.prediction_table import format_predictions, print_predictions
-    from harness.tracking.queries import find_run
+    from harness.report.prediction_table import predictions_to_dict, print_predictions
     from harness.tracking.run_decoder import read_decoder
-    from harness.tracking.stored_run import read_stored_run
 
     uri = read_store(options)
-    stored = read_stored_run(find_run(options.run, uri), uri)
+    stored = read_run(options.run, uri)
     decoder = read_decoder(stored)
     new = NewVolumes(
         images=tuple(options.images),
@@ -85,11 +86,9 @@ def run(options: argparse.Namespace) -> int:
     warned = tuple(f"warning: {text}" for text in count_messages(caught))
     predictions = predictions.with_notices(warned)
     if options.json:
-        print(format_predictions(stored.run_id, predictions))
+        print_json(predictions_to_dict(stored.run_id, predictions))
     else:
         title = f"run {stored.title}: {' vs '.join(decoder.contrast)}; positive = {decoder.contrast[0]}"
         print_predictions(title if len(decoder.contrast) == 2 else title.partition(";")[0], predictions)
-    if options.csv is not None:
-        with redirect_stdout(sys.stderr if options.json else sys.stdout):  # which is JSON alone
-            write_table(options.csv, predictions.table)
+    write_table(options.csv, predictions.table, options.json)
     return 0

@@ -2,14 +2,19 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.app.verbs.arguments import add_store_arguments, read_store
+from harness.app.verbs.arguments import (
+    add_run_argument,
+    add_store_arguments,
+    print_json,
+    read_run,
+    read_store,
+)
 from harness.errors import DataError, HarnessError
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ EPILOG = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("run", metavar="RUN", help="an identifier, its first characters, a name, or latest")
+    add_run_argument(parser)
     parser.add_argument(
         "places",
         nargs="*",
@@ -44,12 +49,10 @@ def run(options: argparse.Namespace) -> int:
     from harness.app.interrupts import exit_on_termination_signals
     from harness.app.stored_spec import complete_settings, prepare_settings, read_stored_spec
     from harness.comparison.replay import compare_replay
-    from harness.report.explanation_tables import print_replay, write_replay
-    from harness.tracking.queries import find_run
-    from harness.tracking.stored_run import read_stored_run
+    from harness.report.explanation_tables import print_replay, replay_to_dict
 
     uri = read_store(options)
-    stored = read_stored_run(find_run(options.run, uri), uri)
+    stored = read_run(options.run, uri)
     stored.require_finished()
     with exit_on_termination_signals():
         spec = read_stored_spec(stored, options.places)
@@ -66,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if not replay.is_identical:
         replay = dataclasses.replace(replay, notes=(*replay.notes, *_list_unseeded(spec.spec)))
     if options.json:
-        print(json.dumps(write_replay(replay), indent=1))
+        print_json(replay_to_dict(replay))
     else:
         print_replay(replay)
     return 0 if replay.is_identical else 1

@@ -15,8 +15,7 @@ from harness.errors import UsageError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    group = add_run_arguments(parser, limit=50)
-    group.add_argument("--sweeps", action="store_true", help="list the sweeps instead of their runs")
+    add_run_arguments(parser, limit=50, with_sweeps=True)
 
 
 def run(options: argparse.Namespace) -> int:
