@@ -31,7 +31,8 @@ def read_clocks() -> tuple[float, float]:
 
 def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     """Write runs into a new store, and return the seconds of each, on the wall and of the processor."""
-    from harness.app.composition import compose_request, decode_request
+    from harness.app.composition import compose_request
+    from harness.app.run_spec import decode_request
     from harness.report.artifacts import write_artifacts
     from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import track_run

@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
-    from harness.app.composition import RunSpec as RunSpec
     from harness.app.composition import compose_request as compose_request
     from harness.app.composition import compose_requests as compose_requests
-    from harness.app.composition import decode_request as decode_request
+    from harness.app.run_spec import RunSpec as RunSpec
+    from harness.app.run_spec import decode_request as decode_request
     from harness.checks.result_audit import audit as audit
     from harness.datasets.bids import Bids as Bids
     from harness.datasets.haxby import Haxby as Haxby
@@ -38,7 +38,8 @@ if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _NAMES = {
-    "harness.app.composition": ("RunSpec", "compose_request", "compose_requests", "decode_request"),
+    "harness.app.composition": ("compose_request", "compose_requests"),
+    "harness.app.run_spec": ("RunSpec", "decode_request"),
     "harness.checks.result_audit": ("audit",),
     "harness.datasets.bids": ("Bids",),
     "harness.datasets.haxby": ("Haxby",),

@@ -17,8 +17,9 @@ from sklearn import model_selection
 from sklearn.utils.discovery import all_estimators
 
 from harness.app.allowed_targets import import_allowed_class, list_arguments
-from harness.app.composition import compose_requests, decode_request
+from harness.app.composition import compose_requests
 from harness.app.entry import run
+from harness.app.run_spec import decode_request
 from harness.app.schema import RunSchema
 from harness.errors import HarnessError
 

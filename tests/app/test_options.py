@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.app.composition import compose_request, decode_request
+from harness.app.composition import compose_request
 from harness.app.overrides import GROUPS as TYPED_GROUPS
+from harness.app.run_spec import decode_request
 from marks import first
 
 pytestmark = pytest.mark.usefixtures("quick_composition")

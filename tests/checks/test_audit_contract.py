@@ -7,7 +7,7 @@ import pytest
 from block_designs import find
 
 from harness import audit
-from harness.app.composition import decode_request
+from harness.app.run_spec import decode_request
 from harness.checks.findings import Verdict, worst_verdict
 from harness.checks.result_audit import RESULT_RULES
 from harness.checks.split_audit import SPLIT_RULES

@@ -11,7 +11,7 @@ import pytest
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
-from harness.app.composition import decode_request
+from harness.app.run_spec import decode_request
 from harness.datasets.bids import Bids
 from harness.datasets.brain_masks import intersect_brain_masks
 from harness.errors import DataError, UsageError

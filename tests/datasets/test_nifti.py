@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nilearn.masking import apply_mask
 from nilearn.signal import clean
 
-from harness.app.composition import decode_request
+from harness.app.run_spec import decode_request
 from harness.datasets.events import label_volumes, read_events
 from harness.datasets.file_patterns import find_files, in_natural_order
 from harness.datasets.nifti import Nifti

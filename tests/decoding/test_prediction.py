@@ -14,7 +14,7 @@ from nilearn.image import index_img
 from nilearn.signal import clean
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness.app.composition import decode_request
+from harness.app.run_spec import decode_request
 from harness.decoding.decoder_record import record_decoder
 from harness.decoding.prediction import NewVolumes, predict_volumes
 from harness.decoding.served_decoder import ServedDecoder

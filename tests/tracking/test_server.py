@@ -9,7 +9,8 @@ import time
 import pytest
 from mlflow.tracking import MlflowClient
 
-from harness.app.composition import compose_request, decode_request
+from harness.app.composition import compose_request
+from harness.app.run_spec import decode_request
 from harness.tracking.run_content import fold_metrics
 from harness.tracking.run_result import RunResult
 from harness.tracking.run_writer import track_run

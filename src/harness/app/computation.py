@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.app.composition import RunSpec
+from harness.app.run_spec import RunSpec
 
 if TYPE_CHECKING:
     from harness.decoding.decode import Decoding

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from harness.app.composition import RunSpec, build_request
+from harness.app.composition import build_request
 from harness.app.computation import RunData, compute_result, estimate_test, tag_foreign_code
+from harness.app.run_spec import RunSpec
 from harness.errors import HarnessError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 

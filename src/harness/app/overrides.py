@@ -15,7 +15,7 @@ def quote_override(word: str) -> str:
     """Return an override, such as ``roi.mask=~/roi.nii.gz``, in Hydra's grammar.
 
     A prefix ``++`` allows the open groups every argument of their target, also those that the option's file
-    lacks; `harness.app.composition` checks them against the target's signature. Paths with characters beyond
+    lacks; `harness.app.run_spec` checks them against the target's signature. Paths with characters beyond
     ASCII, a tilde or backslashes are quoted.
     """
     match = re.fullmatch(r"([+~]*[\w./@]+)=(.*)", word, flags=re.DOTALL)

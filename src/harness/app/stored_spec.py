@@ -9,10 +9,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.app.allowed_targets import TARGET
-from harness.app.composition import RunSpec, build_spec, list_groups, name_contrast
+from harness.app.composition import name_contrast
 from harness.app.conflicts import check_inference
 from harness.app.normalisation import list_parameters, normalise
 from harness.app.run_names import NOT_NAMED, is_path
+from harness.app.run_spec import RunSpec, build_spec, list_groups
 from harness.app.schema import RunSchema
 from harness.errors import TrackingError, UsageError, first_line
 

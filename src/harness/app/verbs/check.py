@@ -12,7 +12,7 @@ from harness.app.verbs.inspect import SHOWN, name_page
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.app.composition import RunSpec
+    from harness.app.run_spec import RunSpec
     from harness.checks.design_check import DesignCheck
     from harness.report.progress import ProgressBar
     from harness.samples.cache import SampleCache

@@ -12,7 +12,7 @@ from harness.app.verbs.arguments import add_override_arguments
 from harness.errors import UsageError, escape_controls
 
 if TYPE_CHECKING:
-    from harness.app.composition import RunSpec
+    from harness.app.run_spec import RunSpec
     from harness.datasets.recording import Recording
 
 SHOWN = ("dataset", "subject", "contrast", "roi", "signal")  # what the page depends on

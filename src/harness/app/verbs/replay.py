@@ -18,8 +18,8 @@ from harness.app.verbs.arguments import (
 from harness.errors import DataError, HarnessError
 
 if TYPE_CHECKING:
-    from harness.app.composition import RunSpec
     from harness.app.computation import RunData
+    from harness.app.run_spec import RunSpec
     from harness.app.stored_spec import StoredSpec
     from harness.comparison.replay import Repetition
     from harness.tracking.stored_run import StoredRun
