@@ -78,11 +78,11 @@ def find_link(links, pattern):
     return link
 
 
-def wait_until_drawn(picture):
+def wait_until_drawn(figure):
     """Wait until an image has arrived, whatever its size."""
-    picture.wait_for()
-    picture.evaluate("image => image.complete || new Promise(done => image.onload = image.onerror = done)")
-    assert picture.evaluate("image => image.naturalWidth") > 100
+    figure.wait_for()
+    figure.evaluate("image => image.complete || new Promise(done => image.onload = image.onerror = done)")
+    assert figure.evaluate("image => image.naturalWidth") > 100
 
 
 def test_averages_over_subjects_have_a_row_per_estimator(served, page):
@@ -103,20 +103,20 @@ def test_runs_of_the_sweep_have_columns_of_what_varies(served, page):
     assert page.get_by_role("columnheader", name="contrast").count() == 0, "the same in all runs"
 
 
-def test_chart_page_has_a_chart_per_score_over_folds_and_the_pictures_of_all_runs(served, page):
+def test_chart_page_has_a_chart_per_score_over_folds_and_the_figures_of_all_runs(served, page):
     links, _ = served
     page.goto(find_link(links, r"sweep.*decoding$") + "&compareRunsMode=CHART")
     for chart in ("maps/weights", "selected/roc_auc", "test/accuracy", "test/roc_auc"):
         page.get_by_text(chart, exact=True).first.wait_for()
-    pictures = page.locator("img[src*='compressed'], img[src^='blob:']")
-    wait_until_drawn(pictures.first)
+    figures = page.locator("img[src*='compressed'], img[src^='blob:']")
+    wait_until_drawn(figures.first)
     page.wait_for_function(
         "() => [...document.images].filter(image => image.naturalWidth > 200).length >= 4",
         timeout=MILLISECONDS,
     )
 
 
-def test_run_page_starts_with_question_answer_and_picture(served, page):
+def test_run_page_starts_with_question_answer_and_figure(served, page):
     links, run = served
     page.goto(find_link(links, "^run "))
     page.get_by_text("Question:").wait_for()

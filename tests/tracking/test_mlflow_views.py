@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from harness.tracking.mlflow_views import VIEW_TAG, ensure_view, experiment_link, prepare_views
-from harness.tracking.run_content import PICTURES
+from harness.tracking.run_content import FIGURES
 from harness.tracking.store import local_uri
 from harness.tracking.sweep_notes import list_sweeps
 
@@ -148,18 +148,16 @@ def test_one_subject_has_no_averages(make_store, tmp_path):
     assert list(prepare_views(store.uri, "http://127.0.0.1:5050", sweep)) == [f"sweep {SWEEP}, tests"]
 
 
-def test_runs_with_pictures_have_a_panel_of_them(store):
+def test_runs_with_figures_have_a_panel_of_them(store):
     key = ensure_view(store.client, store.experiment_id, SWEEP, COLUMNS)
     assert "compareRunCharts" not in json.loads(read_view(store, key)["state"]), "it would be empty"
     run = store.client.search_runs([store.experiment_id])[-1]
-    picture = np.zeros((4, 4, 3), dtype=np.uint8)
-    store.client.log_image(run.info.run_id, picture, key=PICTURES)
+    figure = np.zeros((4, 4, 3), dtype=np.uint8)
+    store.client.log_image(run.info.run_id, figure, key=FIGURES)
     assert ensure_view(store.client, store.experiment_id, SWEEP, COLUMNS) == key
     state = json.loads(read_view(store, key)["state"])
     (chart,), (section,) = state["compareRunCharts"], state["compareRunSections"]
     assert chart["imageKeys"] == ["maps/weights"]
     assert chart["metricSectionId"] == section["uuid"]
     averages = ensure_view(store.client, store.experiment_id, SWEEP, COLUMNS, average=True)
-    assert "compareRunCharts" not in json.loads(read_view(store, averages)["state"]), (
-        "groups have no pictures"
-    )
+    assert "compareRunCharts" not in json.loads(read_view(store, averages)["state"]), "groups have no figures"

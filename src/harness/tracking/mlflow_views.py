@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from mlflow.tracking import MlflowClient
 
 from harness.tracking.queries import RunQuery, list_experiments, select_runs
-from harness.tracking.run_content import PICTURES
+from harness.tracking.run_content import FIGURES
 from harness.tracking.run_tables import compare_runs
 from harness.tracking.sweep_notes import SweepRecord, sweep_filter
 
 # The MLflow UI stores a view that is shared by its link in an experiment tag of this name. The format is not
 # documented: it is that of MLflow 3.17, so callers must work without views where another UI ignores them.
 VIEW_TAG = "mlflow.sharedViewState."
-PICTURES_TAG = "mlflow.loggedImages"  # `log_image` sets it
+FIGURES_TAG = "mlflow.loggedImages"  # `log_image` sets it
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # the UI's names of these columns
 PIXELS = {RUN_NAME: 240, CREATED: 145}
 
@@ -79,8 +79,8 @@ def ensure_view(
     if before.get("updatedAt", created) != created:
         return key
     state = _view_state(sweep, columns, average)
-    if not average and _has_pictures(client, experiment_id, sweep):  # the panel is empty for groups
-        state |= _picture_panel()
+    if not average and _has_figures(client, experiment_id, sweep):  # the panel is empty for groups
+        state |= _figure_panel()
     # The UI of MLflow 3.17 lists views by name and reads `state`; earlier ones read the keys of the state
     # itself. Each ignores the keys of the other.
     envelope = {
@@ -132,24 +132,24 @@ def _view_state(sweep: str | None, columns: Sequence[str], average: bool) -> dic
     }
 
 
-def _has_pictures(client: MlflowClient, experiment_id: str, sweep: str | None) -> bool:
-    """Return whether any run has a picture for the panel."""
-    conditions = [f"tags.`{PICTURES_TAG}` != ''", *([sweep_filter(sweep)] if sweep else [])]
+def _has_figures(client: MlflowClient, experiment_id: str, sweep: str | None) -> bool:
+    """Return whether any run has a figure for the panel."""
+    conditions = [f"tags.`{FIGURES_TAG}` != ''", *([sweep_filter(sweep)] if sweep else [])]
     return bool(client.search_runs([experiment_id], " AND ".join(conditions), max_results=1))
 
 
-def _picture_panel() -> dict[str, object]:
-    """Return the wide panel of the pictures of all runs, at the top of the charts; the UI adds the others.
+def _figure_panel() -> dict[str, object]:
+    """Return the wide panel of the figures of all runs, at the top of the charts; the UI adds the others.
 
     Its own panel would be a third of the width, and list every parameter of a run.
     """
-    section = {"uuid": "maps", "name": PICTURES.partition("/")[0], "display": True, "isReordered": False}
+    section = {"uuid": "maps", "name": FIGURES.partition("/")[0], "display": True, "isReordered": False}
     section |= {"deleted": False, "isGenerated": True, "columns": 1, "cardHeight": 560}
     chart = {
         "uuid": "weights",
         "type": "IMAGE",
         "metricSectionId": "maps",
-        "imageKeys": [PICTURES],
+        "imageKeys": [FIGURES],
         "step": 0,
     }
     chart |= {"runsCountToCompare": 10, "showRunParams": False, "deleted": False, "isGenerated": True}

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 ALWAYS_DESCRIBED = ("standardisation",)  # rules whose finding states an assumption also where it is ok
 
-# The panel of pictures of several runs; the UI makes a section of what is before the slash.
-PICTURES = "maps/weights"
+# The panel of figures of several runs; the UI makes a section of what is before the slash.
+FIGURES = "maps/weights"
 
 
 def fold_metrics(decoding: "Decoding") -> list[Metric]:
@@ -77,8 +77,8 @@ def summary_metrics(result: "RunResult", seconds: Mapping[str, float]) -> list[M
     return [Metric(key, float(value), now, 0) for key, value in values.items() if math.isfinite(value)]
 
 
-def find_picture(decoding: "Decoding", artifacts: Path) -> Path | None:
-    """Return the picture that stands for a run, that of the first weights, if it was drawn."""
+def find_figure(decoding: "Decoding", artifacts: Path) -> Path | None:
+    """Return the figure that stands for a run, that of the first weights, if it was drawn."""
     files = [artifacts / f"weights_{weights.name}.png" for weights in decoding.weights[:1]]
     return next((file for file in files if file.is_file()), None)
 
@@ -111,12 +111,12 @@ def image_link(run_id: str, name: str) -> str:
 def describe_run(result: "RunResult", image: str | None = None) -> str:
     """Return the Markdown text that the MLflow UI shows above a run.
 
-    Question, answer, verdict and picture come first, because the UI folds a long text.
+    Question, answer, verdict and figure come first, because the UI folds a long text.
 
     Parameters
     ----------
     image : str, optional
-        Link to a picture of the weights.
+        Link to a figure of the weights.
     """
     decoding = result.decoding
     samples = decoding.samples

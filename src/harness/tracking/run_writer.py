@@ -23,9 +23,9 @@ from harness.tracking.locks import retry_while_locked
 from harness.tracking.provenance import digest_sources, git_commit, package_versions
 from harness.tracking.relocation import location_path
 from harness.tracking.run_content import (
-    PICTURES,
+    FIGURES,
     dataset_input,
-    find_picture,
+    find_figure,
     fold_metrics,
     image_link,
     result_tags,
@@ -139,13 +139,13 @@ class TrackedRun:
         params = {name: str(value) for name, value in counts.items()}
         metrics = summary_metrics(result, seconds) + fold_metrics(decoding)
         client = self.store.client
-        picture = find_picture(decoding, artifacts)
-        image = None if picture is None else image_link(self.run_id, picture.name)
+        figure = find_figure(decoding, artifacts)
+        image = None if figure is None else image_link(self.run_id, figure.name)
         tags = result_tags(result, image) | {FILES_TAG: write_digests(artifacts)}
         # All of them can be repeated: a value that the store already has stays the same.
         retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
-        if picture is not None:
-            self._log_picture(picture)
+        if figure is not None:
+            self._log_figure(figure)
         retry_while_locked(lambda: self._log_input(dataset_input(decoding)))
         retry_while_locked(lambda: self._log(metrics, params, tags))
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
@@ -191,10 +191,10 @@ class TrackedRun:
             return format_store_error(self.store.uri, error).splitlines()[0]
         return first_line(error)
 
-    def _log_picture(self, file: Path) -> None:
-        """Log a picture for the panel in which the MLflow UI shows those of several runs."""
-        picture = mlflow.Image(str(file))
-        retry_while_locked(lambda: self.store.client.log_image(self.run_id, picture, key=PICTURES))
+    def _log_figure(self, file: Path) -> None:
+        """Log a figure for the panel in which the MLflow UI shows those of several runs."""
+        figure = mlflow.Image(str(file))
+        retry_while_locked(lambda: self.store.client.log_image(self.run_id, figure, key=FIGURES))
 
     def _log_input(self, dataset: DatasetInput) -> None:
         """Log which data the run read.
