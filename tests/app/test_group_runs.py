@@ -158,7 +158,7 @@ def test_group_run_is_found_by_the_ui_and_by_no_other_query(home):
     identifier = group.info.run_id
     assert find_run(identifier[:12], uri, with_groups=True).info.run_id == identifier
     assert find_run("latest", uri, with_groups=True).info.run_id != identifier
-    with pytest.raises(UsageError, match="is not a run"):
+    with pytest.raises(UsageError, match="summary of a group of subjects"):
         find_run(identifier, uri)
     assert {item.data.params["subject"] for item in select_runs(uri, RunQuery(), 10).runs} == {"1", "2"}
     assert set(list_experiments(uri)) == {"tests", "haxby decoding"}

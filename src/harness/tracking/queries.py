@@ -190,19 +190,13 @@ def find_run(word: str, uri: str, with_groups: bool = False) -> Run:
     """
     with translate_errors(uri):
         client = MlflowClient(tracking_uri=uri)
-        groups = with_groups and word != LATEST
-        experiments = [item.experiment_id for item in find_experiments(client, uri, None, groups)]
-
-        def search(query: str) -> list[Run]:
-            newest = ["attributes.start_time DESC"]
-            return list(client.search_runs(experiments, query, max_results=RUNS_NAMED, order_by=newest))
-
-        if word == LATEST:
-            found = search("")[:1]
-        else:
-            is_identifier = re.fullmatch("[0-9a-f]{1,32}", word) is not None
-            found = search(f"attributes.run_id LIKE '{word}%'") if is_identifier else []
-            found = found or search(f"attributes.run_name = {_quote(word)}")
+        found = _search_runs(client, uri, word, with_groups and word != LATEST)
+        is_group = not found and not with_groups and bool(_search_runs(client, uri, word, True))
+    if is_group:
+        raise UsageError(
+            f"{word!r} is the summary of a group of subjects, which only `python -m harness ui --run` shows; "
+            "expected one of its runs, which its tag harness.group.runs lists; report --sweep ID takes its sweep"
+        )
     if not found:
         raise UsageError(
             f"{word!r} is not a run of {uri}; expected an identifier, its first characters, a name, or "
@@ -212,6 +206,21 @@ def find_run(word: str, uri: str, with_groups: bool = False) -> Run:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in found)
         raise UsageError(f"{word!r}: there are several such runs, for example {several}; give an identifier")
     return found[0]
+
+
+def _search_runs(client: MlflowClient, uri: str, word: str, with_groups: bool) -> list[Run]:
+    """Return some of the runs that a word can name, the newest first; see `find_run`."""
+    experiments = [item.experiment_id for item in find_experiments(client, uri, None, with_groups)]
+
+    def search(query: str) -> list[Run]:
+        newest = ["attributes.start_time DESC"]
+        return list(client.search_runs(experiments, query, max_results=RUNS_NAMED, order_by=newest))
+
+    if word == LATEST:
+        return search("")[:1]
+    is_identifier = re.fullmatch("[0-9a-f]{1,32}", word) is not None
+    found = search(f"attributes.run_id LIKE '{word}%'") if is_identifier else []
+    return found or search(f"attributes.run_name = {_quote(word)}")
 
 
 def _make_filters(query: RunQuery, sweep: str | None) -> list[str]:
