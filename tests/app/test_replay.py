@@ -174,6 +174,7 @@ def home_of_run(tmp_path, monkeypatch, kept):
 def stored(home_of_run):
     """The store's client, the run, and the directory of its files."""
     client, (found,) = read_runs(home_of_run)
+    client.set_tag(found.info.run_id, "harness.directory", str(home_of_run))  # which it was copied to
     return client, found, Path(found.info.artifact_uri.removeprefix("file://"))
 
 
@@ -318,6 +319,14 @@ def test_data_at_another_place_are_found_with_an_override(home_of_run, stored, c
     status, found = replay(capsys, "dataset.data_dir=moved")
     assert (status, found["identical"]) == (0, True)
     assert [(item["name"], item["effect"]) for item in found["differences"]] == [("dataset.data_dir", "no")]
+
+
+def test_relative_places_are_those_of_the_directory_in_which_the_run_was_started(
+    home_of_run, stored, monkeypatch, capsys
+):
+    monkeypatch.chdir(Path.cwd().parent)
+    status, found = replay(capsys, "--folder", str(home_of_run / "mlruns"))
+    assert (status, found["identical"]) == (0, True)
 
 
 def test_other_configuration_is_refused(stored, capsys):

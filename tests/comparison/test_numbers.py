@@ -140,8 +140,9 @@ def test_file_that_cannot_be_read_differs_also_from_itself():
     assert (change.file, change.where) == ("folds.csv", "it was edited")
 
 
-def test_durations_and_descriptions_are_not_compared():
+def test_durations_descriptions_and_corrections_over_a_sweep_are_not_compared():
     metrics = {"test_accuracy_mean": 0.5, "seconds/fit": 2.0, "system/seconds_fit": 2.0}
+    metrics |= {"p_fwe/test_accuracy": 0.04}  # which the sweep adds, not the run
     assert select_metrics(metrics) == {"test_accuracy_mean": 0.5}
     names = ["folds.csv", "config.yaml", "environment.txt", "files.json", "weights_a.nii.gz", "weights_a.png"]
     assert list(filter(is_compared, [*names, "model/MLmodel", "model/decoder.npz", "decoder.npz"])) == [

@@ -188,3 +188,15 @@ def test_killed_run_is_found_whatever_the_date_of_its_lock(make_store, tmp_path,
     open_store(None, tmp_path, "tests")
     assert store.client.get_run(dead).info.status == "KILLED"
     assert not lock.exists()
+
+
+def test_killed_run_is_found_by_readers_too(make_store, tmp_path):
+    store = make_store(tmp_path)
+    dead = store.client.create_run(store.experiment_id).info.run_id
+    alive = TrackedRun(store, "alive", {}, {})
+    lock = store.running / f"{dead}.lock"
+    lock.touch()
+    os.utime(lock, (time.time() - 60,) * 2)
+    local_store_uri(tmp_path)
+    assert store.client.get_run(dead).info.status == "KILLED"
+    assert store.client.get_run(alive.run_id).info.status == "RUNNING"

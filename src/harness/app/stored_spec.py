@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from itertools import takewhile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -16,6 +18,7 @@ from harness.app.run_names import NOT_NAMED, is_path
 from harness.app.run_spec import RunSpec, build_spec, list_groups
 from harness.app.schema import RunSchema
 from harness.errors import TrackingError, UsageError, first_line
+from harness.tracking.tags import DIRECTORY_TAG
 
 if TYPE_CHECKING:
     from harness.samples.contrasts import Contrast
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 # Keys without which a record says nothing about a run; every version wrote them.
 REQUIRED = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv")
+PATTERN_SIGNS = frozenset("{}*?[]")  # of paths that stand for several files
 # What else of a configuration has no influence on the numbers, and may change from machine to machine.
 MOVABLE = ("roi.mask", "signal.confounds_file", "inference.processes")
 
@@ -57,6 +61,7 @@ def read_stored_spec(stored: "StoredRun", overrides: Sequence[str] = ()) -> Stor
         If an override is more than a location, or a ``_target_`` may not be built.
     """
     settings, notes = complete_settings(stored.read_config(), f"run {stored.title}")
+    settings = _anchor_places(settings, stored.tags.get(DIRECTORY_TAG))
     settings = relocate_settings(settings, overrides)
     check_inference(settings["inference"])
     words = {key: value for key in _list_words() if (value := stored.params.get(key)) is not None}
@@ -146,6 +151,31 @@ def relocate_settings(settings: Mapping[str, Any], overrides: Sequence[str]) -> 
         group, *rest = key.split(".")
         changed[group] = _replace(changed[group], rest, value, override)
     return changed
+
+
+def _anchor_places(settings: dict[str, Any], directory: str | None) -> dict[str, Any]:
+    """Return settings in which relative places that do not exist here are below the run's own directory."""
+    if directory is None or Path(directory) == Path.cwd():
+        return settings
+    changed = dict(settings)
+    for place in (*list_location_keys(settings), "roi.mask", "signal.confounds_file"):
+        group, key = place.split(".")
+        value = changed[group].get(key)
+        if value is not None and (place != "roi.mask" or is_path(value)):
+            changed[group] = changed[group] | {key: _anchor(value, Path(directory))}
+    return changed
+
+
+def _anchor(node: Any, directory: Path) -> Any:
+    """Return a path, or a list or mapping of paths, below a directory if they exist only there."""
+    if isinstance(node, Mapping):
+        return {key: _anchor(value, directory) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_anchor(value, directory) for value in node]
+    if not isinstance(node, str) or Path(node).expanduser().is_absolute():
+        return node
+    fixed = Path(*takewhile(lambda part: not PATTERN_SIGNS.intersection(part), Path(node).parts))
+    return str(directory / node) if (directory / fixed).exists() and not fixed.exists() else node
 
 
 def prepare_settings(settings: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:

@@ -24,6 +24,7 @@ from harness.tracking.stored_run import StoredRun
 COMPARED = (".csv", ".nii.gz", ".npz", ".json")
 NOT_COMPARED = ("files.json",)
 DURATIONS = ("seconds/", "system/")  # metrics that are not results
+OF_SWEEPS = "p_fwe/"  # metrics that a sweep adds when all of its runs have finished
 ROW_KEYS = ("fold", "volume", "class", "parameter", "value")  # columns that say which row it is
 Place = tuple[np.intp, ...]  # the index of an element of an array
 UNREADABLE = (
@@ -104,8 +105,8 @@ def is_compared(name: str) -> bool:
 
 
 def select_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return the metrics that are results, without durations."""
-    return {name: value for name, value in metrics.items() if not name.startswith(DURATIONS)}
+    """Return the metrics that are results of a run alone: without durations, and what its sweep added."""
+    return {name: value for name, value in metrics.items() if not name.startswith((*DURATIONS, OF_SWEEPS))}
 
 
 def compare_results(first: Results, second: Results) -> list[NumberChange]:

@@ -195,7 +195,7 @@ def find_run(word: str, uri: str, with_groups: bool = False) -> Run:
     if is_group:
         raise UsageError(
             f"{word!r} is the summary of a group of subjects, which only `python -m harness ui --run` shows; "
-            "expected one of its runs, which its tag harness.group.runs lists; report --sweep ID takes its sweep"
+            "expected one of its runs (its tag harness.group.runs), or report --sweep ID"
         )
     if not found:
         raise UsageError(

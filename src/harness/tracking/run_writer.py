@@ -36,6 +36,7 @@ from harness.tracking.store_errors import format_store_error, translate_errors
 from harness.tracking.tags import (
     AUDIT_TAG,
     CODE_TAG,
+    DIRECTORY_TAG,
     ERROR_TAG,
     FILES_TAG,
     IDENTITY_TAG,
@@ -300,7 +301,7 @@ def claim_run(store: Store, identity: str, report_wait: Callable[[], None]) -> I
 
 def _system_tags() -> dict[str, str]:
     tags = {f"{VERSION_TAG}.{name}": version for name, version in package_versions().items()}
-    tags[CODE_TAG] = digest_sources()
+    tags |= {CODE_TAG: digest_sources(), DIRECTORY_TAG: str(Path.cwd())}
     commit = git_commit()
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit

@@ -133,6 +133,8 @@ def _open_local_store(directory: Path, experiment: str) -> Store:
 def local_store_uri(directory: Path) -> str:
     """Return the tracking URI of an existing local store to read from; migrate one of an older MLflow.
 
+    Runs whose processes were killed are marked KILLED, if the store can be written.
+
     Prints a notice on standard error if the store was moved. Raises TrackingError if the store does not
     exist or cannot be read; see `harness.tracking.database.prepare_database`.
     """
@@ -150,6 +152,8 @@ def local_store_uri(directory: Path) -> str:
         moved = find_artifact_locations(MlflowClient(tracking_uri=local_uri(directory)), directory).moved
         if moved:
             print(f"notice: {_format_move(directory, moved)}", file=sys.stderr)
+        else:
+            end_abandoned_runs(MlflowClient(tracking_uri=local_uri(directory)), directory / "running")
     return local_uri(directory)
 
 

@@ -21,3 +21,4 @@ KIND_TAG = "harness.kind"  # of an experiment and its runs, if these are not dec
 GROUP_TAG = "harness.group"  # on a run of the kind groups: digest of the choices that its subjects share
 MEMBERS_TAG = "harness.group.runs"  # on such a run: the ids of the subjects' runs, separated by spaces
 PLANNED_TAG = "harness.group.planned"  # on such a run: how many subjects its sweep has
+DIRECTORY_TAG = "harness.directory"  # in which the run was started; relative paths are below it

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Integral, Real
@@ -149,7 +150,13 @@ def write_table(file: Path | None, table: "pd.DataFrame", as_json: bool = False)
     from harness.report.spreadsheets import write_csv
 
     try:
-        write_csv(table, file)
+        if file.exists() and not file.is_file():  # such as /dev/stdout
+            write_csv(table, file)
+        else:
+            # An older table stays until the new one is complete.
+            with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.resolve().parent) as made:
+                write_csv(table, Path(made) / file.name)
+                (Path(made) / file.name).replace(file.resolve())
     except OSError as error:
         raise UsageError(f"--csv {file} cannot be written: {error}; choose another file") from error
     print(f"table    {file.resolve()}", file=sys.stderr if as_json else sys.stdout)
