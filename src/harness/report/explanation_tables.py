@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich.table import Table
 
 from harness.comparison.differences import Difference, Effect
 from harness.comparison.numbers import NumberChange
 from harness.comparison.volumes import VolumeDifferences
 from harness.report.console import PlainConsole
+from harness.report.fitted_table import print_first_that_fits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from harness.comparison.replay import Replay
     from harness.tracking.stored_run import StoredRun
 
+VALUES = ("first", "second", "difference")  # columns of decision values
 MAX_CHANGES = 20  # rows of a table of numbers
 
 
@@ -109,18 +112,21 @@ def _print_volumes(console: "Console", volumes: VolumeDifferences | str) -> None
         console.print(f"         {text}", soft_wrap=True)
     if volumes.table.empty:
         return
-    columns = [name for name in volumes.table.columns if name != "decision" or volumes.table[name].any()]
-    table = Table(title="decision values that differ most", title_justify="left")
-    for column in columns:
-        is_number = column in ("volume", "run", "fold", "first", "second", "difference")
-        table.add_column(column.replace("_", " "), justify="right" if is_number else "left")
-    for _, row in volumes.table.iterrows():
-        cells = []
-        for column in columns:
-            is_value = column in ("first", "second", "difference")
-            cells.append(_format(row[column], sign=True, digits=4) if is_value else str(row[column]))
-        table.add_row(*cells)
-    console.print(table)
+    table = volumes.table
+    columns = [str(name) for name in table.columns if name != "decision" or table[name].any()]
+    cells = pd.DataFrame(
+        {
+            name.replace("_", " "): [
+                _format(value, sign=True, digits=4) if name in VALUES else str(value) for value in table[name]
+            ]
+            for name in columns
+        }
+    )
+    console.print("decision values that differ most")
+    # On a narrow terminal, fold and volume say which row it is, and the values are the answer.
+    shorter = cells.drop(columns=["condition", "run"], errors="ignore")
+    narrow = cells[[name for name in cells if name in ("volume", "fold", "decision", *VALUES)]]
+    print_first_that_fits(console, [cells, shorter, narrow], right=("volume", "run", "fold", *VALUES))
 
 
 def _print_changes(console: "Console", changes: Sequence[NumberChange]) -> None:
