@@ -150,3 +150,11 @@ def test_predictions_of_another_form_have_no_folds():
     assert list_held_out(pd.DataFrame({"volume": [1]})) == {}
     table = pd.DataFrame({"fold": [2, 1, 2], "volume": [9, 3, 8]})
     assert list_held_out(table) == {2: (8, 9), 1: (3,)}
+
+
+def test_data_of_a_run_that_read_none_are_unknown():
+    read = replace(ORIGIN, counts={"n_samples": 216})
+    failed = replace(ORIGIN, digests={}, counts={}, choices=ORIGIN.choices | {"inference": "permutation"})
+    effects = {item.name: str(item.effect) for item in list_differences(read, failed)}
+    assert effects.pop("inference") == "p-values only"
+    assert effects == dict.fromkeys(["bold", "labels", "mask", "n_samples"], "unknown")

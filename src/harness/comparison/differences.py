@@ -92,7 +92,8 @@ def _compare_choices(first: Origin, second: Origin, settings: list[Difference]) 
             effect = Effect.no if same else Effect.yes
             reason = "another place of the same files" if same else "the files differ, see data"
         elif below or not first.settings or not second.settings:
-            effects = [Effect(item.effect) for item in below] or [Effect.yes]
+            alone = Effect.p_values if name == "inference" else Effect.yes
+            effects = [Effect(item.effect) for item in below] or [alone]
             effect, reason = min(effects, key=order.index), ""
         else:
             effect, reason = Effect.no, "a name: its settings are the same"
@@ -131,10 +132,15 @@ def _judge_setting(name: str, first: Origin, second: Origin) -> tuple[Effect, st
 
 
 def _compare_data(first: Origin, second: Origin) -> Iterator[Difference]:
+    # A run that failed before its data were read recorded none of them.
+    recorded = bool(first.digests) and bool(second.digests)
+    effect, reason = (Effect.yes, "SHA-256 of the content") if recorded else (Effect.unknown, NOT_RECORDED)
     for name, one, other in _pair(first.digests, second.digests):
-        yield Difference("data", name, _shorten(one), _shorten(other), Effect.yes, "SHA-256 of the content")
+        yield Difference("data", name, _shorten(one), _shorten(other), effect, reason)
+    recorded = bool(first.counts) and bool(second.counts)
+    effect, reason = (Effect.yes, "") if recorded else (Effect.unknown, NOT_RECORDED)
     for name, one, other in _pair(first.counts, second.counts):
-        yield Difference("samples", name, _write(one), _write(other), Effect.yes)
+        yield Difference("samples", name, _write(one), _write(other), effect, reason)
 
 
 def _compare_relabellings(first: Origin, second: Origin) -> Iterator[Difference]:
