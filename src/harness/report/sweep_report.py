@@ -43,7 +43,6 @@ MAX_TABLE = 200  # runs in the table of the page
 MAX_MATRICES, MAX_MATRICES_OF_MANY = 6, 2
 MAX_COMPARED = 300  # runs whose pairs are compared on the page
 COMPARED_KEYS = ("estimator", "roi", "signal", "engine", "scoring")
-DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
 PAIR_COLUMNS = (
     *("first", "second", "n", "mean_first", "mean_second", "difference", "low", "high", "effect"),
     *("p", "p_holm", "note"),
