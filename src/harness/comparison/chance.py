@@ -66,7 +66,7 @@ def compare_with_chance(
     """
     notes = describe_unfinished(runs)
     finished = [run for run in runs if run.status == "FINISHED"]
-    newest = choose_newest(finished)
+    newest = sorted(choose_newest(finished), key=lambda run: run.started)
     notes += _note_repeated(finished, newest)
     if not newest:
         raise DesignError(" ".join(["there is no finished run to compare with chance.", *notes]))
