@@ -54,7 +54,7 @@ def _print_score(
     several = "" if groups[0].is_primary else " (not corrected for several scores)"
     from harness.comparison.group_table import format_groups, tabulate_groups
 
-    table = Table(title=f"{score.replace('_', ' ')} over subjects{several}", title_justify="left")
+    table = Table()
     cells = format_groups(tabulate_groups(groups))
     spread = [format_score(group.mean, group.sd) for group in groups]
     cells.insert(1, f"mean {plus_minus()} SD", spread)
@@ -69,6 +69,8 @@ def _print_score(
     for group, row in zip(groups, cells.to_numpy().tolist(), strict=True):
         options = [group.params.get(name, "") for name in varying]
         table.add_row(*([" ".join(options)] if merged else options), *row)
+    # Not the table's own title, which a narrow table would wrap.
+    console.print(f"{score.replace('_', ' ')} over subjects{several}", style="italic")
     console.print(table)
 
 
