@@ -35,18 +35,59 @@ def test_runs_have_their_own_p_value_baseline_and_holms_correction(make_stored):
     assert found.groups.empty
 
 
-def test_the_run_with_a_permutation_test_counts_before_a_newer_one_without(make_stored):
+def test_the_newest_run_counts_and_an_older_permutation_test_is_named(make_stored):
     runs = [
-        write_tested(make_stored, 0.75, 0.02, inference="permutation"),
+        write_tested(make_stored, 0.75, 0.02, inference="permutation[n=99]"),
         make_stored(metrics={"test_accuracy_mean": 0.75}),
+        write_tested(make_stored, 0.75, 0.02, inference="permutation", subject="2"),
+        write_tested(make_stored, 0.75, 0.04, inference="permutation[n=99]", subject="2"),
     ]
     (found,) = compare_with_chance(runs)
-    assert found.runs["p"].tolist() == [0.02]
-    assert found.notes == ("1 repeated: the newest with a permutation test count",)
+    assert found.runs["run_id"].tolist() == [runs[1].run_id, runs[3].run_id]
+    assert found.runs["p"].isna().tolist() == [True, False]
+    assert found.notes == (
+        "2 repeated: the newest counts; 1 older with a permutation test: 'inference=permutation[n=99]' "
+        "selects them",
+    )
 
 
-def test_a_test_that_ended_early_has_no_baseline(make_stored):
+def test_subjects_with_other_permutation_settings_are_one_group(make_stored):
+    runs = [
+        write_tested(make_stored, 0.75, 0.1, subject=str(s), inference="permutation" + "[n=500]" * (s > 2))
+        for s in range(1, 5)
+    ]
+    runs.append(make_stored(metrics={"test_accuracy_mean": 0.5}, subject="5"))
+    (found,) = compare_with_chance(runs[:4])
+    assert found.groups["n"].tolist() == [4]
+    assert found.groups["p_means"].notna().all()
+    (found,) = compare_with_chance(runs)
+    assert found.groups["n"].tolist() == [5]
+    assert "subject 5 has no permutation test" in found.groups["note"].iloc[0]
+
+
+@pytest.mark.parametrize("kind", ["random", "enumerated"])
+def test_the_null_mean_leaves_out_random_tests_true_labelling_and_undefined_scores(make_stored, kind):
+    nulls = [0.75, 0.5, 0.25, math.nan, 0.375]  # the true labelling first
+    runs = [
+        make_stored(
+            metrics={"test_accuracy_mean": 0.75, "p_value/test_accuracy": 0.1},
+            tags={"harness.relabellings": "r", "harness.inference": kind},
+            nulls=nulls,
+            subject=str(subject),
+        )
+        for subject in (1, 2)
+    ]
+    (found,) = compare_with_chance(runs)
+    counted = [score for score in nulls[kind == "random" :] if not math.isnan(score)]
+    assert found.runs["baseline"].tolist() == pytest.approx([sum(counted) / len(counted)] * 2)
+    # All combinations of both subjects, the true labellings among them.
+    pairs = [(a + b) / 2 for a in nulls for b in nulls if not math.isnan(a + b)]
+    assert found.groups["baseline"].tolist() == pytest.approx([sum(pairs) / len(pairs)])
+
+
+def test_a_sequential_test_has_no_null_mean(make_stored):
     (found,) = compare_with_chance([write_tested(make_stored, 0.75, 0.02, relabelled=False)])
+    assert "a sequential test (inference.stop_early=true) has no null mean" in found.runs["note"].iloc[0]
     assert found.runs["p"].tolist() == [0.02]
     assert found.runs["baseline"].isna().all()
 

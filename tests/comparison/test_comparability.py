@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.comparison.comparability import check_key, group_runs, read_folds, sort_values
+from harness.comparison.comparability import check_key, group_runs, sort_values
 from harness.comparison.paired import compare_by
 from harness.errors import DesignError, TrackingError, UsageError
 
@@ -115,6 +115,14 @@ def test_an_edited_table_is_left_out_with_its_name(make_stored, tmp_path):
     assert "folds.csv of run 00000002 (run 2) is not the file that the run wrote" in found.notes[0]
 
 
+def test_an_intact_older_run_counts_where_the_newest_is_damaged(make_stored, tmp_path):
+    runs = [make_stored((1, 1, 1, 0)), make_stored(estimator="lda"), make_stored((0, 0, 0, 1))]
+    (tmp_path / "run2" / "predictions.csv").write_text("fold\n1\n")
+    (comparison,) = compare_by(runs, "estimator")
+    assert comparison.units["svc"].tolist() == [1, 1, 1, 0]
+    assert any("left out: predictions.csv of run 00000002" in note for note in comparison.notes)
+
+
 def test_the_newest_of_repeated_runs_counts(make_stored):
     runs = [make_stored((0, 0, 0, 1)), make_stored(estimator="lda"), make_stored((1, 1, 1, 0))]
     for order in (runs, runs[::-1]):
@@ -161,4 +169,4 @@ def test_a_table_without_its_columns_is_one_message(make_stored, tmp_path):
     (tmp_path / "run0" / "folds.csv").write_text("fold,n_train\n1,2\n")
     run = replace(run, tags={})
     with pytest.raises(TrackingError, match=r"folds\.csv of run 00000000 .* has no column n_test"):
-        read_folds(run)
+        run.read_folds()

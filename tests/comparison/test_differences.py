@@ -154,7 +154,8 @@ def test_predictions_of_another_form_have_no_folds():
 
 def test_data_of_a_run_that_read_none_are_unknown():
     read = replace(ORIGIN, counts={"n_samples": 216})
-    failed = replace(ORIGIN, digests={}, counts={}, choices=ORIGIN.choices | {"inference": "permutation"})
+    choices = ORIGIN.choices | {"inference": "permutation"}
+    failed = replace(ORIGIN, settings={}, digests={}, counts={}, choices=choices)
     effects = {item.name: str(item.effect) for item in list_differences(read, failed)}
     assert effects.pop("inference") == "p-values only"
     assert effects == dict.fromkeys(["bold", "labels", "mask", "n_samples"], "unknown")

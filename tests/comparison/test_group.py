@@ -101,6 +101,53 @@ def test_runs_that_differ_in_more_than_the_subject_are_several_groups_corrected_
     assert groups["lda"].p_holm["means"] == pytest.approx(max(3 * p["svc"], 2 * p["ridge"], p["lda"]))
 
 
+def holm_by_hand(p):
+    """Return Holm's p-values: the largest of (tests that are left) x p, over this and the smaller ones."""
+    return [min(1.0, max(sum(other >= q for other in p) * q for q in p if q <= own)) for own in p]
+
+
+def test_the_correction_is_over_the_groups_that_have_the_test(make_run):
+    other = {"scheme": {"_target_": "sklearn.model_selection.KFold"}, "cv": "kfold5"}
+    runs = [make_run(subject, **changed) for changed in ({}, other) for subject in range(1, 6)]
+    logo, kfold = summarise_groups(runs)
+    assert (logo.n_tests["sign_flip"], logo.n_tests["means"]) == (1, 2)
+    assert "sign_flip" not in kfold.n_tests
+    # Five subjects above .5: 1 of 32 patterns of signs.
+    assert logo.corrected_p("sign_flip") == 1 / 32
+    assert not any("sign-flip" in note and "cannot" in note for note in logo.notes)
+    ((scores), _) = split_groups([logo, kfold])
+    assert "sign flip: 1" in describe_group(scores).note
+
+
+def test_a_larger_group_does_not_keep_a_smaller_one_from_significance(make_run):
+    runs = [make_run(subject, estimator="svc") for subject in range(1, 11)]
+    runs += [make_run(subject, estimator="lda") for subject in range(1, 6)]
+    groups = {group.params["estimator"]: group for group in summarise_groups(runs)}
+    expected = holm_by_hand([1 / 2**10, 1 / 2**5])
+    found = [groups[name].smallest_p_holm["sign_flip"] for name in ("svc", "lda")]
+    assert found == pytest.approx(expected)
+    assert groups["lda"].corrected_p("sign_flip") == pytest.approx(1 / 32)
+
+
+def test_the_note_of_a_stored_summary_has_corrected_p_values(make_run):
+    runs = [
+        make_run(subject, score, estimator=name)
+        for name, score in (("svc", 0.875), ("ridge", 0.875), ("lda", 0.625))
+        for subject in range(1, 5)
+    ]
+    groups = summarise_groups(runs)
+    observed = (0.875, 0.875, 0.625)
+    p = [np.mean([sum(c) >= 4 * score for c in product((score, *NULL), repeat=4)]) for score in observed]
+    for scores, expected in zip(split_groups(groups), holm_by_hand(p), strict=True):
+        note = describe_group(scores).note
+        heading, row = (
+            line.split(" | ") for line in note.splitlines() if line.startswith(("| score", "| test"))
+        )
+        assert row[heading.index("p means")] == f"{expected:.2g}"
+        assert "sign flip" not in heading, "four subjects cannot be significant"
+        assert "P-values are corrected over 3 groups (Holm)" in note
+
+
 def test_one_subject_is_no_group(make_run):
     assert summarise_groups([make_run(1), make_run(1)]) == []
     assert summarise_groups([]) == []
@@ -124,7 +171,7 @@ def test_subjects_that_have_not_finished_are_counted(make_run):
     ("options", "reason"),
     [
         ({"tested": False}, r"subject 2 has no permutation test \(inference=permutation\)"),
-        ({"sequential": True}, r"subject 2 has one that ended early \(inference.stop_early=false\)"),
+        ({"sequential": True}, r"subject 2 has a sequential test.* repeat with inference.stop_early=false"),
     ],
 )
 def test_every_subject_needs_a_complete_permutation_test(make_run, options, reason):
@@ -180,8 +227,8 @@ def test_selected_scores_are_not_tested_against_one_half(make_run):
 
 
 def test_scores_of_leaky_runs_are_not_tested_against_one_half(make_run):
-    runs = [make_run(1), make_run(2)]
-    runs[1].tags["harness.audit"] = "leak"
+    leak = {"rule": "blocks_split", "verdict": "leak", "evidence": "4 of 8.", "reference": ""}
+    runs = [make_run(1), make_run(2, findings=[leak])]
     (group,) = summarise_groups(runs)
     assert group.sign_flip is None
     assert any("the audit finds a leak in subject 2" in note for note in group.notes)

@@ -83,14 +83,24 @@ def test_chance_fits_with_a_row_per_run_and_per_group(printed, columns):
     ).assign(
         score=0.75, n=216, baseline=[0.5, NAN], p=[0.0125, NAN], p_holm=[0.025, NAN], note=["", "untested"]
     )
-    names = ("mean", "baseline", "p_means", "p_holm", "p_majority", "gamma0", "p_half")
+    names = (
+        "mean",
+        "sd",
+        "baseline",
+        "p_means",
+        "p_holm",
+        "p_majority",
+        "gamma0",
+        "largest_gamma0",
+        "p_half",
+    )
     groups = pd.DataFrame({"contrast": ["scissors_vs_scrambledpix"], "n": [6]})
     groups = groups.assign(**dict.fromkeys(names, 0.25), note="first\nsecond")
-    comparison = ChanceComparison("test_roc_auc", FIXED, runs, groups, ())
+    comparison = ChanceComparison("test_roc_auc", FIXED, runs, groups, (), "p means: what it is.")
     text = printed(columns, print_chance, [comparison])
     assert max(map(len, tabulated(text))) <= columns
     assert any("01234567" in line for line in tabulated(text))
-    for words in ("- untested (1 of 2 rows)", "- first (1 of 1 rows)", "global null hypothesis"):
+    for words in ("- untested (1 of 2 rows)", "- first (1 of 1 rows)", "p means: what it is."):
         assert words in text
 
 

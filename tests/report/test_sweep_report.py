@@ -1,5 +1,7 @@
 """The report of several runs: what they share, their comparisons and matrices, and the runs that failed."""
 
+from dataclasses import replace
+from datetime import timedelta
 from itertools import combinations, product
 
 import numpy as np
@@ -9,6 +11,7 @@ from report_runs import write_run
 
 from harness.errors import DesignError
 from harness.report.report_page import DataTable, Drawing, Text
+from harness.report.sweep_record import SweepRecord
 from harness.report.sweep_report import describe_runs, write_sweep_report
 
 
@@ -135,12 +138,11 @@ def test_subjects_with_null_distributions_have_group_tests(tmp_path):
         )
     blocks = sections_of(runs)["groups"]
     row = table_of(blocks).iloc[0]
-    assert row["n"] == 6
-    assert row["mean"] == pytest.approx(0.9)
+    assert (row["n"], row["mean"]) == ("6", "0.900")
     # Every score is above all of 99 relabellings, so that p of one subject is 1/100 and N = 6.
     root = 1 / 100
-    assert row["p (majority)"] == f"{(0.5 * root + 0.5) ** 6:.2g}"
-    assert row["prevalence above"] == pytest.approx((0.05 ** (1 / 6) - root) / (1 - root))
+    assert row["majority"] == f"{(0.5 * root + 0.5) ** 6:.2g}"
+    assert row["more than"] == f"{(0.05 ** (1 / 6) - root) / (1 - root):.2f}"
     (figure,) = figures(sections_of(runs)["scores"])
     assert figure.draw.keywords["bands"][0].limits == pytest.approx((0.2, 0.8), abs=0.02)
 
@@ -156,6 +158,33 @@ def test_many_runs_are_drawn_by_configuration(tmp_path):
     rows = figure.draw.keywords["rows"]
     assert rows["label"].tolist() == ["lda", "svc"]
     assert sorted(rows["values"].iloc[1]) == pytest.approx([0.5 + number / 100 for number in range(0, 44, 2)])
+
+
+def test_figures_and_group_tables_show_the_newest_run_of_a_configuration(tmp_path):
+    runs = []
+    for number, accuracy in enumerate((0.5, 0.9)):
+        for subject, contrast in product("12", combinations(("face", "cat", "house"), 2)):
+            run = write_run(
+                tmp_path / f"{number}{subject}{'_'.join(contrast)}",
+                classes=contrast,
+                subject=subject,
+                accuracies=(accuracy,) * 2,
+                weights=False,
+                tags={"harness.digest.bold": subject * 64},
+            )
+            params = {**run.params, "inference": ("permutation", "none")[number]}
+            identifier = f"{len(runs):032x}"
+            started = run.started + timedelta(hours=number)
+            runs.append(replace(run, run_id=identifier, started=started, params=params))
+    for order in (runs, runs[::-1]):
+        sections = sections_of(order)
+        assert set(table_of(sections["groups"])["mean"]) == {"0.900"}
+        (figure,) = figures(sections["subjects"])
+        assert figure.draw.keywords["table"].to_numpy().ravel() == pytest.approx(0.9)
+        (figure,) = figures(sections["dissimilarity"])
+        assert np.nanmax(figure.draw.keywords["matrix"]) == pytest.approx(0.9)
+    rows, _ = SweepRecord(tuple(runs), tuple(runs)).rows_by_configuration()
+    assert np.concatenate(rows["values"]) == pytest.approx(0.9)
 
 
 def test_the_page_escapes_names_and_has_every_figure(sweep, tmp_path):

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 
 from harness.errors import TrackingError
 from harness.tracking.file_digests import write_digests
-from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import FILES_TAG
+from harness.tracking.stored_run import StoredRun, choose_newest
+from harness.tracking.tags import FILES_TAG, INFERENCE_TAG
 
 
 @pytest.fixture
@@ -63,3 +64,27 @@ def test_a_missing_file_is_named(stored, tmp_path):
         stored.read_table("folds.csv")
     assert not stored.has_file("audit.json")
     assert stored.read_findings() == ()
+
+
+def test_the_newest_run_of_a_configuration_is_chosen_in_the_order_of_the_runs(stored):
+    runs = [
+        replace(stored, run_id=name, started=stored.started + timedelta(hours=hour), params=params)
+        for name, hour, params in (
+            ("d", 3, {"estimator": "lda"}),
+            ("c", 1, {"estimator": "svc", "inference": "permutation"}),
+            ("b", 2, {"estimator": "svc", "inference": "none", "n_voxels": "8"}),
+            ("a", 0, {"estimator": "svc", "inference": "none"}),
+        )
+    ]
+    assert [run.run_id for run in choose_newest(runs)] == ["d", "b"]
+    assert [run.run_id for run in choose_newest(runs[::-1])] == ["b", "d"]
+    assert [run.run_id for run in choose_newest(runs, ())] == ["d", "c", "b"]
+
+
+@pytest.mark.parametrize(("kind", "null"), [("enumerated", [0.75, 0.5, 0.25]), ("random", [0.5, 0.25])])
+def test_a_null_distribution_has_the_true_labelling_where_it_is_an_enumeration(stored, tmp_path, kind, null):
+    (tmp_path / "null_distribution.csv").write_text("test_accuracy\n0.75\n0.5\n0.25\n")
+    run = replace(stored, tags={INFERENCE_TAG: kind})
+    assert run.read_null_scores("test_accuracy").tolist() == null
+    with pytest.raises(TrackingError, match="has no column test_roc_auc"):
+        run.read_null_scores("test_roc_auc")

@@ -1,20 +1,22 @@
 """Stored scores against chance: every run by its own null distribution, and groups of subjects."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from harness.comparison.comparability import describe_unfinished, sort_values
 from harness.comparison.group import summarise_groups
+from harness.comparison.group_table import explain_columns, format_groups, tabulate_groups
 from harness.errors import DesignError, TrackingError, UsageError, format_unknown
 from harness.inference.paired_tests import holm
 from harness.tracking.queries import COMPARED_PARAMS
-from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import PRIMARY_TAG, RELABELLINGS_TAG
+from harness.tracking.stored_run import StoredRun, choose_newest
+from harness.tracking.tags import PRIMARY_TAG
 
-NULL_TABLE = "null_distribution.csv"
 NO_TEST = "no permutation test: repeat with inference=permutation"
 
 
@@ -32,11 +34,9 @@ class ChanceComparison:
         distribution), ``p`` (one-sided, from the run's permutation test), ``p_holm`` (over the runs of this
         table) and ``note``.
     groups : DataFrame, one row per configuration of two subjects or more
-        The parameters that vary, ``n, mean, baseline`` (mean over subjects of the means of their null
-        distributions), ``p_means`` (permutation of means, of the global null hypothesis), ``p_majority`` and
-        ``gamma0`` (prevalence), ``p_half`` (sign-flip test of score - .5, the global null hypothesis),
-        ``p_holm`` (of ``p_means``, over the groups; ``p_majority`` and ``p_half`` are corrected, too) and
-        ``note`` (one per line).
+        The parameters that vary, and the columns of `harness.comparison.group_table.tabulate_groups`.
+    explanation : str
+        Of the columns of `groups`, and the correction of their p-values.
     """
 
     score: str
@@ -44,6 +44,7 @@ class ChanceComparison:
     runs: pd.DataFrame
     groups: pd.DataFrame
     notes: tuple[str, ...]
+    explanation: str = ""
 
 
 def compare_with_chance(
@@ -64,8 +65,9 @@ def compare_with_chance(
         If no run is FINISHED.
     """
     notes = describe_unfinished(runs)
-    newest, repeated = _choose_newest([run for run in runs if run.status == "FINISHED"])
-    notes += repeated
+    finished = [run for run in runs if run.status == "FINISHED"]
+    newest = sorted(choose_newest(finished), key=lambda run: run.started)
+    notes += _note_repeated(finished, newest)
     if not newest:
         raise DesignError(" ".join(["there is no finished run to compare with chance.", *notes]))
     primary = dict.fromkeys(run.tags[PRIMARY_TAG] for run in newest if PRIMARY_TAG in run.tags)
@@ -84,23 +86,30 @@ def compare_with_chance(
         table = pd.DataFrame(rows)
         table["p_holm"] = holm(table["p"].to_numpy())
         columns = [*varying, "run_id", "score", "n", "baseline", "p", "p_holm", "note"]
-        groups = _list_groups(newest, score, [name for name in varying if name != "subject"])
-        comparisons.append(ChanceComparison(score, fixed, table[columns], groups, (*notes, *own)))
+        summaries = summarise_groups(newest, [score])
+        groups = tabulate_groups(summaries, [name for name in varying if name != "subject"])
+        explanation = explain_columns(format_groups(groups), summaries) if summaries else ""
+        comparisons.append(
+            ChanceComparison(score, fixed, table[columns], groups, (*notes, *own), explanation)
+        )
     return comparisons
 
 
-def _choose_newest(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[str]]:
-    """Return the newest run of every configuration, one with a permutation test before one without."""
-    chosen: dict[tuple[str, ...], StoredRun] = {}
-    for run in sorted(runs, key=lambda run: (PRIMARY_TAG in run.tags, run.started)):
-        chosen[_configuration(run, ("inference",))] = run
-    repeated = len(runs) - len(chosen)
-    kept = sorted(chosen.values(), key=lambda run: run.started)
-    return kept, [f"{repeated} repeated: the newest with a permutation test count"] if repeated else []
-
-
-def _configuration(run: StoredRun, left_out: Sequence[str]) -> tuple[str, ...]:
-    return tuple(run.params.get(name, "") for name in COMPARED_PARAMS if name not in left_out)
+def _note_repeated(runs: Sequence[StoredRun], newest: Sequence[StoredRun]) -> list[str]:
+    """Return a note on the runs that do not count, and on permutation tests among them."""
+    if len(runs) == len(newest):
+        return []
+    note = f"{len(runs) - len(newest)} repeated: the newest counts"
+    untested = [run for run in newest if PRIMARY_TAG not in run.tags]
+    older = choose_newest([run for run in runs if PRIMARY_TAG in run.tags])
+    # Of a configuration whose newest run has no test, this is the newer of the two.
+    lost = [run for run in older if choose_newest([run, *untested]) == untested]
+    if lost:
+        values = ",".join(dict.fromkeys(run.params.get("inference", "") for run in lost))
+        note += (
+            f"; {len(lost)} older with a permutation test: {shlex.quote(f'inference={values}')} selects them"
+        )
+    return [note]
 
 
 def _list_runs(runs: Sequence[StoredRun], score: str) -> tuple[list[dict[str, object]], list[str]]:
@@ -115,34 +124,15 @@ def _list_runs(runs: Sequence[StoredRun], score: str) -> tuple[list[dict[str, ob
         row |= {"n": int(run.params.get("n_samples", 0)), "baseline": math.nan, "note": ""}
         if math.isnan(p):
             row["note"] = NO_TEST
-        elif RELABELLINGS_TAG not in run.tags:
-            row["note"] = "the test ended early: no null mean"
+        elif not run.has_complete_test:
+            row["note"] = (
+                "a sequential test (inference.stop_early=true) has no null mean; repeat with "
+                "inference.stop_early=false"
+            )
         else:
             try:
-                row["baseline"] = float(run.read_table(NULL_TABLE)[score].mean())
-            except (TrackingError, KeyError) as error:
+                row["baseline"] = float(np.nanmean(run.read_null_scores(score)))
+            except TrackingError as error:
                 row |= {"p": math.nan, "note": f"the null distribution cannot be read: {error}"}
         rows.append(row)
     return rows, notes
-
-
-def _list_groups(runs: Sequence[StoredRun], score: str, varying: Sequence[str]) -> pd.DataFrame:
-    """Return a row per configuration of several subjects."""
-    rows = []
-    groups = summarise_groups(runs, [score])
-    for group in groups:
-        nulls, flipped, found = group.mean_test, group.sign_flip, group.prevalence
-        row: dict[str, object] = {name: group.params.get(name, "") for name in varying}
-        row |= {"n": group.n, "mean": group.mean}
-        row["baseline"] = math.nan if nulls is None else float(nulls.null.mean())
-        row["p_means"] = math.nan if nulls is None else nulls.p
-        row["p_holm"] = group.p_holm.get("means", row["p_means"])
-        p_majority = math.nan if found is None else found.p_majority
-        row["p_majority"] = group.p_holm.get("prevalence_majority", p_majority)
-        row["gamma0"] = math.nan if found is None or found.gamma0 is None else found.gamma0
-        row["p_half"] = math.nan
-        if flipped is not None and group.can_be_significant("sign_flip", len(groups)):
-            row["p_half"] = group.p_holm.get("sign_flip", flipped.p_greater)
-        rows.append(row | {"note": "\n".join(group.notes)})
-    columns = ["n", "mean", "baseline", "p_means", "p_holm", "p_majority", "gamma0", "p_half", "note"]
-    return pd.DataFrame(rows, columns=[*varying, *columns])

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from harness.checks.findings import Verdict
 from harness.errors import DesignError, TrackingError, UsageError, format_unknown
 from harness.tracking.provenance import COMPUTING_PACKAGES
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
+from harness.tracking.tags import COMMIT_TAG
 
 OTHER_VOLUMES = "the held-out volumes differ, so that fold 1 of one run is not fold 1 of the other"
 NOT_COMPARED = {
@@ -32,7 +32,6 @@ NOT_COMPARED = {
 
 OWN_FILES = {"roi": ("mask",), "signal": ("confounds",)}  # input files that differ with a compared key
 NOT_IN_SCORES = ("subject", "inference")  # the units of a test; what does not change a score
-CODE = "mlflow.source.git.commit"
 NAMED = 3  # runs in a message
 
 
@@ -137,8 +136,8 @@ def check_key(key: str) -> None:
 def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
     """Return the runs in groups that differ in `key` and the subject alone, with their folds.
 
-    Runs that are not FINISHED, that have no value of the key or no readable folds, and the older ones of the
-    same configuration are left out, with a note.
+    Runs that are not FINISHED, that have no value of the key or no readable folds, and those that are older
+    than the newest readable one of the same configuration are left out, with a note.
 
     Raises
     ------
@@ -152,29 +151,34 @@ def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
     finished = [run for run in runs if run.status == "FINISHED"]
     settings, unreadable = _read_settings(finished, key)
     notes += unreadable
-    chosen: dict[tuple[object, ...], StoredRun] = {}
-    repeated = []
-    for run in sorted((run for run in finished if run.run_id in settings), key=lambda run: run.started):
-        found = settings[run.run_id]
-        place = (found.group, run.params.get("subject", ""), found.value)
-        if place in chosen:
-            repeated.append(f"{run.run_id[:8]} instead of {chosen[place].run_id[:8]}")
-        chosen[place] = run
+    # Runs of the same configuration and subject, the newest first.
+    places: dict[tuple[object, ...], list[StoredRun]] = {}
+    for run in sorted(finished, key=lambda run: run.started):
+        if found := settings.get(run.run_id):
+            place = (found.group, run.params.get("subject", ""), found.value)
+            places.setdefault(place, []).insert(0, run)
+    groups: dict[object, list[list[StoredRun]]] = {}
+    for (group, _, _), repeats in places.items():
+        groups.setdefault(group, []).append(repeats)
+    found_groups, repeated = [], []
+    for members in groups.values():
+        if len({settings[repeats[0].run_id].value for repeats in members}) < 2:
+            continue
+        read = []
+        for repeats in members:
+            chosen, lost = _read_newest(repeats, settings)
+            notes += lost
+            if chosen is not None:
+                read.append(chosen)
+                older = repeats[len(lost) + 1 :]
+                repeated += [f"{chosen.run.run_id[:8]} instead of {other.run_id[:8]}" for other in older]
+        if len({run.value for run in read}) > 1:
+            found_groups.append(RunGroup(settings[members[0][0].run_id].fixed, read))
     if repeated:
         notes.append(f"{_count(len(repeated), 'run')} repeated: the newest counts ({_name(repeated)})")
-    groups: dict[tuple[object, ...], list[StoredRun]] = {}
-    for (group, _, _), run in chosen.items():
-        groups.setdefault(group, []).append(run)  # type: ignore[arg-type]
-    found_groups = []
-    for members in groups.values():
-        if len({settings[run.run_id].value for run in members}) < 2:
-            continue
-        read, lost = _read_runs(members, settings)
-        notes += lost
-        if len({run.value for run in read}) > 1:
-            found_groups.append(RunGroup(settings[members[0].run_id].fixed, read))
     if not any(group.split_subjects() for group in found_groups):
-        raise DesignError(" ".join([_explain_no_pair(list(chosen.values()), settings, key), *notes]))
+        newest = [repeats[0] for repeats in places.values()]
+        raise DesignError(" ".join([_explain_no_pair(newest, settings, key), *notes]))
     return RunGroups(found_groups, tuple(notes))
 
 
@@ -212,9 +216,8 @@ def find_leaks(runs: Iterable[ComparedRun]) -> list[str]:
     """Return the leaks that the audit found in runs, each once, with a run that has it."""
     leaks: dict[str, str] = {}
     for run in runs:
-        for finding in run.run.read_findings():
-            if finding.verdict == Verdict.leak:
-                leaks.setdefault(finding.rule, f"{finding.rule} of {run.label}: {finding.fact}")
+        for finding in run.run.read_leaks():
+            leaks.setdefault(finding.rule, f"{finding.rule} of {run.label}: {finding.fact}")
     return list(leaks.values())
 
 
@@ -223,7 +226,7 @@ def describe_code(runs: Sequence[ComparedRun]) -> list[str]:
     notes = []
     names = ("python", "harness", *COMPUTING_PACKAGES)
     found = {name: [run.run.versions.get(name, "unknown") for run in runs] for name in names}
-    found["commit"] = [run.run.tags.get(CODE, "unknown")[:12] for run in runs]
+    found["commit"] = [run.run.tags.get(COMMIT_TAG, "unknown")[:12] for run in runs]
     for name, versions in found.items():
         if len(set(versions)) > 1:
             users = {version: runs[versions.index(version)].label for version in sorted(set(versions))}
@@ -296,48 +299,23 @@ def _take(settings: Any, path: Sequence[str]) -> tuple[str | None, str]:
     return value, json.dumps([others, rest], sort_keys=True)
 
 
-def _read_runs(
+def _read_newest(
     runs: Sequence[StoredRun], settings: Mapping[str, _Settings]
-) -> tuple[list[ComparedRun], list[str]]:
-    """Return runs with their folds, and notes on those whose files cannot be read."""
-    read, notes = [], []
+) -> tuple[ComparedRun | None, list[str]]:
+    """Return the first of some runs whose files can be read, and notes on those before it."""
+    notes: list[str] = []
     for run in runs:
         try:
-            folds = read_folds(run)
-            held_out = _read_held_out(run)
-            read.append(ComparedRun(run, settings[run.run_id].value, folds, held_out))
+            return ComparedRun(run, settings[run.run_id].value, run.read_folds(), _read_held_out(run)), notes
         except TrackingError as error:
             notes.append(f"left out: {error}")
-    return read, notes
-
-
-def read_folds(run: StoredRun) -> pd.DataFrame:
-    """Return ``folds.csv`` of a run in the order of the folds.
-
-    Raises
-    ------
-    TrackingError
-        If the file is missing, edited or empty, or lacks the columns of a table of folds.
-    """
-    folds = run.read_table("folds.csv")
-    _check_columns(run, "folds.csv", folds, ("fold", "n_train", "n_test"))
-    return folds.sort_values("fold", ignore_index=True)
+    return None, notes
 
 
 def _read_held_out(run: StoredRun) -> frozenset[tuple[int, str, int]]:
-    predictions = run.read_table("predictions.csv")
-    _check_columns(run, "predictions.csv", predictions, ("fold", "run", "volume"))
+    predictions = run.read_columns("predictions.csv", ("fold", "run", "volume"))
     folds, runs, volumes = (predictions[column].tolist() for column in ("fold", "run", "volume"))
     return frozenset(zip(folds, map(str, runs), volumes, strict=True))
-
-
-def _check_columns(run: StoredRun, name: str, table: pd.DataFrame, columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in table]
-    problem = f"no column {missing[0]}" if missing else "no rows" if table.empty else ""
-    if not problem and any(table[column].hasnans for column in columns):
-        problem = "empty cells"
-    if problem:
-        raise TrackingError(f"{name} of run {run.title} has {problem}; repeat the run with resume=false")
 
 
 def _compare_held_out(first: ComparedRun, other: ComparedRun) -> str | None:

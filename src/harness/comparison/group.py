@@ -8,24 +8,17 @@ import numpy as np
 import pandas as pd
 
 from harness.checks.findings import Verdict
+from harness.comparison.chance_level import CHANCE, compare_with_half, refuse_half
 from harness.errors import HarnessError
-from harness.inference.group_tests import (
-    ALPHA,
-    MeanTest,
-    Prevalence,
-    permutation_of_means,
-    prevalence,
-)
-from harness.inference.paired_tests import MAX_ENUMERATED, N_DRAWS, SignFlip, holm, sign_flip
+from harness.inference.corrections import ALPHA, drop_observed
+from harness.inference.group_tests import MeanTest, Prevalence, permutation_of_means, prevalence
+from harness.inference.paired_tests import MAX_ENUMERATED, N_DRAWS, SignFlip, holm
 from harness.tracking.queries import COMPARED_PARAMS
-from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG, PRIMARY_TAG, RELABELLINGS_TAG
+from harness.tracking.stored_run import DEFAULT_SCORES, NULL_TABLE, StoredRun, choose_newest
+from harness.tracking.tags import INFERENCE_TAG, PRIMARY_TAG
 
-SHARED_PARAMS = tuple(name for name in COMPARED_PARAMS if name != "subject")
-DEFAULT_SCORES = ("test_accuracy", "test_roc_auc")
-CHANCE = 0.5  # of two classes
-NULL_TABLE = "null_distribution.csv"
-LEAVE_ONE_RUN_OUT = "LeaveOneGroupOut"
+NOT_SHARED = ("subject", "inference")  # the units; what does not change a score
+SHARED_PARAMS = tuple(name for name in COMPARED_PARAMS if name not in NOT_SHARED)
 ORDER_RULE = "class_order"
 # The tests of a summary whose p-values Holm's procedure corrects, each for itself.
 CORRECTED = ("means", "prevalence_global", "prevalence_majority", "sign_flip")
@@ -51,7 +44,12 @@ class GroupSummary:
     sign_flip : SignFlip or None
         Of the scores minus .5, where .5 is the chance level: test scores of two classes under ``logo``.
     p_holm : mapping of str to float
-        P-values corrected by Holm's procedure over the groups, by `CORRECTED`; empty for one group.
+        P-values corrected by Holm's procedure over the groups that have the test, by `CORRECTED`; without
+        the tests that one group alone has.
+    n_tests : mapping of str to int
+        How many groups have each test of this score.
+    smallest_p_holm : mapping of str to float
+        The smallest p-values that the subjects and relabellings of all groups allow, after the correction.
     is_primary : bool
         Whether it is the runs' primary score; p-values of the others are not corrected for several scores.
     """
@@ -67,6 +65,8 @@ class GroupSummary:
     sign_flip: SignFlip | None
     notes: tuple[str, ...]
     p_holm: Mapping[str, float] = field(default_factory=dict)
+    n_tests: Mapping[str, int] = field(default_factory=dict)
+    smallest_p_holm: Mapping[str, float] = field(default_factory=dict)
     is_primary: bool = True
 
     @property
@@ -74,8 +74,7 @@ class GroupSummary:
         """Mean of the group's null distribution, with which the mean is compared; NaN where there is none."""
         if self.mean_test is None:
             return math.nan
-        # An enumeration includes the true labelling; random combinations are drawn in addition to it.
-        return float(np.nanmean(self.mean_test.null[0 if self.mean_test.is_exact else 1 :]))
+        return float(np.nanmean(drop_observed(self.mean_test.null, self.mean_test.is_exact)))
 
     @property
     def p_values(self) -> dict[str, float]:
@@ -103,9 +102,19 @@ class GroupSummary:
             values["sign_flip"] = 1 / 2**self.n if self.n <= MAX_ENUMERATED else 1 / (N_DRAWS + 1)
         return values
 
-    def can_be_significant(self, test: str, n_groups: int = 1) -> bool:
-        """Return whether the smallest p-value of a test, after Holm's correction, is at most .05."""
-        return n_groups * self.smallest_p[test] <= ALPHA
+    def can_be_significant(self, test: str) -> bool:
+        """Return whether there is such a test whose smallest p-value after the correction is at most .05."""
+        smallest = self.smallest_p_holm.get(test, self.smallest_p.get(test))
+        return smallest is not None and smallest <= ALPHA
+
+    def corrected_p(self, test: str) -> float:
+        """Return a p-value after the correction; NaN without the test, or where it cannot be significant.
+
+        A p-value that could not have been small would be read as evidence for the null hypothesis.
+        """
+        if not self.can_be_significant(test):
+            return math.nan
+        return self.p_holm.get(test, self.p_values[test])
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +150,7 @@ def summarise_groups(
     found = []
     for group in _collect_groups(runs, n_planned):
         chosen = scores or tuple(dict.fromkeys([*DEFAULT_SCORES, _find_primary(group.runs[0])]))
-        refusal = _refuse_chance(group.runs)
+        refusal = refuse_half(group.runs)
         found += [
             _summarise(group, score, refusal)
             for score in chosen
@@ -151,6 +160,7 @@ def summarise_groups(
 
 
 def _collect_groups(runs: Sequence[StoredRun], n_planned: int | None) -> list[_Group]:
+    chosen = {run.run_id for run in choose_newest([run for run in runs if run.status == "FINISHED"])}
     by_params: dict[tuple[str, ...], dict[str, list[StoredRun]]] = {}
     for run in runs:
         key = tuple(run.params.get(name, "") for name in SHARED_PARAMS)
@@ -159,21 +169,25 @@ def _collect_groups(runs: Sequence[StoredRun], n_planned: int | None) -> list[_G
     for key, by_subject in by_params.items():
         newest, notes = {}, []
         for subject in sorted(by_subject, key=_sort_key):
-            finished = [run for run in by_subject[subject] if run.status == "FINISHED"]
-            if not finished:
-                statuses = sorted({run.status for run in by_subject[subject]})
-                notes.append(f"subject {subject} is left out: its run is {' and '.join(statuses)}")
+            statuses = [run.status for run in by_subject[subject]]
+            n_finished = statuses.count("FINISHED")
+            if not n_finished:
+                described = " and ".join(sorted(set(statuses)))
+                notes.append(f"subject {subject} is left out: its run is {described}")
                 continue
-            newest[subject] = max(finished, key=lambda run: run.started)
-            if len(finished) > 1:
+            newest[subject] = next(run for run in by_subject[subject] if run.run_id in chosen)
+            if n_finished > 1:
                 notes.append(
-                    f"subject {subject} has {len(finished)} runs of this configuration; the newest counts"
+                    f"subject {subject} has {n_finished} runs of this configuration; the newest counts"
                 )
         if len(newest) < 2:
             continue
         if n_planned is not None and len(newest) < n_planned:
             notes.insert(0, f"{len(newest)} of the {n_planned} subjects of the sweep have finished")
         params = {name: value for name, value in zip(SHARED_PARAMS, key, strict=True) if value}
+        tests = {run.params.get("inference", "") for run in newest.values()}
+        if len(tests) == 1 and (test := tests.pop()):
+            params["inference"] = test
         groups.append(_Group(params, tuple(newest.values()), (*notes, *_note_differences(newest))))
     return groups
 
@@ -259,7 +273,7 @@ def _summarise(group: _Group, score: str, refusal: str) -> GroupSummary:
     if nulls is not None:
         mean_test, found_prevalence = permutation_of_means(nulls), prevalence(nulls)
     notes += [why] if why else []
-    flipped, why = _test_against_chance(defined, score, values, refusal)
+    flipped, why = compare_with_half(defined, score, values, refusal)
     notes += [why] if why else []
     return GroupSummary(
         params=group.params,
@@ -284,7 +298,7 @@ def _read_nulls(
     for run in runs:
         if INFERENCE_TAG not in run.tags:
             without.append(run.params.get("subject", ""))
-        elif RELABELLINGS_TAG not in run.tags:
+        elif not run.has_complete_test:
             sequential.append(run.params.get("subject", ""))
     if without or sequential:
         reasons = []
@@ -293,16 +307,18 @@ def _read_nulls(
                 f"{_list_subjects(without, len(runs))} no permutation test (inference=permutation)"
             )
         if sequential:
-            names = _list_subjects(sequential, len(runs))
-            reasons.append(f"{names} one that ended early (inference.stop_early=false)")
+            reasons.append(
+                f"{_list_subjects(sequential, len(runs))} a sequential test, which has no null mean "
+                "(inference.stop_early=true; repeat with inference.stop_early=false)"
+            )
         return None, f"no permutation of means and no prevalence: {' and '.join(reasons)}"
     nulls = []
     for run, value in zip(runs, observed, strict=True):
         try:
-            table = run.read_table(NULL_TABLE)
+            table = run.read_null()
         except HarnessError as error:
             return None, f"no permutation of means and no prevalence: {error}"
-        if score not in table or not len(table) or not abs(table[score].iloc[0] - value) < 1e-9:
+        if score not in table or not abs(table[score].iloc[0] - value) < 1e-9:
             return None, (
                 f"no permutation of means and no prevalence: {NULL_TABLE} of run {run.title} does not begin "
                 f"with the run's {score}"
@@ -317,90 +333,57 @@ def _list_subjects(names: Sequence[str], n: int) -> str:
     return f"subject {names[0]} has" if len(names) == 1 else f"subjects {', '.join(names)} have"
 
 
-def _test_against_chance(
-    runs: Sequence[StoredRun], score: str, values: np.ndarray, refusal: str
-) -> tuple[SignFlip | None, str]:
-    """Test scores against .5, or return None and why that is not their mean without information."""
-    why = refusal
-    if not score.startswith("test_"):
-        why = "a score selected on the fold that is scored exceeds it without any information"
-    elif not why and score == "test_accuracy":
-        why = _refuse_unequal_classes(runs)
-    if why:
-        return None, f"{_title(score)}: no test against {CHANCE:.1f}: {why}"
-    return sign_flip(values - CHANCE), ""
-
-
-def _refuse_chance(runs: Sequence[StoredRun]) -> str:
-    """Return why no test score of these runs has the mean .5 without information; empty if it may."""
-    leaky = [run.params.get("subject", "") for run in runs if run.tags.get(AUDIT_TAG) == Verdict.leak]
-    if leaky:
-        return f"the audit finds a leak in {'subjects' if len(leaky) > 1 else 'subject'} {', '.join(leaky)}"
-    try:
-        config = runs[0].read_config()
-        scheme = str(config["cv"]["_target_"])
-        n_classes = len(config["contrast"]["conditions"])
-    except HarnessError as error:
-        return str(error)
-    except (KeyError, TypeError):
-        return f"config.yaml of run {runs[0].title} does not name the scheme and the classes"
-    if not scheme.endswith(f".{LEAVE_ONE_RUN_OUT}"):
-        name = runs[0].params.get("cv", scheme)
-        return f"cv={name} does not hold out whole scanner runs one by one, and its scores are biased"
-    if n_classes != 2:
-        return f"it is the chance level of two classes, and there are {n_classes}"
-    return ""
-
-
-def _refuse_unequal_classes(runs: Sequence[StoredRun]) -> str:
-    """Return which subject has more volumes of one class; empty if none."""
-    for run in runs:
-        try:
-            classes = run.read_table("predictions.csv")["class"]
-        except HarnessError as error:
-            return str(error)
-        except KeyError:
-            return f"predictions.csv of run {run.title} has no column class"
-        if np.ptp(classes.value_counts().to_numpy()):
-            return (
-                f"subject {run.params.get('subject', '')} has unequal numbers of volumes of the classes, and "
-                "the larger class is predicted more often; balanced_accuracy has that chance level"
-            )
-    return ""
-
-
 def _correct(groups: Sequence[GroupSummary]) -> list[GroupSummary]:
     """Add p-values corrected over the groups of each score, and note tests that cannot be significant."""
-    table = pd.DataFrame([group.p_values for group in groups], columns=list(CORRECTED), dtype=float)
-    scores = pd.Series([group.score for group in groups], dtype=object)
-    n_groups = scores.map(scores.value_counts())
-    for score in scores.unique():
-        rows = scores == score
-        table.loc[rows] = np.column_stack([holm(table.loc[rows, test].to_numpy()) for test in CORRECTED])
-    return [
-        replace(
-            group,
-            p_holm={str(test): float(p) for test, p in row.items() if n > 1 and not math.isnan(p)},
-            notes=(*group.notes, *_note_limits(group, n)),
-        )
-        for group, row, n in zip(groups, table.to_dict("records"), n_groups.tolist(), strict=True)
-    ]
+    by_score: dict[str, list[GroupSummary]] = {}
+    for group in groups:
+        by_score.setdefault(group.score, []).append(group)
+    corrected = {}
+    for together in by_score.values():
+        p, n_tests = _correct_tests([group.p_values for group in together])
+        # The smallest p-value that Holm's procedure can return for a group is that of all smallest ones.
+        smallest, _ = _correct_tests([group.smallest_p for group in together])
+        for group, own, least in zip(together, p, smallest, strict=True):
+            found = replace(
+                group,
+                p_holm={test: value for test, value in own.items() if n_tests[test] > 1},
+                n_tests={test: n_tests[test] for test in own},
+                smallest_p_holm=least,
+            )
+            corrected[id(group)] = replace(found, notes=(*found.notes, *_note_limits(found)))
+    return [corrected[id(group)] for group in groups]
 
 
-def _note_limits(group: GroupSummary, n_groups: int) -> list[str]:
+def _correct_tests(groups: Sequence[Mapping[str, float]]) -> tuple[list[dict[str, float]], dict[str, int]]:
+    """Return the p-values of groups, corrected over those that have each test, and how many do."""
+    corrected: list[dict[str, float]] = [{} for _ in groups]
+    n_tests = {}
+    for test in CORRECTED:
+        have = [place for place, p_values in enumerate(groups) if test in p_values]
+        n_tests[test] = len(have)
+        p = holm(np.array([groups[place][test] for place in have]))
+        for place, value in zip(have, p, strict=True):
+            corrected[place][test] = float(value)
+    return corrected, n_tests
+
+
+def _note_limits(group: GroupSummary) -> list[str]:
     names = {
         "means": "permutation of means",
         "prevalence_global": "prevalence (global null)",
         "prevalence_majority": "prevalence (majority null)",
         "sign_flip": f"sign-flip test against {CHANCE:.1f}",
     }
-    correction = f" after Holm's correction for {n_groups} groups" if n_groups > 1 else ""
-    return [
-        f"{names[test]}: cannot be significant with {group.n} subjects; the smallest possible p is "
-        f"{min(1.0, n_groups * smallest):.2g}{correction}"
-        for test, smallest in group.smallest_p.items()
-        if not group.can_be_significant(test, n_groups)
-    ]
+    notes = []
+    for test, smallest in group.smallest_p_holm.items():
+        if not group.can_be_significant(test):
+            n = group.n_tests[test]
+            correction = f" after Holm's correction for {n} groups" if n > 1 else ""
+            notes.append(
+                f"{names[test]}: cannot be significant with {group.n} subjects; the smallest possible p is "
+                f"{smallest:.2g}{correction}"
+            )
+    return notes
 
 
 def _title(score: str) -> str:

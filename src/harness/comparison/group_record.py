@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from harness.comparison.group import GroupSummary
-from harness.inference.corrections import format_p
+from harness.comparison.group_table import explain_columns, format_groups, tabulate_groups
 from harness.tracking.group_run import GroupRecord
 from harness.tracking.run_content import quote_markdown
 
 NAMED_PARAMS = ("contrast", "roi", "signal", "estimator", "cv")
-COLUMNS = ("mean", "SD", "n", "null mean", "permutation of means", "global null", "majority null", "gamma0")
 
 
 def split_groups(summaries: Sequence[GroupSummary]) -> list[list[GroupSummary]]:
@@ -82,7 +81,9 @@ def _to_plain(summary: GroupSummary) -> dict[str, Any]:
         ],
         "p": summary.p_values,
         "p_holm": dict(summary.p_holm),
+        "n_tests": dict(summary.n_tests),
         "smallest_p": summary.smallest_p,
+        "smallest_p_holm": dict(summary.smallest_p_holm),
         "is_primary": summary.is_primary,
         "notes": list(summary.notes),
     }
@@ -120,30 +121,18 @@ def _finite(value: float) -> float | None:
 
 def _describe(scores: Sequence[GroupSummary]) -> str:
     params = ", ".join(f"{name}={value}" for name, value in scores[0].params.items())
+    cells = format_groups(tabulate_groups(scores))
     lines = [
-        f"**{scores[0].n} subjects**: {quote_markdown(params)}",
+        f"**{max(summary.n for summary in scores)} subjects**: {quote_markdown(params)}",
         "",
-        f"| score | {' | '.join(COLUMNS)} |",
-        "|---" * (len(COLUMNS) + 1) + "|",
-    ]
-    for summary in scores:
-        cells = [f"{summary.mean:.3f}", f"{summary.sd:.3f}", str(summary.n), _format(summary.null_mean)]
-        cells += [
-            format_p(summary.p_values[test])
-            if test in summary.p_values and summary.can_be_significant(test)
-            else "-"
-            for test in ("means", "prevalence_global", "prevalence_majority")
-        ]
-        gamma0 = None if summary.prevalence is None else summary.prevalence.gamma0
-        cells.append("-" if gamma0 is None else f"{gamma0:.2f}")
-        lines.append(f"| {quote_markdown(summary.score)} | {' | '.join(cells)} |")
-    lines += [
+        f"| score | {' | '.join(map(str, cells))} |",
+        "|---" * (cells.shape[1] + 1) + "|",
+        *(
+            f"| {quote_markdown(summary.score)} | {' | '.join(row)} |"
+            for summary, row in zip(scores, cells.to_numpy().tolist(), strict=True)
+        ),
         "",
-        "Mean and SD (ddof=1) over subjects. *null mean*: of the subjects' null distributions. "
-        "*Permutation of means*: p of the global null hypothesis that the labels are related to the data in "
-        "no subject. *Global null*, *majority null*: p of the null hypotheses that the effect is present in "
-        "no one, and in at most half of the population (Allefeld et al. 2016). *gamma0*: it is present in "
-        "more than this share of the population, at the 5 % level. -: cannot be significant, or not tested.",
+        explain_columns(cells, scores),
         "",
     ]
     notes = dict.fromkeys(note for summary in scores for note in summary.notes)

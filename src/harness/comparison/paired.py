@@ -19,12 +19,11 @@ from harness.comparison.comparability import (
     sort_values,
 )
 from harness.errors import DesignError, UsageError, format_unknown
+from harness.inference.corrections import ALPHA
 from harness.inference.paired_tests import corrected_t, holm, sign_flip, smallest_sign_flip_p
-from harness.tracking.stored_run import StoredRun
+from harness.tracking.stored_run import DEFAULT_SCORES, StoredRun
 
-ALPHA = 0.05
 MAX_VALUES = 30  # of the compared key, which make 435 pairs
-DEFAULT_SCORES = ("test_accuracy", "test_roc_auc")
 COLUMNS = (
     *("first", "second", "n", "mean_first", "mean_second", "difference", "low", "high"),
     *("statistic", "effect", "p", "p_holm", "note"),

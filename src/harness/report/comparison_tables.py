@@ -7,13 +7,15 @@ import pandas as pd
 from rich.console import Console
 
 from harness.comparison.chance import ChanceComparison
+from harness.comparison.group_table import HEADINGS, format_groups
 from harness.comparison.paired import PairedComparison
 from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole
 from harness.report.fitted_table import print_first_that_fits
 from harness.tracking.run_tables import PivotTable
 
-NUMBERS = ("n", "mean", "difference", "t", "g", "p", "score", "volumes")  # headings of numbers begin so
+# Headings of numbers begin so.
+NUMBERS = ("mean", "difference", "t", "g", "p", "score", "volumes", *HEADINGS.values())
 PAIR = "first - second"
 
 
@@ -157,28 +159,8 @@ def print_pivot(pivot: PivotTable) -> None:
 def _print_groups(console: Console, comparison: ChanceComparison) -> None:
     groups = comparison.groups
     console.print(f"\n{_name_score(comparison.score)} of subjects against chance")
-    numbers = pd.DataFrame(
-        {
-            "n": groups["n"].astype(str),
-            "mean": _format(groups["mean"]),
-            "null mean": _format(groups["baseline"]),
-            "p means": _format_p(groups["p_means"]),
-            "p Holm": _format_p(groups["p_holm"]),
-            "p majority": _format_p(groups["p_majority"]),
-            "gamma0": _format(groups["gamma0"]),
-            "p half": _format_p(groups["p_half"]),
-        }
-    )
-    _print_options(console, groups, "n", numbers)
-    console.print(
-        "n: subjects. p means: permutation of means, of the global null hypothesis (no subject has an "
-        "effect); baseline: the subjects' null distributions; correction of p means: "
-        f"{_describe_holm(groups['p_means'])}. p majority: prevalence inference, of the null hypothesis "
-        "that at most half of the population has an effect; gamma0: the largest share that is rejected, "
-        "uncorrected. p half: one-sided sign-flip test against .5, of the global null hypothesis; for two "
-        "classes and logo only. p majority and p half are corrected like p means.",
-        soft_wrap=True,
-    )
+    _print_options(console, groups, "n", format_groups(groups))
+    console.print(comparison.explanation, soft_wrap=True)
     _print_row_notes(console, groups)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from harness.comparison.group_table import explain_columns, format_groups, tabulate_groups
 from harness.comparison.paired import PairedComparison, compare_by
 from harness.errors import DesignError, HarnessError, TrackingError
 from harness.inference.corrections import format_p
@@ -43,20 +44,10 @@ MAX_TABLE = 200  # runs in the table of the page
 MAX_MATRICES, MAX_MATRICES_OF_MANY = 6, 2
 MAX_COMPARED = 300  # runs whose pairs are compared on the page
 COMPARED_KEYS = ("estimator", "roi", "signal", "engine", "scoring")
-DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
 PAIR_COLUMNS = (
     *("first", "second", "n", "mean_first", "mean_second", "difference", "low", "high", "effect"),
     *("p", "p_holm", "note"),
 )
-GROUP_TESTS = {"means": "p (means)", "prevalence_majority": "p (majority)", "sign_flip": "p (sign-flip)"}
-GROUP_CAPTIONS = {
-    "p (means)": "p (means): permutation of means, of the global null hypothesis that no subject has an "
-    "effect.",
-    "p (majority)": "p (majority): prevalence inference, of the null hypothesis that at most half of the "
-    "population has an effect; prevalence above: the largest share that is rejected at .05; at most: the "
-    "largest that these numbers of subjects and relabellings allow.",
-    "p (sign-flip)": "p (sign-flip): scores against .5, of the global null hypothesis, one-sided.",
-}
 MAX_NOTES = 8
 COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
 
@@ -170,41 +161,19 @@ class SweepContent:
 
     def groups(self) -> list[Block]:
         """Return the group summary of every configuration of several subjects; nothing for one subject."""
-        rows: list[dict[str, object]] = []
-        notes: list[str] = []
-        n_groups = len(self.record.groups)
-        for group in self.record.groups:
-            fixed = ", ".join(
-                write_words(group.params[name]) for name in self.record.varying_names if name in group.params
-            )
-            row: dict[str, object] = {"configuration": fixed or "all runs", "n": group.n}
-            row |= {"mean": group.mean, "SD": group.sd}
-            for test, words in GROUP_TESTS.items():
-                if test in group.p_values:
-                    is_possible = group.can_be_significant(test, n_groups)
-                    p = group.p_holm.get(test, group.p_values[test])
-                    row[words] = format_p(p) if is_possible else "cannot be significant"
-            if group.prevalence is not None:
-                found = group.prevalence
-                row["prevalence above"] = np.nan if found.gamma0 is None else found.gamma0
-                row["at most"] = np.nan if found.largest_gamma0 is None else found.largest_gamma0
-            rows.append(row)
-            notes += group.notes
-        if not rows:
+        groups = self.record.groups
+        if not groups:
             return []
-        caption = (
-            f"{write_score(self.record.score)} over subjects; n: subjects, SD over subjects."
-            + "".join(f" {text}" for name, text in GROUP_CAPTIONS.items() if any(name in row for row in rows))
-            + (
-                f" p-values: Holm over {n_groups} configurations."
-                if n_groups > 1 and len(rows[0]) > 4
-                else ""
-            )
-        )
+        cells = format_groups(tabulate_groups(groups), with_limit=True)
+        names = [name for name in self.record.varying_names if name not in ("subject", "inference")]
+        options = [", ".join(write_words(group.params.get(name, "")) for name in names) for group in groups]
+        cells.insert(0, "configuration", [text or "all runs" for text in options])
+        caption = f"{write_score(self.record.score)} over subjects; {explain_columns(cells, groups)}"
+        notes = [note for group in groups for note in group.notes]
         more = [
             Text(f"{note[0].upper()}{note[1:]}.", "note") for note in list(dict.fromkeys(notes))[:MAX_NOTES]
         ]
-        return [DataTable(pd.DataFrame(rows), caption), *more]
+        return [DataTable(cells, caption), *more]
 
     def pairs(self) -> list[Block]:
         """Return the tests of pairs of every parameter that can be compared."""

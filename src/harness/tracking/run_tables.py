@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from harness.errors import UsageError, format_unknown
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS, RunQuery, select_runs
+from harness.tracking.stored_run import choose_newest, read_stored_runs
 from harness.tracking.sweep_notes import SweepRecord
 from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, PRIMARY_TAG
 
@@ -214,23 +215,25 @@ def parse_pivot(text: str) -> tuple[str, str]:
 def pivot_runs(uri: str, query: RunQuery, rows: str, columns: str, score: str, limit: int) -> PivotTable:
     """Return mean scores by two parameters; of runs of the same configuration, the newest counts.
 
+    Runs with and without a permutation test are of the same, unless it is one of the two parameters.
+
     Raises
     ------
     UsageError
         If there are runs, but none with the score. Other errors as in `select_runs`.
     """
-    selected = select_runs(uri, query, limit).runs
+    selected = read_stored_runs(select_runs(uri, query, limit).runs, uri)
     metric = f"{score}_mean"
-    newest = {}
-    with_score = [run for run in selected if run.info.status == "FINISHED" and metric in run.data.metrics]
+    with_score = [run for run in selected if run.status == "FINISHED" and metric in run.metrics]
     if selected and not with_score:
-        names = {key.removesuffix("_mean") for run in selected for key in run.data.metrics if "_mean" in key}
+        names = {key.removesuffix("_mean") for run in selected for key in run.metrics if "_mean" in key}
         raise UsageError(format_unknown(f"--score {score}", score, sorted(names), "score"))
-    for run in reversed(with_score):
-        newest[tuple(run.data.params.get(name, "") for name in COMPARED_PARAMS)] = run.data.metrics[metric]
-    table = pd.DataFrame([*newest], columns=list(COMPARED_PARAMS)).assign(score=list(newest.values()))
-    varying = [name for name in COMPARED_PARAMS if table[name].nunique() > 1]
     shown = (rows, columns)
+    newest = choose_newest(with_score, {"inference"}.difference(shown))
+    values = [[run.params.get(name, "") for name in COMPARED_PARAMS] for run in newest]
+    table = pd.DataFrame(values, columns=list(COMPARED_PARAMS))
+    table["score"] = [run.metrics[metric] for run in newest]
+    varying = [name for name in COMPARED_PARAMS if table[name].nunique() > 1]
     groups = table.groupby(list(shown))["score"]
     return PivotTable(
         score=score,
