@@ -131,6 +131,27 @@ def test_the_newest_of_repeated_runs_counts(make_stored):
         assert any("00000002 instead of 00000000" in note for note in comparison.notes)
 
 
+def test_a_run_whose_audit_was_edited_is_left_out_with_a_note(make_stored, tmp_path):
+    runs = [make_stored(), make_stored((1, 0, 1, 1), estimator="lda"), make_stored(estimator="ridge")]
+    with (tmp_path / "run2" / "audit.json").open("a") as file:
+        file.write(" ")
+    (comparison,) = compare_by(runs, "estimator")
+    assert comparison.table[["first", "second"]].values.tolist() == [["lda", "svc"]]
+    assert any("left out: audit.json of run 00000002" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize(("codes", "noted"), [("aa", False), ("ab", True)])
+def test_a_commit_that_changed_nothing_that_computes_is_not_noted(make_stored, codes, noted):
+    runs = [
+        make_stored(scores, estimator=name, tags={"harness.code": code, "mlflow.source.git.commit": commit})
+        for scores, name, code, commit in zip(
+            [(0, 1, 1, 1), (1, 0, 1, 1)], ["svc", "lda"], codes, ["1" * 40, "2" * 40], strict=True
+        )
+    ]
+    (comparison,) = compare_by(runs, "estimator")
+    assert any("commit" in note for note in comparison.notes) == noted
+
+
 def test_versions_are_a_note_and_no_refusal(make_stored):
     runs = [make_stored(), make_stored((1, 0, 1, 1), estimator="lda", versions={"numpy": "2.1"})]
     (comparison,) = compare_by(runs, "estimator")

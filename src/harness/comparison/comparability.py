@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from harness.checks.findings import Finding
 from harness.errors import DesignError, TrackingError, UsageError, format_unknown
 from harness.tracking.provenance import COMPUTING_PACKAGES
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import COMMIT_TAG
+from harness.tracking.tags import CODE_TAG, COMMIT_TAG
 
 OTHER_VOLUMES = "the held-out volumes differ, so that fold 1 of one run is not fold 1 of the other"
 NOT_COMPARED = {
@@ -47,12 +48,15 @@ class ComparedRun:
         The run's ``folds.csv``, in the order of the folds.
     held_out : frozenset of (int, str, int)
         Fold, scanner run and volume of every prediction.
+    leaks : tuple of Finding
+        Findings of its audit that are leaks.
     """
 
     run: StoredRun
     value: str
     folds: pd.DataFrame
     held_out: frozenset[tuple[int, str, int]]
+    leaks: tuple[Finding, ...] = ()
 
     @property
     def subject(self) -> str:
@@ -216,7 +220,7 @@ def find_leaks(runs: Iterable[ComparedRun]) -> list[str]:
     """Return the leaks that the audit found in runs, each once, with a run that has it."""
     leaks: dict[str, str] = {}
     for run in runs:
-        for finding in run.run.read_leaks():
+        for finding in run.leaks:
             leaks.setdefault(finding.rule, f"{finding.rule} of {run.label}: {finding.fact}")
     return list(leaks.values())
 
@@ -226,7 +230,9 @@ def describe_code(runs: Sequence[ComparedRun]) -> list[str]:
     notes = []
     names = ("python", "harness", *COMPUTING_PACKAGES)
     found = {name: [run.run.versions.get(name, "unknown") for run in runs] for name in names}
-    found["commit"] = [run.run.tags.get(COMMIT_TAG, "unknown")[:12] for run in runs]
+    digests = [run.run.tags.get(CODE_TAG) for run in runs]
+    if None in digests or len(set(digests)) > 1:  # else no commit between them changed what computes
+        found["commit"] = [run.run.tags.get(COMMIT_TAG, "unknown")[:12] for run in runs]
     for name, versions in found.items():
         if len(set(versions)) > 1:
             users = {version: runs[versions.index(version)].label for version in sorted(set(versions))}
@@ -306,7 +312,8 @@ def _read_newest(
     notes: list[str] = []
     for run in runs:
         try:
-            return ComparedRun(run, settings[run.run_id].value, run.read_folds(), _read_held_out(run)), notes
+            files = run.read_folds(), _read_held_out(run), tuple(run.read_leaks())
+            return ComparedRun(run, settings[run.run_id].value, *files), notes
         except TrackingError as error:
             notes.append(f"left out: {error}")
     return None, notes
