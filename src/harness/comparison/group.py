@@ -10,7 +10,7 @@ import pandas as pd
 from harness.checks.findings import Verdict
 from harness.comparison.chance_level import CHANCE, compare_with_half, refuse_half
 from harness.errors import HarnessError
-from harness.inference.corrections import ALPHA, drop_observed
+from harness.inference.corrections import ALPHA, TOLERANCE, drop_observed
 from harness.inference.group_tests import MeanTest, Prevalence, permutation_of_means, prevalence
 from harness.inference.paired_tests import MAX_ENUMERATED, N_DRAWS, SignFlip, holm
 from harness.tracking.queries import COMPARED_PARAMS
@@ -280,7 +280,7 @@ def _summarise(group: _Group, score: str, refusal: str) -> GroupSummary:
         score=score,
         subjects=subjects,
         mean=float(values.mean()),
-        sd=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        sd=_spread(values),
         n=len(values),
         mean_test=mean_test,
         prevalence=found_prevalence,
@@ -388,3 +388,10 @@ def _note_limits(group: GroupSummary) -> list[str]:
 
 def _title(score: str) -> str:
     return score.replace("_", " ")
+
+
+def _spread(values: np.ndarray) -> float:
+    """Return the SD over subjects; 0 where equal means differ by rounding, NaN for a single subject."""
+    if len(values) < 2:
+        return math.nan
+    return 0.0 if np.ptp(values) <= TOLERANCE else float(values.std(ddof=1))

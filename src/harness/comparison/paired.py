@@ -19,7 +19,7 @@ from harness.comparison.comparability import (
     sort_values,
 )
 from harness.errors import DesignError, UsageError, format_unknown
-from harness.inference.corrections import ALPHA
+from harness.inference.corrections import ALPHA, TOLERANCE
 from harness.inference.paired_tests import corrected_t, holm, sign_flip, smallest_sign_flip_p
 from harness.tracking.stored_run import DEFAULT_SCORES, StoredRun
 
@@ -287,6 +287,7 @@ def _test_folds(
 def _test_subjects(first: pd.Series, second: pd.Series, n_pairs: int, refused: bool) -> _Pair:
     """Test one pair over the subjects that have both values."""
     differences = (first - second).dropna().to_numpy()
+    differences = np.where(np.abs(differences) <= TOLERANCE, 0.0, differences)  # means differ by rounding
     n = len(differences)
     if refused or n < 2:
         note = "" if refused else "fewer than two subjects have both"
