@@ -44,7 +44,6 @@ from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG, NOTICES_TAG, PRIMARY_TAG
 
-MAX_VIEWS = 2  # interactive views of 0.6 MB each
 N_PREDICTIONS = 12  # rows of the table that replaces the figure of volumes
 MAPS = {"weights": "weights", "pattern": "activation pattern"}
 
@@ -245,7 +244,7 @@ class RunContent:
         images = self.record.images if isinstance(self.record.images, StoredImages) else None
         for name in self.record.map_names[:1]:
             for kind, words in MAPS.items():
-                if self.record.run.has_file(f"{kind}_{name}.nii.gz") and len(frames) < 2 * MAX_VIEWS:
+                if self.record.run.has_file(f"{kind}_{name}.nii.gz"):
                     image = self.record.run.read_image(f"{kind}_{name}.nii.gz")
                     shown = f"{words} of {write_words(name)}"
                     background = image if images is None else images.background

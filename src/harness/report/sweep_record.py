@@ -80,7 +80,7 @@ class SweepRecord:
             }
             row |= {score: run.metrics.get(f"{score}_mean", np.nan)}
             row |= {"SD": run.metrics.get(f"{score}_std", np.nan)}
-            if any(f"p_value/{score}" in other.metrics for other in self.finished[:1]):
+            if any(f"p_value/{score}" in other.metrics for other in self.finished):
                 row["p"] = run.metrics.get(f"p_value/{score}", np.nan)
             rows.append(row | {"audit": run.tags.get(AUDIT_TAG, ""), "place": place})
         table = pd.DataFrame(rows)
@@ -124,7 +124,7 @@ class SweepRecord:
 
     @cached_property
     def folds(self) -> Mapping[str, pd.DataFrame]:
-        """Scores per fold by run; runs whose table cannot be read are left out, see `_unread_notes`."""
+        """Scores per fold by run; runs whose table cannot be read are left out, see `unread`."""
         tables = {}
         for run in self.finished:
             try:
