@@ -356,7 +356,7 @@ class SweepContent:
         holm = any(len(pair.table) > 1 for pair in tested) or any(group.p_holm for group in groups)
         tests: list[tuple[bool, str, tuple[str, ...]]] = [
             (
-                any(pair.test == CORRECTED_T for pair in tested),
+                any(pair.test.startswith(CORRECTED_T) for pair in tested),
                 "Paired scores of folds were compared by the corrected resampled t-test (Nadeau and Bengio "
                 "2003).",
                 ("corrected-t",),
