@@ -52,14 +52,16 @@ def test_one_fold_has_no_sd(tmp_path):
     assert "0.750" in figure.alternative
 
 
-def test_a_tested_run_has_its_p_value_and_its_null_distribution(tmp_path):
+@pytest.mark.parametrize("kind", ["random", "enumerated"])
+def test_a_tested_run_has_its_p_value_and_its_null_distribution(tmp_path, kind):
     null = np.concatenate([[0.75], np.linspace(0, 0.7, 41)])
-    sections = sections_of(write_run(tmp_path / "run", null=null))
+    sections = sections_of(write_run(tmp_path / "run", null=null, tags={"harness.inference": kind}))
     assert "p = 0.024" in texts(sections["summary"])  # 1 of 42
     (summary,) = tables(sections["null"])
-    # 42 values: the percentiles are 0.025 * 41 = 1.025 steps from either end.
-    ordered = np.sort(null)
-    low, high = ordered[1] + 0.025 * 0.0175, ordered[-2] - 0.025 * 0.0175
+    # Of n values the percentiles are 0.025 * (n - 1) steps from either end. An enumeration includes the true
+    # labelling, the first of these 42; random relabellings are the other 41.
+    ordered, rest = (np.sort(null), 0.025) if kind == "enumerated" else (np.sort(null[1:]), 0.0)
+    low, high = ordered[1] + rest * 0.0175, ordered[-2] - rest * 0.0175
     assert summary.loc[0, ["2.5 %", "97.5 %"]].tolist() == pytest.approx([low, high])
     (figure,) = figures(sections["scores"])
     assert "95 % range" in figure.caption

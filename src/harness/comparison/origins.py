@@ -9,9 +9,8 @@ import pandas as pd
 from harness.errors import TrackingError
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import CODE_TAG, RELABELLINGS_TAG
+from harness.tracking.tags import CODE_TAG, COMMIT_TAG, RELABELLINGS_TAG
 
-COMMIT_TAG = "mlflow.source.git.commit"
 COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
 Prepare = Callable[[dict[str, Any]], tuple[Any, tuple[str, ...]]]
 """From a configuration to one in which equal settings are written in one way, and to `Origin.places`."""

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
+ALPHA = 0.05
+
 TOLERANCE = 1e-10
 """Scores that differ by no more are equal: the smallest true difference is about 1e-3."""
 
@@ -21,6 +23,15 @@ TOLERANCE = 1e-10
 def reaches(scores: ArrayLike, observed: ArrayLike) -> NDArray[np.bool_]:
     """Return which scores are at least the observed one, ties included; undefined scores count as such."""
     return ~(np.asarray(scores, dtype=np.float64) < np.asarray(observed, dtype=np.float64) - TOLERANCE)
+
+
+def drop_observed(scores: ArrayLike, enumerated: bool) -> Array:
+    """Return the null distribution that scores under relabelling are, those of the true labelling first.
+
+    An enumeration includes the true labelling. Random relabellings are drawn in addition to it, so that their
+    null distribution is without it.
+    """
+    return np.asarray(scores, dtype=np.float64)[0 if enumerated else 1 :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +56,7 @@ class MaximumStatistic:
     threshold: float | None
 
 
-def maximum_statistic(table: ArrayLike, alpha: float = 0.05) -> MaximumStatistic:
+def maximum_statistic(table: ArrayLike, alpha: float = ALPHA) -> MaximumStatistic:
     """Correct the p-values of several columns for the number of columns.
 
     Parameters

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import DesignError
-from harness.inference.corrections import TOLERANCE, reaches
+from harness.inference.corrections import ALPHA, TOLERANCE, reaches
 
 Array = NDArray[np.float64]
 
-ALPHA = 0.05
 MAX_REGIONS = 10  # of more, combinations are drawn
 N_DRAWS = 10_000
 

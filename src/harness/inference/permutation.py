@@ -19,7 +19,7 @@ from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, HarnessError
 from harness.inference.checkpoint import Checkpoint, digest_test
-from harness.inference.corrections import TOLERANCE, besag_clifford, format_p, reaches
+from harness.inference.corrections import TOLERANCE, besag_clifford, drop_observed, format_p, reaches
 from harness.inference.null_scores import NullScores, RelabelledAnalysis, strip_samples
 from harness.inference.relabelling import Relabellings, plan_relabellings
 from harness.inference.settings import PermutationSettings
@@ -110,8 +110,7 @@ class PermutationTest:
         """
         if self.sequential:
             return None
-        # An enumeration includes the true labelling; random relabellings are drawn in addition to it.
-        null = self.scores[column].to_numpy()[0 if self.method == "enumerated" else 1 :]
+        null = drop_observed(self.scores[column].to_numpy(), self.relabellings.enumerated)
         return float(np.nanmean(null)), float(np.nanpercentile(null, 95))
 
 

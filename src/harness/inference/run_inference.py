@@ -11,7 +11,7 @@ from harness.decoding.decode import choose_engine
 from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
 from harness.errors import DesignError
-from harness.inference.corrections import format_p
+from harness.inference.corrections import ALPHA, format_p
 from harness.inference.map_stability import MapStability, choose_rows, measure_stability
 from harness.inference.pattern_maps import PatternPMap, map_pattern_p
 from harness.inference.permutation import PermutationTest, run_permutation_test
@@ -19,7 +19,6 @@ from harness.inference.settings import PermutationSettings
 from harness.samples.samples import RecordedSamples
 
 STAGE = "stability of the maps"
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,9 +45,10 @@ def tabulate_scores(means: pd.DataFrame, score: str) -> pd.DataFrame:
 
     Parameters
     ----------
-    means : DataFrame with columns ``subject``, ``contrast`` and `score`, one row per run
+    means : DataFrame with columns ``subject``, ``contrast`` and `score`
+        One row per subject and contrast.
     """
-    table = means.pivot_table(index="subject", columns="contrast", values=score, aggfunc="mean")
+    table = means.pivot(index="subject", columns="contrast", values=score)
     return table.loc[sorted(table.index, key=_order)]
 
 

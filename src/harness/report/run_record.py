@@ -9,12 +9,13 @@ import pandas as pd
 from nibabel.affines import voxel_sizes
 
 from harness.errors import HarnessError, TrackingError
+from harness.inference.corrections import drop_observed
 from harness.report.map_figures import StoredImages
 from harness.report.methods_text import MethodFacts, list_class_names
 from harness.report.report_page import write_score
 from harness.report.score_figures import ChanceBand, make_band
 from harness.samples.contrasts import file_word
-from harness.tracking.stored_run import StoredRun
+from harness.tracking.stored_run import NULL_TABLE, StoredRun
 from harness.tracking.tags import INFERENCE_TAG, PRIMARY_TAG
 
 
@@ -93,12 +94,13 @@ class RunRecord:
         nominal = nominal_chance(column, len(self.classes))
         table = self.null
         values = None if table is None or column not in table else table[column].to_numpy(dtype=float)
-        return make_band(values, nominal)
+        null = None if values is None else drop_observed(values, self.run.is_enumerated)
+        return make_band(null, nominal)
 
     @cached_property
     def folds(self) -> pd.DataFrame:
         """Scores per fold."""
-        return self.run.read_table("folds.csv")
+        return self.run.read_folds()
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -109,8 +111,8 @@ class RunRecord:
     def null(self) -> pd.DataFrame | None:
         """The null distribution; None if the run was not tested, or its file was edited."""
         try:
-            if self.run.has_file("null_distribution.csv"):
-                return self.run.read_table("null_distribution.csv")
+            if self.run.has_file(NULL_TABLE):
+                return self.run.read_null()
         except TrackingError:
             return None
         return None

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.checks.findings import count_verdicts, sort_findings
 from harness.errors import TrackingError
-from harness.inference.corrections import format_p
+from harness.inference.corrections import drop_observed, format_p
 from harness.report.map_figures import (
     StoredImages,
     choose_volumes,
@@ -41,8 +41,8 @@ from harness.report.score_figures import (
     make_band,
 )
 from harness.tracking.queries import COMPARED_PARAMS
-from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG, NOTICES_TAG, PRIMARY_TAG
+from harness.tracking.stored_run import NULL_TABLE, StoredRun
+from harness.tracking.tags import AUDIT_TAG, COMMIT_TAG, NOTICES_TAG, PRIMARY_TAG
 
 N_PREDICTIONS = 12  # rows of the table that replaces the figure of volumes
 MAPS = {"weights": "weights", "pattern": "activation pattern"}
@@ -306,9 +306,9 @@ class RunContent:
 
     def null(self) -> list[Block]:
         """Return the null distributions of a tested run."""
-        if not self.record.run.has_file("null_distribution.csv"):
+        if not self.record.run.has_file(NULL_TABLE):
             return []
-        table = self.record.run.read_table("null_distribution.csv")
+        table = self.record.run.read_null()
         names = {}
         rows = []
         for column, words in list_score_words(table.columns).items():
@@ -317,17 +317,17 @@ class RunContent:
             primary = self.record.run.tags.get(PRIMARY_TAG) == column
             note = "" if primary else ", not corrected"
             names[column] = f"{words}: {write_number(values[0])}, p = {format_p(p)}{note}"
-            band = make_band(values, np.nan)
+            band = make_band(drop_observed(values, self.record.run.is_enumerated), np.nan)
             low, high = band.limits or (np.nan, np.nan)
             rows.append(
                 (words, values[0], band.middle, low, high, p, "primary" if primary else "not corrected")
             )
         summary = pd.DataFrame(rows, columns=["score", "run", "null mean", "2.5 %", "97.5 %", "p", "role"])
-        kind = "all distinct" if self.record.run.tags.get(INFERENCE_TAG) == "enumerated" else "random"
+        kind = "all distinct" if self.record.run.is_enumerated else "random"
         figure = Drawing(
             "null_distribution",
             (5.6, 0.8 + 1.15 * len(names)),
-            partial(draw_nulls, table=table, names=names),
+            partial(draw_nulls, table=table, names=names, enumerated=self.record.run.is_enumerated),
             f"Histograms of the scores under {len(table) - 1} relabellings with the score of the run.",
             f"Scores under relabelling ({kind} relabellings of the blocks, {len(table)} with the true one) "
             "and the score of the run (blue). p = (b + 1) / (m + 1), one-sided.",
@@ -363,5 +363,5 @@ class RunContent:
         versions = pd.DataFrame({"package": list(run.versions), "version": list(run.versions.values())})
         if run.versions:
             blocks.append(DataTable(versions, "Versions."))
-        commit = run.tags.get("mlflow.source.git.commit")
+        commit = run.tags.get(COMMIT_TAG)
         return [*blocks, Text(f"Commit {commit}.", "note")] if commit else blocks

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from harness.inference.corrections import drop_observed
 from harness.report.canvas import literal
 from harness.report.report_page import write_score
 
@@ -43,7 +44,13 @@ class ChanceBand:
 
 
 def make_band(null: np.ndarray | None, nominal: float) -> ChanceBand:
-    """Return the band of a null distribution, or nominal chance without one."""
+    """Return the band of a null distribution, or nominal chance without one.
+
+    Parameters
+    ----------
+    null : ndarray of shape (n_relabellings,) or None
+        Of random relabellings without the true labelling, see `harness.inference.corrections.drop_observed`.
+    """
     if null is None or not np.isfinite(null).any():
         return ChanceBand(nominal, None)
     low, high = np.nanpercentile(null, [2.5, 97.5])
@@ -150,7 +157,9 @@ def draw_grid_scores(figure: "Figure", table: pd.DataFrame) -> None:
     _draw_legend(figure, panels[0])
 
 
-def draw_nulls(figure: "Figure", table: pd.DataFrame, names: Mapping[str, str]) -> None:
+def draw_nulls(
+    figure: "Figure", table: pd.DataFrame, names: Mapping[str, str], enumerated: bool = True
+) -> None:
     """Draw the null distribution of every score with the score of the run.
 
     Parameters
@@ -158,6 +167,8 @@ def draw_nulls(figure: "Figure", table: pd.DataFrame, names: Mapping[str, str]) 
     table : DataFrame, one row per relabelling, the true labelling first
     names : mapping of str to str
         Columns to draw, with their titles.
+    enumerated : bool
+        Whether the rows are all distinct relabellings.
     """
     figure.set_layout_engine("constrained")
     all_axes = figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
@@ -165,7 +176,7 @@ def draw_nulls(figure: "Figure", table: pd.DataFrame, names: Mapping[str, str]) 
         values = table[column].to_numpy(dtype=float)
         finite = values[np.isfinite(values)]
         axes.hist(finite, bins=np.linspace(min(0.0, finite.min(initial=0)), 1, 61), color="#b3b3b3")
-        band = make_band(values, np.nan)
+        band = make_band(drop_observed(values, enumerated), np.nan)
         if band.limits is not None:
             for place, limit in enumerate(band.limits):
                 axes.axvline(

@@ -14,11 +14,10 @@ from harness.report.report_page import write_words
 from harness.report.run_record import nominal_chance
 from harness.report.score_figures import ChanceBand, make_band
 from harness.tracking.queries import COMPARED_PARAMS
-from harness.tracking.stored_run import StoredRun
+from harness.tracking.stored_run import DEFAULT_SCORES, StoredRun, choose_newest
 from harness.tracking.tags import AUDIT_TAG, NOTICES_TAG, PRIMARY_TAG
 
 MAX_ROWS = 40  # of a figure of scores; more runs are drawn by configuration
-DEFAULT_SCORES = ("test_accuracy", "test_roc_auc", "test_balanced_accuracy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,11 @@ class SweepRecord:
         """The score of the figures: the primary one of the tests, or the usual one that all runs have."""
         primary = {run.tags.get(PRIMARY_TAG) for run in self.finished} - {None}
         common = set.intersection(*({key for key in run.metrics} for run in self.finished))
-        for score in (*map(str, primary if len(primary) == 1 else ()), *DEFAULT_SCORES):
+        for score in (
+            *map(str, primary if len(primary) == 1 else ()),
+            *DEFAULT_SCORES,
+            "test_balanced_accuracy",
+        ):
             if f"{score}_mean" in common:
                 return score
         names = sorted(key.removesuffix("_mean") for key in common if key.endswith("_mean"))
@@ -87,6 +90,12 @@ class SweepRecord:
         names = [name for name in varying if name != "subject"] + ["subject"]
         return table.sort_values(names, key=lambda column: column.map(_order)).reset_index(drop=True)
 
+    @cached_property
+    def newest(self) -> pd.DataFrame:
+        """Those rows of `means` that are of the newest run of a configuration."""
+        chosen = {run.run_id for run in choose_newest(self.finished)}
+        return self.means[[self.finished[place].run_id in chosen for place in self.means["place"]]]
+
     def rows_by_run(self) -> tuple[pd.DataFrame, list[ChanceBand | None]]:
         """Return label, group and scores per fold of every run, and its chance band."""
         varying = self.varying_names
@@ -109,14 +118,14 @@ class SweepRecord:
 
     def rows_by_configuration(self) -> tuple[pd.DataFrame, list[ChanceBand | None]]:
         """Return label, group and mean scores of subjects of every configuration, and nominal chance."""
-        names = [name for name in self.varying_names if name != "subject"]
-        groups = self.means.groupby(names, sort=False) if names else [((), self.means)]
+        names = [name for name in self.varying_names if name not in ("subject", "inference")]
+        groups = self.newest.groupby(names, sort=False) if names else [((), self.newest)]
         rows: list[tuple[str, str, np.ndarray]] = []
         bands: list[ChanceBand | None] = []
         for key, members in groups:
             values = key if isinstance(key, tuple) else (key,)
             label = ", ".join(write_words(value) for value in values) or "all runs"
-            means = members.groupby("subject")[self.score].mean().to_numpy(dtype=float)
+            means = members[self.score].to_numpy(dtype=float)
             rows.append((label, write_words(values[0]) if values else "", means))
             n_classes = self.n_classes(str(members["contrast"].iloc[0]))
             bands.append(ChanceBand(nominal_chance(self.score, n_classes), None))
@@ -128,7 +137,7 @@ class SweepRecord:
         tables = {}
         for run in self.finished:
             try:
-                tables[run.run_id] = run.read_table("folds.csv")
+                tables[run.run_id] = run.read_folds()
             except TrackingError:
                 continue
         return tables
@@ -141,7 +150,7 @@ class SweepRecord:
         texts = []
         for run in [run for run in self.finished if run.run_id not in self.folds][:5]:
             try:
-                run.read_table("folds.csv")
+                run.read_folds()
             except TrackingError as error:
                 texts.append(first_line(error))
         return texts
@@ -152,10 +161,9 @@ class SweepRecord:
         if not any(key.startswith("p_value/") for key in run.metrics):
             return make_band(None, nominal)
         try:
-            null = run.read_table("null_distribution.csv")
+            return make_band(run.read_null_scores(self.score), nominal)
         except TrackingError:
             return make_band(None, nominal)
-        return make_band(null[self.score].to_numpy(dtype=float) if self.score in null else None, nominal)
 
     @cached_property
     def groups(self) -> list[GroupSummary]:
@@ -192,12 +200,12 @@ class SweepRecord:
         return (classes[0], classes[1]) if single and len(classes) == 2 else None
 
     def split(self, left: set[str]) -> list[tuple[str, pd.DataFrame]]:
-        """Split the runs by the varying parameters but some; return a label and the rows of each part."""
-        names = [name for name in self.varying_names if name not in left]
+        """Split the newest runs by varying parameters but some; return label and rows of each part."""
+        names = [name for name in self.varying_names if name not in left | {"inference"}]
         if not names:
-            return [("", self.means)]
+            return [("", self.newest)]
         parts = []
-        for key, rows in self.means.groupby(names, sort=False):
+        for key, rows in self.newest.groupby(names, sort=False):
             values = key if isinstance(key, tuple) else (key,)
             parts.append((", ".join(write_words(value) for value in values), rows))
         return parts

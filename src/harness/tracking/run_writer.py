@@ -36,6 +36,7 @@ from harness.tracking.store_errors import format_store_error, translate_errors
 from harness.tracking.tags import (
     AUDIT_TAG,
     CODE_TAG,
+    COMMIT_TAG,
     ERROR_TAG,
     FILES_TAG,
     IDENTITY_TAG,
@@ -303,7 +304,7 @@ def _system_tags() -> dict[str, str]:
     tags[CODE_TAG] = digest_sources()
     commit = git_commit()
     if commit is not None:
-        tags["mlflow.source.git.commit"] = commit
+        tags[COMMIT_TAG] = commit
     # MLflow's client, unlike its fluent interface, does not fill these in.
     return tags | {"mlflow.user": _user(), "mlflow.source.name": "harness", "mlflow.source.type": "LOCAL"}
 

@@ -5,7 +5,7 @@ import io
 import json
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,19 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 import pandas as pd
 import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
 
 from harness.checks.findings import Finding, Verdict
 from harness.errors import TrackingError, first_line
+from harness.inference.corrections import drop_observed
+from harness.tracking.choices import COMPARED_PARAMS
 from harness.tracking.file_digests import FILES_LIST, digest_bytes
 from harness.tracking.relocation import location_path
 from harness.tracking.store_errors import translate_errors
-from harness.tracking.tags import DIGEST_TAG, FILES_TAG, VERSION_TAG
+from harness.tracking.tags import DIGEST_TAG, FILES_TAG, INFERENCE_TAG, RELABELLINGS_TAG, VERSION_TAG
+
+FOLDS_TABLE, NULL_TABLE = "folds.csv", "null_distribution.csv"
+DEFAULT_SCORES = ("test_accuracy", "test_roc_auc")  # that tables show, where runs have them
 
 # The same loader in C, where PyYAML has it: 0.3 ms instead of 2.3, which counts in a comparison of 1000 runs.
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -75,6 +82,16 @@ class StoredRun:
         """SHA-256 of the input files, by their role, such as ``bold``."""
         return self._tags_below(DIGEST_TAG)
 
+    @property
+    def is_enumerated(self) -> bool:
+        """Whether the permutation test computed all distinct relabellings."""
+        return self.tags.get(INFERENCE_TAG) == "enumerated"
+
+    @property
+    def has_complete_test(self) -> bool:
+        """Whether the run has a permutation test whose number of relabellings was fixed in advance."""
+        return RELABELLINGS_TAG in self.tags
+
     def require_finished(self) -> None:
         """Raise TrackingError unless the run is FINISHED."""
         if self.status != "FINISHED":
@@ -123,6 +140,38 @@ class StoredRun:
         except (ValueError, pd.errors.ParserError) as error:
             raise self._damaged(name, error) from error
 
+    def read_columns(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+        """Return one of the run's CSV files, which has rows and has these columns without empty cells.
+
+        Raises
+        ------
+        TrackingError
+            As in `read_file`, or if there are no rows, a column is missing or a cell of it is empty.
+        """
+        table = self.read_table(name)
+        missing = [column for column in columns if column not in table]
+        problem = f"no column {missing[0]}" if missing else "no rows" if table.empty else ""
+        if not problem and any(table[column].hasnans for column in columns):
+            problem = "empty cells"
+        if problem:
+            raise TrackingError(f"{name} of run {self.title} has {problem}; repeat the run with resume=false")
+        return table
+
+    def read_folds(self) -> pd.DataFrame:
+        """Return the scores per fold in the order of the folds; errors as in `read_columns`."""
+        folds = self.read_columns(FOLDS_TABLE, ("fold", "n_train", "n_test"))
+        return folds.sort_values("fold", ignore_index=True)
+
+    def read_null(self) -> pd.DataFrame:
+        """Return the scores under relabelling, the true labelling first; errors as in `read_columns`."""
+        return self.read_columns(NULL_TABLE, ())
+
+    def read_null_scores(self, score: str) -> NDArray[np.float64]:
+        """Return the null distribution of a score: see `harness.inference.corrections.drop_observed`."""
+        if score not in (null := self.read_null()):
+            raise TrackingError(f"{NULL_TABLE} of run {self.title} has no column {score}")
+        return drop_observed(null[score].to_numpy(), self.is_enumerated)
+
     def read_config(self) -> dict[str, Any]:
         """Return the resolved configuration; errors as in `read_file`."""
         content = self.read_file("config.yaml")
@@ -143,6 +192,10 @@ class StoredRun:
             return tuple(Finding(**entry | {"verdict": Verdict(entry["verdict"])}) for entry in entries)
         except (ValueError, TypeError, KeyError) as error:
             raise self._damaged("audit.json", error) from error
+
+    def read_leaks(self) -> list[Finding]:
+        """Return those findings of the audit that are leaks; errors as in `read_file`."""
+        return [finding for finding in self.read_findings() if finding.verdict == Verdict.leak]
 
     def read_image(self, name: str) -> nib.Nifti1Image:
         """Return one of the run's images; errors as in `read_file`."""
@@ -230,3 +283,20 @@ def read_stored_run(run: Run, uri: str) -> StoredRun:
 def read_stored_runs(runs: Sequence[Run], uri: str) -> list[StoredRun]:
     """Return runs of MLflow's client as `StoredRun` records, in their order."""
     return [read_stored_run(run, uri) for run in runs]
+
+
+def choose_newest(runs: Sequence[StoredRun], ignored: Collection[str] = ("inference",)) -> list[StoredRun]:
+    """Return the newest run of every configuration, in the order of `runs`.
+
+    Parameters
+    ----------
+    ignored : collection of str
+        Parameters in which runs of one configuration may differ. A permutation test does not change the
+        scores that it tests, so that runs with and without one are repetitions.
+    """
+    names = [name for name in COMPARED_PARAMS if name not in ignored]
+    newest: dict[tuple[str, ...], StoredRun] = {}
+    for run in sorted(runs, key=lambda run: run.started):
+        newest[tuple(run.params.get(name, "") for name in names)] = run
+    chosen = {run.run_id for run in newest.values()}
+    return [run for run in runs if run.run_id in chosen]

@@ -14,10 +14,10 @@ from harness.inference.corrections import maximum_statistic, standardise_nulls
 from harness.tracking.locks import retry_while_locked
 from harness.tracking.store import Store
 from harness.tracking.store_errors import translate_errors
+from harness.tracking.stored_run import NULL_TABLE
 from harness.tracking.tags import PRIMARY_TAG, RELABELLINGS_TAG
 
 SAME_VOLUMES = ("dataset", "location", "subject", "contrast")  # params that runs of one family share
-NULL_TABLE = "null_distribution.csv"
 
 
 @dataclass(frozen=True, eq=False)
