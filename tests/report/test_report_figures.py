@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from harness.report.map_figures import choose_volumes, find_peak, view_aspect
 from harness.report.matrix_figures import (
     count_confusions,
-    draw_confusion,
+    draw_confusions,
     draw_scores,
     make_dissimilarity,
     tabulate_scores,
@@ -51,7 +51,7 @@ def written(figure):
 
 def test_the_confusion_matrix_shows_counts_and_shares_of_the_row():
     figure = Figure()
-    draw_confusion(figure, np.array([[3, 1], [0, 0]]), ["$a$", "b"])
+    draw_confusions(figure, np.array([[3, 1], [0, 0]]), ["$a$", "b"])
     assert written(figure) == ["3\n75%", "1\n25%", "0\n0%", "0\n0%"]
 
 

@@ -19,7 +19,7 @@ from harness.decoding.patterns import PatternMap
 from harness.decoding.weights import WeightMap
 from harness.errors import escape_controls
 from harness.inference.pattern_maps import PatternPMap
-from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy, standalone_page
+from harness.report.canvas import DPI, new_figure, quiet, read_anatomy, standalone_page
 from harness.report.captions import (
     NO_ACTIVATION,
     describe_data,
@@ -27,6 +27,7 @@ from harness.report.captions import (
     draw_caption,
     name_contrast,
 )
+from harness.report.matrix_figures import draw_confusions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
 THRESHOLD_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_SLICES = 5
-MAX_CLASS = 28  # letters of a class in the confusion matrix
 MATRIX_LEGEND = "Rows: true class. Number of volumes, share of the row."
 STYLE = 'style="font: 14px/1.4 sans-serif; margin: 8px; max-width: 70em; overflow-wrap: anywhere"'
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
@@ -177,39 +177,14 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
 
 def draw_confusion(decoding: Decoding, file: Path) -> None:
     """Draw the confusion matrix of the held-out volumes as a PNG."""
-    names = decoding.samples.contrast.classes
-    classes = [literal(name if len(name) <= MAX_CLASS else f"{name[: MAX_CLASS - 3]}...") for name in names]
-    counts = decoding.confusion
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = decoding.samples.contrast.classes
     size = 3.4 + 0.55 * len(classes)
-    upright = len(classes) <= 3 and max(map(len, classes)) <= 12
-    with new_figure(file, (size, size * 0.9 + 0.9)) as figure:
-        height = size * 0.9 + 0.9
+    height = size * 0.9 + 0.9
+    with new_figure(file, (size, height)) as figure:
         figure.set_layout_engine("constrained", rect=(0, 0.35 / height, 1, 1 - 1.15 / height))
-        n_volumes = int(counts.sum())
-        details = f"{n_volumes} held-out volumes; {describe_method(decoding)}"
+        details = f"{int(decoding.confusion.sum())} held-out volumes; {describe_method(decoding)}"
         draw_caption(figure, f"Confusion matrix, {describe_data(decoding)}", details, MATRIX_LEGEND)
-        axes = figure.add_subplot()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            axes.text(
-                column,
-                row,
-                f"{count}\n{shares[row, column]:.0%}",
-                ha="center",
-                va="center",
-                color="white" if shares[row, column] > 0.55 else "black",
-                fontsize=12 if upright else 9,
-            )
-        axes.set_xticks(
-            range(len(classes)),
-            classes,
-            rotation=0 if upright else 40,
-            ha="center" if upright else "right",
-        )
-        axes.set_yticks(range(len(classes)), classes)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("shown")
+        draw_confusions(figure, decoding.confusion, classes)
 
 
 def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:

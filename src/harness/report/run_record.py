@@ -90,12 +90,11 @@ class RunRecord:
         )
 
     def band(self, column: str) -> ChanceBand:
-        """Return the chance band of a score."""
+        """Return the chance band of a score; nominal chance for a test that was to end early."""
         nominal = nominal_chance(column, len(self.classes))
-        table = self.null
-        values = None if table is None or column not in table else table[column].to_numpy(dtype=float)
-        null = None if values is None else drop_observed(values, self.run.is_enumerated)
-        return make_band(null, nominal)
+        if self.null is None or column not in self.null or not self.run.has_complete_test:
+            return make_band(None, nominal)
+        return make_band(drop_observed(self.null[column].to_numpy(), self.run.is_enumerated), nominal)
 
     @cached_property
     def folds(self) -> pd.DataFrame:

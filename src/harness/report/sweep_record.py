@@ -156,9 +156,9 @@ class SweepRecord:
         return texts
 
     def band(self, run: StoredRun) -> ChanceBand:
-        """Return the chance band of a run."""
+        """Return the chance band of a run; nominal chance for a test that was to end early."""
         nominal = nominal_chance(self.score, self.n_classes(run.params.get("contrast", "")))
-        if not any(key.startswith("p_value/") for key in run.metrics):
+        if not run.has_complete_test:
             return make_band(None, nominal)
         try:
             return make_band(run.read_null_scores(self.score), nominal)

@@ -150,8 +150,8 @@ class SweepContent:
             band_words = "Grey: 95 % range of the mean under relabelling, dotted its mean."
         elif tested:
             band_words = (
-                "Grey: 95 % range of the mean under relabelling; runs without a test have a dashed line at "
-                "nominal chance."
+                "Grey: 95 % range of the mean under relabelling; runs without a complete test have a dashed "
+                "line at nominal chance."
             )
         else:
             band_words = "The dashed line is nominal chance (balanced classes), not a test."
