@@ -47,6 +47,7 @@ from harness.tracking.stored_run import NULL_TABLE, StoredRun
 from harness.tracking.tags import AUDIT_TAG, COMMIT_TAG, NOTICES_TAG, PRIMARY_TAG
 
 N_PREDICTIONS = 12  # rows of the table that replaces the figure of volumes
+VIEW = {"black_bg": False, "dim": 0, "width_view": 800}
 MAPS = {"weights": "weights", "pattern": "activation pattern"}
 
 
@@ -254,13 +255,13 @@ class RunContent:
                 if self.record.run.has_file(f"{kind}_{name}.nii.gz"):
                     image = self.record.run.read_image(f"{kind}_{name}.nii.gz")
                     shown = f"{words} of {write_words(name)}"
-                    background = image if images is None else images.background
+                    background = None if images is None else images.background
                     frames += [
                         Text(f"{shown[0].upper()}{shown[1:]}; click to move through it."),
                         Frame(
                             f"interactive view: {shown}",
-                            partial(render_view, image, images),
-                            view_aspect(background),
+                            partial(render_view, image, background, **VIEW),
+                            view_aspect(image if background is None else background),
                         ),
                     ]
         if len(self.record.map_names) > 1:
