@@ -10,7 +10,14 @@ import yaml
 
 from harness.tracking.file_digests import write_digests
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import DIGEST_TAG, FILES_TAG, VERSION_TAG
+from harness.tracking.tags import (
+    DIGEST_TAG,
+    FILES_TAG,
+    INFERENCE_TAG,
+    PRIMARY_TAG,
+    RELABELLINGS_TAG,
+    VERSION_TAG,
+)
 
 ACCURACIES = (0.5, 0.75, 1.0)
 FINDING = {"rule": "runs_split", "verdict": "caution", "evidence": "one of 3 runs.", "reference": "nowhere"}
@@ -43,11 +50,15 @@ def write_run(
     weights=True,
     subject="1",
     estimator="svc",
+    sequential=False,
     name="sub-1 face_vs_cat vt svc logo",
     tags=(),
     **config,
 ):
-    """Write the files of a run with two held-out volumes per class and fold, and return it."""
+    """Write the files of a run with two held-out volumes per class and fold, and return it.
+
+    A run with `null` has the tags of a test with random relabellings, which was to end early if `sequential`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     n = len(accuracies)
     folds = pd.DataFrame(
@@ -87,6 +98,9 @@ def write_run(
     if null is not None:
         pd.DataFrame({"test_accuracy": null}).to_csv(directory / "null_distribution.csv", index=False)
         metrics["p_value/test_accuracy"] = float(np.mean(np.asarray(null) >= null[0]))
+        tested = {INFERENCE_TAG: "random", PRIMARY_TAG: "test_accuracy"}
+        tested |= {} if sequential else {RELABELLINGS_TAG: "same"}
+        tags = tested | dict(tags)
     return StoredRun(
         uri="sqlite:///none.db",
         artifact_uri=directory.as_uri(),

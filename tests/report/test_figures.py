@@ -195,7 +195,7 @@ def test_confusion_has_every_class_and_count(decode_tiny, tmp_path, conditions):
     details = f"{n} held-out volumes; vt, 80 voxels, {n} volumes; lda, cv=logo; signal: zscore=own"
     assert details in shown_words
     assert "Rows: true class. Number of volumes, share of the row." in shown_words
-    assert {"shown", "predicted"} <= set(words)
+    assert {"true class", "predicted class"} <= set(words)
     for name in conditions:
         assert words.count(name) == 2  # a row and a column
     numbers = [int(word) for word in words if word.isdigit()]

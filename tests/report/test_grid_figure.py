@@ -49,7 +49,7 @@ def test_figure_names_the_data_the_analysis_and_the_score(decode_with, tmp_path)
     for expected in (
         "haxby subject 1: face vs cat: score of every C (roc_auc)",
         "vt, 80 voxels, 32 volumes; svc, cv=logo; signal: zscore=own",
-        "roc auc on the held-out fold",
+        "ROC AUC on the held-out fold",
         "mean over folds",
         "chosen in a fold",
     ):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from harness.report.map_figures import choose_volumes, find_peak, view_aspect
 from harness.report.matrix_figures import (
     count_confusions,
-    draw_confusion,
+    draw_confusions,
     draw_scores,
     make_dissimilarity,
     tabulate_scores,
@@ -51,7 +51,7 @@ def written(figure):
 
 def test_the_confusion_matrix_shows_counts_and_shares_of_the_row():
     figure = Figure()
-    draw_confusion(figure, np.array([[3, 1], [0, 0]]), ["$a$", "b"])
+    draw_confusions(figure, np.array([[3, 1], [0, 0]]), ["$a$", "b"])
     assert written(figure) == ["3\n75%", "1\n25%", "0\n0%", "0\n0%"]
 
 
@@ -65,9 +65,16 @@ def test_a_missing_run_has_an_empty_cell():
 def test_single_folds_and_undefined_scores_can_be_drawn():
     folds = pd.DataFrame({"test_accuracy": [0.5], "test_roc_auc": [np.nan]})
     names = {column: column for column in folds}
-    draw_folds(Figure(), folds, names, dict.fromkeys(names, ChanceBand(0.5, None)), ["1"], "fold")
+    figure = Figure()
+    draw_folds(figure, folds, names, dict.fromkeys(names, ChanceBand(0.5, None)), ["1"], "fold")
+    points = [axes.lines[0].get_ydata() for axes in figure.axes]
+    np.testing.assert_array_equal(points, [[0.5], [np.nan]])
     rows = pd.DataFrame({"label": ["a"], "group": [""], "values": [np.array([0.4])]})
-    draw_rows(Figure(), rows, "accuracy", "fold", [None])
+    figure = Figure()
+    draw_rows(figure, rows, "accuracy", "fold", [None])
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xdata().tolist() == [0.4]
+    assert axes.get_yticklabels()[0].get_text() == "a"
 
 
 def test_volumes_are_chosen_from_correct_and_wrong_predictions():

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from report_runs import write_run
 
+from browser import start_chromium
 from harness.report.map_figures import StoredImages
 from harness.report.run_report import write_run_report
 from harness.report.sweep_report import write_sweep_report
-from services import find_programs
 
 pytestmark = pytest.mark.slow
 WIDTHS = [1280, 390]
@@ -18,12 +18,8 @@ WIDTHS = [1280, 390]
 
 @pytest.fixture(scope="module")
 def browser():
-    (program,) = find_programs("chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with start_chromium() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

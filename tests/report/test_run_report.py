@@ -192,3 +192,17 @@ def test_figures_are_at_300_dpi_and_their_svg_keeps_text(run, tmp_path):
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     svg = (tmp_path / "report" / "scores.svg").read_text(encoding="utf-8")
     assert re.search(r"<text[^>]*>[^<]*test accuracy", svg)
+
+
+def test_a_sequential_test_has_no_chance_band(tmp_path):
+    # How many relabellings it computes depends on their scores.
+    null = np.concatenate([[0.75], np.linspace(0, 0.7, 41)])
+    sections = sections_of(write_run(tmp_path / "run", null=null, sequential=True))
+    (scores,) = figures(sections["scores"])
+    assert scores.draw.keywords["bands"]["test_accuracy"].limits is None
+    assert "nominal chance" in scores.caption
+    (figure,) = figures(sections["null"])
+    assert "Besag and Clifford" in figure.caption
+    assert "all distinct" not in figure.caption
+    (summary,) = tables(sections["null"])
+    assert summary[["null mean", "2.5 %", "97.5 %"]].isna().all().all()

@@ -10,6 +10,7 @@ import pytest
 from report_runs import write_run
 
 from harness.errors import DesignError
+from harness.report.methods_references import REFERENCES
 from harness.report.report_page import DataTable, Drawing, Text
 from harness.report.sweep_record import SweepRecord
 from harness.report.sweep_report import describe_runs, write_sweep_report
@@ -145,6 +146,30 @@ def test_subjects_with_null_distributions_have_group_tests(tmp_path):
     assert row["more than"] == f"{(0.05 ** (1 / 6) - root) / (1 - root):.2f}"
     (figure,) = figures(sections_of(runs)["scores"])
     assert figure.draw.keywords["bands"][0].limits == pytest.approx((0.2, 0.8), abs=0.02)
+
+
+def test_references_are_those_of_the_tests_that_were_made(sweep, tmp_path):
+    untested = texts(sections_of([sweep[0], sweep[3]])["methods"])  # one contrast
+    for name in ("Nadeau", "Stelzer", "Allefeld", "Holm"):
+        assert name not in untested
+    pair = [write_run(tmp_path / name, estimator=name, weights=False) for name in ("svc", "lda")]
+    pair[1] = write_run(tmp_path / "other", accuracies=(0.5, 0.5, 0.75), estimator="lda", weights=False)
+    compared = texts(sections_of(pair)["methods"])
+    assert REFERENCES["corrected-t"] in compared
+    assert "Stelzer" not in compared
+
+
+def test_p_values_are_in_the_table_although_the_newest_run_was_not_tested(tmp_path):
+    null = np.linspace(0.9, 0.1, 100)
+    tags = {"harness.inference": "random", "harness.inference.primary": "test_accuracy"}
+    config = {"inference": {"kind": "permutation", "n": 99}}
+    newest = write_run(tmp_path / "lda", estimator="lda", weights=False)
+    tested = write_run(tmp_path / "svc", null=null, tags=tags, weights=False, **config)
+    sections = sections_of([newest, tested])
+    table = table_of(sections["runs"]).set_index("estimator")
+    assert table.loc["svc", "p"] == pytest.approx(0.01)
+    assert np.isnan(table.loc["lda", "p"])
+    assert "99 random relabellings" in texts(sections["methods"])
 
 
 def test_many_runs_are_drawn_by_configuration(tmp_path):

@@ -105,11 +105,7 @@ def _tabulate(
     rows = np.arange(len(joined))
     table = pd.DataFrame(
         {
-            **{
-                name: joined[name]
-                for name in ("volume", "run", "fold", "condition", "class")
-                if name in joined
-            },
+            **{name: joined[name] for name in DESCRIBED if name in joined},
             "first_predicted": joined["predicted"],
             "second_predicted": joined["predicted_second"],
             "decision": [decisions[place].removeprefix(DECISION).lstrip("_") for place in largest],

@@ -61,6 +61,12 @@ def save_publication(
             figure.set_layout_engine("none")  # what was placed once stays there
 
 
+def lay_out(figure: "Figure") -> None:
+    """Let matplotlib arrange the axes of a figure, unless its caller has reserved space for words."""
+    if figure.get_layout_engine() is None:
+        figure.set_layout_engine("constrained")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Suppress the warnings of the plotting packages, which do not concern the result."""

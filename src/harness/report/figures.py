@@ -19,7 +19,7 @@ from harness.decoding.patterns import PatternMap
 from harness.decoding.weights import WeightMap
 from harness.errors import escape_controls
 from harness.inference.pattern_maps import PatternPMap
-from harness.report.canvas import DPI, literal, new_figure, quiet, read_anatomy, standalone_page
+from harness.report.canvas import DPI, new_figure, read_anatomy
 from harness.report.captions import (
     NO_ACTIVATION,
     describe_data,
@@ -27,14 +27,22 @@ from harness.report.captions import (
     draw_caption,
     name_contrast,
 )
+from harness.report.map_figures import (
+    COLOUR_MAP,
+    SHOWN_QUANTILE,
+    find_flat_axis,
+    find_peak,
+    find_threshold,
+    make_colour_bar,
+    place_map,
+    render_view,
+)
+from harness.report.matrix_figures import draw_confusions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOUR_MAP = "RdBu_r"  # red is positive, as the legend says
-THRESHOLD_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_SLICES = 5
-MAX_CLASS = 28  # letters of a class in the confusion matrix
 MATRIX_LEGEND = "Rows: true class. Number of volumes, share of the row."
 STYLE = 'style="font: 14px/1.4 sans-serif; margin: 8px; max-width: 70em; overflow-wrap: anywhere"'
 TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
@@ -61,7 +69,7 @@ class SignedMap:
     quantity: str
     positive: str
     legend: str
-    left_out: float = THRESHOLD_QUANTILE
+    left_out: float = SHOWN_QUANTILE
 
 
 def show_weights(weights: WeightMap) -> SignedMap:
@@ -95,29 +103,17 @@ def show_tested_pattern(tested: PatternPMap) -> SignedMap:
 
 def draw_map(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     """Draw a map on the anatomy, or on the mean volume where there is none, as a PNG."""
-    from nilearn.plotting import plot_stat_map
-
-    # An image of a single slice has one view only.
-    flat = [axis for axis, size in enumerate(shown.image.shape) if size == 1]
-    mode = "xyz"[flat[0]] if flat else "ortho"
-    width, height = (8, 5.0) if flat else (9.5, 4.6)
+    width, height = (9.5, 4.6) if find_flat_axis(shown.image) is None else (8, 5.0)
     with new_figure(file, (width, height)) as figure:
         draw_caption(figure, _title(decoding, shown), describe_method(decoding), _legend(shown))
-        centre = _strongest(shown.image)
-        plot_stat_map(
+        place_map(
+            figure,
+            (0.02, 0.48 / height, 0.96, (height - 0.48 - 0.68) / height),
             shown.image,
-            bg_img=_background(decoding),
-            display_mode=mode,
-            cut_coords=[centre["xyz".index(mode)]] if flat else centre,
-            threshold=_threshold(shown.image, shown.left_out),
+            _background(decoding),
+            threshold=find_threshold(shown.image, shown.left_out),
+            centre=find_peak(shown.image),
             black_bg=True,
-            figure=figure,
-            axes=(0.02, 0.48 / height, 0.96, (height - 0.48 - 0.68) / height),
-            annotate=True,
-            draw_cross=False,
-            symmetric_cbar=True,
-            resampling_interpolation="nearest",
-            cmap=COLOUR_MAP,
         )
 
 
@@ -138,7 +134,7 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     # Axial slices, but for an image that is a single slice of another orientation.
     axis = next((axis for axis in (2, 1, 0) if values.shape[axis] == 1), 2)
     across, up = [other for other in range(3) if other != axis]
-    largest, threshold = float(np.abs(values).max()) or 1.0, _threshold(image, shown.left_out)
+    largest, threshold = float(np.abs(values).max()) or 1.0, find_threshold(image, shown.left_out)
     visible = np.abs(values) > threshold
     colours = colormaps[COLOUR_MAP]
     panel = np.repeat(grey[..., np.newaxis], 3, axis=-1)
@@ -177,60 +173,24 @@ def draw_slices(decoding: Decoding, shown: SignedMap, file: Path) -> None:
 
 def draw_confusion(decoding: Decoding, file: Path) -> None:
     """Draw the confusion matrix of the held-out volumes as a PNG."""
-    names = decoding.samples.contrast.classes
-    classes = [literal(name if len(name) <= MAX_CLASS else f"{name[: MAX_CLASS - 3]}...") for name in names]
-    counts = decoding.confusion
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = decoding.samples.contrast.classes
     size = 3.4 + 0.55 * len(classes)
-    upright = len(classes) <= 3 and max(map(len, classes)) <= 12
-    with new_figure(file, (size, size * 0.9 + 0.9)) as figure:
-        height = size * 0.9 + 0.9
+    height = size * 0.9 + 0.9
+    with new_figure(file, (size, height)) as figure:
         figure.set_layout_engine("constrained", rect=(0, 0.35 / height, 1, 1 - 1.15 / height))
-        n_volumes = int(counts.sum())
-        details = f"{n_volumes} held-out volumes; {describe_method(decoding)}"
+        details = f"{int(decoding.confusion.sum())} held-out volumes; {describe_method(decoding)}"
         draw_caption(figure, f"Confusion matrix, {describe_data(decoding)}", details, MATRIX_LEGEND)
-        axes = figure.add_subplot()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            axes.text(
-                column,
-                row,
-                f"{count}\n{shares[row, column]:.0%}",
-                ha="center",
-                va="center",
-                color="white" if shares[row, column] > 0.55 else "black",
-                fontsize=12 if upright else 9,
-            )
-        axes.set_xticks(
-            range(len(classes)),
-            classes,
-            rotation=0 if upright else 40,
-            ha="center" if upright else "right",
-        )
-        axes.set_yticks(range(len(classes)), classes)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("shown")
+        draw_confusions(figure, decoding.confusion, classes)
 
 
 def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     """Write a standalone HTML page on which a map can be browsed slice by slice."""
-    from nilearn.plotting import view_img
-
-    with quiet():
-        view = view_img(
-            shown.image,
-            bg_img=_background(decoding),
-            threshold=_threshold(shown.image, shown.left_out),
-            title=TITLE_PLACE,
-            cut_coords=_strongest(shown.image),
-            draw_cross=False,  # it would cover the largest value, at which the view opens
-            resampling_interpolation="nearest",
-            cmap=COLOUR_MAP,
-            black_bg=True,
-        )
+    # A cross would cover the largest value, at which the view opens.
+    look = {"title": TITLE_PLACE, "draw_cross": False, "black_bg": True}
+    page = render_view(shown.image, _background(decoding), shown.left_out, **look)
     # nilearn inserts the title into the page and into a script without escaping it.
     short = escape_controls(f"positive: {shown.positive}")  # the canvas has no space for more
-    page = standalone_page(view).replace(f'"{TITLE_PLACE}"', _quote_for_script(short))
+    page = page.replace(f'"{TITLE_PLACE}"', _quote_for_script(short))
     title, details, legend = (
         html.escape(escape_controls(text))
         for text in (_title(decoding, shown), describe_method(decoding), _legend(shown))
@@ -305,29 +265,10 @@ def _enlarge(pixels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 def _draw_scale(figure: "Figure", largest: float, threshold: float) -> None:
     """Draw the colours of values from -largest to +largest at the right, grey where nothing is drawn."""
-    from matplotlib import colormaps
-
     width, height = (round(length * DPI) for length in figure.get_size_inches())
     length, x, bottom = round(0.56 * height), round(0.945 * width), round(0.22 * height)
-    level = np.linspace(-1, 1, length)
-    bar = colormaps[COLOUR_MAP](0.5 + level / 2)[:, :3]
-    bar[np.abs(level) * largest <= threshold] = 0.5
+    bar = make_colour_bar(length, largest, threshold, 0.5)
     figure.figimage(np.repeat(bar[:, np.newaxis], 12, axis=1), x, bottom, origin="lower")
     for value, place in ((largest, 1.0), (0.0, 0.5), (-largest, 0.0)):
         y = (bottom + place * length) / height
         figure.text((x + 16) / width, y, f"{value:.2g}", fontsize=8, va="center")
-
-
-def _strongest(image: nib.Nifti1Image) -> tuple[float, ...]:
-    """Return the position of the largest absolute value, in mm."""
-    data = np.asarray(image.dataobj)
-    voxel = np.unravel_index(np.abs(data).argmax(), data.shape)
-    return tuple(float(x) for x in apply_affine(image.affine, voxel))
-
-
-def _threshold(image: nib.Nifti1Image, left_out: float) -> float:
-    sizes = np.abs(np.asarray(image.dataobj))
-    if not sizes.any():
-        return 0.0
-    # nilearn leaves out what equals the threshold: just below it, a map of one voxel still shows that voxel.
-    return float(np.quantile(sizes[sizes > 0], left_out)) * (1 - 1e-6)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
+from numpy.typing import NDArray
 
 from harness.report.canvas import literal, quiet, standalone_page
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 COLOUR_MAP = "RdBu_r"  # red is positive
 SHOWN_QUANTILE = 0.7  # the weakest values are left out, so that the anatomy shows
 N_CORRECT, N_WRONG = 4, 4  # single volumes that are shown
-VIEW_WIDTH = 800
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,46 @@ def _spread(rows: pd.DataFrame, number: int) -> pd.DataFrame:
     return rows.iloc[np.unique(places)]
 
 
+def place_map(
+    figure: "Figure",
+    axes: tuple[float, float, float, float],
+    image: nib.Nifti1Image,
+    background: nib.Nifti1Image | None,
+    *,
+    threshold: float,
+    centre: tuple[float, ...],
+    **look: Any,
+) -> Any:
+    """Draw a map in three orthogonal slices, or in the only one of an image that is a single slice.
+
+    Parameters
+    ----------
+    axes : tuple of float
+        Left, bottom, width and height, as shares of the figure.
+    centre : tuple of float
+        In mm.
+    **look
+        Further arguments of `nilearn.plotting.plot_stat_map`, whose display is returned.
+    """
+    from nilearn.plotting import plot_stat_map
+
+    flat = find_flat_axis(image)
+    return plot_stat_map(
+        image,
+        bg_img=background,
+        display_mode="ortho" if flat is None else "xyz"[flat],
+        cut_coords=centre if flat is None else [centre[flat]],
+        threshold=threshold,
+        figure=figure,
+        axes=axes,
+        draw_cross=False,
+        symmetric_cbar=True,
+        resampling_interpolation="nearest",
+        cmap=COLOUR_MAP,
+        **look,
+    )
+
+
 def draw_maps(
     figure: "Figure", maps: Sequence[Sequence[tuple[str, nib.Nifti1Image]]], images: StoredImages | None
 ) -> None:
@@ -70,8 +110,6 @@ def draw_maps(
     ----------
     maps : sequence of sequence of (title, image)
     """
-    from nilearn.plotting import plot_stat_map
-
     n_rows, n_columns = len(maps), max(len(row) for row in maps)
     for place, row in enumerate(maps):
         # Both maps of a row at the same point, so that they can be compared.
@@ -81,27 +119,20 @@ def draw_maps(
             figure.text(
                 x + 0.5 / n_columns, y + 0.985 / n_rows, literal(title), fontsize=8, ha="center", va="top"
             )
-            flat = [axis for axis, size in enumerate(image.shape) if size == 1]
-            mode = "xyz"[flat[0]] if flat else "ortho"
             values = np.nan_to_num(np.asarray(image.dataobj))
-            largest, least = float(np.abs(values).max()) or 1.0, _threshold(image)
-            display = plot_stat_map(
+            largest, least = float(np.abs(values).max()) or 1.0, find_threshold(image)
+            display = place_map(
+                figure,
+                (x + 0.01, y + 0.2 / n_rows, 1 / n_columns - 0.02, 0.68 / n_rows),
                 image,
-                bg_img=None if images is None else images.background,
-                display_mode=mode,
-                cut_coords=[centre["xyz".index(mode)]] if flat else centre,
+                None if images is None else images.background,
                 threshold=least,
+                centre=centre,
                 black_bg=False,
                 dim=0,
-                figure=figure,
-                axes=(x + 0.01, y + 0.2 / n_rows, 1 / n_columns - 0.02, 0.68 / n_rows),
-                draw_cross=False,
                 annotate=False,
                 colorbar=False,
                 vmax=largest,
-                symmetric_cbar=True,
-                resampling_interpolation="nearest",
-                cmap=COLOUR_MAP,
             )
             display.annotate(size=6.5)
             place_of_scale = (x + 0.32 / n_columns, y + 0.12 / n_rows, 0.36 / n_columns, 0.035 / n_rows)
@@ -112,11 +143,7 @@ def _draw_scale(
     figure: "Figure", place: tuple[float, float, float, float], largest: float, threshold: float
 ) -> None:
     """Draw the colours of values from -largest to +largest, grey where nothing is drawn."""
-    from matplotlib import colormaps
-
-    level = np.linspace(-1, 1, 512)
-    bar = colormaps[COLOUR_MAP](0.5 + level / 2)[:, :3]
-    bar[np.abs(level) * largest <= threshold] = 0.85
+    bar = make_colour_bar(512, largest, threshold, 0.85)
     axes = figure.add_axes(place)
     axes.imshow(bar[np.newaxis], aspect="auto", extent=(-largest, largest, 0, 1))
     axes.set_yticks([])
@@ -124,21 +151,42 @@ def _draw_scale(
     axes.tick_params(labelsize=6.5, length=2, width=0.5, pad=1.5)
 
 
-def render_view(image: nib.Nifti1Image, images: StoredImages | None) -> str:
-    """Return a page on which a map can be browsed; it loads nothing."""
+def make_colour_bar(length: int, largest: float, threshold: float, grey: float) -> NDArray[np.float64]:
+    """Return the colours of values from -largest to +largest, (length, 3), grey where nothing is drawn."""
+    from matplotlib import colormaps
+
+    level = np.linspace(-1, 1, length)
+    bar: NDArray[np.float64] = colormaps[COLOUR_MAP](0.5 + level / 2)[:, :3]
+    bar[np.abs(level) * largest <= threshold] = grey
+    return bar
+
+
+def render_view(
+    image: nib.Nifti1Image,
+    background: nib.Nifti1Image | None,
+    left_out: float = SHOWN_QUANTILE,
+    **look: Any,
+) -> str:
+    """Return a page on which a map can be browsed, at first at its largest value; it loads nothing.
+
+    Parameters
+    ----------
+    left_out : float
+        As in `find_threshold`.
+    **look
+        Further arguments of `nilearn.plotting.view_img`.
+    """
     from nilearn.plotting import view_img
 
     with quiet():
         view = view_img(
             image,
-            bg_img=False if images is None else images.background,
-            threshold=_threshold(image),
+            bg_img=False if background is None else background,
+            threshold=find_threshold(image, left_out),
             cut_coords=find_peak(image),
             resampling_interpolation="nearest",
             cmap=COLOUR_MAP,
-            black_bg=False,
-            dim=0,
-            width_view=VIEW_WIDTH,
+            **look,
         )
         return standalone_page(view)
 
@@ -190,9 +238,21 @@ def find_peak(image: nib.Nifti1Image) -> tuple[float, ...]:
     return tuple(float(x) for x in apply_affine(image.affine, voxel))
 
 
-def _threshold(image: nib.Nifti1Image) -> float:
+def find_flat_axis(image: nib.Nifti1Image) -> int | None:
+    """Return the first axis along which an image is a single slice; None for a volume."""
+    return next((axis for axis, size in enumerate(image.shape) if size == 1), None)
+
+
+def find_threshold(image: nib.Nifti1Image, left_out: float = SHOWN_QUANTILE) -> float:
+    """Return the absolute value up to which values are not drawn.
+
+    Parameters
+    ----------
+    left_out : float
+        Share of the weakest values that are not drawn.
+    """
     sizes = np.nan_to_num(np.abs(np.asarray(image.dataobj)))
     if not sizes.any():
         return 0.0
-    # nilearn leaves out what equals the threshold.
-    return float(np.quantile(sizes[sizes > 0], SHOWN_QUANTILE)) * (1 - 1e-6)
+    # nilearn leaves out what equals the threshold: just below it, a map of one voxel still shows that voxel.
+    return float(np.quantile(sizes[sizes > 0], left_out)) * (1 - 1e-6)

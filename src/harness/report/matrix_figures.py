@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.report.canvas import literal
+from harness.report.canvas import lay_out, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,14 +25,14 @@ def count_confusions(predictions: pd.DataFrame, classes: Sequence[str]) -> NDArr
     return counts
 
 
-def draw_confusion(figure: "Figure", counts: NDArray[np.int_], classes: Sequence[str]) -> None:
+def draw_confusions(figure: "Figure", counts: NDArray[np.int_], classes: Sequence[str]) -> None:
     """Draw a confusion matrix: number of volumes, and share of those of the true class."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     texts = [
         [f"{n}\n{share:.0%}" for n, share in zip(*row, strict=True)]
         for row in zip(counts, shares, strict=True)
     ]
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     axes = figure.subplots()
     _draw_cells(axes, shares, texts, (0.0, 1.0), "Blues")
     _name_axes(axes, classes, classes)
@@ -54,7 +54,7 @@ def tabulate_scores(means: pd.DataFrame, score: str) -> pd.DataFrame:
 
 def draw_scores(figure: "Figure", table: pd.DataFrame, chance: float | None, score: str) -> None:
     """Draw a matrix of scores, subjects by contrasts; combinations without a run are empty."""
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     axes = figure.subplots()
     values = table.to_numpy(dtype=float)
     low = float(np.nanmin(values, initial=1.0))
@@ -95,7 +95,7 @@ def make_dissimilarity(
 
 def draw_dissimilarity(figure: "Figure", matrix: pd.DataFrame, score: str) -> None:
     """Draw a matrix of `make_dissimilarity`."""
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     axes = figure.subplots()
     values = matrix.to_numpy(dtype=float)
     texts = [["" if np.isnan(value) else f"{value:.2f}" for value in row] for row in values]

@@ -10,44 +10,54 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.inference.permutation import EXCEEDANCES
 from harness.report.methods_references import REFERENCES
 from harness.report.report_page import write_score, write_words
 
-# Words of a class by its name without package; {grid} is the description of its grid.
+# In all texts, {samples} stands for volumes or block averages. Words of a class by its name without package.
 ESTIMATORS = {
     "ExactLinearSVC": "a linear support vector machine (L2 penalty, squared hinge loss, solved to its "
     "optimum)",
-    "LinearSVC": "a linear support vector machine (liblinear, {penalty} penalty, squared hinge loss)",
+    "LinearSVC": "a linear support vector machine (liblinear, {penalty} penalty, {loss} loss)",
     "ExactLogisticRegressionCV": "L2-penalised logistic regression (solved to its optimum)",
-    "LogisticRegressionCV": "L2-penalised logistic regression (liblinear)",
+    "LogisticRegressionCV": "L2-penalised logistic regression ({solver})",
     "ExactRidgeClassifierCV": "a ridge classifier",
     "ExactLDA": "linear discriminant analysis with Ledoit-Wolf shrinkage of the covariance",
-    "DummyClassifier": "a dummy classifier, which predicts random classes in the proportions of the training "
-    "volumes and does not use the images",
 }
+DUMMY = "DummyClassifier"
+DUMMIES = {
+    "stratified": "a dummy classifier, which does not use the images and predicts random classes in the "
+    "proportions of the training {samples}",
+    "": "a dummy classifier, which does not use the images and predicts the most frequent class of the "
+    "training {samples}",
+}
+# What nilearn's Decoder fits in place of the exact solvers.
+NILEARNS_OWN = {"ExactLinearSVC": "LinearSVC", "ExactLogisticRegressionCV": "LogisticRegressionCV"}
+LOG_LOSS = (
+    "C was chosen from {Cs} inside the training {samples} by stratified {cv}-fold cross-validation of the "
+    "log-loss"
+)
 INNER_CHOICE = {
-    "ExactLogisticRegressionCV": "C was chosen from {Cs} inside the training volumes by stratified {cv}-fold "
-    "cross-validation of the log-loss",
-    "LogisticRegressionCV": "C was chosen from {Cs} inside the training volumes by stratified {cv}-fold "
-    "cross-validation of the log-loss",
-    "ExactRidgeClassifierCV": "the penalty was chosen from {alphas} inside the training volumes by exact "
+    "ExactLogisticRegressionCV": LOG_LOSS,
+    "LogisticRegressionCV": LOG_LOSS,
+    "ExactRidgeClassifierCV": "the penalty was chosen from {alphas} inside the training {samples} by exact "
     "leave-one-out",
 }
 SCHEMES = {
     "LeaveOneGroupOut": "leave-one-scanner-run-out cross-validation",
-    "KFold": "{n_splits}-fold cross-validation with consecutive segments of the selected volumes",
-    "StratifiedKFold": "stratified {n_splits}-fold cross-validation; volumes of one block are in both the "
-    "training and the held-out volumes",
-    "HoldOutLast": "a single split that held out the last {n_volumes} selected volumes",
+    "KFold": "{n_splits}-fold cross-validation with consecutive segments of the selected {samples}",
+    "StratifiedKFold": "stratified {n_splits}-fold cross-validation without regard to scanner runs",
+    "HoldOutLast": "a single split that held out the last {n_volumes} selected {samples}",
 }
+DIVIDES_BLOCKS = ("KFold", "StratifiedKFold", "HoldOutLast")
 ZSCORES = {
-    "own": "Voxels were standardised (mean 0, SD 1) over all selected volumes before they were divided into "
-    "folds; the held-out volumes of a fold were standardised by their own mean and SD when predicted, as in "
-    "nilearn's Decoder.",
+    "own": "For the test scores, the training and the held-out {samples} of a fold were standardised (voxels "
+    "with mean 0, SD 1), each by their own mean and SD; for the selected scores and the maps, all selected "
+    "{samples} together before they were divided into folds, as in nilearn's Decoder.",
     "run": "Voxels were standardised (mean 0, SD 1) within every scanner run over all of its volumes, "
     "before volumes were selected.",
-    "train": "Voxels were standardised with the mean and SD of the training volumes of every fold, "
-    "which were applied to the held-out volumes.",
+    "train": "Voxels were standardised with the mean and SD of the training {samples} of every fold, "
+    "which were applied to the held-out {samples}.",
     "none": "Voxels were not standardised.",
 }
 PACKAGES = ("harness", "python", "nilearn", "scikit-learn", "numpy", "scipy", "nibabel", "pandas")
@@ -92,9 +102,12 @@ class MethodFacts:
     versions : mapping of str to str
     n_blocks : int or None
         Stimulation blocks that were decoded.
-    n_relabellings : float or None
+    n_relabellings : int or None
+        Relabellings that were computed, the true labelling included.
     inference_method : str
-        ``enumerated`` or ``random``.
+        ``enumerated`` or ``random``; empty for a run that was not tested, whatever its configuration.
+    has_tested_maps : bool
+        Whether activation patterns were tested.
     t_r : float or None
         Repetition time in seconds.
     voxel_sizes : tuple of float
@@ -105,30 +118,26 @@ class MethodFacts:
     params: Mapping[str, str]
     versions: Mapping[str, str]
     n_blocks: int | None = None
-    n_relabellings: float | None = None
+    n_relabellings: int | None = None
     inference_method: str = ""
+    has_tested_maps: bool = False
     t_r: float | None = None
     voxel_sizes: tuple[float, ...] = ()
 
 
 def write_methods(facts: MethodFacts) -> Methods:
     """Write the methods text of a run, or of what the runs of a sweep share."""
-    keys = [
-        "cobidas",
-        "nilearn",
-        "scikit-learn",
-        *DATASET_REFERENCES.get(facts.params.get("dataset", ""), ()),
-    ]
-    keys += [
-        key for name, key in ESTIMATOR_REFERENCES.items() if name == _class_name(facts.config, "estimator")
-    ]
-    keys += ["leave-run-out", "patterns", "design"]
+    dataset = DATASET_REFERENCES.get(facts.params.get("dataset", ""), ())
+    keys = ["cobidas", "nilearn", "scikit-learn", *dataset]
     paragraphs = [
         _describe_data(facts),
-        f"{_describe_decoding(facts)} {_describe_scores(facts)}",
+        f"{_describe_decoding(facts, keys)} {_describe_scores(facts)}",
         _describe_inference(facts, keys),
-        _describe_software(facts),
+        f"{_describe_software(facts)} This description follows COBIDAS (Nichols et al. 2017).",
     ]
+    averages = _section(facts.config, "signal").get("average_blocks")
+    samples = "block averages" if averages else "volumes"
+    paragraphs = [text.replace("{samples}", samples) for text in paragraphs]
     missing = (
         "participants (number, age, sex, ethics approval and consent), task and stimuli, scanner, field "
         "strength and sequence",
@@ -161,9 +170,8 @@ def _describe_data(facts: MethodFacts) -> str:
     percentile = _section(config, "roi").get("screening_percentile")
     if percentile not in (None, 100):
         text += (
-            f" Univariate screening (ANOVA on the training volumes of each fold) keeps {percentile:g} % "
-            "of the "
-            "volume of a whole brain (MNI152); regions smaller than that keep all their voxels."
+            f" Univariate screening (ANOVA on the training {{samples}} of each fold) keeps {percentile:g} % "
+            "of the volume of a whole brain (MNI152); regions smaller than that keep all their voxels."
         )
     return f"{text} {_describe_signal(_section(config, 'signal'))}"
 
@@ -199,71 +207,112 @@ def _describe_signal(signal: Mapping[str, Any]) -> str:
     return f"{text} {ZSCORES.get(str(signal.get('zscore') or 'none'), '')}".strip()
 
 
-def _describe_decoding(facts: MethodFacts) -> str:
+def _describe_decoding(facts: MethodFacts, keys: list[str]) -> str:
     params, config = facts.params, facts.config
-    signal = _section(config, "signal")
-    unit = "block averages" if signal.get("average_blocks") else "single volumes"
+    unit = "{samples}" if _section(config, "signal").get("average_blocks") else "single {samples}"
     n = params.get("n_samples", "an unknown number of")
     blocks = f" from {facts.n_blocks} stimulation blocks" if facts.n_blocks else ""
-    classes = _describe_classes(_section(config, "contrast").get("conditions"), params.get("contrast", ""))
-    node = _section(config, "estimator")
-    name = _class_name(config, "estimator")
-    words = ESTIMATORS.get(name, f"the estimator {name or params.get('estimator', 'not known')}")
-    words = words.replace("{penalty}", str(node.get("penalty", "l2")).upper())
-    text = f"The classes {classes} were decoded from {n} {unit}{blocks} with {words}"
-    n_classes = len(_list_classes(_section(config, "contrast").get("conditions")))
-    if n_classes > 2 and name != "DummyClassifier":
+    conditions = _section(config, "contrast").get("conditions")
+    classes = _describe_classes(conditions, params.get("contrast", ""))
+    name = _estimator_name(facts)
+    keys += [key for known, key in ESTIMATOR_REFERENCES.items() if known == name]
+    text = f"The classes {classes} were decoded from {n} {unit}{blocks} with {_describe_estimator(facts)}"
+    if len(_list_classes(conditions)) > 2 and name != DUMMY:
         text += ", one class against the rest"
-    text += "."
-    choice = _describe_choice(name, node, _section(config, "scoring"))
-    return f"{text} {choice} {_describe_scheme(facts)}"
-
-
-def _describe_choice(name: str, node: Mapping[str, Any], scoring: Mapping[str, Any]) -> str:
-    """Describe the penalty and how it was chosen."""
-    if name in INNER_CHOICE:
-        values = {key: _join(node.get(key)) for key in ("Cs", "alphas", "cv")}
-        text = INNER_CHOICE[name]
-        for key, value in values.items():
-            text = text.replace(f"{{{key}}}", value)
-        return f"{text[0].upper()}{text[1:]}."
-    grid = node.get("grid") or {}
-    if not grid:
-        return "It has no penalty that was chosen from the data."
-    select = write_score(scoring.get("select", "a score"))
-    texts = []
-    for key, values in grid.items():
-        shown = _join(values)
-        if isinstance(values, Mapping):
-            shown = (
-                f"{_join(next(iter(values.values()), ''))} times the smallest value with a non-zero weight"
-            )
-        one = isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 1
-        texts.append(f"{key} was {shown}" if one else f"{key} was chosen from {shown} by {select}")
-    if scoring.get("inner") == "runs":
-        inner = "leaving out scanner runs of the training volumes"
-    else:
-        inner = (
-            f"stratified {scoring.get('inner_folds', 'k')}-fold cross-validation inside the training volumes"
-        )
-    text = "; ".join(texts)
+    text += f". {_describe_choice(facts)} {_describe_scheme(facts, keys)}"
+    if name == DUMMY:
+        return text
+    keys.append("patterns")
     return (
-        f"The parameter {text}. Test scores are from parameters chosen without the held-out volumes "
-        f"({inner}); "
-        "selected scores are from parameters chosen on the scored fold itself and are optimistic."
+        f"{text} Weights are the mean over the decoders of the folds; activation patterns were computed from "
+        "them (Haufe et al. 2014)."
     )
 
 
-def _describe_scheme(facts: MethodFacts) -> str:
+def _estimator_name(facts: MethodFacts) -> str:
+    """Return the class that was fitted, without its package."""
+    name = _class_name(facts.config, "estimator")
+    return NILEARNS_OWN.get(name, name) if _engine(facts) == "nilearn" else name
+
+
+def _engine(facts: MethodFacts) -> str:
+    return str(facts.config.get("engine") or facts.params.get("engine") or "")
+
+
+def _describe_estimator(facts: MethodFacts) -> str:
+    node, name = _section(facts.config, "estimator"), _estimator_name(facts)
+    if name == DUMMY:
+        return DUMMIES.get(str(node.get("strategy")), DUMMIES[""])
+    words = ESTIMATORS.get(name, f"the estimator {name or facts.params.get('estimator', 'not known')}")
+    values = {
+        "penalty": str(node.get("penalty", "l2")).upper(),
+        "loss": write_words(node.get("loss", "squared_hinge")),
+        "solver": str(node.get("solver", "liblinear")),
+    }
+    for key, value in values.items():
+        words = words.replace(f"{{{key}}}", value)
+    return words
+
+
+def _describe_choice(facts: MethodFacts) -> str:
+    """Describe the penalty, how it was chosen, and what test scores are of."""
+    node, scoring = _section(facts.config, "estimator"), _section(facts.config, "scoring")
+    name, grid = _estimator_name(facts), node.get("grid") or {}
+    if name == DUMMY:
+        return "No parameter was chosen."
+    if scoring.get("inner") == "runs":
+        inner = "inner folds that each leave out one scanner run of the training {samples}"
+    else:
+        inner = f"{scoring.get('inner_folds', 'the')} stratified inner folds of the training {{samples}}"
+    texts = []
+    if name in INNER_CHOICE:
+        text = INNER_CHOICE[name]
+        for key in ("Cs", "alphas", "cv"):
+            text = text.replace(f"{{{key}}}", _join(node.get(key)))
+        texts.append(f"{text[0].upper()}{text[1:]}.")
+    select = write_score(scoring.get("select", "a score"))
+    is_chosen = False
+    for key, values in grid.items():
+        options = next(iter(values.values()), ()) if isinstance(values, Mapping) else values
+        is_single = isinstance(options, Sequence) and not isinstance(options, str) and len(options) == 1
+        is_chosen |= not is_single
+        shown = _join(options)
+        if isinstance(values, Mapping):
+            shown += " times the smallest value with a non-zero weight"
+        texts.append(
+            f"The parameter {key} was {shown}."
+            if is_single
+            else f"The parameter {key} was chosen from {shown} by {select}."
+        )
+    if not texts:
+        texts = ["It has no penalty that was chosen from the data."]
+    texts.append(f"Test scores are from the mean of the decoders of {inner}")
+    if not is_chosen:
+        return f"{' '.join(texts)}, without the held-out {{samples}}."
+    return (
+        f"{' '.join(texts)}, whose parameters were chosen without the held-out {{samples}}; selected scores "
+        "are from parameters chosen on the scored fold itself and are optimistic."
+    )
+
+
+def _describe_scheme(facts: MethodFacts, keys: list[str]) -> str:
     node = _section(facts.config, "cv")
     name = _class_name(facts.config, "cv")
     words = SCHEMES.get(name, f"the cross-validation scheme {name or facts.params.get('cv', 'not known')}")
+    if node.get("shuffle"):
+        words = words.replace("with consecutive segments of the selected {samples}", "in random order")
+        words += " (shuffled)" if name == "StratifiedKFold" else ""
     for key in ("n_splits", "n_volumes"):
         words = words.replace(f"{{{key}}}", str(node.get(key, "an unknown number of")))
     n = facts.params.get("n_folds")
     folds = "" if not n else f" ({n} {'fold' if n == '1' else 'folds'})"
     skipped = facts.params.get("n_folds_skipped", "0")
     text = f"Performance was estimated by {words}{folds}."
+    if name == "LeaveOneGroupOut":
+        keys.append("leave-run-out")
+        text = f"{text[:-1]}, as Varoquaux et al. (2017) recommend."
+    if name in DIVIDES_BLOCKS and not _section(facts.config, "signal").get("average_blocks"):
+        text += " Volumes of one stimulation block can be in both the training and the held-out volumes."
     return text if skipped in ("", "0") else f"{text} {skipped} folds that lacked a class were left out."
 
 
@@ -271,6 +320,8 @@ def _describe_scores(facts: MethodFacts) -> str:
     scores = _section(facts.config, "scoring").get("report") or ["accuracy"]
     names = {"roc_auc": "area under the ROC curve (multi-class: macro average of one class against the rest)"}
     shown = ", ".join(names.get(str(score), write_words(score)) for score in scores)
+    if facts.params.get("n_folds") == "1":
+        return f"Scores: {shown}; of one fold, so that they have no SD."
     return (
         f"Scores: {shown}; reported as mean and SD (n - 1) over folds. Folds are not independent, so that "
         "this SD is not a basis for a standard error."
@@ -279,45 +330,77 @@ def _describe_scores(facts: MethodFacts) -> str:
 
 def _describe_inference(facts: MethodFacts, keys: list[str]) -> str:
     settings = _section(facts.config, "inference")
-    if settings.get("kind") != "permutation":
+    if settings.get("kind") != "permutation" or not facts.inference_method:
         return "No significance test of single runs was made."
     keys += ["permutation", "smallest-p"]
-    n = facts.n_relabellings
-    if facts.inference_method == "enumerated" and n:
-        which = f"all {n:.0f} distinct relabellings"
-    else:
-        which = f"{settings.get('n', 'a number of')} random relabellings, seed {settings.get('seed', 0)}"
-    unit = (
-        "exchanging the orders of the classes between scanner runs"
-        if settings.get("relabel") == "order_preserving"
-        else "exchanging the class labels of whole stimulation blocks within scanner runs"
-    )
     text = (
-        f"Significance was assessed with a permutation test: {unit} ({which}), with the whole analysis "
-        "repeated "
-        "for each, including the choice of parameters. p = (b + 1) / (m + 1) for b of m other "
-        "relabellings with "
-        "a mean score at least as high, one-sided."
+        f"Significance was assessed with a permutation test (Ojala and Garriga 2010): "
+        f"{_describe_relabelling(settings)} ({_describe_number(facts, settings)}), with the whole analysis "
+        "repeated for each, including the choice of parameters. "
     )
-    primary = write_score(_section(facts.config, "scoring").get("select", "the first score"))
+    fixed = (
+        "p = (b + 1) / (m + 1) for b of m other relabellings with a mean score at least as high, one-sided "
+        "(Phipson and Smyth 2010)."
+    )
+    if settings.get("stop_early"):
+        keys.append("sequential")
+        text += (
+            "The test was sequential (Besag and Clifford 1991): it ended once every score was reached by "
+            f"{EXCEEDANCES} relabellings, or all were computed. p = {EXCEEDANCES} / l where the "
+            f"{EXCEEDANCES}th relabelling with a mean score at least as high was the l-th, one-sided; for a "
+            f"score that fewer reached, {fixed}"
+        )
+    else:
+        text += fixed
+    scoring = _section(facts.config, "scoring")
+    select, report = scoring.get("select", "the first score"), scoring.get("report") or ()
+    primary = write_score(report[0] if report and select not in report else select)
     text += (
         f" The test score of {primary} is the primary one; p-values of other scores are not corrected for "
         "their number."
     )
-    if settings.get("maps"):
+    if facts.has_tested_maps:
+        keys.append("maximum")
         text += (
             " Activation patterns were tested voxel by voxel with the same relabellings, corrected over "
-            "voxels "
-            "by the maximum statistic (two-sided)."
+            "voxels by the maximum statistic (two-sided; Nichols and Holmes 2002)."
         )
     return text
+
+
+def _describe_relabelling(settings: Mapping[str, Any]) -> str:
+    """Describe what a relabelling exchanges."""
+    if settings.get("null") == "partition":
+        return (
+            "conditions were exchanged between the classes, alike in all scanner runs, so that this division "
+            "of the conditions is compared with other divisions"
+        )
+    if settings.get("relabel") == "order_preserving":
+        return "the orders of the classes were exchanged between scanner runs"
+    return (
+        "the class labels of whole stimulation blocks of equal or similar length were exchanged within "
+        "scanner runs"
+    )
+
+
+def _describe_number(facts: MethodFacts, settings: Mapping[str, Any]) -> str:
+    """Describe which relabellings were computed, and how many; the number includes the true labelling."""
+    n, is_sequential = facts.n_relabellings, settings.get("stop_early")
+    seed = f"seed {settings.get('seed', 0)}"
+    if facts.inference_method == "enumerated":
+        if not is_sequential:
+            return f"all {n} distinct relabellings" if n else "all distinct relabellings"
+        which = f"distinct relabellings in random order, {seed}"
+    else:
+        number = settings.get("n", "a number of")
+        which = f"{'up to ' if is_sequential else ''}{number} random relabellings, {seed}"
+    return f"{which}; {n - 1} were computed" if is_sequential and n else which
 
 
 def _describe_software(facts: MethodFacts) -> str:
     versions = [f"{name} {facts.versions[name]}" for name in PACKAGES if name in facts.versions]
     text = f"Software: {', '.join(versions) or 'versions not recorded'}."
-    engine = facts.config.get("engine") or facts.params.get("engine")
-    if engine == "nilearn":
+    if _engine(facts) == "nilearn":
         text += " Decoding was done by nilearn's Decoder."
     seed = facts.config.get("seed")
     return text if seed is None else f"{text} Seed: {seed}."

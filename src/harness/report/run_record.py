@@ -60,15 +60,21 @@ class RunRecord:
             n_blocks=self.count_blocks(),
             n_relabellings=None if self.null is None else len(self.null),
             inference_method=run.tags.get(INFERENCE_TAG, ""),
+            has_tested_maps=any(run.has_file(f"pattern_p_fwe_{name}.nii.gz") for name in self.map_names),
             t_r=None if images is None else images.t_r,
             voxel_sizes=sizes,
         )
 
     def count_blocks(self) -> int | None:
-        """Return the number of held-out blocks: stretches of one condition in one scanner run."""
+        """Return the number of decoded blocks: stretches of one condition in one scanner run.
+
+        None if not every decoded volume was held out once, so that predictions do not tell.
+        """
         try:
             rows = self.predictions.drop_duplicates("volume").sort_values("volume")
         except (HarnessError, KeyError):
+            return None
+        if str(len(rows)) != self.run.params.get("n_samples"):
             return None
         same = (rows[["run", "condition"]] == rows[["run", "condition"]].shift()).all(axis=1)
         # Volumes of another condition between two blocks of the same one.
@@ -84,12 +90,11 @@ class RunRecord:
         )
 
     def band(self, column: str) -> ChanceBand:
-        """Return the chance band of a score."""
+        """Return the chance band of a score; nominal chance for a test that was to end early."""
         nominal = nominal_chance(column, len(self.classes))
-        table = self.null
-        values = None if table is None or column not in table else table[column].to_numpy(dtype=float)
-        null = None if values is None else drop_observed(values, self.run.is_enumerated)
-        return make_band(null, nominal)
+        if self.null is None or column not in self.null or not self.run.has_complete_test:
+            return make_band(None, nominal)
+        return make_band(drop_observed(self.null[column].to_numpy(), self.run.is_enumerated), nominal)
 
     @cached_property
     def folds(self) -> pd.DataFrame:

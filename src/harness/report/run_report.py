@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 
 from harness.checks.findings import count_verdicts, sort_findings
+from harness.decoding.choices import Scorer
+from harness.decoding.grid_scores import DESCRIPTIONS
 from harness.errors import TrackingError
-from harness.inference.corrections import drop_observed, format_p
+from harness.inference.corrections import format_p
+from harness.report.grid_figure import can_draw_grid
 from harness.report.map_figures import (
     StoredImages,
     choose_volumes,
@@ -19,7 +22,7 @@ from harness.report.map_figures import (
     render_view,
     view_aspect,
 )
-from harness.report.matrix_figures import count_confusions, draw_confusion, matrix_size
+from harness.report.matrix_figures import count_confusions, draw_confusions, matrix_size
 from harness.report.methods_text import write_methods
 from harness.report.report_page import (
     Block,
@@ -38,14 +41,13 @@ from harness.report.score_figures import (
     draw_folds,
     draw_grid_scores,
     draw_nulls,
-    make_band,
 )
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import NULL_TABLE, StoredRun
 from harness.tracking.tags import AUDIT_TAG, COMMIT_TAG, NOTICES_TAG, PRIMARY_TAG
 
-MAX_VIEWS = 2  # interactive views of 0.6 MB each
 N_PREDICTIONS = 12  # rows of the table that replaces the figure of volumes
+VIEW = {"black_bg": False, "dim": 0, "width_view": 800}
 MAPS = {"weights": "weights", "pattern": "activation pattern"}
 
 
@@ -180,7 +182,7 @@ class RunContent:
         figure = Drawing(
             "confusion",
             matrix_size(len(classes), len(classes), cell),
-            partial(draw_confusion, counts=counts, classes=classes),
+            partial(draw_confusions, counts=counts, classes=classes),
             f"Confusion matrix of {len(classes)} classes; {right} of {n} held-out volumes on its diagonal.",
             f"Held-out volumes of all folds, {right} of {n} predicted correctly ({right / max(n, 1):.1%}). "
             "Rows: true class; percentages: of the row.",
@@ -192,22 +194,27 @@ class RunContent:
         if not self.record.run.has_file("grid_scores.csv"):
             return []
         table = self.record.run.read_table("grid_scores.csv")
-        values = table["value"]
-        if values.nunique() < 2:
+        if table["value"].nunique() < 2:
             return []
-        name = str(table["parameter"].iloc[0])
-        if not pd.api.types.is_numeric_dtype(values) or (values <= 0).any():
+        name, scorer = str(table["parameter"].iloc[0]), str(table["scorer"].iloc[0])
+        if not can_draw_grid(table):
             means = table.groupby("value", sort=False)["score"].mean().reset_index()
             return [DataTable(means, f"Mean score over folds by {name}.")]
+        # Estimators with a search of their own choose inside the training volumes.
+        chosen = "The estimator chose by it, inside the training volumes."
+        if scorer in list(Scorer):
+            chosen = (
+                "These choices make the selected scores; test scores come from choices inside the training "
+                "volumes."
+            )
         n_panels = table["class"].nunique() if "class" in table else 1
         rows = -(-n_panels // 4)
         figure = Drawing(
             "score_by_parameter",
             (min(7.0, 4.4 + 1.1 * (n_panels - 1)), 1.2 + 1.9 * rows),
             partial(draw_grid_scores, table=table),
-            f"Score on the held-out fold for every value of {name}; lines: folds, the thick line their mean.",
-            f"Score of every value of {name} on the held-out volumes of every fold. These choices make the "
-            "selected scores; test scores come from choices inside the training volumes.",
+            f"Score of every value of {name}; lines: folds, the thick line their mean.",
+            f"{DESCRIPTIONS.get(scorer, scorer)}, by {name}. {chosen}",
         )
         return [figure]
 
@@ -245,16 +252,16 @@ class RunContent:
         images = self.record.images if isinstance(self.record.images, StoredImages) else None
         for name in self.record.map_names[:1]:
             for kind, words in MAPS.items():
-                if self.record.run.has_file(f"{kind}_{name}.nii.gz") and len(frames) < 2 * MAX_VIEWS:
+                if self.record.run.has_file(f"{kind}_{name}.nii.gz"):
                     image = self.record.run.read_image(f"{kind}_{name}.nii.gz")
                     shown = f"{words} of {write_words(name)}"
-                    background = image if images is None else images.background
+                    background = None if images is None else images.background
                     frames += [
                         Text(f"{shown[0].upper()}{shown[1:]}; click to move through it."),
                         Frame(
                             f"interactive view: {shown}",
-                            partial(render_view, image, images),
-                            view_aspect(background),
+                            partial(render_view, image, background, **VIEW),
+                            view_aspect(image if background is None else background),
                         ),
                     ]
         if len(self.record.map_names) > 1:
@@ -310,28 +317,33 @@ class RunContent:
         if not self.record.run.has_file(NULL_TABLE):
             return []
         table = self.record.run.read_null()
-        names = {}
-        rows = []
+        names, bands, rows = {}, {}, []
         for column, words in list_score_words(table.columns).items():
             values = table[column].to_numpy(dtype=float)
             p = self.record.run.metrics.get(f"p_value/{column}", np.nan)
             primary = self.record.run.tags.get(PRIMARY_TAG) == column
             note = "" if primary else ", not corrected"
             names[column] = f"{words}: {write_number(values[0])}, p = {format_p(p)}{note}"
-            band = make_band(drop_observed(values, self.record.run.is_enumerated), np.nan)
-            low, high = band.limits or (np.nan, np.nan)
-            rows.append(
-                (words, values[0], band.middle, low, high, p, "primary" if primary else "not corrected")
-            )
+            bands[column] = band = self.record.band(column)
+            null_values = (np.nan,) * 3 if band.limits is None else (band.middle, *band.limits)
+            rows.append((words, values[0], *null_values, p, "primary" if primary else "not corrected"))
         summary = pd.DataFrame(rows, columns=["score", "run", "null mean", "2.5 %", "97.5 %", "p", "role"])
-        kind = "all distinct" if self.record.run.is_enumerated else "random"
+        kind = "distinct" if self.record.run.is_enumerated else "random"
+        rule = "p = (b + 1) / (m + 1), one-sided."
+        if self.record.run.has_complete_test:
+            kind = kind.replace("distinct", "all distinct")
+        else:
+            rule = (
+                "A sequential test (inference.stop_early=true) has no mean and no range under relabelling; "
+                "p: Besag and Clifford (1991), one-sided."
+            )
         figure = Drawing(
             "null_distribution",
             (5.6, 0.8 + 1.15 * len(names)),
-            partial(draw_nulls, table=table, names=names, enumerated=self.record.run.is_enumerated),
+            partial(draw_nulls, table=table, names=names, bands=bands),
             f"Histograms of the scores under {len(table) - 1} relabellings with the score of the run.",
             f"Scores under relabelling ({kind} relabellings of the blocks, {len(table)} with the true one) "
-            "and the score of the run (blue). p = (b + 1) / (m + 1), one-sided.",
+            f"and the score of the run (blue). {rule}",
         )
         return [figure, DataTable(summary)]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from harness.inference.corrections import drop_observed
-from harness.report.canvas import literal
+from harness.decoding.grid_scores import DESCRIPTIONS
+from harness.report.canvas import lay_out, literal
 from harness.report.report_page import write_score
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 BAND, CHANCE, FOLD = "#d9d9d9", "#555555", "#8a8a8a"
 MAX_FOLD_LABELS = 24
+MAX_COLUMNS = 4  # of panels, one per class
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def draw_folds(
     what : str
         What the labels are.
     """
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     n_columns = min(len(names), 2)
     n_rows = -(-len(names) // n_columns)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
@@ -118,10 +119,11 @@ def draw_band(axes: "Axes", band: ChanceBand, edges: tuple[float, float], across
 def draw_grid_scores(figure: "Figure", table: pd.DataFrame) -> None:
     """Draw the score of every value of the grid: every fold, their mean, and the values that were chosen."""
     classes = table["class"].unique().tolist() if "class" in table else [""]
-    n_columns = min(len(classes), 4)
+    n_columns = min(len(classes), MAX_COLUMNS)
     n_rows = -(-len(classes) // n_columns)
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
+    scorer = str(table["scorer"].iloc[0])
     for axes, name in zip(panels, classes, strict=False):
         rows = table[table["class"] == name] if name else table
         for place, (_, fold) in enumerate(rows.groupby("fold")):
@@ -153,12 +155,12 @@ def draw_grid_scores(figure: "Figure", table: pd.DataFrame) -> None:
             axes.set_title(literal(f"{name} against the rest"), fontsize=8)
         _trim(axes)
     _name_columns(panels, len(classes), n_columns, literal(str(table["parameter"].iloc[0])))
-    figure.supylabel(literal(write_score(table["scorer"].iloc[0])), fontsize=8)
+    figure.supylabel(literal(write_score(DESCRIPTIONS.get(scorer, scorer))), fontsize=8)
     _draw_legend(figure, panels[0])
 
 
 def draw_nulls(
-    figure: "Figure", table: pd.DataFrame, names: Mapping[str, str], enumerated: bool = True
+    figure: "Figure", table: pd.DataFrame, names: Mapping[str, str], bands: Mapping[str, ChanceBand]
 ) -> None:
     """Draw the null distribution of every score with the score of the run.
 
@@ -167,16 +169,16 @@ def draw_nulls(
     table : DataFrame, one row per relabelling, the true labelling first
     names : mapping of str to str
         Columns to draw, with their titles.
-    enumerated : bool
-        Whether the rows are all distinct relabellings.
+    bands : mapping of str to ChanceBand
+        By column; without limits nothing is drawn of it.
     """
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     all_axes = figure.subplots(len(names), 1, squeeze=False, sharex=True)[:, 0]
     for axes, (column, title) in zip(all_axes, names.items(), strict=True):
         values = table[column].to_numpy(dtype=float)
         finite = values[np.isfinite(values)]
         axes.hist(finite, bins=np.linspace(min(0.0, finite.min(initial=0)), 1, 61), color="#b3b3b3")
-        band = make_band(drop_observed(values, enumerated), np.nan)
+        band = bands[column]
         if band.limits is not None:
             for place, limit in enumerate(band.limits):
                 axes.axvline(
@@ -204,7 +206,7 @@ def draw_rows(
         Words of the score.
     unit : {"fold", "subject"}
     """
-    figure.set_layout_engine("constrained")
+    lay_out(figure)
     axes = figure.subplots()
     groups = list(dict.fromkeys(rows["group"]))
     rng = np.random.default_rng(0)

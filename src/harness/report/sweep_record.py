@@ -83,7 +83,7 @@ class SweepRecord:
             }
             row |= {score: run.metrics.get(f"{score}_mean", np.nan)}
             row |= {"SD": run.metrics.get(f"{score}_std", np.nan)}
-            if any(f"p_value/{score}" in other.metrics for other in self.finished[:1]):
+            if any(f"p_value/{score}" in other.metrics for other in self.finished):
                 row["p"] = run.metrics.get(f"p_value/{score}", np.nan)
             rows.append(row | {"audit": run.tags.get(AUDIT_TAG, ""), "place": place})
         table = pd.DataFrame(rows)
@@ -133,7 +133,7 @@ class SweepRecord:
 
     @cached_property
     def folds(self) -> Mapping[str, pd.DataFrame]:
-        """Scores per fold by run; runs whose table cannot be read are left out, see `_unread_notes`."""
+        """Scores per fold by run; runs whose table cannot be read are left out, see `unread`."""
         tables = {}
         for run in self.finished:
             try:
@@ -156,9 +156,9 @@ class SweepRecord:
         return texts
 
     def band(self, run: StoredRun) -> ChanceBand:
-        """Return the chance band of a run."""
+        """Return the chance band of a run; nominal chance for a test that was to end early."""
         nominal = nominal_chance(self.score, self.n_classes(run.params.get("contrast", "")))
-        if not any(key.startswith("p_value/") for key in run.metrics):
+        if not run.has_complete_test:
             return make_band(None, nominal)
         try:
             return make_band(run.read_null_scores(self.score), nominal)

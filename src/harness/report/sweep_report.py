@@ -1,15 +1,15 @@
 """The report of several runs, such as those of a sweep: scores, comparisons, matrices and what they share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from harness.comparison.group_table import explain_columns, format_groups, tabulate_groups
-from harness.comparison.paired import PairedComparison, compare_by
+from harness.comparison.paired import CORRECTED_T, SIGN_FLIP, PairedComparison, compare_by
 from harness.errors import DesignError, HarnessError, TrackingError
 from harness.inference.corrections import format_p
 from harness.report.matrix_figures import (
@@ -20,7 +20,7 @@ from harness.report.matrix_figures import (
     tabulate_scores,
 )
 from harness.report.methods_references import REFERENCES
-from harness.report.methods_text import MethodFacts, write_methods
+from harness.report.methods_text import write_methods
 from harness.report.report_page import (
     Block,
     DataTable,
@@ -32,13 +32,13 @@ from harness.report.report_page import (
     write_score,
     write_words,
 )
-from harness.report.run_record import nominal_chance
+from harness.report.run_record import RunRecord, nominal_chance
 from harness.report.score_figures import draw_rows
 from harness.report.sweep_record import MAX_ROWS, SweepRecord
 from harness.samples.contrasts import file_word
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import AUDIT_TAG, ERROR_TAG
+from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, INFERENCE_TAG
 
 MAX_TABLE = 200  # runs in the table of the page
 MAX_MATRICES, MAX_MATRICES_OF_MANY = 6, 2
@@ -142,8 +142,8 @@ class SweepContent:
             band_words = "Grey: 95 % range of the mean under relabelling, dotted its mean."
         elif tested:
             band_words = (
-                "Grey: 95 % range of the mean under relabelling; runs without a test have a dashed line at "
-                "nominal chance."
+                "Grey: 95 % range of the mean under relabelling; runs without a complete test have a dashed "
+                "line at nominal chance."
             )
         else:
             band_words = "The dashed line is nominal chance (balanced classes), not a test."
@@ -175,12 +175,26 @@ class SweepContent:
         ]
         return [DataTable(cells, caption), *more]
 
+    @property
+    def compared_keys(self) -> list[str]:
+        """The varying parameters whose values are compared."""
+        return [name for name in COMPARED_KEYS if name in self.record.params[1]]
+
+    @cached_property
+    def comparisons(self) -> dict[str, list[PairedComparison] | HarnessError]:
+        """Comparisons by every key, or why there are none; empty for more than `MAX_COMPARED` runs."""
+        found: dict[str, list[PairedComparison] | HarnessError] = {}
+        for key in self.compared_keys if len(self.record.finished) <= MAX_COMPARED else ():
+            try:
+                found[key] = compare_by(list(self.record.finished), key, [self.record.score])
+            except HarnessError as error:
+                found[key] = error
+        return found
+
     def pairs(self) -> list[Block]:
         """Return the tests of pairs of every parameter that can be compared."""
-        keys = [name for name in COMPARED_KEYS if name in self.record.params[1]]
-        if not keys:
-            return []
-        if len(self.record.finished) > MAX_COMPARED:
+        keys = self.compared_keys
+        if keys and len(self.record.finished) > MAX_COMPARED:
             return [
                 Text(
                     f"With more than {MAX_COMPARED} runs the page has no paired comparisons; select runs, or "
@@ -188,11 +202,9 @@ class SweepContent:
                 )
             ]
         blocks: list[Block] = []
-        for key in keys:
-            try:
-                comparisons = compare_by(list(self.record.finished), key, [self.record.score])
-            except HarnessError as error:
-                blocks.append(Text(f"By {key}: {error}", "notice"))
+        for key, comparisons in self.comparisons.items():
+            if isinstance(comparisons, HarnessError):
+                blocks.append(Text(f"By {key}: {comparisons}", "notice"))
                 continue
             for unit in ("subject", "fold"):
                 blocks += _describe_pairs([item for item in comparisons if item.unit == unit])
@@ -274,29 +286,80 @@ class SweepContent:
 
     def methods(self) -> list[Block]:
         """Return the methods text of what the runs share, with the values that vary."""
-        newest = self.record.finished[0]
+        tested = [run for run in self.record.finished if INFERENCE_TAG in run.tags]
+        shown = (tested or self.record.finished)[0]
         varying = self.record.params[1]
-        params = dict(newest.params) | {name: ", ".join(map(str, values)) for name, values in varying.items()}
+        params = dict(shown.params) | {name: ", ".join(map(str, values)) for name, values in varying.items()}
         for name in COUNTS:
             values = pd.to_numeric(pd.Series([run.params.get(name) for run in self.record.finished])).dropna()
             if values.nunique() > 1:
                 params[name] = f"{values.min():.0f} to {values.max():.0f}"
-        config = newest.read_config()
-        methods = write_methods(MethodFacts(config, params, newest.versions))
+        facts = RunRecord(shown, "the recording is not read").method_facts()
+        # Runs can differ in the number of blocks, and of their relabellings.
+        methods = write_methods(replace(facts, params=params, n_blocks=None, n_relabellings=None))
         varied = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in varying.items())
-        tests = ("corrected-t", "holm", "means", "prevalence")
-        references = [*methods.references, *(REFERENCES[key] for key in tests)]
+        sentences, keys = self._describe_tests()
+        references = [*methods.references, *(REFERENCES[key] for key in keys)]
         return [
             Text(
-                f"Generated from the configuration of the newest run, {newest.title}; these settings vary: "
-                f"{varied or 'none'}. Adapt the sentences on them.",
+                f"Generated from the configuration of the newest {'tested ' if tested else ''}run, "
+                f"{shown.title}; these settings vary: {varied or 'none'}. Adapt the sentences on them.",
                 "notice",
             ),
-            Text("\n\n".join(methods.paragraphs), "copy"),
-            Text("References, including those of the tests above", "lead"),
+            Text("\n\n".join(filter(None, [*methods.paragraphs, " ".join(sentences)])), "copy"),
+            Text("References", "lead"),
             Text("\n".join(references), "copy"),
             Text(f"To be added, because no configuration knows it: {'; '.join(methods.missing)}.", "notice"),
         ]
+
+    def _describe_tests(self) -> tuple[list[str], list[str]]:
+        """Return sentences on the tests of this page that were computed, and the keys of their references."""
+        pairs = [
+            pair
+            for found in self.comparisons.values()
+            if not isinstance(found, HarnessError)
+            for pair in found
+        ]
+        tested = [pair for pair in pairs if "p" in pair.table and pair.table["p"].notna().any()]
+        groups = self.record.groups
+        over_subjects = "the global null hypothesis that no subject has an effect was tested by"
+        holm = any(len(pair.table) > 1 for pair in tested) or any(group.p_holm for group in groups)
+        tests: list[tuple[bool, str, tuple[str, ...]]] = [
+            (
+                any(pair.test.startswith(CORRECTED_T) for pair in tested),
+                "Paired scores of folds were compared by the corrected resampled t-test (Nadeau and Bengio "
+                "2003).",
+                ("corrected-t",),
+            ),
+            (
+                any(pair.test == SIGN_FLIP for pair in tested),
+                "Paired mean scores of subjects were compared by a two-sided sign-flip test.",
+                (),
+            ),
+            (
+                any(group.mean_test is not None for group in groups),
+                f"Over subjects, {over_subjects} permutation of means (Stelzer et al. 2013).",
+                ("means",),
+            ),
+            (
+                any(group.sign_flip is not None for group in groups),
+                f"Over subjects, {over_subjects} flipping the signs of the scores minus .5, one-sided.",
+                (),
+            ),
+            (
+                any(group.prevalence is not None for group in groups),
+                "The share of the population that has an effect was inferred from the smallest score over "
+                "subjects (Allefeld et al. 2016).",
+                ("prevalence",),
+            ),
+            (
+                holm,
+                "p-values of several comparisons were corrected by Holm's procedure (Holm 1979).",
+                ("holm",),
+            ),
+        ]
+        made = [(sentence, keys) for is_made, sentence, keys in tests if is_made]
+        return [sentence for sentence, _ in made], [key for _, keys in made for key in keys]
 
     def all_runs(self) -> list[Block]:
         """Return the table of the runs, of at most `MAX_TABLE`."""
@@ -304,7 +367,10 @@ class SweepContent:
         shown = table.rename(columns={name: write_words(name) for name in table}).head(MAX_TABLE)
         caption = "Mean and SD over folds."
         if len(table) > MAX_TABLE:
-            caption += f" The newest {MAX_TABLE} of {len(table)}; python -m harness runs --csv writes all."
+            caption += (
+                f" The first {MAX_TABLE} of {len(table)} in this order; python -m harness compare --sweep ID "
+                f"--most {len(table)} --csv FILE writes all."
+            )
         return [DataTable(shown, caption)]
 
 

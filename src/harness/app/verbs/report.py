@@ -18,6 +18,7 @@ from harness.errors import HarnessError, UsageError, escape_controls
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness.report.map_figures import StoredImages
     from harness.tracking.stored_run import StoredRun
 
 MAX_REPORTED = 10_000
@@ -87,11 +88,10 @@ def _report_run(options: argparse.Namespace, word: str, uri: str) -> int:
         chosen = choose_volumes(stored.read_table("predictions.csv"))["volume"].astype(int).tolist()
     except (HarnessError, KeyError, ValueError):
         chosen = []  # the section of the predictions says what is wrong with them
-    if options.no_images:
-        images: object = "the recording was not read again (--no-images)"
-    else:
+    images: StoredImages | str = "the recording was not read again (--no-images)"
+    if not options.no_images:
         images = read_stored_images(stored, chosen)
-    files = write_run_report(stored, images, _directory(options, stored.run_id))  # type: ignore[arg-type]
+    files = write_run_report(stored, images, _directory(options, stored.run_id))
     return _finish(options, files, [stored])
 
 
