@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from report_runs import write_run
 
+from harness.decoding.scores import nominal_chance
 from harness.errors import TrackingError
 from harness.report.report_page import DataTable, Drawing, Frame, Text
-from harness.report.run_record import nominal_chance
 from harness.report.run_report import describe_run, write_run_report
 
 NO_IMAGES = "the files are on another machine"
@@ -119,7 +119,7 @@ def test_eight_classes_have_a_row_of_maps_each(tmp_path):
 
 @pytest.mark.parametrize(
     ("score", "n_classes", "chance"),
-    [("test_accuracy", 8, 1 / 8), ("test_balanced_accuracy", 3, 1 / 3), ("selected_roc_auc", 8, 0.5)],
+    [("test_accuracy", 8, 1 / 8), ("test_balanced_accuracy", 3, 1 / 3), ("selected_roc_auc_cat", 8, 0.5)],
 )
 def test_nominal_chance_depends_on_the_score(score, n_classes, chance):
     assert nominal_chance(score, n_classes) == chance

@@ -20,6 +20,7 @@ def make_decoding(name):
             contrast=SimpleNamespace(classes=(name, "house")), y=[name, "house"] * 16, n_voxels=80
         ),
         question=SimpleNamespace(
+            scoring=SimpleNamespace(select="roc_auc"),
             estimator=SimpleNamespace(name=f"lda[{name}]"),
             scheme=SimpleNamespace(name=f"logo[{name}]"),
             roi=SimpleNamespace(name=f"vt {name}"),

@@ -116,6 +116,7 @@ def nominal_chance(score: str, n_classes: int) -> float:
     Parameters
     ----------
     score : str
-        A score as runs name it, such as ``test_accuracy``: .5 for ROC AUC, else 1 / `n_classes`.
+        A score as runs name it, such as ``test_accuracy``: .5 for ROC AUC, also that of
+        one class against the rest, else 1 / `n_classes`.
     """
-    return 0.5 if score.endswith("roc_auc") else 1 / max(n_classes, 2)
+    return 0.5 if "roc_auc" in score else 1 / max(n_classes, 2)

@@ -14,7 +14,7 @@ from harness.report.score_figures import draw_nulls, make_band
 
 
 def draw_null_distribution(decoding: Decoding, test: PermutationTest, file: Path) -> None:
-    """Draw, for every score, its null distribution with mean and 95 % range, and the score, as a PNG."""
+    """Draw, for every score, its null distribution with mean and 95th percentile, and the score, as a PNG."""
     names, bands = {}, {}
     is_enumerated = test.method == "enumerated"
     for column, p in test.p_values.items():  # those that are defined

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from nibabel.affines import voxel_sizes
 
+from harness.decoding.scores import nominal_chance
 from harness.errors import HarnessError, TrackingError
 from harness.inference.corrections import drop_observed
 from harness.report.map_figures import StoredImages
@@ -28,11 +29,6 @@ def list_score_words(columns: Iterable[object]) -> dict[str, str]:
         for column in map(str, columns)
         if column.startswith(kind)
     }
-
-
-def nominal_chance(score: str, n_classes: int) -> float:
-    """Return the level of chance of balanced classes: one half for the area under the ROC curve."""
-    return 0.5 if score.endswith("roc_auc") else 1 / max(n_classes, 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.checks.findings import count_verdicts, sort_findings
 from harness.decoding.choices import Scorer
 from harness.decoding.grid_scores import DESCRIPTIONS
+from harness.decoding.scores import nominal_chance
 from harness.errors import TrackingError
 from harness.inference.corrections import format_p
 from harness.report.grid_figure import can_draw_grid
@@ -36,7 +37,7 @@ from harness.report.report_page import (
     write_report,
     write_words,
 )
-from harness.report.run_record import RunRecord, list_score_words, nominal_chance
+from harness.report.run_record import RunRecord, list_score_words
 from harness.report.score_figures import (
     draw_folds,
     draw_grid_scores,
@@ -167,7 +168,8 @@ class RunContent:
         caption = "SD over folds (n - 1). chance: mean of the null distribution, or nominal chance."
         if len(words) > 1 and summary["p"].notna().any():
             caption += " p-values of several scores are not corrected for their number."
-        return [figure, DataTable(summary, caption), DataTable(folds, "All folds.")]
+        shown = folds.rename(columns=lambda column: column.replace("_", " "))  # headings that can wrap
+        return [figure, DataTable(summary, caption), DataTable(shown, "All folds.")]
 
     def confusion(self) -> list[Block]:
         """Return the confusion matrix of the held-out volumes."""
@@ -196,6 +198,9 @@ class RunContent:
         table = self.record.run.read_table("grid_scores.csv")
         if table["value"].nunique() < 2:
             return []
+        if "class" in table:  # in the order of the contrast, as in the other sections
+            places = {label: place for place, label in enumerate(self.record.classes)}
+            table = table.sort_values("class", key=lambda labels: labels.map(places), kind="stable")
         name, scorer = str(table["parameter"].iloc[0]), str(table["scorer"].iloc[0])
         if not can_draw_grid(table):
             means = table.groupby("value", sort=False)["score"].mean().reset_index()

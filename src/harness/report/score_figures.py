@@ -33,10 +33,13 @@ class ChanceBand:
         Mean of the null distribution, or nominal chance.
     limits : tuple of float or None
         The 2.5th and 97.5th percentile of the null distribution of the mean over folds.
+    highest : float
+        Its 95th percentile: a mean above it has p of at most about .05. NaN without a null distribution.
     """
 
     middle: float
     limits: tuple[float, float] | None
+    highest: float = np.nan
 
     @property
     def label(self) -> str:
@@ -54,8 +57,8 @@ def make_band(null: np.ndarray | None, nominal: float) -> ChanceBand:
     """
     if null is None or not np.isfinite(null).any():
         return ChanceBand(nominal, None)
-    low, high = np.nanpercentile(null, [2.5, 97.5])
-    return ChanceBand(float(np.nanmean(null)), (float(low), float(high)))
+    low, highest, high = map(float, np.nanpercentile(null, [2.5, 95, 97.5]))
+    return ChanceBand(float(np.nanmean(null)), (low, high), highest)
 
 
 def draw_folds(
@@ -83,7 +86,9 @@ def draw_folds(
     n_rows = -(-len(names) // n_columns)
     panels = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True).ravel()
     x = np.arange(len(folds))
-    lowest = min(0.4, *(float(value) for value in folds[list(names)].min() if np.isfinite(value)), 1.0)
+    drawn = [float(value) for value in folds[list(names)].min()]
+    drawn += [(bands[column].limits or [bands[column].middle])[0] for column in names]
+    lowest = min(0.4, *(value for value in drawn if np.isfinite(value)))
     for axes, (column, words) in zip(panels, names.items(), strict=False):
         values = folds[column].to_numpy(dtype=float)
         edges = (-0.7, len(folds) + 0.9)
@@ -180,10 +185,7 @@ def draw_nulls(
         axes.hist(finite, bins=np.linspace(min(0.0, finite.min(initial=0)), 1, 61), color="#b3b3b3")
         band = bands[column]
         if band.limits is not None:
-            for place, limit in enumerate(band.limits):
-                axes.axvline(
-                    limit, color=CHANCE, linestyle="--", linewidth=1, label=None if place else "95 % range"
-                )
+            axes.axvline(band.highest, color=CHANCE, linestyle="--", linewidth=1, label="95th percentile")
             axes.axvline(band.middle, color="black", linestyle=":", linewidth=1, label="mean")
         axes.axvline(values[0], color=COLOURS[0], linewidth=2, label="score of the run")
         axes.set_title(literal(title), fontsize=8.5)

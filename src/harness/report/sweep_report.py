@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.comparison.group_table import explain_columns, format_groups, tabulate_groups
 from harness.comparison.paired import CORRECTED_T, SIGN_FLIP, PairedComparison, compare_by
+from harness.decoding.scores import nominal_chance
 from harness.errors import DesignError, HarnessError, TrackingError
 from harness.inference.corrections import format_p
 from harness.report.matrix_figures import (
@@ -32,7 +33,7 @@ from harness.report.report_page import (
     write_score,
     write_words,
 )
-from harness.report.run_record import RunRecord, nominal_chance
+from harness.report.run_record import RunRecord
 from harness.report.score_figures import draw_rows
 from harness.report.sweep_record import MAX_ROWS, SweepRecord
 from harness.samples.contrasts import file_word

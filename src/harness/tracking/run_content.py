@@ -156,7 +156,8 @@ def describe_answer(result: "RunResult") -> str:
     decoding, test = result.decoding, None if result.inference is None else result.inference.test
     summary = decoding.summarise()
     scores = [str(score) for score in summary.index if str(score).startswith("test_")] or list(summary.index)
-    score = test.primary if test is not None and test.primary in summary.index else scores[0]
+    primary = f"test_{decoding.question.scoring.select}" if test is None else test.primary
+    score = primary if primary in summary.index else scores[0]
     mean, sd = (summary[column].to_dict()[score] for column in ("mean", "sd"))
     words = [f"{score} {mean:.3f}" + (f" (SD over folds {sd:.3f})" if math.isfinite(sd) else "")]
     if test is None or score not in test.p_values:
