@@ -85,7 +85,7 @@ def write_run(
     (directory / "audit.json").write_text(json.dumps([FINDING]))
     contrast = "_vs_".join(classes) if len(classes) < 4 else f"all{len(classes)}"
     if weights:
-        names = [contrast] if len(classes) == 2 else list(classes)
+        names = [contrast] if len(classes) == 2 else [f"{contrast}_{name}" for name in classes]
         for kind in ("weights", "pattern"):
             for place, item in enumerate(names):
                 data = np.zeros((5, 6, 4), dtype=np.float32)

@@ -108,11 +108,13 @@ def test_a_decoder_without_weights_has_no_map(tmp_path):
     assert not sections["brain"]
 
 
-def test_eight_classes_have_a_row_of_maps_each(tmp_path):
-    classes = tuple(f"class{number}" for number in range(8))
+def test_eight_classes_have_a_row_of_maps_each_in_the_order_of_the_contrast(tmp_path):
+    classes = tuple(f"class{number}" for number in reversed(range(8)))
     run = write_run(tmp_path / "run", classes=classes)
     (figure,) = figures(sections_of(run)["maps"])
-    assert [len(row) for row in figure.draw.keywords["maps"]] == [2] * 8
+    rows = figure.draw.keywords["maps"]
+    assert [len(row) for row in rows] == [2] * 8
+    assert [row[0][0].rpartition(" ")[2] for row in rows] == list(classes)
     assert len([block for block in sections_of(run)["brain"] if isinstance(block, Frame)]) == 2
     assert "nominal chance 0.125" in texts(sections_of(run)["summary"])
 

@@ -164,9 +164,10 @@ class RunRecord:
                 for name in digests
                 if name.startswith("weights_") and name.endswith(".nii.gz") and not name.startswith(skipped)
             ]
-            order = [file_word(name) for name in self.classes]
-            return sorted(found, key=lambda name: order.index(name) if name in order else len(order))
-        names = [self.run.params.get("contrast", ""), *map(file_word, self.classes)]
+            endings = [f"_{file_word(name)}" for name in self.classes]  # as in all8_face
+            return sorted(found, key=lambda name: [not name.endswith(ending) for ending in endings])
+        contrast = self.run.params.get("contrast", "")
+        names = [contrast, *(f"{contrast}_{file_word(name)}" for name in self.classes)]
         return [name for name in names if name and self.run.has_file(f"weights_{name}.nii.gz")]
 
     @property
