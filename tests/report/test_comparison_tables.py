@@ -119,3 +119,13 @@ def test_a_pivot_table_says_what_it_averages_and_where_scales_differ(printed, co
     flat = " ".join(text.split())
     for words in ("Averaged over: subject (1, 2).", "within each cv only", "3 older runs", "1 runs without"):
         assert words in flat
+
+
+def test_cells_of_a_pivot_table_that_mix_schemes_are_named(printed):
+    means = pd.DataFrame({"svc": [0.75]}, index=pd.Index(["1"], name="subject"))
+    averaged = {"cv": ["holdout30", "logo"]}
+    pivot = PivotTable("test_accuracy", "subject", "estimator", means, means * 0 + 2, FIXED, averaged, ["cv"])
+    flat = " ".join(printed(120, print_pivot, pivot).split())
+    assert "Cells mix cv (holdout30, logo), whose scores have no common scale" in flat
+    assert "cv=logo" in flat
+    assert "Compare scores within" not in flat

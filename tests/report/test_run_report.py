@@ -90,6 +90,14 @@ def test_an_edited_table_is_named_and_the_other_sections_are_written(run, tmp_pa
     assert "was edited" in files[0].read_text(encoding="utf-8")
 
 
+def test_every_file_that_changed_since_the_run_is_named(run, tmp_path):
+    (tmp_path / "run" / "config.yaml").write_text("edited: true\n")
+    blocks = sections_of(run)["files"]
+    assert "Edited, damaged or deleted since the run: config.yaml." in texts(blocks)
+    (table,) = [table for table in tables(blocks) if "now" in table]
+    assert dict(zip(table["file"], table["now"], strict=True))["folds.csv"] == "the same"
+
+
 def test_missing_weights_are_named(run, tmp_path):
     (tmp_path / "run" / "weights_face_vs_cat.nii.gz").unlink()
     assert "has no weights_face_vs_cat.nii.gz" in texts(sections_of(run)["maps"])

@@ -139,7 +139,16 @@ def print_pivot(pivot: PivotTable) -> None:
     chosen = print_first_that_fits(console, [wide, stacked], right=(*right, "mean"))
     words = "mean over folds" + (", and over the runs whose number is in brackets" if several else "")
     console.print(f"{words}.")
-    if pivot.scales:
+    mixed = [name for name in pivot.scales if several and name in pivot.averaged]
+    if mixed:
+        name, values = mixed[0], pivot.averaged[mixed[0]]
+        console.print(
+            f"Cells mix {name} ({', '.join(values)}), whose scores have no common scale: select one, such as "
+            f"{name}={values[-1]}, or make it one of the two parameters.",
+            style="yellow",
+            soft_wrap=True,
+        )
+    elif pivot.scales:
         console.print(
             f"Compare scores within each {' and '.join(pivot.scales)} only: scores of different schemes, "
             "scorings or numbers of classes have no common scale.",

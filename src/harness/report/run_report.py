@@ -365,6 +365,14 @@ class RunContent:
             Text(f"To be added, because no configuration knows it: {'; '.join(methods.missing)}.", "notice"),
         ]
 
+    def _check_file(self, name: str) -> str:
+        """Return whether a file of the run is the one that it wrote."""
+        try:
+            self.record.run.read_file(name)
+        except TrackingError:
+            return "changed"
+        return "the same"
+
     def files(self) -> list[Block]:
         """Return the digests of input and result files, and versions."""
         run = self.record.run
@@ -374,8 +382,13 @@ class RunContent:
             blocks.append(DataTable(inputs, "Input files."))
         results = run.file_digests
         if results:
-            table = pd.DataFrame({"file": list(results), "SHA-256": list(results.values())})
+            states = [self._check_file(name) for name in results]
+            table = pd.DataFrame({"file": list(results), "SHA-256": list(results.values()), "now": states})
             blocks.append(DataTable(table, f"Files of the run, in {run.artifact_uri}."))
+            changed = [name for name, state in zip(results, states, strict=True) if state != "the same"]
+            if changed:
+                text = f"Edited, damaged or deleted since the run: {', '.join(changed)}."
+                blocks.append(Text(text, "notice"))
         else:
             blocks.append(Text("The run is of an earlier version and has no digests of its files.", "notice"))
         versions = pd.DataFrame({"package": list(run.versions), "version": list(run.versions.values())})
