@@ -215,7 +215,7 @@ def test_the_server_answers_on_a_free_port_and_ends_with_the_command(store, tmp_
 
     try:
         link, page = wait_for_link(process, read_link)
-        assert link.endswith(f"&viewStateShareKey=sweep-{SWEEP}")
+        assert link.endswith(f"&viewStateShareKey=sweep-{SWEEP}-subjects")  # means over subjects come first
         assert b"<title>MLflow</title>" in page
     finally:
         process.send_signal(signal.SIGTERM)
@@ -245,7 +245,7 @@ def test_at_a_terminal_the_view_opens_once_the_server_answers(store, tmp_path):
     os.close(screen)
     try:
         link, page = wait_for_link(process, lambda: opened.read_text().strip() if opened.exists() else None)
-        assert link.endswith(f"&viewStateShareKey=sweep-{SWEEP}")
+        assert link.endswith(f"&viewStateShareKey=sweep-{SWEEP}-subjects")  # means over subjects come first
         assert b"<title>MLflow</title>" in page
     finally:
         process.send_signal(signal.SIGINT)

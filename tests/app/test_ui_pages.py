@@ -121,10 +121,10 @@ def test_run_page_starts_with_question_answer_and_figure(served, page):
     page.goto(find_link(links, "^run "))
     page.get_by_text("Question:").wait_for()
     text = page.locator("body").inner_text()
-    mean = run.data.metrics["test_accuracy_mean"]
+    mean = run.data.metrics["test_roc_auc_mean"]
     assert "simulated subject 1: face vs cat, vt, svc, cv=kfold5; 216 volumes" in text
-    assert f"test_accuracy {mean:.3f}" in text
-    assert "chance 0.500; not tested, so no p-value; audit: leak." in text
+    assert f"test_roc_auc {mean:.3f}" in text
+    assert "nominal chance 0.500; not tested, so no p-value; audit: leak." in text
     wait_until_drawn(page.locator("img[src*='get-artifact?path=weights_face_vs_cat.png']"))
     metrics = page.locator("body").inner_text()
     assert metrics.index("test_accuracy_mean") < metrics.index("test_roc_auc_mean")

@@ -185,7 +185,7 @@ def test_other_scanner_runs_are_predicted_as_by_a_live_nilearn_decoder(compose, 
     image, labels = nib.load(trained / "subj1" / "bold.nii.gz"), table["labels"].iloc[train].to_numpy()
     for options, estimator, grid in (
         (["engine=nilearn", "estimator=svc_liblinear"], "svc", {"C": [1.0, 10.0, 100.0]}),
-        (["estimator=ridge"], "ridge", None),
+        (["estimator=ridge"], "ridge_classifier", None),
     ):
         live = Decoder(
             estimator=estimator,

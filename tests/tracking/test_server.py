@@ -82,7 +82,8 @@ def test_eight_processes_that_start_together_lose_nothing(server, decoding, tmp_
         history = client.get_metric_history(run.info.run_id, "test/accuracy")
         expected = {metric.step: metric.value for metric in logged if metric.key == "test/accuracy"}
         assert {item.step: item.value for item in history} == expected
-        assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"folds.csv", "page.html"}
+        files = {item.path for item in client.list_artifacts(run.info.run_id)}
+        assert files == {"files.json", "folds.csv", "page.html"}
         page = client.download_artifacts(run.info.run_id, "page.html", str(tmp_path))
         with open(page, encoding="utf-8") as stream:  # noqa: PTH123  MLflow returns a str
             assert stream.read() == f"<p>{run.data.params['worker']}</p>" * 2000
