@@ -27,6 +27,7 @@ def study(tmp_path_factory, subject):
     return folder
 
 
+@pytest.mark.slow
 def test_new_volumes_are_predicted_from_another_directory(study, subject, tmp_path):
     arguments = [str(subject / "bold.nii.gz"), "--labels", str(subject / "labels.txt")]
     done = harness(

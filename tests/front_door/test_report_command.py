@@ -4,6 +4,8 @@ import pytest
 
 from processes import harness, read_runs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
