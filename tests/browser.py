@@ -1,13 +1,10 @@
 """Headless Chromium for tests of pages."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
-from services import find_programs
+from services import find_programs, skip_or_fail
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -22,8 +19,7 @@ def start_chromium() -> "Iterator[Browser]":
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        absent = "playwright is not installed"
-        pytest.fail(absent) if os.environ.get("CI") == "true" else pytest.skip(absent)
+        skip_or_fail("playwright is not installed")
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         try:

@@ -30,24 +30,27 @@ DIRECTORIES = [
 ]
 
 
+def skip_or_fail(absent: str) -> None:
+    """Skip the test for what is absent on this machine; in CI, where all must be there, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(absent)
+    pytest.skip(absent)
+
+
 def find_programs(*names: str) -> list[str]:
     """Return the paths of programs; skip the test if one is not installed, and fail in CI."""
     path = os.pathsep.join([os.environ.get("PATH", ""), *DIRECTORIES])
     found = {name: shutil.which(name, path=path) for name in names}
     missing = [name for name, where in found.items() if where is None]
     if missing:
-        absent = f"{', '.join(missing)} not installed; .ci/services installs what these tests need"
-        if os.environ.get("CI") == "true":
-            pytest.fail(absent)
-        pytest.skip(absent)
+        skip_or_fail(f"{', '.join(missing)} not installed; .ci/services installs what these tests need")
     return [str(where) for where in found.values()]
 
 
 def require_data(path: Path) -> None:
     """Skip the test if real data are absent; in CI, where they must be there, fail."""
     if not path.exists():
-        absent = f"{path} is missing; set HARNESS_TEST_DATA to the directory of the real data"
-        pytest.fail(absent) if os.environ.get("CI") == "true" else pytest.skip(absent)
+        skip_or_fail(f"{path} is missing; set HARNESS_TEST_DATA to the directory of the real data")
 
 
 def find_port() -> int:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from mlflow.entities import Metric, Param, RunTag
@@ -124,7 +125,7 @@ hydra_bash_completion
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
     bash = shutil.which("bash")
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # noqa: PTH120
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         [bash, "--norc", "-c", script],
         cwd=tmp_path,

@@ -143,13 +143,19 @@ def test_a_run_whose_audit_was_edited_is_left_out_with_a_note(make_stored, tmp_p
 @pytest.mark.parametrize(("codes", "noted"), [("aa", False), ("ab", True)])
 def test_a_commit_that_changed_nothing_that_computes_is_not_noted(make_stored, codes, noted):
     runs = [
-        make_stored(scores, estimator=name, tags={"harness.code": code, "mlflow.source.git.commit": commit})
+        make_stored(
+            scores,
+            estimator=name,
+            tags={"harness.code": code, "mlflow.source.git.commit": commit * 40},
+            versions={"harness": f"0.{commit}"},  # an installed package has a version per commit
+        )
         for scores, name, code, commit in zip(
-            [(0, 1, 1, 1), (1, 0, 1, 1)], ["svc", "lda"], codes, ["1" * 40, "2" * 40], strict=True
+            [(0, 1, 1, 1), (1, 0, 1, 1)], ["svc", "lda"], codes, "12", strict=True
         )
     ]
     (comparison,) = compare_by(runs, "estimator")
-    assert any("commit" in note for note in comparison.notes) == noted
+    for part in ("commit", "harness"):
+        assert any(f"change a score: {part} " in note for note in comparison.notes) == noted, part
 
 
 def test_versions_are_a_note_and_no_refusal(make_stored):

@@ -15,7 +15,8 @@ from io import StringIO
 from pathlib import Path
 
 from harness.app.verbs import VERBS
-from harness.tracking.choices import COMPARED_PARAMS, NOT_PAIRED, STATUSES
+from harness.comparison.choices import NOT_COMPARED
+from harness.tracking.choices import COMPARED_PARAMS, STATUSES
 
 FLAGS = ("-sc", "--shell-completion")
 RUNS_OFFERED = 50  # the newest
@@ -132,7 +133,7 @@ def _list_filters(verb: str, before: list[str], word: str) -> list[str]:
     keys = [f"{key}=" for key in COMPARED_PARAMS if f"{key}=" not in " ".join(before)]
     if "by=" not in _make_parser(verb).format_help():
         return keys
-    compared = [f"by={key}" for key in COMPARED_PARAMS if key not in NOT_PAIRED]
+    compared = [f"by={key}" for key in COMPARED_PARAMS if key not in NOT_COMPARED]
     return compared if name == "by" and equals else ["by=", *keys]
 
 

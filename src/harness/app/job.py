@@ -199,12 +199,11 @@ class _Job:
 def _complete_model(run_id: str, store: "Store") -> None:
     """Log the model of a run that finished before, if it has none."""
     from harness.tracking.model_export import find_model, log_model
-    from harness.tracking.queries import find_run
+    from harness.tracking.queries import find_stored_run
     from harness.tracking.run_decoder import read_decoder
-    from harness.tracking.stored_run import read_stored_run
 
     if find_model(run_id, store.uri) is None:
-        log_model(read_decoder(read_stored_run(find_run(run_id, store.uri), store.uri)), run_id, store.uri)
+        log_model(read_decoder(find_stored_run(run_id, store.uri)), run_id, store.uri)
 
 
 def _suggest_test(decoding: "Decoding") -> str:

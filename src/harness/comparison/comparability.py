@@ -9,27 +9,12 @@ from typing import Any
 import pandas as pd
 
 from harness.checks.findings import Finding
+from harness.comparison.choices import NOT_COMPARED
 from harness.errors import DesignError, TrackingError, UsageError, format_unknown
 from harness.tracking.provenance import COMPUTING_PACKAGES
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import CODE_TAG, COMMIT_TAG
-
-OTHER_VOLUMES = "the held-out volumes differ, so that fold 1 of one run is not fold 1 of the other"
-NOT_COMPARED = {
-    "cv": f"{OTHER_VOLUMES}; --pivot estimator,cv shows the scores of the schemes, and the audit of each run "
-    "says which of them is an estimate of generalisation",
-    "contrast": f"{OTHER_VOLUMES}; --pivot contrast,estimator shows the scores, and --chance compares each "
-    "contrast with its own null distribution",
-    "subject": "subjects are the units of a test, not its conditions; --chance tests the scores over "
-    "subjects, and by=estimator of several subjects compares estimators across them",
-    "dataset": "data sets share no volumes; --pivot dataset,estimator shows the scores",
-    "location": "data in several places share volumes only if they are the same data, which have the same "
-    "scores; --pivot location,estimator shows them",
-    "inference": "a permutation test does not change the score that it tests; --chance prints its p-values",
-    "tracking": "the run store does not change a score",
-}
-"""Keys, or groups of keys, that no paired test can compare, with the reason and what to do instead."""
 
 OWN_FILES = {"roi": ("mask",), "signal": ("confounds",)}  # input files that differ with a compared key
 NOT_IN_SCORES = ("subject", "inference")  # the units of a test; what does not change a score
@@ -228,10 +213,11 @@ def find_leaks(runs: Iterable[ComparedRun]) -> list[str]:
 def describe_code(runs: Sequence[ComparedRun]) -> list[str]:
     """Return notes on versions of the code and of packages that differ and can change a score."""
     notes = []
-    names = ("python", "harness", *COMPUTING_PACKAGES)
-    found = {name: [run.run.versions.get(name, "unknown") for run in runs] for name in names}
     digests = [run.run.tags.get(CODE_TAG) for run in runs]
-    if None in digests or len(set(digests)) > 1:  # else no commit between them changed what computes
+    same_code = None not in digests and len(set(digests)) == 1  # whatever its version and commit
+    names = ("python", *(() if same_code else ("harness",)), *COMPUTING_PACKAGES)
+    found = {name: [run.run.versions.get(name, "unknown") for run in runs] for name in names}
+    if not same_code:
         found["commit"] = [run.run.tags.get(COMMIT_TAG, "unknown")[:12] for run in runs]
     for name, versions in found.items():
         if len(set(versions)) > 1:

@@ -19,6 +19,4 @@ COMPARED_PARAMS = (
     *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring"),
     *("inference", "engine", "seed"),
 )
-# Those that no paired test can compare; `harness.comparison.comparability` has the reasons.
-NOT_PAIRED = ("cv", "contrast", "subject", "dataset", "location", "inference", "tracking")
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")

@@ -15,9 +15,8 @@ from harness.tracking.run_writer import TrackedRun, track_run
 from harness.tracking.store import GROUPS, Store, open_groups
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.sweep_notes import MAX_SWEEPS
-from harness.tracking.tags import GROUP_TAG, KIND_TAG, MEMBERS_TAG, PLANNED_TAG, SWEEP_TAG
+from harness.tracking.tags import GROUP_TAG, KIND_TAG, MEMBERS_TAG, NOTE_TAG, PLANNED_TAG, SWEEP_TAG
 
-NOTE_TAG = "mlflow.note.content"
 MAX_MEMBERS = 150  # ids in a tag; all are in group.json
 
 

@@ -13,6 +13,7 @@ from harness.errors import UsageError, format_unknown
 from harness.tracking.choices import COMPARED_PARAMS, STATUSES
 from harness.tracking.store import find_experiments
 from harness.tracking.store_errors import translate_errors
+from harness.tracking.stored_run import StoredRun, read_stored_run
 from harness.tracking.sweep_notes import LATEST, find_sweep, read_sweeps, sweep_filter
 
 UNSUCCESSFUL = ("FAILED", "KILLED")
@@ -206,6 +207,11 @@ def find_run(word: str, uri: str, with_groups: bool = False) -> Run:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in found)
         raise UsageError(f"{word!r}: there are several such runs, for example {several}; give an identifier")
     return found[0]
+
+
+def find_stored_run(word: str, uri: str) -> StoredRun:
+    """Return the run that a word names, with its files to read; errors as in `find_run`."""
+    return read_stored_run(find_run(word, uri), uri)
 
 
 def _search_runs(client: MlflowClient, uri: str, word: str, with_groups: bool) -> list[Run]:

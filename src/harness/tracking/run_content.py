@@ -22,6 +22,7 @@ from harness.tracking.tags import (
     AUDIT_TAG,
     DIGEST_TAG,
     INFERENCE_TAG,
+    NOTE_TAG,
     NOTICES_TAG,
     POSITIVE_TAG,
     PRIMARY_TAG,
@@ -99,7 +100,7 @@ def result_tags(result: "RunResult", image: str | None = None) -> dict[str, str]
         tags[PRIMARY_TAG] = result.inference.test.primary
         if not result.inference.test.sequential:  # other tests with the same rows can be corrected together
             tags[RELABELLINGS_TAG] = result.inference.test.relabellings.digest
-    tags["mlflow.note.content"] = describe_run(result, image)
+    tags[NOTE_TAG] = describe_run(result, image)
     return tags
 
 

@@ -113,7 +113,7 @@ class StoredRun:
                 f"run {self.title} has no {name} in {self.artifact_uri}: it was written by another version "
                 "of the harness, or the file was deleted; repeat the run with resume=false"
             )
-        known = self._file_digests.get(name)
+        known = self.file_digests.get(name)
         if known is not None and digest_bytes(content) != known:
             raise self._edited(name)
         return content
@@ -121,13 +121,13 @@ class StoredRun:
     def has_file(self, name: str) -> bool:
         """Return whether the run lists a data file; of earlier versions, whether the file exists."""
         if FILES_TAG in self.tags:
-            return name in self._file_digests
+            return name in self.file_digests
         return self._fetch(name) is not None
 
     def list_files(self) -> tuple[str, ...]:
         """Return the names of the data files that the run lists; of earlier versions, of all its files."""
         if FILES_TAG in self.tags:
-            return tuple(self._file_digests)
+            return tuple(self.file_digests)
         client = MlflowClient(tracking_uri=self.uri)
         with translate_errors(self.uri):
             return tuple(str(item.path) for item in client.list_artifacts(self.run_id) if not item.is_dir)
@@ -204,17 +204,12 @@ class StoredRun:
         except (OSError, EOFError, zlib.error, ImageFileError) as error:
             raise self._damaged(name, error) from error
 
-    @property
+    @cached_property
     def file_digests(self) -> Mapping[str, str]:
-        """SHA-256 of the run's data files by name; empty for a run of an earlier version.
+        """SHA-256 of the data files by name, as the run wrote them; empty for a run of an earlier version.
 
         Raises TrackingError if the list was edited or deleted.
         """
-        return self._file_digests
-
-    @cached_property
-    def _file_digests(self) -> Mapping[str, str]:
-        """Digests of the files as the run wrote them; empty for a run of an earlier version."""
         if FILES_TAG not in self.tags:
             return {}
         content = self._fetch(FILES_LIST)

@@ -16,6 +16,7 @@ POSITIVE_TAG = "harness.weights.positive"  # per decoder, the class that positiv
 DIGEST_TAG = "harness.digest"  # followed by a dot and the name of a file
 VERSION_TAG = "harness.version"  # followed by a dot and the name of a package
 CODE_TAG = "harness.code"  # digest of the computing code; followed by a dot and a package, of a user's own
+NOTE_TAG = "mlflow.note.content"  # the Markdown text that the MLflow UI shows above a run
 COMMIT_TAG = "mlflow.source.git.commit"  # MLflow's own name, which its UI shows
 FILES_TAG = "harness.files"  # digest of the list of a run's files, see `harness.tracking.file_digests`
 KIND_TAG = "harness.kind"  # of an experiment and its runs, if these are not decodings: groups

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.tracking.queries import RunQuery
-    from harness.tracking.stored_run import StoredRun
 
 
 def add_override_arguments(parser: argparse.ArgumentParser, example: str) -> None:
@@ -104,18 +103,10 @@ def read_store(options: argparse.Namespace) -> str:
 
 
 def add_run_argument(parser: argparse.ArgumentParser, name: str = "run", metavar: str = "RUN") -> None:
-    """Add the word that names a stored run, for `read_run`."""
+    """Add the word that names a stored run, for `harness.tracking.queries.find_stored_run`."""
     parser.add_argument(
         name, metavar=metavar, help="a run: its identifier, the first characters of it, its name, or latest"
     )
-
-
-def read_run(word: str, uri: str) -> "StoredRun":
-    """Return the run that a word names; errors as in `harness.tracking.queries.find_run`."""
-    from harness.tracking.queries import find_run
-    from harness.tracking.stored_run import read_stored_run
-
-    return read_stored_run(find_run(word, uri), uri)
 
 
 def read_selection(options: argparse.Namespace) -> "RunQuery":

@@ -6,7 +6,6 @@ from harness.app.verbs.arguments import (
     add_run_argument,
     add_store_arguments,
     print_json,
-    read_run,
     read_store,
 )
 
@@ -33,9 +32,10 @@ def run(options: argparse.Namespace) -> int:
     from harness.app.stored_spec import prepare_settings
     from harness.comparison.explanation import explain_runs
     from harness.report.explanation_tables import explanation_to_dict, print_explanation
+    from harness.tracking.queries import find_stored_run
 
     uri = read_store(options)
-    first, second = (read_run(word, uri) for word in (options.first, options.second))
+    first, second = (find_stored_run(word, uri) for word in (options.first, options.second))
     explanation = explain_runs(first, second, prepare_settings, options.volumes)
     if options.json:
         print_json(explanation_to_dict(explanation))

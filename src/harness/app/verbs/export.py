@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from harness.app.verbs.arguments import add_run_argument, add_store_arguments, read_run, read_store
+from harness.app.verbs.arguments import add_run_argument, add_store_arguments, read_store
 
 EPILOG = (
     "The model takes a table with the column image, paths of 4D NIfTI files, and needs no harness; "
@@ -24,10 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export the decoder, and print where the model is and how it is used."""
     from harness.tracking.model_export import export_to_directory, log_model
+    from harness.tracking.queries import find_stored_run
     from harness.tracking.run_decoder import read_decoder
 
     uri = read_store(options)
-    stored = read_run(options.run, uri)
+    stored = find_stored_run(options.run, uri)
     decoder = read_decoder(stored)
     if options.out is not None:
         export_to_directory(decoder, stored.run_id, options.out)

@@ -7,7 +7,6 @@ from harness.app.verbs.arguments import (
     add_run_argument,
     add_store_arguments,
     print_json,
-    read_run,
     read_store,
     write_table,
 )
@@ -68,10 +67,11 @@ def run(options: argparse.Namespace) -> int:
     from harness.decoding.decode import collect_warnings, count_messages
     from harness.decoding.prediction import NewVolumes, predict_volumes
     from harness.report.prediction_table import predictions_to_dict, print_predictions
+    from harness.tracking.queries import find_stored_run
     from harness.tracking.run_decoder import read_decoder
 
     uri = read_store(options)
-    stored = read_run(options.run, uri)
+    stored = find_stored_run(options.run, uri)
     decoder = read_decoder(stored)
     new = NewVolumes(
         images=tuple(options.images),

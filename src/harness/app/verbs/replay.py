@@ -12,7 +12,6 @@ from harness.app.verbs.arguments import (
     add_run_argument,
     add_store_arguments,
     print_json,
-    read_run,
     read_store,
 )
 from harness.errors import DataError, HarnessError
@@ -50,9 +49,10 @@ def run(options: argparse.Namespace) -> int:
     from harness.app.stored_spec import complete_settings, prepare_settings, read_stored_spec
     from harness.comparison.replay import compare_replay
     from harness.report.explanation_tables import print_replay, replay_to_dict
+    from harness.tracking.queries import find_stored_run
 
     uri = read_store(options)
-    stored = read_run(options.run, uri)
+    stored = find_stored_run(options.run, uri)
     stored.require_finished()
     with exit_on_termination_signals():
         spec = read_stored_spec(stored, options.places)

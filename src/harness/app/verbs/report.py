@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from harness.app.verbs.arguments import (
     add_run_arguments,
     print_seen_values,
-    read_run,
     read_selection,
     read_store,
 )
@@ -80,8 +79,9 @@ def _report_run(options: argparse.Namespace, word: str, uri: str) -> int:
     from harness.app.stored_images import read_stored_images
     from harness.report.map_figures import choose_volumes
     from harness.report.run_report import write_run_report
+    from harness.tracking.queries import find_stored_run
 
-    stored = read_run(word, uri)
+    stored = find_stored_run(word, uri)
     stored.require_finished()
     try:
         chosen = choose_volumes(stored.read_table("predictions.csv"))["volume"].astype(int).tolist()
