@@ -1,0 +1,66 @@
+"""The test of a searchlight's map by relabelling: p-values of every voxel, corrected over voxels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.inference.relabelling import Relabellings
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedMap:
+    """A map whose p-values are corrected over voxels by the distribution of its maximum.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_spheres,)
+        What is compared with the maximum: the standardised statistic, its TFCE, or the size of the cluster.
+    p : ndarray of shape (n_spheres,)
+        Share of relabellings, the true labelling included, whose maximum reaches the value.
+    threshold : float or None
+        Values above it have p <= .05; None for fewer than 20 relabellings.
+    """
+
+    values: Array
+    p: Array
+    threshold: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class MapTest:
+    """The test of a map.
+
+    Attributes
+    ----------
+    statistic : str
+        See `harness.searchlight.settings.Searchlight`.
+    observed : ndarray of shape (n_spheres,)
+        The statistic under the true labelling.
+    z : ndarray of shape (n_spheres,)
+        `observed`, standardised by the mean and SD of the same sphere over all relabellings.
+    p : ndarray of shape (n_spheres,)
+        Not corrected.
+    corrected : mapping of str to CorrectedMap
+        By name of the correction; "maximum" and the chosen one.
+    maxima : DataFrame, one row per relabelling, the true labelling first
+        Maximum over the map, one column per correction.
+    kept : ndarray of shape (n_kept, n_spheres), float32
+        The statistic under relabellings, those of `kept_rows`; the first is the true labelling.
+    kept_rows : ndarray of shape (n_kept,), int
+    """
+
+    statistic: str
+    observed: Array
+    z: Array
+    p: Array
+    corrected: Mapping[str, CorrectedMap]
+    maxima: pd.DataFrame
+    relabellings: Relabellings
+    kept: NDArray[np.float32]
+    kept_rows: NDArray[np.intp]
+    cautions: tuple[str, ...] = ()
