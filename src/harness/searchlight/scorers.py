@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.decoding.choices import Engine, Scorer
+from harness.decoding.choices import Engine
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, UsageError
 from harness.inference.batched_scores import is_blind
 from harness.inference.null_scores import strip_samples
 from harness.samples.samples import Samples
-from harness.searchlight.fold_samples import FoldSamples, Folds, prepare_fold_samples
+from harness.searchlight.fold_samples import Folds, FoldSamples, prepare_fold_samples
 from harness.searchlight.fold_scores import plan_fold
 from harness.searchlight.linear_scorer import (
     BatchDecoder,
     ClosedFormScorer,
     DiscriminantDecoder,
-    RidgeDecoder,
+    make_ridge,
 )
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.sphere_scores import SphereScorer, SphereScores
@@ -98,7 +98,9 @@ def _make_part(
     decoder: BatchDecoder
     if isinstance(model, ExactRidgeClassifierCV):
         alphas = check_penalties(model.alphas, "alpha")
-        decoder = RidgeDecoder(samples, folds, alphas, 1 if len(classes) == 2 else len(classes))
+        problems = np.arange(len(classes)) if len(classes) > 2 else np.array([1])
+        vectors = (codes[:, np.newaxis] == problems[:, np.newaxis]).reshape(-1, codes.shape[1]).T
+        decoder = make_ridge(samples, folds, vectors, alphas, len(problems))
     else:
         decoder = DiscriminantDecoder(samples, folds, len(classes))
     return ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
