@@ -176,24 +176,25 @@ class BatchedClassifier:
         self, X: Array, Y: Array, train: Flags, numbers: DecoderNumbers, W: Array, rows: Index
     ) -> int:
         """Store w~ of decoders whose problem is large or badly conditioned; return how many fail."""
-        solve = SOLVERS[self.loss]
         unconverged = 0
-        for fold in np.unique(numbers.folds).tolist():
-            at = numbers.folds == fold
-            labels = Y[numbers.labels[at]].T
+        # Folds with the same label vectors are solved in one call, which shares the Gram matrix.
+        groups: dict[bytes, list[Index]] = {}
+        for fold in np.unique(numbers.folds):
+            at = np.flatnonzero(numbers.folds == fold)
+            at = at[np.argsort(numbers.labels[at])]
+            groups.setdefault(numbers.labels[at].tobytes(), []).append(at)
+        for at_folds in groups.values():
+            at = np.array(at_folds)
+            labels = Y[numbers.labels[at[0]]].T
+            sets = [np.flatnonzero(train[fold]) for fold in numbers.folds[at[:, 0]]]
+            # An inversion per fold pays for three label vectors and more.
             shares = {"shares_inverse": labels.shape[1] > 2} if self.loss == "squared_hinge" else {}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # they are counted
-                solved = solve(
-                    X,
-                    labels,
-                    [np.flatnonzero(train[fold])],
-                    [self.C],
-                    tol=self.tol,
-                    max_iter=self.max_iter,
-                    **shares,
+                solved = SOLVERS[self.loss](
+                    X, labels, sets, [self.C], tol=self.tol, max_iter=self.max_iter, **shares
                 )
-            W[rows[at], :-1] = solved.coef(X)[0, 0]
-            W[rows[at], -1] = solved.intercepts[0, 0]
+            W[rows[at], :-1] = solved.coef(X)[:, 0]
+            W[rows[at], -1] = solved.intercepts[:, 0]
             unconverged += int((~solved.converged).sum())
         return unconverged
