@@ -5,9 +5,9 @@ Meant for searchlights, which train thousands of decoders with some 40 unknowns 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from harness.solvers.batched_newton import (
     minimise_batch,
 )
 from harness.solvers.cholesky import Array
-from harness.solvers.logistic import solve_logistic
+from harness.solvers.logistic import solve_logistic, solve_logistic_cv
 from harness.solvers.losses import LogisticLoss, SquaredHingeLosses
 from harness.solvers.spaces import append_ones
 from harness.solvers.squared_hinge import solve_squared_hinge
@@ -71,6 +71,69 @@ class DecoderNumbers:
     def take(self, rows: Index) -> "DecoderNumbers":
         """Return some of them."""
         return DecoderNumbers(self.folds[rows], self.labels[rows])
+
+
+def group_by_labels(
+    numbers: DecoderNumbers, Y: Array, train: Flags
+) -> Iterator[tuple[Index, Array, list[Index]]]:
+    """Yield folds with the same label vectors: one call of a solver for them shares the Gram matrix.
+
+    Yields
+    ------
+    at : ndarray of shape (n_sets, n_vectors), int
+        Places in `numbers`.
+    labels : ndarray of shape (n_samples, n_vectors)
+    sets : list of ndarray of int
+        The training sets of the folds.
+    """
+    groups: dict[bytes, list[Index]] = {}
+    for fold in np.unique(numbers.folds):
+        at = np.flatnonzero(numbers.folds == fold)
+        at = at[np.argsort(numbers.labels[at], kind="stable")]
+        groups.setdefault(numbers.labels[at].tobytes(), []).append(at)
+    for places in groups.values():
+        at = np.array(places)
+        sets = [np.flatnonzero(train[fold]) for fold in numbers.folds[at[:, 0]]]
+        yield at, Y[numbers.labels[at[0]]].T, sets
+
+
+class FoldClassifier(Protocol):
+    """Trains decoders of several training sets and label vectors on the voxels of one sphere."""
+
+    def fit(self, X: Array, Y: Array, train: Flags, numbers: DecoderNumbers) -> tuple[Array, int]:
+        """Return weights, and how many decoders did not converge; see `BatchedClassifier.fit`."""
+        ...
+
+
+class LogisticCVClassifier:
+    """Logistic decoders whose C is chosen inside every training set; see `solve_logistic_cv`.
+
+    The inner decoders of all folds advance together there already, and from one C to the next: about 60 ms
+    per label vector for 43 voxels, 12 folds of 216 samples, five inner folds and eight values of C.
+    """
+
+    def __init__(self, Cs: Array, *, n_folds: int, tol: float = TOL, max_iter: int = MAX_ITER) -> None:
+        self.Cs, self.n_folds, self.tol, self.max_iter = Cs, n_folds, tol, max_iter
+
+    def fit(self, X: Array, Y: Array, train: Flags, numbers: DecoderNumbers) -> tuple[Array, int]:
+        """Train decoders on parts of the same samples; see `BatchedClassifier.fit`.
+
+        Raises
+        ------
+        ValueError
+            If the training part of an inner fold holds a single class.
+        """
+        W = np.empty((len(numbers), X.shape[1] + 1))
+        unconverged = 0
+        for at, labels, sets in group_by_labels(numbers, Y, train):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # they are counted
+                solved = solve_logistic_cv(
+                    X, labels, sets, self.Cs, n_folds=self.n_folds, tol=self.tol, max_iter=self.max_iter
+                ).decoders
+            W[at, :-1], W[at, -1] = solved.coef(X)[:, 0], solved.intercepts[:, 0]
+            unconverged += int((~solved.converged).sum())
+        return W, unconverged
 
 
 class BatchedClassifier:
@@ -177,16 +240,7 @@ class BatchedClassifier:
     ) -> int:
         """Store w~ of decoders whose problem is large or badly conditioned; return how many fail."""
         unconverged = 0
-        # Folds with the same label vectors are solved in one call, which shares the Gram matrix.
-        groups: dict[bytes, list[Index]] = {}
-        for fold in np.unique(numbers.folds):
-            at = np.flatnonzero(numbers.folds == fold)
-            at = at[np.argsort(numbers.labels[at])]
-            groups.setdefault(numbers.labels[at].tobytes(), []).append(at)
-        for at_folds in groups.values():
-            at = np.array(at_folds)
-            labels = Y[numbers.labels[at[0]]].T
-            sets = [np.flatnonzero(train[fold]) for fold in numbers.folds[at[:, 0]]]
+        for at, labels, sets in group_by_labels(numbers, Y, train):
             # An inversion per fold pays for three label vectors and more.
             shares = {"shares_inverse": labels.shape[1] > 2} if self.loss == "squared_hinge" else {}
             with warnings.catch_warnings():
