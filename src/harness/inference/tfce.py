@@ -159,7 +159,7 @@ def _grow_tree(higher: NDArray[np.intp]) -> _Tree:
     is_peak = top == ranks
     basin = (np.cumsum(is_peak) - 1)[top]
     n_peaks = int(is_peak.sum())
-    # Neighbours in different basins connect these at the height of the lower one; the highest connection counts.
+    # Neighbours in different basins connect these at the height of the lower; the highest connection counts.
     of_higher = np.append(basin, -1)[np.where(higher < ranks[:, np.newaxis], higher, n)]
     low, face = np.nonzero((of_higher >= 0) & (of_higher != basin[:, np.newaxis]))
     one, other = basin[low], of_higher[low, face]
