@@ -208,7 +208,7 @@ def _complete_model(run_id: str, store: "Store") -> None:
 
 def _suggest_test(decoding: "Decoding") -> str:
     """Return the option that adds a permutation test and how long it would take, or why it is refused."""
-    from harness.inference.permutation import count_cores
+    from harness.inference.chunked_work import count_cores
     from harness.inference.settings import PermutationSettings
 
     if decoding.question.estimator.is_dummy:
