@@ -28,7 +28,6 @@ from harness.solvers.estimators import (
 )
 
 
-
 class Polished(ClassifierMixin, BaseEstimator):
     """A fitted liblinear, taken to its optimum by plain Newton steps on its objective with C=1.
 
