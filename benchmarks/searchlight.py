@@ -6,15 +6,16 @@
 
 Simulated brains: 216 volumes (12 scanner runs, a block of 9 volumes per class), voxels of 3.5 x 3.75 x 3.75 mm
 in an ellipsoid, noise that is smooth over neighbouring voxels, a pattern in one octant; spheres of 8 mm radius,
-leave one scanner run out. Every row is one call of `run_searchlight` with all its stages: seconds by the clock,
-CPU seconds of all processes, and memory: the largest resident set of the parent and of a worker. A clock on a
-busy machine says little; CPU seconds over the number of processes are what an idle one needs. With --spheres,
-"32 000" extrapolates from CPU seconds.
+leave one scanner run out. Every row is one call of `run_searchlight` with all its stages: seconds by the
+clock, CPU seconds of all processes, and memory: the largest resident set of the parent and of a worker. A
+clock on a busy machine says little; CPU seconds over the number of processes are what an idle one needs. The
+first row is what processes take to start and to import the package; "32 000" extrapolates the CPU seconds
+that exceed it.
 
 nilearn's SearchLight runs on some of the spheres in one process, with the same scikit-learn estimator, on
 samples that need no standardisation inside the folds; its time for all spheres is EXTRAPOLATED from CPU
-seconds. Below are the largest difference of its scores to ours, and how many spheres differ at all: accuracies
-differ where a decision value is a tie, 0 but for rounding.
+seconds. Next to it are the largest difference of its scores to ours, and how many spheres differ at all:
+accuracies differ where a decision value is a tie, 0 but for rounding.
 """
 
 import argparse
@@ -25,11 +26,13 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 import numpy as np  # noqa: E402  the variables above are read on import
+from joblib import Parallel, delayed  # noqa: E402
 from joblib.externals.loky import get_reusable_executor  # noqa: E402
 from nibabel.nifti1 import Nifti1Image  # noqa: E402
 from nilearn.decoding import SearchLight  # noqa: E402
@@ -56,6 +59,8 @@ from harness.solvers.estimators import (  # noqa: E402
     ExactLinearSVC,
     ExactRidgeClassifierCV,
 )
+
+T = TypeVar("T")
 
 SHAPE = (36, 50, 41)
 AFFINE = np.diag([3.5, 3.75, 3.75, 1.0])
@@ -112,13 +117,18 @@ def choose_centres(samples: RecordedSamples, n: int | None, rng: np.random.Gener
     return centres.reshape(mask.shape)
 
 
+def imports_package() -> bool:
+    """Import what a worker needs."""
+    return "harness.searchlight.run" in sys.modules or bool(__import__("harness.searchlight.run"))
+
+
 def cpu_seconds() -> float:
     """Return the CPU seconds of this process and of all workers that have ended."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
 
-def measure(task: Callable[[], SearchlightResult]) -> tuple[SearchlightResult, float, float]:
+def measure(task: Callable[[], T]) -> tuple[T, float, float]:
     """Return a result, its seconds by the clock, and CPU seconds of all processes."""
     get_reusable_executor().shutdown(wait=True)
     clock, cpu = time.perf_counter(), cpu_seconds()
@@ -128,14 +138,14 @@ def measure(task: Callable[[], SearchlightResult]) -> tuple[SearchlightResult, f
     return result, clock, cpu_seconds() - cpu
 
 
-def report(what: str, n_spheres: int, clock: float, cpu: float, processes: int) -> None:
+def report(what: str, n_spheres: int, clock: float, cpu: float, start: float, processes: int) -> None:
     unit = 1 / 1024**2 if sys.platform == "darwin" else 1 / 1024
     memory = [
         resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
     print(
-        f"{what:44s} {n_spheres:7d} {clock:8.1f} {cpu:8.1f} {1e3 * cpu / n_spheres:8.2f} "
-        f"{cpu / processes * ALL / n_spheres:9.0f} {memory[0]:7.0f} + {memory[1]:4.0f}",
+        f"{what:44s} {n_spheres:7d} {clock:8.1f} {cpu:8.1f} {1e3 * max(0.0, cpu - start) / n_spheres:8.2f} "
+        f"{(start + max(0.0, cpu - start) * ALL / n_spheres) / processes:9.0f} {memory[0]:7.0f} + {memory[1]:4.0f}",
         flush=True,
     )
 
@@ -152,6 +162,10 @@ def time_ours(samples: RecordedSamples, centres: np.ndarray, parts: list[str], p
         f"{'run_searchlight, ' + str(processes) + ' process(es)':44s} {'spheres':>7s} {'clock s':>8s} "
         f"{'CPU s':>8s} {'ms each':>8s} {'32000: s':>9s} {'parent + worker MB':>14s}"
     )
+    _, clock, start = measure(
+        lambda: Parallel(processes)(delayed(imports_package)() for _ in range(processes))
+    )
+    print(f"{'processes that start':44s} {0:7d} {clock:8.1f} {start:8.1f}", flush=True)
     rows: list[tuple[str, str, PermutationSettings | None]] = []
     if "map" in parts:
         rows += [(name, "map", None) for name in ESTIMATORS]
@@ -165,7 +179,7 @@ def time_ours(samples: RecordedSamples, centres: np.ndarray, parts: list[str], p
                 samples, centres, question, SETTINGS, permutation, processes=processes
             )
         )
-        report(f"{name}: {words}", len(result.spheres), clock, cpu, processes)
+        report(f"{name}: {words}", len(result.spheres), clock, cpu, start, processes)
 
 
 def run_nilearn(samples: RecordedSamples, centres: np.ndarray, model: ClassifierMixin) -> np.ndarray:
@@ -191,8 +205,9 @@ def compare_with_nilearn(samples: RecordedSamples, n: int, rng: np.random.Genera
     samples = replace(samples, preparation=FoldPreprocessing())
     centres = choose_centres(samples, n, rng)
     print(
-        f"\n{'accuracy maps of ' + str(n) + ' spheres, one process, CPU s':44s} {'nilearn':>8s} {'harness':>8s} "
-        f"{'ratio':>7s} {'nilearn, 32 000 EXTRAPOLATED':>29s} {'largest difference':>19s} {'spheres':>8s}"
+        f"\n{'accuracy maps of ' + str(n) + ' spheres, one process, CPU s':44s} {'nilearn':>8s} "
+        f"{'harness':>8s} {'ratio':>7s} {'nilearn, 32 000 EXTRAPOLATED':>29s} {'largest difference':>19s} "
+        f"{'spheres':>8s}"
     )
     for name, (_, reference) in ESTIMATORS.items():
         question = make_question(samples, name)

@@ -15,8 +15,8 @@ from harness.searchlight.label_basis import find_label_basis
 from harness.searchlight.sphere_batches import batch_spheres
 from harness.searchlight.sphere_scores import SphereScores
 from harness.searchlight.spheres import Spheres
+from harness.solvers.batched_discriminant import fit_discriminants
 from harness.solvers.batched_ridge import RidgeOperators, SharedRidge, solve_ridge_stack
-from harness.solvers.discriminant import fit_discriminant
 from harness.solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
@@ -264,20 +264,19 @@ class DiscriminantDecoder:
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `BatchDecoder.decide`."""
         for number, fold in enumerate(self.folds):
+            codes = _list_codes(fold.training, self.n_classes)
             training = self.samples.training(number, columns)
             held_out = self.samples.held_out(number, columns)
             for s in range(len(columns)):
-                found = []
-                for codes in _list_codes(fold.training, self.n_classes).T:
-                    coef, intercept = fit_discriminant(training[s], codes)
-                    if self.n_classes == 2:
-                        coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-                    found.append(held_out[s] @ coef.T + intercept)
-                yield number, slice(s, s + 1), np.concatenate(found, axis=1)[:, np.newaxis]
+                coef, intercept = fit_discriminants(training[s], codes, self.n_classes)
+                if self.n_classes == 2:
+                    coef, intercept = coef[:, 1] - coef[:, 0], intercept[:, 1] - intercept[:, 0]
+                decisions = held_out[s] @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
+                yield number, slice(s, s + 1), decisions[:, np.newaxis]
 
 
 def _list_codes(training: NDArray[np.bool_], n_classes: int) -> Index:
-    """Return the class of every training sample, (n_train, n_labellings), from its labels in the problems."""
+    """Return the class of every training sample, (n_labellings, n_train), from its labels in the problems."""
     if n_classes == 2:
-        return training.astype(np.intp)
-    return training.reshape(len(training), -1, n_classes).argmax(axis=2)
+        return training.T.astype(np.intp)
+    return training.reshape(len(training), -1, n_classes).argmax(axis=2).T
