@@ -1,13 +1,13 @@
 """How fast a searchlight is, with and without a test, against nilearn's on the same spheres.
 
-    python benchmarks/searchlight.py                        # 32 000 spheres: about half an hour on two cores
+    python benchmarks/searchlight.py                        # 32 000 spheres: half an hour on two cores
     python benchmarks/searchlight.py --spheres 2000         # a random subset of the centres
     python benchmarks/searchlight.py --parts map,2048 --processes 1
 
-Simulated brains: 216 volumes (12 scanner runs, a block of 9 volumes per class), voxels of 3.5 x 3.75 x 3.75 mm
-in an ellipsoid, noise that is smooth over neighbouring voxels, a pattern in one octant; spheres of 8 mm radius,
-leave one scanner run out. Every row is one call of `run_searchlight` with all its stages: seconds by the
-clock, CPU seconds of all processes, and memory: the largest resident set of the parent and of a worker. A
+Simulated brains: 216 volumes (12 scanner runs, a block of 9 volumes per class), voxels of 3.5 x 3.75 x 3.75
+mm in an ellipsoid, noise that is smooth over neighbouring voxels, a pattern in one octant; spheres of 8 mm
+radius, leave one scanner run out. Every row is one call of `run_searchlight` with all its stages: seconds by
+the clock, CPU seconds of all processes, and memory: the largest resident set of the parent and of a worker. A
 clock on a busy machine says little; CPU seconds over the number of processes are what an idle one needs. The
 first row is what processes take to start and to import the package; "32 000" extrapolates the CPU seconds
 that exceed it.
@@ -50,7 +50,6 @@ from harness.inference.settings import PermutationSettings  # noqa: E402
 from harness.samples.blocks import find_blocks  # noqa: E402
 from harness.samples.contrasts import make_contrast  # noqa: E402
 from harness.samples.samples import FoldPreprocessing, RecordedSamples, VoxelGrid  # noqa: E402
-from harness.searchlight.result import SearchlightResult  # noqa: E402
 from harness.searchlight.run import run_searchlight  # noqa: E402
 from harness.searchlight.settings import Searchlight  # noqa: E402
 from harness.solvers.estimators import (  # noqa: E402
@@ -143,9 +142,10 @@ def report(what: str, n_spheres: int, clock: float, cpu: float, start: float, pr
     memory = [
         resource.getrusage(who).ru_maxrss * unit for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
+    each = max(0.0, cpu - start) / n_spheres
     print(
-        f"{what:44s} {n_spheres:7d} {clock:8.1f} {cpu:8.1f} {1e3 * max(0.0, cpu - start) / n_spheres:8.2f} "
-        f"{(start + max(0.0, cpu - start) * ALL / n_spheres) / processes:9.0f} {memory[0]:7.0f} + {memory[1]:4.0f}",
+        f"{what:44s} {n_spheres:7d} {clock:8.1f} {cpu:8.1f} {1e3 * each:8.2f} "
+        f"{(start + ALL * each) / processes:9.0f} {memory[0]:7.0f} + {memory[1]:4.0f}",
         flush=True,
     )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from harness.solvers.batched_discriminant import CHUNK, fit_discriminants
+from harness.solvers.batched_discriminant import CHUNK, find_blocks_of_labels, fit_discriminants
 
 
 def draw(rng, n_classes, n_voxels, n_labellings=5, n_blocks=12, length=4):
@@ -14,7 +14,7 @@ def draw(rng, n_classes, n_voxels, n_labellings=5, n_blocks=12, length=4):
 
 
 def check(X, codes, n_classes, offset_of_ours=0.0):
-    coef, intercept = fit_discriminants(X + offset_of_ours, codes, n_classes)
+    coef, intercept = fit_discriminants(X + offset_of_ours, find_blocks_of_labels(codes, n_classes))
     for row, y in enumerate(codes):
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(X, y)
         found, offset = coef[row], intercept[row]

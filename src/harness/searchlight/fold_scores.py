@@ -93,7 +93,7 @@ class FoldScorer:
     @cached_property
     def n_halves(self) -> Array:
         """Twice the number of pairs of a positive and another held-out sample, of every problem."""
-        return 2.0 * self.n_positive * (self.n_test - self.n_positive)
+        return (2 * self.n_positive * (self.n_test - self.n_positive)).astype(np.float64)
 
     @cached_property
     def reverses(self) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ from harness.searchlight.label_basis import find_label_basis
 from harness.searchlight.sphere_batches import batch_spheres
 from harness.searchlight.sphere_scores import SphereScores
 from harness.searchlight.spheres import Spheres
-from harness.solvers.batched_discriminant import fit_discriminants
+from harness.solvers.batched_discriminant import BlockLabels, find_blocks_of_labels, fit_discriminants
 from harness.solvers.batched_ridge import RidgeOperators, SharedRidge, solve_ridge_stack
 from harness.solvers.threads import one_blas_thread
 
@@ -255,24 +255,37 @@ class RidgeDecoder:
 
 @dataclass(frozen=True, eq=False)
 class DiscriminantDecoder:
-    """Shrinkage discriminant analysis; see `BatchDecoder`."""
+    """Shrinkage discriminant analysis; see `BatchDecoder`.
+
+    Attributes
+    ----------
+    labels : sequence of BlockLabels
+        Labellings of the training samples of every fold.
+    """
 
     samples: FoldSamples
-    folds: Sequence[FoldScorer]
+    labels: Sequence[BlockLabels]
     n_classes: int
 
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `BatchDecoder.decide`."""
-        for number, fold in enumerate(self.folds):
-            codes = _list_codes(fold.training, self.n_classes)
+        for number, labels in enumerate(self.labels):
             training = self.samples.training(number, columns)
             held_out = self.samples.held_out(number, columns)
             for s in range(len(columns)):
-                coef, intercept = fit_discriminants(training[s], codes, self.n_classes)
+                coef, intercept = fit_discriminants(training[s], labels)
                 if self.n_classes == 2:
                     coef, intercept = coef[:, 1] - coef[:, 0], intercept[:, 1] - intercept[:, 0]
                 decisions = held_out[s] @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
                 yield number, slice(s, s + 1), decisions[:, np.newaxis]
+
+
+def make_discriminant(
+    samples: FoldSamples, folds: Sequence[FoldScorer], n_classes: int
+) -> DiscriminantDecoder:
+    """Return the discriminant decoder of the labellings that `folds` hold."""
+    labels = [find_blocks_of_labels(_list_codes(fold.training, n_classes), n_classes) for fold in folds]
+    return DiscriminantDecoder(samples, labels, n_classes)
 
 
 def _list_codes(training: NDArray[np.bool_], n_classes: int) -> Index:

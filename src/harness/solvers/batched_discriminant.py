@@ -4,6 +4,8 @@ Samples that have the same class under every labelling, such as those of a block
 scatter matrices that are computed once; the moments of a class are sums of them.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotrs
@@ -20,7 +22,35 @@ SMALLEST_VARIANCE = 1e-4
 """Share of a voxel's mean square that is its variance in a class, below which the difference loses digits."""
 
 
-def fit_discriminants(X: Array, codes: Index, n_classes: int) -> tuple[Array, Array]:
+@dataclass(frozen=True, eq=False)
+class BlockLabels:
+    """Labellings of samples, and the samples that have the same class under each of them.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_labellings, n_samples), int
+        Class of every sample: 0, 1, ..., n_classes - 1, all of them present.
+    of_blocks : ndarray of shape (n_labellings, n_blocks), int
+        Class of every block.
+    members : ndarray of shape (n_blocks, n_samples)
+        1 where a sample belongs to a block, else 0.
+    """
+
+    codes: Index
+    n_classes: int
+    of_blocks: Index
+    members: Array
+
+
+def find_blocks_of_labels(codes: Index, n_classes: int) -> BlockLabels:
+    """Return the samples that have the same class under every labelling; see `BlockLabels`."""
+    of_blocks, block_of = np.unique(codes, axis=1, return_inverse=True)
+    members = np.zeros((of_blocks.shape[1], codes.shape[1]))
+    members[block_of.ravel(), np.arange(codes.shape[1])] = 1.0
+    return BlockLabels(codes, n_classes, of_blocks, members)
+
+
+def fit_discriminants(X: Array, labels: BlockLabels) -> tuple[Array, Array]:
     """Fit shrinkage LDA under many labellings; see `harness.solvers.discriminant.fit_discriminant`.
 
     The squared distance of a sample from the mean of its class, and the covariance of a class, are
@@ -31,8 +61,6 @@ def fit_discriminants(X: Array, codes: Index, n_classes: int) -> tuple[Array, Ar
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_voxels)
-    codes : ndarray of shape (n_labellings, n_samples), int
-        Class of every sample: 0, 1, ..., n_classes - 1, all of them present.
 
     Returns
     -------
@@ -40,14 +68,12 @@ def fit_discriminants(X: Array, codes: Index, n_classes: int) -> tuple[Array, Ar
         Of two classes the difference alone has a meaning; so with the intercepts.
     intercept : ndarray of shape (n_labellings, n_classes)
     """
-    n, p = X.shape
+    p = X.shape[1]
+    codes, columns, members, n_classes = labels.codes, labels.of_blocks, labels.members, labels.n_classes
     center = X.mean(axis=0)
     X_c = X - center
     # What the classes share does not matter for two of them, and costs digits.
     shift = np.zeros(p) if n_classes == 2 else center
-    columns, block_of = np.unique(codes, axis=1, return_inverse=True)
-    members = np.zeros((columns.shape[1], n))
-    members[block_of.ravel(), np.arange(n)] = 1.0
     scatter = np.stack([X_c[row > 0].T @ X_c[row > 0] for row in members]).reshape(len(members), p * p)
     sums, counts = members @ X_c, members.sum(axis=1)
     coef = np.empty((len(codes), n_classes, p))
