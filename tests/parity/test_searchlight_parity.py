@@ -1,4 +1,4 @@
-"""Parity of searchlights with `nilearn.decoding.SearchLight` and scikit-learn's estimators, sphere by sphere."""
+"""Parity of searchlights with nilearn's `SearchLight` and scikit-learn's estimators, sphere by sphere."""
 
 import warnings
 from dataclasses import replace
@@ -199,6 +199,7 @@ def load_box(compose, tmp_path_factory):
         corner = np.argwhere(np.asarray(vt.dataobj) > 0).min(axis=0)
         box = np.zeros(vt.shape, dtype=np.uint8)
         box[tuple(slice(max(0, low - 2), low + 4) for low in corner)] = 1
+        box &= np.asarray(nib.load(recording.bold).dataobj[..., 0]) > 0
         path = tmp_path_factory.mktemp("box") / "box.nii.gz"
         nib.save(nib.Nifti1Image(box, vt.affine), path)
         question = replace(spec.question, roi=Roi(str(path)))
@@ -225,14 +226,14 @@ def test_scores_on_real_data_equal_nilearns(compose, shared_data, name):
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_of_more_spheres_equal_nilearns(compose, shared_data, zscore, name):
     samples, question = load_slice(compose, shared_data, SIGNALS[zscore])
-    differing, n_spheres = compare(samples, question, 40, name)
+    differing, n_spheres = compare(samples, question, 80, name)
     assert differing <= DIFFERING, f"{differing} scores of {n_spheres} spheres differ at ties"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zscore", SIGNALS)
-@pytest.mark.parametrize("name", ["ridge, one alpha", "ridge", "lda", "svc", "logistic"])
+@pytest.mark.parametrize("name", ["ridge", "lda", "svc", "logistic"])
 def test_scores_on_simulated_data_equal_nilearns(load_box, zscore, name):
     samples, question = load_box(SIGNALS[zscore])
-    differing, n_spheres = compare(samples, question, 12, name)
+    differing, n_spheres = compare(samples, question, 16, name)
     assert differing <= DIFFERING, f"{differing} scores of {n_spheres} spheres differ at ties"

@@ -52,7 +52,7 @@ def standardise(X, reference):
 
 
 def score_singly(samples, model, folds, columns, y):
-    """Fit every fold by itself, and return accuracy, balanced accuracy, area and decision value, written out."""
+    """Return accuracy, balanced accuracy, area and decision value; every fold is fitted by itself."""
     X, zscore = samples.X.astype(float)[:, columns], samples.preparation.zscore
     Z = standardise(X, X) if zscore == "own" else X
     scores = []

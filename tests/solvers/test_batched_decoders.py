@@ -1,4 +1,4 @@
-"""Decoders of all folds and label vectors together, against solvers of single ones and the optimality conditions."""
+"""Decoders of all folds and label vectors together, against single ones and optimality conditions."""
 
 import numpy as np
 import pytest
