@@ -58,6 +58,7 @@ def fingerprint_run(
     parts = {
         "config": counted,
         "t_r": sources.recording.t_r,
+        "space": sources.recording.space,
         "labels": hashlib.sha256(labels).hexdigest(),
         "digests": {"bold": image_digest, **digests},
         "code": [digest_code(), *map(_digest_package, _foreign_packages(classes))],
