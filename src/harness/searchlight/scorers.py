@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.decoding.choices import Engine, Scorer
+from harness.decoding.choices import Engine
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, UsageError
 from harness.inference.batched_scores import is_blind
 from harness.inference.null_scores import strip_samples
 from harness.samples.samples import Samples
-from harness.searchlight.fold_samples import FoldSamples, Folds, prepare_fold_samples
+from harness.searchlight.fold_samples import Folds, FoldSamples, prepare_fold_samples
 from harness.searchlight.fold_scores import plan_fold
 from harness.searchlight.linear_scorer import (
     BatchDecoder,
