@@ -1,6 +1,6 @@
 """Corrections over voxels that use the neighbours of a voxel: TFCE and cluster size.
 
-They need the map of every labelling as a whole. The maps are kept in a file of float32, mapped by all processes.
+They need the map of every labelling as a whole. The maps are in a file of float32, mapped by all processes.
 """
 
 import tempfile
