@@ -6,9 +6,9 @@
 
 Noise of every voxel is AR(1) (rho = .5) over the 121 volumes of a scanner run, smoothed over neighbouring
 voxels (Gaussian, sigma of 1 voxel), with a slow drift (three cosines per scanner run and voxel, random
-amplitudes) and an offset per scanner run and voxel. Volumes are those of face and cat in the labels of Haxby's subject 1
-(HARNESS_TEST_DATA, or ../shared/data next to the checkout), where face comes first in 9 of 12 scanner runs
-(part `haxby`); in part `random` the order is drawn anew for every brain and scanner run, as the test assumes.
+amplitudes) and an offset per scanner run and voxel. Volumes are those of face and cat in the labels of Haxby
+subject 1 (HARNESS_TEST_DATA, or ../shared/data next to the checkout), where face comes first in 9 of 12
+scanner runs (part `haxby`); in part `random` the order is drawn anew for every brain and scanner run.
 Spheres have a radius of 2 voxels, the decoder is ridge, 199 random relabellings are compared with the true
 labels.
 
@@ -55,7 +55,7 @@ RADIUS = 2.0  # voxels of 1 mm
 CLUSTER_Z = 2.33
 STATISTICS = ("accuracy", "roc_auc", "decision_value")
 CORRECTIONS = ("maximum", "tfce", "cluster_size")
-EFFECTS = (0.05, 0.08, 0.12)
+EFFECTS = (0.15, 0.25, 0.5)
 CUBE = (slice(1, 4),) * 3
 RIDGE = Estimator("ridge", ExactRidgeClassifierCV([1.0]))
 PARTS = ("random", "haxby", *(f"planted {effect}" for effect in EFFECTS))
