@@ -18,7 +18,8 @@ from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
 from harness.errors import DesignError, HarnessError
-from harness.inference import null_scores, permutation
+from harness.inference import null_scores
+from harness.inference.chunked_work import format_duration
 from harness.inference.null_scores import RelabelledAnalysis
 from harness.inference.permutation import estimate_seconds, run_permutation_test
 from harness.inference.settings import PermutationSettings
@@ -397,7 +398,7 @@ def test_an_estimate_scales_the_time_of_the_run(make_design):
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (30, "30 s"), (240, "4 min"), (9000, "2.5 h")])
 def test_durations_are_coarse(seconds, text):
-    assert permutation.format_duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.slow

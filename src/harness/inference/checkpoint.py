@@ -1,37 +1,33 @@
-"""Computed parts of a permutation test on disk, so that an interrupted test can be resumed."""
+"""Computed parts of a long computation on disk, so that it can be resumed where it was interrupted."""
 
 import hashlib
 import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import numpy as np
-
-from harness.inference.null_scores import NullScores, RelabelledAnalysis
-from harness.inference.relabelling import Relabellings
+from numpy.typing import NDArray
 
 PACKAGES = ("datasets", "decoding", "inference", "samples", "solvers")
-"""Packages whose code the scores depend on."""
+"""Packages whose code the scores of a permutation test depend on."""
+
+DIGEST, ROWS = "digest", "rows"
 
 
-def digest_test(analysis: RelabelledAnalysis, relabellings: Relabellings) -> str:
-    """Return what identifies the scores of a test: samples, question, relabellings and code."""
-    question = analysis.question
-    samples = analysis.samples
-    arrays = (samples.X, samples.y, samples.runs, samples.conditions, samples.preparation)
-    content = joblib.hash((question, arrays, analysis.is_batched, relabellings.digest))
-    return hashlib.sha256(f"{content} {_digest_code()}".encode()).hexdigest()
+def digest_work(*content: object, packages: Sequence[str] = PACKAGES) -> str:
+    """Return what identifies a computation: the objects that it depends on, and the code of packages."""
+    return hashlib.sha256(f"{joblib.hash(content)} {_digest_code(packages)}".encode()).hexdigest()
 
 
-def _digest_code() -> str:
+def _digest_code(packages: Sequence[str]) -> str:
     root = Path(__file__).parents[1]
     found = hashlib.sha256()
-    for package in PACKAGES:
+    for package in packages:
         for file in sorted((root / package).glob("*.py")):
             found.update(file.read_bytes())
     return found.hexdigest()
@@ -39,33 +35,37 @@ def _digest_code() -> str:
 
 @dataclass
 class Checkpoint:
-    """A directory of computed chunks.
+    """A directory of computed chunks: some rows each, with named arrays.
 
     Parameters
     ----------
     directory : Path or None
         Created where it does not exist; None keeps nothing.
     digest : str
-        See `digest_test`; chunks of another digest are ignored, and overwritten.
+        See `digest_work`; chunks of another digest are ignored, and overwritten.
+    title, parts : str
+        What is computed, and what the rows are, for messages.
     """
 
     directory: Path | None
     digest: str
+    title: str = "permutation test"
+    parts: str = "relabellings"
     _full: bool = field(default=False, init=False)
 
-    def load(self, number: int, rows: Sequence[int]) -> NullScores | None:
-        """Return a chunk; None if it is missing, damaged, or belongs to another test."""
+    def load(self, number: int, rows: Sequence[int]) -> dict[str, NDArray[np.generic]] | None:
+        """Return the arrays of a chunk; None if it is missing, damaged, or part of something else."""
         if self.directory is None:
             return None
         try:
             with self._file(number).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                if str(stored["digest"]) != self.digest or stored["rows"].tolist() != list(rows):
+                if str(stored[DIGEST]) != self.digest or stored[ROWS].tolist() != list(rows):
                     return None
-                return NullScores(stored["scores"], stored["decisions"], int(stored["unconverged"]))
+                return {name: stored[name] for name in stored.files if name not in (DIGEST, ROWS)}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
-    def save(self, number: int, rows: Sequence[int], chunk: NullScores) -> None:
+    def save(self, number: int, rows: Sequence[int], arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Write a chunk, whole or not at all; warn once if that is not possible."""
         if self.directory is None or self._full:
             return
@@ -74,20 +74,13 @@ class Checkpoint:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
-                np.savez(
-                    stream,
-                    digest=np.array(self.digest),
-                    rows=np.array(rows),
-                    scores=chunk.scores,
-                    decisions=chunk.decisions,
-                    unconverged=np.array(chunk.unconverged),
-                )
+                np.savez(stream, **{DIGEST: np.array(self.digest), ROWS: np.array(rows)}, **arrays)
             temporary.replace(file)
         except OSError as error:
             self._full = True
             warnings.warn(
-                f"{self.directory}: the relabellings computed so far cannot be stored "
-                f"({error.strerror or error}); the test continues, but cannot be resumed",
+                f"{self.directory}: the {self.parts} computed so far cannot be stored "
+                f"({error.strerror or error}); the {self.title} continues, but cannot be resumed",
                 stacklevel=2,
             )
             try:

@@ -25,6 +25,36 @@ def reaches(scores: ArrayLike, observed: ArrayLike) -> NDArray[np.bool_]:
     return ~(np.asarray(scores, dtype=np.float64) < np.asarray(observed, dtype=np.float64) - TOLERANCE)
 
 
+def share_reaching(values: ArrayLike, observed: ArrayLike, tolerance: ArrayLike = TOLERANCE) -> Array:
+    """Return the share of values that are at least as high as each observed one; see `reaches`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,)
+    observed : ndarray of shape (n_observed,)
+    tolerance : float or ndarray of shape (n_observed,)
+        Values that are lower by no more are ties.
+    """
+    # NaN is sorted to the end, where it counts as reached; an undefined observed value is reached by all.
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    least = np.asarray(observed, dtype=np.float64) - tolerance
+    least = np.where(np.isnan(least), -np.inf, least)
+    return (len(ordered) - ordered.searchsorted(least, side="left")) / len(ordered)
+
+
+def threshold_of_maxima(maxima: ArrayLike, alpha: float = ALPHA) -> float | None:
+    """Return the value above which less than a share `alpha` of maxima lies.
+
+    Returns
+    -------
+    threshold : float or None
+        None where so few maxima are given that no value can be significant.
+    """
+    ordered = np.sort(np.asarray(maxima, dtype=np.float64))[::-1]
+    n_above = int(np.floor(alpha * len(ordered) + TOLERANCE))
+    return float(ordered[n_above]) if n_above else None
+
+
 def drop_observed(scores: ArrayLike, enumerated: bool) -> Array:
     """Return the null distribution that scores under relabelling are, those of the true labelling first.
 
@@ -74,12 +104,11 @@ def maximum_statistic(table: ArrayLike, alpha: float = ALPHA) -> MaximumStatisti
     rest = np.maximum.accumulate(T[:, largest_first][:, ::-1], axis=1)[:, ::-1]
     step_down = np.empty(T.shape[1])
     step_down[largest_first] = np.maximum.accumulate(reaches(rest, T[0, largest_first]).mean(axis=0))
-    n_above = int(np.floor(alpha * len(T) + TOLERANCE))
     return MaximumStatistic(
         uncorrected=reaches(T, T[0]).mean(axis=0),
-        single_step=reaches(maxima[:, np.newaxis], T[0]).mean(axis=0),
+        single_step=share_reaching(maxima, T[0]),
         step_down=step_down,
-        threshold=float(np.sort(maxima)[::-1][n_above]) if n_above else None,
+        threshold=threshold_of_maxima(maxima, alpha),
     )
 
 

@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed, parallel_config
 from numpy.typing import NDArray
 
 from harness.decoding.decode import choose_engine
@@ -18,7 +17,8 @@ from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, HarnessError
-from harness.inference.checkpoint import Checkpoint, digest_test
+from harness.inference.checkpoint import Checkpoint, digest_work
+from harness.inference.chunked_work import Clock, compute_chunks
 from harness.inference.corrections import TOLERANCE, besag_clifford, drop_observed, format_p, reaches
 from harness.inference.null_scores import NullScores, RelabelledAnalysis, strip_samples
 from harness.inference.relabelling import Relabellings, plan_relabellings
@@ -165,15 +165,19 @@ def run_permutation_test(
     relabellings = plan_relabellings(samples, settings)
     if not analysis.is_symmetric and not analysis.treats_classes_alike(relabellings):
         relabellings = plan_relabellings(samples, settings, symmetric=False)
-    store = Checkpoint(checkpoint, "" if checkpoint is None else digest_test(analysis, relabellings))
+    store = Checkpoint(checkpoint, "" if checkpoint is None else _digest_test(analysis, relabellings))
     order = _order_rows(relabellings, settings)
+    size = analysis.chunk_size
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
     parts: list[NullScores] = []
-    clock = _Clock(progress, len(order))
-    for chunk, is_new in _compute(analysis, relabellings, order, store, processes):
-        parts.append(chunk)
+    clock = Clock(progress, STAGE, len(order))
+    for chunk in compute_chunks(partial(_compute_rows, analysis, relabellings), chunks, store, processes):
+        found = chunk.arrays
+        part = NullScores(found["scores"], found["decisions"], int(found["unconverged"]))
+        parts.append(part)
         if len(parts) == 1 and observed is not None:
-            _check_observed(analysis.columns, chunk.scores[0], observed)
-        clock.report(len(chunk.scores), is_new)
+            _check_observed(analysis.columns, part.scores[0], observed)
+        clock.report(len(chunk.rows), chunk.is_new)
         if settings.stop_early and _have_enough(parts):
             break
     table = pd.DataFrame(np.concatenate([part.scores for part in parts]), columns=analysis.columns)
@@ -250,86 +254,19 @@ def _order_rows(relabellings: Relabellings, settings: PermutationSettings) -> li
     return [0, *rows.tolist()]
 
 
-def _compute(
-    analysis: RelabelledAnalysis,
-    relabellings: Relabellings,
-    order: Sequence[int],
-    store: Checkpoint,
-    processes: int,
-) -> Iterator[tuple[NullScores, bool]]:
-    """Yield the scores of all chunks in order, and whether they were computed now, and then stored."""
-    size = analysis.chunk_size
-    chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    found = {number: store.load(number, rows) for number, rows in enumerate(chunks)}
-    missing = [number for number, chunk in found.items() if chunk is None]
-    work = _work(analysis, relabellings, [chunks[number] for number in missing], processes)
-    for number, stored in found.items():
-        if stored is not None:
-            yield stored, False
-            continue
-        chunk = next(work)
-        store.save(number, chunks[number], chunk)
-        yield chunk, True
+def _digest_test(analysis: RelabelledAnalysis, relabellings: Relabellings) -> str:
+    """Return what identifies the scores of a test: samples, question, relabellings and code."""
+    samples = analysis.samples
+    arrays = (samples.X, samples.y, samples.runs, samples.conditions, samples.preparation)
+    return digest_work(analysis.question, arrays, analysis.is_batched, relabellings.digest)
 
 
-def _work(
-    analysis: RelabelledAnalysis, relabellings: Relabellings, chunks: Sequence[Sequence[int]], processes: int
-) -> Iterator[NullScores]:
-    """Yield the scores of chunks in order, computed by one or several processes."""
-    processes = min(processes, len(chunks))
-    if processes <= 1:
-        for rows in chunks:
-            yield analysis.compute(relabellings, rows)
-        return
-    try:
-        with (
-            parallel_config(backend="loky", n_jobs=processes, inner_max_num_threads=1),
-            Parallel() as pool,
-        ):
-            # In rounds, not as a generator of results: that one cannot be closed before its end.
-            for start in range(0, len(chunks), processes):
-                part = chunks[start : start + processes]
-                yield from pool(delayed(analysis.compute)(relabellings, rows) for rows in part)
-    except BrokenProcessPool as error:
-        raise HarnessError(
-            "a worker process of the permutation test was killed, often because memory ran out. Run the same "
-            "command again, which resumes after the relabellings that were stored; "
-            "inference.processes=1 needs less memory"
-        ) from error
-
-
-class _Clock:
-    """Reports progress, with an estimate of the time left from the relabellings computed now."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total = progress, total
-        self.done = self.computed = 0
-        self.start = time.perf_counter()
-        if progress is not None:
-            progress(STAGE, 0, total)
-
-    def report(self, n_rows: int, is_new: bool) -> None:
-        self.done += n_rows
-        self.computed += n_rows * is_new
-        if self.progress is None:
-            return
-        stage = STAGE
-        if self.computed:
-            left = (time.perf_counter() - self.start) / self.computed * (self.total - self.done)
-            stage = f"{STAGE}, about {format_duration(left)} left"
-        self.progress(stage, self.done, self.total)
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return int(cpu_count())
-
-
-def format_duration(seconds: float) -> str:
-    """Return a duration in words, coarse: ``30 s``, ``4 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _compute_rows(
+    analysis: RelabelledAnalysis, relabellings: Relabellings, rows: Sequence[int]
+) -> dict[str, NDArray[np.generic]]:
+    """Return the scores of some relabellings as arrays."""
+    found = analysis.compute(relabellings, rows)
+    return {name: np.asarray(value) for name, value in vars(found).items()}
 
 
 def _check_observed(

@@ -27,7 +27,7 @@ class SphereScores:
 
 
 class SphereScorer(Protocol):
-    """Decodes spheres under one or many labellings; it is pickled once per process."""
+    """Decodes spheres under one or many labellings. It is pickled; large arrays are shared."""
 
     def score(self, numbers: NDArray[np.intp]) -> SphereScores:
         """Return the scores of the spheres of these numbers; no sphere's depend on the others'."""

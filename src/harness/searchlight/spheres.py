@@ -5,6 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import DesignError, UsageError
+
+TOLERANCE = 1e-6
+"""Millimetres that a voxel may lie outside the radius: rounding of distances that equal it."""
+
+CHUNK = 2_000_000
+"""Voxels that are looked up together."""
+
 
 @dataclass(frozen=True, eq=False)
 class Spheres:
@@ -38,3 +46,87 @@ class Spheres:
     def columns_of(self, number: int) -> NDArray[np.intp]:
         """Return the columns of one sphere, (n_voxels,)."""
         return self.columns[self.starts[number] : self.starts[number + 1]]
+
+
+def find_spheres(
+    samples_mask: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    centres: NDArray[np.bool_],
+    radius: float,
+    min_voxels: int = 1,
+) -> Spheres:
+    """Return the voxels within a radius of every centre, by the distance between the centres of voxels.
+
+    Parameters
+    ----------
+    samples_mask : ndarray of shape (x, y, z), bool
+        Voxels that are columns of the samples, in C order.
+    affine : ndarray of shape (4, 4)
+        Voxel indices to millimetres.
+    centres : ndarray of shape (x, y, z), bool
+        Those outside `samples_mask` are left out.
+    radius : float
+        In mm.
+    min_voxels : int
+        Centres with fewer voxels around them are left out, and counted.
+
+    Raises
+    ------
+    UsageError
+        If the radius reaches no other voxel.
+    DesignError
+        If no centre is in `samples_mask`, or no sphere has `min_voxels` voxels.
+    """
+    if samples_mask.shape != centres.shape:
+        raise DesignError(
+            f"the region has the shape {centres.shape}, the mask of the samples {samples_mask.shape}; both "
+            "must be on the grid of the image"
+        )
+    offsets = _find_offsets(affine, radius)
+    at = np.argwhere(centres & samples_mask)
+    if not len(at):
+        raise DesignError(
+            f"none of the {np.count_nonzero(centres)} voxels of the region (roi.mask) is a usable voxel of "
+            "analysis.mask; choose a region inside of that mask"
+        )
+    # A margin around the volume, so that every offset from a centre is a place in the array.
+    margin = np.abs(offsets).max(axis=0)
+    lookup = np.full(np.array(samples_mask.shape) + 2 * margin, -1, dtype=np.intp)
+    inner = tuple(slice(width, width + size) for width, size in zip(margin, samples_mask.shape, strict=True))
+    lookup[inner][samples_mask] = np.arange(np.count_nonzero(samples_mask))
+    steps = offsets @ (np.array(lookup.strides) // lookup.itemsize)
+    places = np.ravel_multi_index(tuple((at + margin).T), lookup.shape)
+    column_of, columns, sizes = lookup.ravel(), [], []
+    rows = max(1, CHUNK // len(steps))
+    for start in range(0, len(places), rows):
+        found = column_of[places[start : start + rows, np.newaxis] + steps]
+        inside = found >= 0
+        kept = inside.sum(axis=1) >= min_voxels
+        columns.append(found[kept][inside[kept]])
+        sizes.append(inside.sum(axis=1))
+    n_voxels = np.concatenate(sizes)
+    enough = n_voxels >= min_voxels
+    if not enough.any():
+        raise DesignError(
+            f"analysis.min_voxels={min_voxels}: the largest of {len(at)} spheres of analysis.radius={radius:g} mm "
+            f"has {n_voxels.max()} voxels; choose fewer voxels or a larger radius"
+        )
+    starts = np.concatenate([[0], np.cumsum(n_voxels[enough])]).astype(np.intp)
+    return Spheres(column_of[places[enough]], np.concatenate(columns), starts, int((~enough).sum()))
+
+
+def _find_offsets(affine: NDArray[np.float64], radius: float) -> NDArray[np.intp]:
+    """Return the steps on the grid, (n_offsets, 3), in C order, that are not longer than the radius."""
+    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
+    # A step of length r moves the index i by at most r times the length of row i of the inverse.
+    reach = np.floor((radius + TOLERANCE) * np.linalg.norm(np.linalg.inv(linear), axis=1) + 1e-9)
+    grid = np.indices((2 * reach + 1).astype(np.intp)).reshape(3, -1).T - reach.astype(np.intp)
+    offsets = grid[np.linalg.norm(grid @ linear.T, axis=1) <= radius + TOLERANCE]
+    if len(offsets) == 1:
+        around = np.indices((3, 3, 3)).reshape(3, -1).T - 1
+        distances = np.linalg.norm(around[around.any(axis=1)] @ linear.T, axis=1)
+        raise UsageError(
+            f"analysis.radius={radius:g} mm reaches no neighbour: the centre of the nearest voxel is "
+            f"{distances.min():.4g} mm away; choose a larger radius, for example, {2 * distances.min():.3g}"
+        )
+    return offsets

@@ -1,0 +1,95 @@
+"""Samples of a searchlight, standardised in every fold as the decoder standardises them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.samples.samples import Samples
+
+Array = NDArray[np.float64]
+Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+
+
+@dataclass(frozen=True, eq=False)
+class FoldSamples:
+    """The training and held-out values of any voxels in every fold.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_voxels), float64, in Fortran order
+        With ``zscore="own"`` standardised over all samples, else as they were read.
+    folds : sequence of (train, test) index arrays
+    zscore : {"own", "train"} or None
+        ``"own"``: training values are those of `X`, and the held-out values of a fold are standardised by their
+        own mean and SD (ddof=1). ``"train"``: both by the mean and SD of the training values. None: neither.
+    """
+
+    X: Array
+    folds: Folds
+    zscore: str | None
+
+    @property
+    def shares_training(self) -> bool:
+        """Whether a sample has the same training values in all folds, those of `X`."""
+        return self.zscore != "train"
+
+    def training(self, fold: int, columns: NDArray[np.intp]) -> Array:
+        """Return the training values of some voxels in a fold, by its place in `folds`.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (..., n_columns), int
+
+        Returns
+        -------
+        values : ndarray of shape (..., n_train, n_columns)
+        """
+        train, _ = self.folds[fold]
+        values = self.take(columns)[..., train]
+        if self.zscore == "train":
+            location, scale = _find_moments(values)
+            values = (values - location) / scale
+        return values.swapaxes(-1, -2)
+
+    def held_out(self, fold: int, columns: NDArray[np.intp]) -> Array:
+        """Return the held-out values of some voxels in a fold, (..., n_test, n_columns); see `training`."""
+        train, test = self.folds[fold]
+        values = self.take(columns)
+        held = values[..., test]
+        if self.zscore is not None:
+            location, scale = _find_moments(held if self.zscore == "own" else values[..., train])
+            held = (held - location) / scale
+        return held.swapaxes(-1, -2)
+
+    def take(self, columns: NDArray[np.intp]) -> Array:
+        """Return the values of some voxels in `X`, (..., n_columns, n_samples), a copy."""
+        return self.X.T[columns]
+
+
+def prepare_fold_samples(samples: Samples, folds: Folds) -> FoldSamples:
+    """Return the samples of a searchlight in double precision, ready for all folds.
+
+    Parameters
+    ----------
+    samples : Samples
+        `samples.preparation` says how the decoder standardises.
+    """
+    X = np.asfortranarray(samples.X, dtype=np.float64)
+    zscore = samples.preparation.zscore
+    if zscore == "own":
+        X = X.copy(order="F") if np.shares_memory(X, samples.X) else X
+        location, scale = _find_moments(X.T)
+        X -= location.T
+        X /= scale.T
+    return FoldSamples(X, [(np.asarray(train), np.asarray(test)) for train, test in folds], zscore)
+
+
+def _find_moments(values: Array) -> tuple[Array, Array]:
+    """Return mean and SD (ddof=1) over the last axis, which is kept; the SD of constant values is 1."""
+    location = values.mean(axis=-1, keepdims=True)
+    scale = values.std(axis=-1, ddof=1, keepdims=True)
+    # Rounding of the mean leaves a constant voxel an SD of this order.
+    scale[scale < 10 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(location))] = 1.0
+    return location, scale

@@ -1,0 +1,36 @@
+"""Spheres of equal size, which are computed together."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.searchlight.spheres import Spheres
+
+Index = NDArray[np.intp]
+
+
+def batch_spheres(spheres: Spheres, numbers: Index, size: int) -> Iterator[tuple[Index, Index]]:
+    """Divide spheres into batches of equal numbers of voxels.
+
+    Parameters
+    ----------
+    numbers : ndarray of shape (n_numbers,), int
+    size : int
+        Of the largest batch.
+
+    Yields
+    ------
+    places : ndarray of shape (n_batch,), int
+        Indices into `numbers`.
+    columns : ndarray of shape (n_batch, n_voxels), int
+    """
+    n_voxels = spheres.sizes[numbers]
+    order = np.argsort(n_voxels, kind="stable")
+    ends = np.flatnonzero(np.diff(n_voxels[order])) + 1
+    for members in np.split(order, ends):
+        for start in range(0, len(members), size):
+            places = members[start : start + size]
+            if len(places):
+                within = np.arange(n_voxels[places[0]])
+                yield places, spheres.columns[spheres.starts[numbers[places]][:, np.newaxis] + within]
