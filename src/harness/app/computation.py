@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.app.run_spec import RunSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harness.decoding.evaluation import Progress
     from harness.samples.samples import RecordedSamples, Sources
     from harness.tracking.run_content import RunContent
@@ -40,20 +43,35 @@ class RunData:
     def sources(self) -> "Sources":
         """The recording, its mask and its confounds; the image is not yet read."""
         from harness.samples.samples import open_sources
+        from harness.searchlight.sphere_samples import open_sphere_sources
 
-        question = self.spec.question
+        question, searchlight = self.spec.question, self.spec.searchlight
         with self._reading():
             recording = self.spec.dataset.load(self.spec.subject)
+            if searchlight is not None:
+                return open_sphere_sources(recording, question, searchlight)
             return open_sources(recording, question.roi, question.signal)
 
     @cached_property
     def samples(self) -> "RecordedSamples":
-        """The samples that are decoded."""
+        """The samples that are decoded: of a searchlight, those of all voxels that spheres may take."""
         from harness.decoding.decode import read_question_samples
+        from harness.searchlight.sphere_samples import read_sphere_samples
 
-        sources = self.sources
+        sources, searchlight = self.sources, self.spec.searchlight
         with self._reading():
+            if searchlight is not None:
+                return read_sphere_samples(sources, self.spec.question, searchlight, self.cache)
             return read_question_samples(sources, self.spec.question, self.cache)
+
+    @cached_property
+    def centres(self) -> "NDArray[np.bool_]":
+        """The centres of the spheres of a searchlight, (x, y, z)."""
+        from harness.searchlight.sphere_samples import find_centres
+
+        samples = self.samples
+        with self._reading():
+            return find_centres(samples)
 
     def fingerprint(self) -> str:
         """Fingerprint the run; the image is read unless the cache knows its digest."""
@@ -132,7 +150,10 @@ def compute_run(
         If the data cannot be used, or the question does not fit them.
     """
     from harness.app.decoding_run import compute_decoding
+    from harness.app.searchlight_run import compute_searchlight
 
+    if data.spec.searchlight is not None:
+        return compute_searchlight(data, progress, single, checkpoint)
     return compute_decoding(data, progress, single, checkpoint)
 
 

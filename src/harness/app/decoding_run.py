@@ -119,7 +119,7 @@ def _infer(
 ) -> "Inference":
     """Test scores and maps by permutation."""
     from harness.decoding.decode import timed
-    from harness.inference.permutation import count_cores
+    from harness.inference.chunked_work import count_cores
     from harness.inference.run_inference import run_inference
 
     processes = settings.processes or (count_cores() if single else 1)
@@ -140,7 +140,8 @@ def _infer(
 def estimate_test(decoding: "Decoding", settings: "PermutationSettings", processes: int) -> str:
     """Return how many relabellings a test has, and about how long they take."""
     from harness.decoding.choices import InnerFolds
-    from harness.inference.permutation import estimate_seconds, format_duration
+    from harness.inference.chunked_work import format_duration
+    from harness.inference.permutation import estimate_seconds
 
     question, seconds = decoding.question, decoding.seconds["decoding"]
     n, duration = estimate_seconds(decoding.samples, question, settings, seconds, processes)
@@ -154,7 +155,7 @@ def estimate_test(decoding: "Decoding", settings: "PermutationSettings", process
 
 def _suggest_test(decoding: "Decoding") -> str:
     """Return the option that adds a permutation test and how long it would take, or why it is refused."""
-    from harness.inference.permutation import count_cores
+    from harness.inference.chunked_work import count_cores
     from harness.inference.settings import PermutationSettings
 
     if decoding.question.estimator.is_dummy:

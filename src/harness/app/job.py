@@ -178,9 +178,11 @@ class _Job:
 
     def _track(self, store: "Store", fingerprint: str | None) -> "AbstractContextManager[TrackedRun]":
         from harness.tracking.run_writer import track_run
-        from harness.tracking.tags import IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
+        from harness.tracking.stored_run import SEARCHLIGHT
+        from harness.tracking.tags import ANALYSIS_TAG, IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
 
         tags = {OVERRIDES_TAG: " ".join(self.spec.overrides)} | tag_foreign_code(self.spec.config)
+        tags |= {} if self.spec.searchlight is None else {ANALYSIS_TAG: SEARCHLIGHT}
         tags |= {} if fingerprint is None else {IDENTITY_TAG: fingerprint}
         tags |= {} if self.sweep is None else {SWEEP_TAG: self.sweep.id}
         return track_run(store, self.spec.name, self.spec.params, tags)

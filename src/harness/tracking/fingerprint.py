@@ -17,6 +17,7 @@ LEFT_OUT = {
     "roi": ("mask",),  # counted by its content, and so is the next one
     "signal": ("confounds_file",),
     "inference": ("processes",),  # they share the work
+    "analysis": ("mask", "processes", "batch_size"),
 }
 # Packages whose version `digest_code` counts; classes of others count by their files.
 KNOWN_PACKAGES = ("harness", "sklearn", "nilearn", "numpy", "scipy", "builtins", "abc", "typing")

@@ -9,6 +9,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from harness.errors import UsageError, format_unknown
+from harness.tracking.choices import EARLIER_PARAMS
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS, RunQuery, select_runs
 from harness.tracking.stored_run import choose_newest, read_stored_runs
@@ -130,7 +131,7 @@ def _row(
     name: str, status: str, params: Mapping[str, str], metrics: Mapping[str, float]
 ) -> dict[str, object]:
     row: dict[str, object] = {"name": name, "status": status}
-    row |= {name: params.get(name, "") for name in COMPARED_PARAMS}
+    row |= {name: params.get(name, EARLIER_PARAMS.get(name, "")) for name in COMPARED_PARAMS}
     for score in COMPARED_SCORES:
         if f"{score}_mean" in metrics:
             row |= {f"{score}_{part}": metrics.get(f"{score}_{part}") for part in ("mean", "std")}
