@@ -36,7 +36,7 @@ def print_group_maps(
         from harness.comparison.group_map_record import WITHIN, explain_several
 
         table = tabulate_group_maps(groups)
-        varying = [name for name in table if name not in HEADINGS]
+        varying = [str(name) for name in table if name not in HEADINGS]
         shown = Table()
         for name in varying:
             shown.add_column(name, overflow="fold")
