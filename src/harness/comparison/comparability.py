@@ -184,7 +184,7 @@ def leave_out_searchlights(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], 
     n = len(runs) - len(decodings)
     if n and not decodings:
         raise DesignError(
-            f"{'the run is a searchlight' if n == 1 else f'all {n} runs are searchlights'}, whose maps have no "
+            f"{_count(n, 'run')} selected, and only searchlights, whose maps have no "
             "score per fold or p-value that this table could compare: python -m harness compare lists "
             "them, explain RUN RUN compares two maps, and a sweep over subjects tests them over subjects"
         )
