@@ -34,6 +34,7 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
     from harness.app.composition import compose_request
     from harness.app.run_spec import decode_request
     from harness.report.artifacts import write_artifacts
+    from harness.tracking.decoding_content import describe_decoding
     from harness.tracking.run_result import RunResult
     from harness.tracking.run_writer import track_run
     from harness.tracking.store import open_store
@@ -50,7 +51,7 @@ def write_runs(folder: Path, count: int) -> list[tuple[float, float]]:
         start = read_clocks()
         tags = {OVERRIDES_TAG: "", GROUP: str(number // SIZE_OF_GROUP)}
         with track_run(store, request.name, request.params, tags) as run:
-            run.finish(result, artifacts, decoding.seconds)
+            run.finish(describe_decoding(result, artifacts, decoding.seconds, run.run_id), artifacts)
         end = read_clocks()
         seconds.append((end[0] - start[0], end[1] - start[1]))
     return seconds

@@ -406,7 +406,7 @@ def test_stopped_replay_stores_nothing(home_of_run, stored, monkeypatch, capsys)
     def stop(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.app.computation.compute_result", stop)
+    monkeypatch.setattr("harness.app.computation.compute_run", stop)
     assert run_verb(["replay", "latest"]) == 130
     assert "stopped" in capsys.readouterr().err
     assert len(read_runs(home_of_run)[1]) == 1

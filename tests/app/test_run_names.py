@@ -75,7 +75,7 @@ def describe(tiny_subject):
 )
 def test_one_question_has_one_name_and_one_fingerprint(describe, spellings, monkeypatch):
     # The tiny subject has one mask; others are found by their file, which may be anything here.
-    monkeypatch.setattr("harness.samples.samples.find_mask", lambda recording, mask: recording.masks["vt"])
+    monkeypatch.setattr("harness.samples.samples.find_mask", lambda recording, *_: recording.masks["vt"])
     first, *others = [describe(*overrides) for overrides in spellings]
     for overrides, other in zip(spellings[1:], others, strict=True):
         assert other == first, overrides

@@ -391,10 +391,13 @@ def test_one_of_several_spaces_must_be_chosen(bids_study, refused):
     assert recording.bold.name == f"{STEM}_run-1_space-MNI152NLin6Asym_res-2_desc-preproc_bold.nii.gz"
     assert recording.masks["brain"].name == f"{STEM}_run-1_space-MNI152NLin6Asym_res-2_desc-brain_mask.nii.gz"
     assert recording.anat is None  # the one there is lies in another space
+    assert recording.space == "MNI152NLin6Asym"
+    assert Bids(root, space="T1w", run=1).load(1).space is None
     own = Bids(root, space="func", run=1).load(1)
     assert own.bold.name == f"{STEM}_run-1_desc-preproc_bold.nii.gz"
     assert own.masks["brain"].name == f"{STEM}_run-1_desc-brain_mask.nii.gz"
     assert own.anat is None
+    assert own.space is None
 
 
 def test_two_images_of_one_run_are_refused(root, refused):

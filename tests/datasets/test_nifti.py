@@ -560,3 +560,17 @@ def test_a_composed_request_decodes(compose, nifti_study):
     assert decoding.folds["test_accuracy"].mean() > 0.9
     weights = np.asarray(decoding.weights[0].mean.dataobj)
     assert np.unravel_index(weights.argmax(), weights.shape)[:2] == (0, 0)
+
+
+# Spaces -----------------------------------------------------------------------------------------------------
+
+
+def test_space_of_a_template_is_that_of_the_recording(home):
+    assert one_image(home).load(1).space is None
+    assert one_image(home, space="MNI152NLin2009cAsym").load(1).space == "MNI152NLin2009cAsym"
+
+
+@pytest.mark.parametrize("space", ["T1w", "func", "native", "", "MNI 152", "../space", 152])
+def test_space_of_one_subject_or_without_a_name_is_refused(home, space):
+    with pytest.raises(UsageError, match=r"dataset\.space="):
+        one_image(home, space=space)

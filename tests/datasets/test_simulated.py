@@ -262,6 +262,7 @@ class TestLoad:
         # A complete subject is found in HARNESS_CACHE, so that nothing is simulated.
         (tmp_path / f"simulated-v{VERSION}-seed0").symlink_to(root)
         assert Simulated().load(1).bold.resolve() == (folder / "bold.nii.gz").resolve()
+        assert Simulated().load(1).space == "MNI152NLin2009aSym"
 
     def test_an_empty_variable_means_the_users_cache_directory(self, monkeypatch):
         monkeypatch.setenv("HARNESS_CACHE", "")

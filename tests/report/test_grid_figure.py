@@ -18,7 +18,7 @@ from harness.report.artifacts import write_artifacts
 from harness.report.grid_figure import can_draw_grid, draw_grid
 from harness.samples.contrasts import make_contrast
 from harness.solvers.estimators import ExactLDA, ExactLinearSVC, ExactLogisticRegressionCV
-from harness.tracking.run_content import summary_metrics
+from harness.tracking.decoding_content import summary_metrics
 from harness.tracking.run_result import RunResult
 
 SVC = Estimator("svc", ExactLinearSVC(), {"C": [0.01, 1.0]})

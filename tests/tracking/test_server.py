@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.app.composition import compose_request
 from harness.app.run_spec import decode_request
-from harness.tracking.run_content import fold_metrics
+from harness.tracking.decoding_content import describe_decoding, fold_metrics
 from harness.tracking.run_result import RunResult
 from harness.tracking.run_writer import track_run
 from harness.tracking.store import open_store
@@ -46,7 +46,8 @@ def write_runs(uri, folder, worker, decoding, together):
     for number in range(RUNS):
         params = {"worker": str(worker), "number": str(number)} | {f"p{n}": str(n) for n in range(30)}
         with track_run(store, f"{worker}.{number}", params, {"harness.test": "together"}) as run:
-            run.finish(RunResult(decoding), artifacts, {"data": float(worker), "decoding": float(number)})
+            seconds = {"data": float(worker), "decoding": float(number)}
+            run.finish(describe_decoding(RunResult(decoding), artifacts, seconds, run.run_id), artifacts)
 
 
 def test_eight_processes_that_start_together_lose_nothing(server, decoding, tmp_path):

@@ -17,6 +17,8 @@ TRUSTED_PACKAGES = tuple(prefix.rstrip(".") for prefix in ALLOWED_TARGETS)
 TARGET = "_target_"
 # The method that an object of each group must have.
 METHODS = {"dataset": "load", "estimator": "fit", "cv": "split"}
+# The group `analysis` has settings, and so a list of classes instead.
+ANALYSES = ("harness.decoding.analysis.RegionDecoding", "harness.searchlight.settings.Searchlight")
 # Arguments of scikit-learn's and nilearn's classes by which a configuration could run code.
 _PICKLES = "joblib's cache loads pickles, which can run any code, from the directory that it names"
 REFUSED_ARGUMENTS = {
@@ -90,7 +92,11 @@ def check_targets(where: str, node: Any, group: str | None = None) -> None:
     """
     if group is not None and TARGET not in node:
         raise UsageError(f"{where}._target_ is missing; expected the class of the {group}, or {group}=OPTION")
-    _check_node(where, node, () if group is None else (METHODS[group],), "")
+    if group == "analysis" and node[TARGET] not in ANALYSES:
+        raise UsageError(
+            f"{where}._target_={str(node[TARGET])!r} is not an analysis; expected {' or '.join(ANALYSES)}"
+        )
+    _check_node(where, node, (METHODS[group],) if group in METHODS else (), "")
 
 
 def _check_node(where: str, node: Any, methods: tuple[str, ...], package: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.app.verbs import VERBS
 from harness.comparison.choices import NOT_COMPARED
-from harness.tracking.choices import COMPARED_PARAMS, STATUSES
+from harness.tracking.choices import COMPARED_PARAMS, EARLIER_PARAMS, STATUSES
 
 FLAGS = ("-sc", "--shell-completion")
 RUNS_OFFERED = 50  # the newest
@@ -150,7 +150,8 @@ def _list_seen(before: list[str], name: str) -> list[str]:
     from harness.tracking.queries import RunQuery, select_runs
 
     runs = select_runs(_find_store(before), RunQuery(), limit=RUNS_OFFERED).runs
-    return list(dict.fromkeys(run.data.params[name] for run in runs if name in run.data.params))
+    found = [EARLIER_PARAMS | run.data.params for run in runs]
+    return list(dict.fromkeys(params[name] for params in found if name in params))
 
 
 def _list_sweeps(before: list[str]) -> list[str]:

@@ -32,7 +32,13 @@ from omegaconf.errors import InterpolationResolutionError
 from harness.app.allowed_targets import (
     check_keys,
 )
-from harness.app.conflicts import check_inference, check_launching, check_model, check_tracking
+from harness.app.conflicts import (
+    check_inference,
+    check_launching,
+    check_model,
+    check_searchlight,
+    check_tracking,
+)
 from harness.app.hydra_errors import explaining
 from harness.app.overrides import quote_override
 from harness.app.run_names import (
@@ -52,6 +58,7 @@ from harness.tracking.ledger import SWEEP_DIRECTORY_VARIABLE
 if TYPE_CHECKING:
     from harness.samples.contrasts import Contrast
 
+SHARING = ("processes", "batch_size")  # arguments of an analysis on which no number depends
 MAX_NAME = 250  # characters of a run's name that MLflow's databases hold
 MAX_JOBS = 100_000  # of a sweep; every one is composed before the first one starts
 
@@ -254,6 +261,9 @@ def _name_choices(
         for group in list_groups()
     }
     words["tracking"] = choices["tracking"]
+    words["analysis"] = name_option(
+        choices["analysis"], list_changes(settings["analysis"], defaults["analysis"], SHARING)
+    )
     locations = find_locations(settings["dataset"], defaults["dataset"])
     excluded = (*locations, *NOT_NAMED)
     words["dataset"] = name_option(
@@ -283,6 +293,7 @@ def _run_name(words: Mapping[str, str], choices: Mapping[str, str]) -> str:
     """Name a run by subject, contrast, region, estimator and scheme, and by changed options."""
     parts = [f"sub-{words['subject']}", words["contrast"], words["roi"], words["estimator"], words["cv"]]
     defaults = {
+        "analysis": "decoding",
         "signal": "tutorial",
         "scoring": "roc_auc",
         "inference": "none",
@@ -310,4 +321,5 @@ def _check_config(config: DictConfig, choices: Mapping[str, str]) -> dict[str, A
     check_inference(settings["inference"])
     named = {str(key): value for key, value in settings.items()}
     check_model(named)
+    check_searchlight(named)
     return named

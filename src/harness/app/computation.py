@@ -3,23 +3,22 @@
 What computes is imported inside the functions, so that ``--help`` and completion answer at once.
 """
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.app.run_spec import RunSpec
 
 if TYPE_CHECKING:
-    from harness.decoding.decode import Decoding
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harness.decoding.evaluation import Progress
-    from harness.inference.run_inference import Inference
-    from harness.inference.settings import PermutationSettings
     from harness.samples.samples import RecordedSamples, Sources
-    from harness.tracking.run_result import RunResult
+    from harness.tracking.run_content import RunContent
+    from harness.tracking.run_writer import TrackedRun
 
 
 class RunData:
@@ -44,20 +43,35 @@ class RunData:
     def sources(self) -> "Sources":
         """The recording, its mask and its confounds; the image is not yet read."""
         from harness.samples.samples import open_sources
+        from harness.searchlight.sphere_samples import open_sphere_sources
 
-        question = self.spec.question
+        question, searchlight = self.spec.question, self.spec.searchlight
         with self._reading():
             recording = self.spec.dataset.load(self.spec.subject)
+            if searchlight is not None:
+                return open_sphere_sources(recording, question, searchlight)
             return open_sources(recording, question.roi, question.signal)
 
     @cached_property
     def samples(self) -> "RecordedSamples":
-        """The samples that are decoded."""
+        """The samples that are decoded: of a searchlight, those of all voxels that spheres may take."""
         from harness.decoding.decode import read_question_samples
+        from harness.searchlight.sphere_samples import read_sphere_samples
 
-        sources = self.sources
+        sources, searchlight = self.sources, self.spec.searchlight
         with self._reading():
+            if searchlight is not None:
+                return read_sphere_samples(sources, self.spec.question, searchlight, self.cache)
             return read_question_samples(sources, self.spec.question, self.cache)
+
+    @cached_property
+    def centres(self) -> "NDArray[np.bool_]":
+        """The centres of the spheres of a searchlight, (x, y, z)."""
+        from harness.searchlight.sphere_samples import find_centres
+
+        samples = self.samples
+        with self._reading():
+            return find_centres(samples)
 
     def fingerprint(self) -> str:
         """Fingerprint the run; the image is read unless the cache knows its digest."""
@@ -78,39 +92,69 @@ class RunData:
         self.warnings += count_messages(caught)
 
 
-def compute_result(
+class ComputedRun(Protocol):
+    """What a run of any analysis found out, before it is stored."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Wall time of the stages after reading."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The numbers that runs are compared by."""
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """Notices and warnings, for the terminal."""
+
+    @property
+    def audit(self) -> str:
+        """The worst verdict of the audit."""
+
+    def write(self, directory: Path, config: str, figures: str) -> "ComputedRun":
+        """Write the files; return the run with a warning for every picture that could not be drawn.
+
+        Parameters
+        ----------
+        config : str
+            The resolved configuration, as YAML.
+        figures : {"full", "light", "off"}
+        """
+
+    def describe(self, directory: Path, seconds: Mapping[str, float], run_id: str = "") -> "RunContent":
+        """Return what is logged of it, given the directory of its files."""
+
+    def log_model(self, run_id: str, uri: str) -> None:
+        """Log the decoder as an MLflow model."""
+
+    def show(self, name: str, where: str, tracked: "TrackedRun | None") -> None:
+        """Print the results; `where` is the place of the files."""
+
+
+def compute_run(
     data: RunData, progress: "Progress", single: bool, checkpoint: Path | None = None
-) -> "RunResult":
-    """Decode, test and audit a run; nothing is stored.
+) -> ComputedRun:
+    """Compute a run of any analysis; nothing is stored.
 
     Parameters
     ----------
     single : bool
-        Whether it is the only run of its command: a permutation test then uses every core, and its estimated
-        duration is printed.
+        Whether it is the only run of its command: a test then uses every core, and its estimated duration is
+        printed.
     checkpoint : Path, optional
-        Directory in which the relabellings of an interrupted test are kept.
+        Directory in which the parts of an interrupted test are kept.
 
     Raises
     ------
     HarnessError
         If the data cannot be used, or the question does not fit them.
     """
-    from harness.checks.result_audit import audit_result
-    from harness.checks.split_audit import audit_split
-    from harness.decoding.decode import decode_samples
-    from harness.tracking.run_result import RunResult
+    from harness.app.decoding_run import compute_decoding
+    from harness.app.searchlight_run import compute_searchlight
 
-    settings, question = _plan_test(data), data.spec.question
-    findings = audit_split(data.samples, question)
-    decoding = decode_samples(data.samples, question, progress=progress)
-    decoding = replace(decoding, warnings=(*data.warnings, *decoding.warnings))
-    inference = None
-    if settings is not None:
-        inference = _infer(data, settings, decoding, progress, single, checkpoint)
-    lower = None if inference is None else inference.test.lower_shares
-    findings += audit_result(decoding, lower_shares=lower)
-    return RunResult(decoding, tuple(findings), inference)
+    if data.spec.searchlight is not None:
+        return compute_searchlight(data, progress, single, checkpoint)
+    return compute_decoding(data, progress, single, checkpoint)
 
 
 def tag_foreign_code(config: Mapping[str, Any]) -> dict[str, str]:
@@ -121,62 +165,3 @@ def tag_foreign_code(config: Mapping[str, Any]) -> dict[str, str]:
 
     digests = digest_foreign_code(list_classes(config))
     return {f"{CODE_TAG}.{package}": digest for package, digest in digests.items()}
-
-
-def _plan_test(data: RunData) -> "PermutationSettings | None":
-    """Return how the scores are tested, None for no test; refuse before anything is decoded."""
-    settings, question = data.spec.permutation, data.spec.question
-    if settings is None:
-        return None
-    if question.estimator.is_dummy:
-        notice = f"{question.estimator.name}: no p-value, because a dummy predicts from the labels alone"
-        data.warnings += (notice,)
-        return None
-    from harness.inference.relabelling import plan_relabellings
-
-    plan_relabellings(data.samples, settings)
-    return settings
-
-
-def _infer(
-    data: RunData,
-    settings: "PermutationSettings",
-    decoding: "Decoding",
-    progress: "Progress",
-    single: bool,
-    checkpoint: Path | None,
-) -> "Inference":
-    """Test scores and maps by permutation."""
-    from harness.decoding.decode import timed
-    from harness.inference.chunked_work import count_cores
-    from harness.inference.run_inference import run_inference
-
-    processes = settings.processes or (count_cores() if single else 1)
-    if single:
-        print(f"inference: {estimate_test(decoding, settings, processes)}", file=sys.stderr)
-    with timed(data.seconds, "inference"):
-        return run_inference(
-            decoding.samples,
-            decoding.question,
-            settings,
-            decoding.mean_scores(),
-            progress=progress,
-            checkpoint=checkpoint,
-            processes=processes,
-        )
-
-
-def estimate_test(decoding: "Decoding", settings: "PermutationSettings", processes: int) -> str:
-    """Return how many relabellings a test has, and about how long they take."""
-    from harness.decoding.choices import InnerFolds
-    from harness.inference.chunked_work import format_duration
-    from harness.inference.permutation import estimate_seconds
-
-    question, seconds = decoding.question, decoding.seconds["decoding"]
-    n, duration = estimate_seconds(decoding.samples, question, settings, seconds, processes)
-    words = f"{n} relabellings, about {format_duration(duration)}"
-    if question.scoring.inner == InnerFolds.runs:
-        return words
-    by_runs = replace(question, scoring=replace(question.scoring, inner="runs", inner_folds=10))
-    _, faster = estimate_seconds(decoding.samples, by_runs, settings, seconds, processes)
-    return words if faster > duration / 2 else f"{words} ({format_duration(faster)} with scoring.inner=runs)"

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from harness.app.schema import InferenceSchema, RunSchema
+from harness.app.schema import InferenceSchema, RoiSchema, RunSchema, ScoringSchema
 from harness.errors import UsageError
 
 # Hydra's keys that have an effect only on several runs, and only on one run.
 FOR_SEVERAL_RUNS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep")
 FOR_ONE_RUN = ("hydra.run",)
+SEARCHLIGHT = "harness.searchlight.settings.Searchlight"
 
 
 def check_tracking(tracking: Mapping[str, Any], resume: bool | None = None) -> None:
@@ -69,6 +70,41 @@ def check_model(settings: Mapping[str, Any]) -> None:
     for reason, applies in reasons.items():
         if applies:
             raise UsageError(f"model=true cannot be combined with {reason}; leave out model=true")
+
+
+def check_searchlight(settings: Mapping[str, Any]) -> None:
+    """Raise a UsageError if an option is set that has no effect on a searchlight."""
+    if settings["analysis"].get("_target_") != SEARCHLIGHT:
+        return
+    inference, usual = settings["inference"], InferenceSchema()
+    if settings["model"]:
+        raise UsageError(
+            "model=true cannot be combined with analysis=searchlight: thousands of spheres have no decoder "
+            "of their own to export; leave out model=true"
+        )
+    reasons = {
+        "stop_early": "the correction over voxels needs every relabelling in every voxel; leave it out",
+        "maps": "the map is what is tested; leave it out",
+        "processes": "type analysis.processes=N for the processes that share the spheres",
+    }
+    for key, reason in reasons.items():
+        if inference[key] != getattr(usual, key):
+            value = str(inference[key]).lower()
+            raise UsageError(f"inference.{key}={value} has no effect with analysis=searchlight: {reason}")
+    percentile = settings["roi"]["screening_percentile"]
+    if percentile != RoiSchema().screening_percentile:
+        raise UsageError(
+            f"roi.screening_percentile={percentile:g} has no effect with analysis=searchlight, whose spheres "
+            "keep every voxel; leave it out"
+        )
+    scoring, plain = settings["scoring"], asdict(ScoringSchema())
+    for key, value in plain.items():
+        if scoring[key] != value:
+            typed = str(scoring[key]).replace(" ", "").replace("'", "")
+            raise UsageError(
+                f"scoring.{key}={typed} has no effect with analysis=searchlight, which chooses nothing on a "
+                "scored fold; analysis.scorer is the score of the map, analysis.statistic that of its test"
+            )
 
 
 def check_launching(overrides: Sequence[str], multirun: bool) -> None:

@@ -19,13 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from harness.app.composition import build_request
-from harness.app.computation import RunData, compute_result, estimate_test, tag_foreign_code
+from harness.app.computation import ComputedRun, RunData, compute_run, tag_foreign_code
 from harness.app.run_spec import RunSpec
 from harness.errors import HarnessError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, Outcome, Sweep
 
 if TYPE_CHECKING:
-    from harness.decoding.decode import Decoding
     from harness.tracking.run_writer import FinishedRun, TrackedRun
     from harness.tracking.store import Store
 
@@ -95,9 +94,6 @@ class _UntrackedRun:
     def __init__(self) -> None:
         self.where = str(_own_directory())
 
-    def finish(self, *results: object) -> None:
-        """Log nothing."""
-
 
 @dataclass(frozen=True, eq=False)
 class _Job:
@@ -124,49 +120,43 @@ class _Job:
         return replace(self.outcome, status="skipped", notices=tuple(found.notices), **known)
 
     def compute(self, fingerprint: str | None = None) -> Outcome:
-        """Decode, write the files, track, and show a single run; return the outcome with its results."""
-        from harness.checks.findings import worst_verdict
-        from harness.report.artifacts import write_artifacts
+        """Compute, write the files, track, and show a single run; return the outcome with its results."""
         from harness.report.progress import ProgressBar
-        from harness.report.run_summary import print_run
 
         single, data = self.sweep is None, self.data
         figures = self.spec.config["figures"]
         if figures == "auto":
             figures = "full" if single else "light"
         with self.open(fingerprint) as run, ProgressBar(self.spec.name, single) as progress:
-            result = compute_result(data, progress, single, self._checkpoint(fingerprint))
+            computed = compute_run(data, progress, single, self._checkpoint(fingerprint))
             progress("figures", 1, 1)
             with _artifact_directory(keep=run.run_id is None) as directory:
                 begin = time.perf_counter()
                 with _explaining_write_errors(str(directory)):
-                    result = write_artifacts(result, directory, self.spec.to_yaml(), figures)
-                seconds = {**data.seconds, **result.decoding.seconds, "figures": time.perf_counter() - begin}
-                seconds |= self._log_model(result.decoding, run.run_id)
-                with _explaining_write_errors(run.where):
-                    run.finish(result, directory, seconds)
+                    computed = computed.write(directory, self.spec.to_yaml(), figures)
+                seconds = {**data.seconds, **computed.seconds, "figures": time.perf_counter() - begin}
+                seconds |= self._log_model(computed, run.run_id)
+                if run.run_id is not None:
+                    with _explaining_write_errors(run.where):
+                        run.finish(computed.describe(directory, seconds, run.run_id), directory)
         if (checkpoint := self._checkpoint(fingerprint)) is not None:
             shutil.rmtree(checkpoint, ignore_errors=True)  # the run is stored
         if single:
-            stored = None if self.store is None else run
-            print_run(result, self.spec.name, run.where, stored, _suggest_test(result.decoding))
+            computed.show(self.spec.name, run.where, None if self.store is None else run)
         return replace(
             self.outcome,
             run_id=run.run_id,
-            scores=result.decoding.flat_scores(),
-            notices=tuple(result.decoding.notices),
-            audit=worst_verdict(result.findings).value,
+            scores=dict(computed.scores),
+            notices=tuple(computed.notices),
+            audit=computed.audit,
         )
 
-    def _log_model(self, decoding: "Decoding", run_id: str | None) -> dict[str, float]:
+    def _log_model(self, computed: ComputedRun, run_id: str | None) -> dict[str, float]:
         """Log the decoder as an MLflow model, if that is configured; return how long it took."""
         if not self.spec.config["model"] or self.store is None or run_id is None:
             return {}
-        from harness.decoding.decoder_record import record_decoder
-        from harness.tracking.model_export import log_model
-
         begin = time.perf_counter()
-        log_model(record_decoder(decoding), run_id, self.store.uri)
+        computed.log_model(run_id, self.store.uri)
         return {"model": time.perf_counter() - begin}
 
     def _checkpoint(self, fingerprint: str | None) -> Path | None:
@@ -188,9 +178,11 @@ class _Job:
 
     def _track(self, store: "Store", fingerprint: str | None) -> "AbstractContextManager[TrackedRun]":
         from harness.tracking.run_writer import track_run
-        from harness.tracking.tags import IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
+        from harness.tracking.stored_run import SEARCHLIGHT
+        from harness.tracking.tags import ANALYSIS_TAG, IDENTITY_TAG, OVERRIDES_TAG, SWEEP_TAG
 
         tags = {OVERRIDES_TAG: " ".join(self.spec.overrides)} | tag_foreign_code(self.spec.config)
+        tags |= {} if self.spec.searchlight is None else {ANALYSIS_TAG: SEARCHLIGHT}
         tags |= {} if fingerprint is None else {IDENTITY_TAG: fingerprint}
         tags |= {} if self.sweep is None else {SWEEP_TAG: self.sweep.id}
         return track_run(store, self.spec.name, self.spec.params, tags)
@@ -204,20 +196,6 @@ def _complete_model(run_id: str, store: "Store") -> None:
 
     if find_model(run_id, store.uri) is None:
         log_model(read_decoder(find_stored_run(run_id, store.uri)), run_id, store.uri)
-
-
-def _suggest_test(decoding: "Decoding") -> str:
-    """Return the option that adds a permutation test and how long it would take, or why it is refused."""
-    from harness.inference.chunked_work import count_cores
-    from harness.inference.settings import PermutationSettings
-
-    if decoding.question.estimator.is_dummy:
-        return ""
-    try:
-        estimate = estimate_test(decoding, PermutationSettings(), count_cores())
-    except HarnessError as error:
-        return f"test     inference=permutation would be refused: {error}"
-    return f"test     add inference=permutation for p-values: {estimate}"
 
 
 def experiment_name(tracking: Mapping[str, Any], dataset: str) -> str:

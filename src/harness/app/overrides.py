@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 # Groups of options: their values are names of options, even those that Hydra would read as numbers.
-GROUPS = ("dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "inference", "tracking")
+GROUPS = (
+    *("analysis", "dataset", "contrast", "roi", "signal", "estimator", "cv", "scoring", "inference"),
+    "tracking",
+)
 NOT_A_NAME = re.compile(
     r"[+-]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|nan)|true|false|null",
     flags=re.IGNORECASE,
@@ -29,7 +32,7 @@ def quote_override(word: str) -> str:
         value = quote_options(value)
     elif re.search(r"[^\x00-\x7f]|[~\\]", value) and not re.search(r"['\"\[\]{}(),$]", value):
         value = f"'{value}'"
-    return re.sub(r"^\+*(?=(dataset|estimator|cv)\.)", "++", f"{key}={value}")
+    return re.sub(r"^\+*(?=(analysis|dataset|estimator|cv)\.)", "++", f"{key}={value}")
 
 
 def quote_options(value: str) -> str:

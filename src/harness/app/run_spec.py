@@ -21,12 +21,14 @@ from harness.errors import UsageError, format_unknown
 
 if TYPE_CHECKING:
     from harness.datasets.recording import Dataset
+    from harness.decoding.analysis import RegionDecoding
     from harness.decoding.decode import Decoding
     from harness.decoding.evaluation import Progress
     from harness.decoding.question import Question
     from harness.inference.settings import PermutationSettings
     from harness.samples.cache import SampleCache
     from harness.samples.contrasts import Contrast
+    from harness.searchlight.settings import Searchlight
 
 # Keys that say nothing about a result, and so are none of its parameters.
 NOT_LOGGED = ("tracking", "figures", "cache", "resume", "model")
@@ -53,11 +55,19 @@ class RunSpec:
     subject: int
     dataset: "Dataset"
     question: "Question"
+    analysis: "RegionDecoding | Searchlight"
     permutation: "PermutationSettings | None"
     name: str
     config: Mapping[str, Any]
     choices: Mapping[str, str]
     overrides: tuple[str, ...]
+
+    @property
+    def searchlight(self) -> "Searchlight | None":
+        """The settings of a searchlight; None for a decoding."""
+        from harness.searchlight.settings import Searchlight
+
+        return self.analysis if isinstance(self.analysis, Searchlight) else None
 
     @property
     def params(self) -> dict[str, str]:
@@ -105,14 +115,18 @@ def build_spec(
     from harness.inference.settings import PermutationSettings
     from harness.samples.samples import Roi
     from harness.samples.signal import Signal
+    from harness.searchlight.question import SphereQuestion
+    from harness.searchlight.settings import Searchlight
 
     grid = check_grid(settings["estimator"])
     model = _instantiate("estimator", options["estimator"], settings["estimator"], excluded=("grid",))
     splitter = _instantiate("cv", options["cv"], settings["cv"], excluded=("incomplete",))
+    analysis = _instantiate("analysis", options["analysis"], settings["analysis"])
+    kind = SphereQuestion if isinstance(analysis, Searchlight) else Question
     return RunSpec(
         subject=settings["subject"],
         dataset=_instantiate("dataset", options["dataset"], settings["dataset"]),
-        question=Question(
+        question=kind(
             contrast=contrast,
             estimator=Estimator(words["estimator"], model, grid),
             scheme=Scheme(words["cv"], splitter, settings["cv"]["incomplete"]),
@@ -121,6 +135,7 @@ def build_spec(
             scoring=Scoring(**settings["scoring"] | {"report": tuple(settings["scoring"]["report"])}),
             engine=settings["engine"],
         ),
+        analysis=analysis,
         permutation=_read_permutation(settings["inference"], PermutationSettings),
         name=name,
         config=settings,

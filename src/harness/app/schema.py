@@ -82,6 +82,7 @@ class TrackingSchema:
 class RunSchema:
     """One run. The open groups hold a ``_target_`` and its arguments."""
 
+    analysis: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     subject: int = 2
     contrast: ContrastSchema = field(default_factory=ContrastSchema)

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 REQUIRED = ("dataset", "subject", "contrast", "roi", "signal", "estimator", "cv")
 PATTERN_SIGNS = frozenset("{}*?[]")  # of paths that stand for several files
 # What else of a configuration has no influence on the numbers, and may change from machine to machine.
-MOVABLE = ("roi.mask", "signal.confounds_file", "inference.processes")
+MOVABLE = ("roi.mask", "analysis.mask", "signal.confounds_file", "inference.processes", "analysis.processes")
+MASKS = ("roi.mask", "analysis.mask")
+PROCESSES = ("inference.processes", "analysis.processes")
+# Runs of versions without the group `analysis` are decodings.
+EARLIER_ANALYSIS = {TARGET: "harness.decoding.analysis.RegionDecoding"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def read_stored_spec(stored: "StoredRun", overrides: Sequence[str] = ()) -> Stor
     settings = relocate_settings(settings, overrides)
     check_inference(settings["inference"])
     words = {key: value for key in _list_words() if (value := stored.params.get(key)) is not None}
+    words.setdefault("analysis", "decoding")
     for group in ("estimator", "cv", "dataset", "contrast"):
         if group not in words:
             words[group] = str(settings[group].get(TARGET, group)).rpartition(".")[2]
@@ -123,6 +128,7 @@ def complete_settings(settings: Mapping[str, Any], where: str) -> tuple[dict[str
     if "incomplete" not in completed["cv"]:
         completed["cv"] = {"incomplete": Scheme.incomplete} | completed["cv"]
         missing.append("cv.incomplete")
+    completed["analysis"] = completed["analysis"] or EARLIER_ANALYSIS
     notes = [
         f"config.yaml has no {key}, which is newer; this version's default is used: {_find(completed, key)!r}"
         for key in missing
@@ -158,10 +164,10 @@ def _anchor_places(settings: dict[str, Any], directory: str | None) -> dict[str,
     if directory is None or Path(directory) == Path.cwd():
         return settings
     changed = dict(settings)
-    for place in (*list_location_keys(settings), "roi.mask", "signal.confounds_file"):
+    for place in (*list_location_keys(settings), *MASKS, "signal.confounds_file"):
         group, key = place.split(".")
         value = changed[group].get(key)
-        if value is not None and (place != "roi.mask" or is_path(value)):
+        if value is not None and (place not in MASKS or is_path(value)):
             changed[group] = changed[group] | {key: _anchor(value, Path(directory))}
     return changed
 
@@ -180,7 +186,7 @@ def _anchor(node: Any, directory: Path) -> Any:
 
 def prepare_settings(settings: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """Return normalised settings, and which keys say where the files of the data set are."""
-    return normalise(settings), list_location_keys(settings)
+    return normalise({"analysis": EARLIER_ANALYSIS} | dict(settings)), list_location_keys(settings)
 
 
 def list_location_keys(settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -196,11 +202,11 @@ def _check_location(override: str, key: str, value: Any, locations: Sequence[str
 
     if any(key == place or key.startswith(f"{place}.") for place in locations):
         return
-    if key == "inference.processes":
+    if key in PROCESSES:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise UsageError(f"{override!r}: expected a number of processes, such as inference.processes=2")
+            raise UsageError(f"{override!r}: expected a number of processes, such as {key}=2")
         return
-    if key == "roi.mask" and not is_path(str(value)):
+    if key in MASKS and not is_path(str(value)):
         raise UsageError(f"{override!r} names another mask; expected the new path of the same image")
     if key in MOVABLE:
         return
@@ -220,7 +226,7 @@ def _parse_value(key: str, text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if key == "inference.processes" and isinstance(value, int):
+    if key in PROCESSES and isinstance(value, int):
         return value
     return value if value is None or isinstance(value, list | dict | str) else text
 

@@ -9,7 +9,10 @@ from harness.comparison.origins import Origin
 from harness.tracking.fingerprint import LEFT_OUT, NOT_COUNTED
 from harness.tracking.provenance import COMPUTING_PACKAGES
 
-ROLE_OF_PLACE = {"roi.mask": "mask", "signal.confounds_file": "confounds"}
+ROLE_OF_PLACE = {"roi.mask": "mask", "analysis.mask": "mask", "signal.confounds_file": "confounds"}
+# Settings of a searchlight that its scores do not depend on.
+OF_MAP_TESTS = ("analysis.statistic", "analysis.correction", "analysis.cluster_z", "analysis.keep_maps")
+CENTRES = "centres"  # role of the mask of the region in a searchlight
 NOT_RECORDED = "not recorded"
 MAX_PACKAGES = 8  # named in one line
 
@@ -117,7 +120,10 @@ def _judge_setting(name: str, first: Origin, second: Origin) -> tuple[Effect, st
     """Return whether a setting can move the score, and why."""
     group, _, key = name.partition(".")
     if name in ROLE_OF_PLACE:
-        same = _same_digests(first, second, ROLE_OF_PLACE[name])
+        role = ROLE_OF_PLACE[name]
+        if name == "roi.mask" and CENTRES in {**first.digests, **second.digests}:
+            role = CENTRES
+        same = _same_digests(first, second, role)
         return (Effect.no, "counted by its content, which is the same") if same else (Effect.yes, "")
     if any(name == place or name.startswith(f"{place}.") for place in (*first.places, *second.places)):
         same = _same_digests(first, second)
@@ -125,7 +131,9 @@ def _judge_setting(name: str, first: Origin, second: Origin) -> tuple[Effect, st
     if group in NOT_COUNTED and group != "dataset":
         return Effect.no, "no number depends on it"
     if key in LEFT_OUT.get(group, ()):
-        return Effect.no, "processes share the work"
+        return Effect.no, "how the work is shared"
+    if name in OF_MAP_TESTS:
+        return Effect.p_values, "tests the map"
     if group == "inference":
         return Effect.p_values, "tests the score"
     return Effect.yes, ""

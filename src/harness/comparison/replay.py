@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from harness.comparison.differences import Difference, list_differences
 from harness.comparison.numbers import (
     NumberChange,
@@ -17,10 +19,9 @@ from harness.comparison.numbers import (
 from harness.comparison.origins import Origin, Prepare, flatten, list_held_out, parse_environment, read_origin
 from harness.tracking.provenance import describe_environment, digest_sources, git_commit, package_versions
 from harness.tracking.queries import COMPARED_PARAMS
-from harness.tracking.run_content import fold_metrics, summary_metrics
-from harness.tracking.run_result import RunResult
+from harness.tracking.run_content import RunContent
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import CODE_TAG
+from harness.tracking.tags import CODE_TAG, DIGEST_TAG, RELABELLINGS_TAG
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,47 +62,43 @@ class Replay:
 
 
 def describe_repetition(
-    result: RunResult,
+    content: RunContent,
     directory: Path,
     settings: Mapping[str, Any],
     choices: Mapping[str, str],
     foreign_code: Mapping[str, str],
 ) -> Repetition:
-    """Return the numbers of a result, and what they come from.
+    """Return the numbers of a run that was computed again, and what they come from.
 
     Parameters
     ----------
     directory : Path
-        Where the files of the result were written.
+        Where its files were written.
     settings : mapping of str to object
         The normalised configuration.
     foreign_code : mapping of str to str
         Digests of the code of a user's own packages, by tag.
     """
-    decoding = result.decoding
     files = {path.name: path.read_bytes() for path in directory.iterdir() if is_compared(path.name)}
-    metrics = {metric.key: metric.value for metric in [*fold_metrics(decoding), *summary_metrics(result, {})]}
+    metrics = {metric.key: metric.value for metric in content.metrics}
     packages, machine = parse_environment(describe_environment())
     commit = git_commit()
     code = {"harness": digest_sources()} | ({} if commit is None else {"commit": commit})
     code |= {key.removeprefix(f"{CODE_TAG}."): digest for key, digest in foreign_code.items()}
-    test = None if result.inference is None else result.inference.test
-    counts = {
-        "n_samples": len(decoding.samples.y),
-        "n_voxels": decoding.samples.n_voxels,
-        "n_folds": len(decoding.folds),
-        "n_folds_skipped": len(decoding.skipped),
-    }
+    predictions = directory / "predictions.csv"
+    digests = f"{DIGEST_TAG}."
     origin = Origin(
         choices={name: choices[name] for name in COMPARED_PARAMS if name in choices},
         settings=flatten(settings),
-        digests=decoding.samples.digests,
+        digests={
+            key.removeprefix(digests): value for key, value in content.tags.items() if key.startswith(digests)
+        },
         versions=packages | package_versions(),
         code=code,
         machine=machine,
-        relabellings="" if test is None or test.sequential else test.relabellings.digest,
-        counts={name: str(count) for name, count in counts.items()},
-        folds=list_held_out(decoding.predictions),
+        relabellings=content.tags.get(RELABELLINGS_TAG, ""),
+        counts=content.params,
+        folds=list_held_out(pd.read_csv(predictions)) if predictions.is_file() else {},
     )
     return Repetition(Results(files, select_metrics(metrics)), origin)
 

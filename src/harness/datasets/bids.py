@@ -30,6 +30,7 @@ from harness.datasets.headers import read_nifti_header
 from harness.datasets.locations import cache_directory, expand_path
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording
+from harness.datasets.spaces import find_common_space
 from harness.datasets.tables import read_confounds
 from harness.errors import DataError, UsageError
 
@@ -138,6 +139,7 @@ class Bids:
             t_r=t_r,
             confounds=None if confounds is None else read_confounds(confounds, counts),
             notice=notice,
+            space=find_common_space(images[0].entities.get("space"), images[0].entities.get("cohort")),
         )
 
     def _find_derivatives(self, root: Path) -> Path:

@@ -144,14 +144,16 @@ def list_missing(home: Path, names: tuple[str, ...]) -> list[str]:
     return [name for name in names if not (home / name).is_file()]
 
 
-def read_subject(directory: Path, subject: int, *, dataset: str, notice: str | None = None) -> Recording:
+def read_subject(
+    directory: Path, subject: int, *, dataset: str, notice: str | None = None, space: str | None = None
+) -> Recording:
     """Return the recording of a subject in Haxby's layout, with the masks and the anatomy that exist.
 
     Parameters
     ----------
     directory : Path
         Contains ``subj1`` and so on, and ``mask.nii.gz`` if there is a brain mask.
-    dataset, notice
+    dataset, notice, space
         See `Recording`.
 
     Raises
@@ -177,6 +179,7 @@ def read_subject(directory: Path, subject: int, *, dataset: str, notice: str | N
         anat=anat if anat.is_file() else None,
         t_r=T_R,
         notice=notice,
+        space=space,
     )
 
 

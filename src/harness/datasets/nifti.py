@@ -13,6 +13,7 @@ from harness.datasets.file_patterns import Paths, find_file, find_files, find_ma
 from harness.datasets.headers import NiftiHeader, read_nifti_header
 from harness.datasets.options import check_options
 from harness.datasets.recording import Recording, describe_files
+from harness.datasets.spaces import check_space
 from harness.datasets.tables import is_missing, read_confounds, read_table
 from harness.errors import DataError, UsageError
 
@@ -48,6 +49,9 @@ class Nifti:
         Column of the events with the condition.
     trial_types : sequence of str or int, optional
         The conditions whose events are used; by default all, which must not overlap.
+    space : str, optional
+        The space of a template that the images of all subjects were normalised to, for example
+        ``MNI152NLin2009cAsym``; maps of several subjects are only compared in one space.
     """
 
     bold: Paths | None = None
@@ -59,9 +63,11 @@ class Nifti:
     confounds: Paths | None = None
     events_column: str = "trial_type"
     trial_types: Sequence[str | int] | None = None
+    space: str | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
+        check_space("dataset.space", self.space)
         if self.bold is None:
             raise UsageError("dataset.bold is not given; expected a 4D image, or one per run")
         if (self.labels is None) == (self.events is None):
@@ -116,6 +122,7 @@ class Nifti:
             t_r=t_r,
             confounds=self._read_confounds(subject, labels["run"]),
             notice=self._notice(subject),
+            space=self.space,
         )
 
     def _label_by_events(

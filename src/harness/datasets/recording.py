@@ -36,6 +36,9 @@ class Recording:
         Time courses that can be regressed out.
     notice : str or None
         A notice that every run prints, for example that the data are simulated.
+    space : str or None
+        The space that the images share with those of other subjects, as in BIDS, for example
+        ``MNI152NLin2009cAsym``; None if every subject has its own.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Recording:
     t_r: float | None = None
     confounds: pd.DataFrame | None = None
     notice: str | None = None
+    space: str | None = None
 
     def __post_init__(self) -> None:
         runs = self.labels["run"].to_numpy()

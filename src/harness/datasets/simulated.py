@@ -32,6 +32,7 @@ from harness.errors import DataError, UsageError
 VERSION = 1
 CONDITIONS = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe")
 
+SPACE = "MNI152NLin2009aSym"  # that of nilearn's template, which all subjects share
 NOTICE = "These data are SIMULATED, not a measurement of any brain; dataset=haxby loads measured data."
 
 N_RUNS = 12
@@ -98,7 +99,7 @@ class Simulated:
             cache_directory() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
         )
         directory = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
-        return read_subject(directory.parent, subject, dataset="simulated", notice=NOTICE)
+        return read_subject(directory.parent, subject, dataset="simulated", notice=NOTICE, space=SPACE)
 
 
 def write_subject(root: Path, subject: int, seed: int = 0) -> Path:

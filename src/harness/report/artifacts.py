@@ -1,6 +1,5 @@
 """The files that a run writes."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,6 @@ import pandas as pd
 from harness.decoding.decode import Decoding
 from harness.decoding.decoder_record import record_decoder
 from harness.decoding.stored_decoder import pack_decoder
-from harness.errors import format_error
 from harness.report.figures import (
     draw_confusion,
     draw_map,
@@ -24,8 +22,8 @@ from harness.report.figures import (
 )
 from harness.report.grid_figure import can_draw_grid, draw_grid
 from harness.report.null_figures import draw_null_distribution
+from harness.report.run_files import draw_pictures, write_settings, write_warnings
 from harness.report.spreadsheets import write_csv
-from harness.tracking.provenance import describe_environment
 from harness.tracking.run_result import RunResult
 
 
@@ -83,11 +81,7 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
     decoding = result.decoding
     write_csv(_list_folds(decoding), directory / "folds.csv")
     write_csv(decoding.predictions, directory / "predictions.csv")
-    if result.findings:
-        audit = json.dumps([dict(finding.to_dict()) for finding in result.findings], indent=1)
-        (directory / "audit.json").write_text(audit + "\n", encoding="utf-8")
-    (directory / "config.yaml").write_text(config, encoding="utf-8")
-    (directory / "environment.txt").write_text(describe_environment(), encoding="utf-8")
+    write_settings(result.findings, config, directory)
     for name, content in pack_decoder(record_decoder(decoding)).items():
         (directory / name).write_bytes(content)
     for weights in decoding.weights:
@@ -103,17 +97,9 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
             nib.save(tested.z, directory / f"pattern_z_{tested.name}.nii.gz")
             nib.save(tested.p, directory / f"pattern_p_{tested.name}.nii.gz")
             nib.save(tested.p_fwe, directory / f"pattern_p_fwe_{tested.name}.nii.gz")
-    failed = []
-    for name, draw in _list_pictures(result, figures).items():
-        try:
-            draw(directory / name)
-        except OSError:
-            raise
-        except Exception as error:  # the plotting packages document none
-            failed.append(f"{name} could not be drawn: {format_error(error)}")
+    failed = draw_pictures(_list_pictures(result, figures), directory)
     decoding = replace(decoding, warnings=(*decoding.warnings, *failed))
-    if decoding.warnings:
-        (directory / "warnings.txt").write_text("\n".join(decoding.warnings) + "\n", encoding="utf-8")
+    write_warnings(decoding.warnings, directory)
     return replace(result, decoding=decoding)
 
 

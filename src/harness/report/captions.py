@@ -4,12 +4,14 @@ import textwrap
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from harness.decoding.decode import Decoding
 from harness.report.canvas import literal
 from harness.samples.signal import Signal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from harness.decoding.decode import Decoding
+    from harness.searchlight.result import SearchlightResult
 
 POINTS_PER_INCH = 72
 LETTER = 0.56  # mean width of a letter, in font sizes
@@ -19,25 +21,25 @@ SMALLEST = 5.5  # font size that can be read in print
 NO_ACTIVATION = "Weights show what the decoder uses; they are not activation (Haufe et al. 2014)."
 
 
-def name_contrast(decoding: Decoding) -> str:
+def name_contrast(decoding: "Decoding | SearchlightResult") -> str:
     """Return the contrast as it is written in titles: ``face vs cat``."""
     return decoding.samples.contrast.name.replace("_", " ")
 
 
-def describe_data(decoding: Decoding) -> str:
-    """Return the data set, the subject and the contrast of a decoding."""
+def describe_data(decoding: "Decoding | SearchlightResult") -> str:
+    """Return the data set, the subject and the contrast of a decoding or a searchlight."""
     recording = decoding.recording
     return f"{recording.dataset} subject {recording.subject}: {name_contrast(decoding)}"
 
 
-def describe_size(decoding: Decoding) -> str:
+def describe_size(decoding: "Decoding") -> str:
     """Return the region with the number of its voxels, and the number of samples."""
     question, samples = decoding.question, decoding.samples
     unit = "blocks" if question.signal.average_blocks else "volumes"
     return f"{question.roi.name}, {samples.n_voxels} voxels, {len(samples.y)} {unit}"
 
 
-def describe_method(decoding: Decoding) -> str:
+def describe_method(decoding: "Decoding") -> str:
     """Return the region, estimator, scheme and signal, with the numbers of voxels and volumes."""
     question = decoding.question
     return (

@@ -3,8 +3,6 @@
 Matplotlib and nilearn's plotting are imported when the first one is drawn.
 """
 
-import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,6 @@ from nibabel.affines import apply_affine
 from harness.decoding.decode import Decoding
 from harness.decoding.patterns import PatternMap
 from harness.decoding.weights import WeightMap
-from harness.errors import escape_controls
 from harness.inference.pattern_maps import PatternPMap
 from harness.report.canvas import DPI, new_figure, read_anatomy
 from harness.report.captions import (
@@ -37,6 +34,7 @@ from harness.report.map_figures import (
     place_map,
     render_view,
 )
+from harness.report.map_view import write_view
 from harness.report.matrix_figures import draw_confusions
 
 if TYPE_CHECKING:
@@ -44,8 +42,6 @@ if TYPE_CHECKING:
 
 N_SLICES = 5
 MATRIX_LEGEND = "Rows: true class. Number of volumes, share of the row."
-STYLE = 'style="font: 14px/1.4 sans-serif; margin: 8px; max-width: 70em; overflow-wrap: anywhere"'
-TITLE_PLACE = "the-title-of-this-page"  # placeholder until the page is written
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,31 +181,18 @@ def draw_confusion(decoding: Decoding, file: Path) -> None:
 
 def write_map_view(decoding: Decoding, shown: SignedMap, file: Path) -> None:
     """Write a standalone HTML page on which a map can be browsed slice by slice."""
-    # A cross would cover the largest value, at which the view opens.
-    look = {"title": TITLE_PLACE, "draw_cross": False, "black_bg": True}
-    page = render_view(shown.image, _background(decoding), shown.left_out, **look)
-    # nilearn inserts the title into the page and into a script without escaping it.
-    short = escape_controls(f"positive: {shown.positive}")  # the canvas has no space for more
-    page = page.replace(f'"{TITLE_PLACE}"', _quote_for_script(short))
-    title, details, legend = (
-        html.escape(escape_controls(text))
-        for text in (_title(decoding, shown), describe_method(decoding), _legend(shown))
+
+    def render(**look: object) -> str:
+        return render_view(shown.image, _background(decoding), shown.left_out, **look)
+
+    write_view(
+        render,
+        file,
+        short=f"positive: {shown.positive}",
+        title=_title(decoding, shown),
+        details=describe_method(decoding),
+        legend=_legend(shown),
     )
-    page = page.replace(f"Nilearn - {TITLE_PLACE}", title).replace(TITLE_PLACE, title)
-    above = f"<div {STYLE}><b>{title}</b><br>{details}</div>"
-    page = page.replace("<body>", f"<body>\n{above}", 1)
-    help_text = "Opens at the largest value. Click into a slice to move all three."
-    before, end, after = page.rpartition("</body>")
-    page = f"{before}<div {STYLE}>{legend} {help_text}</div>\n{end}{after}"
-    file.write_text(page, encoding="utf-8")
-
-
-def _quote_for_script(text: str) -> str:
-    """Return a text as a JavaScript string, without characters that could end the script element."""
-    quoted = json.dumps(text)
-    for sign in "<>&":
-        quoted = quoted.replace(sign, f"\\u{ord(sign):04x}")
-    return quoted
 
 
 def _title(decoding: Decoding, shown: SignedMap) -> str:

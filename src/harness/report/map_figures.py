@@ -94,10 +94,8 @@ def place_map(
         figure=figure,
         axes=axes,
         draw_cross=False,
-        symmetric_cbar=True,
         resampling_interpolation="nearest",
-        cmap=COLOUR_MAP,
-        **look,
+        **{"symmetric_cbar": True, "cmap": COLOUR_MAP, **look},
     )
 
 

@@ -133,6 +133,8 @@ class Sources:
     ----------
     mask : ndarray of shape (x, y, z), bool
     affine : ndarray of shape (4, 4)
+    centres_file : Path or None
+        The mask of the centres of a searchlight; None for all other analyses.
     """
 
     recording: Recording
@@ -140,11 +142,14 @@ class Sources:
     mask: np.ndarray
     affine: np.ndarray
     confounds: pd.DataFrame | None
+    centres_file: Path | None = None
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """SHA-256 of the labels and mask files, and of the confounds that are regressed out."""
+        """SHA-256 of the labels and mask files, also of centres, and of confounds that are regressed out."""
         digests = {"labels": digest_files(self.recording.labels_file), "mask": digest_files(self.mask_file)}
+        if self.centres_file is not None:
+            digests["centres"] = digest_files(self.centres_file)
         if self.confounds is not None:
             table = self.confounds.to_csv(index=False).encode()
             digests["confounds"] = hashlib.sha256(table).hexdigest()
@@ -171,22 +176,28 @@ class RecordedSamples(Samples):
         return {"bold": self.image_digest, **self.sources.digests}
 
 
-def find_mask(recording: Recording, roi: str) -> Path:
-    """Return the mask file of a ROI: the name of a mask of the recording, or the path of an image."""
+def find_mask(recording: Recording, roi: str, key: str = "roi.mask") -> Path:
+    """Return the mask file of a ROI: the name of a mask of the recording, or the path of an image.
+
+    Parameters
+    ----------
+    key : str
+        Of the configuration, for messages.
+    """
     if roi in recording.masks:
         return recording.masks[roi]
-    path = expand_path("roi.mask", roi)
+    path = expand_path(key, roi)
     if path.is_file():
         return path
     raise DataError(
-        f"roi.mask={roi!r} is neither a mask of {recording.dataset} subject {recording.subject} "
+        f"{key}={roi!r} is neither a mask of {recording.dataset} subject {recording.subject} "
         f"({', '.join(recording.masks) or 'it has none'}) nor a file; give one of those names or a path"
     )
 
 
-def open_sources(recording: Recording, roi: Roi, signal: Signal) -> Sources:
-    """Read the mask and the confounds of a recording."""
-    mask_file = find_mask(recording, roi.mask)
+def open_sources(recording: Recording, roi: Roi, signal: Signal, key: str = "roi.mask") -> Sources:
+    """Read the mask and the confounds of a recording; `key` is that of the mask, for messages."""
+    mask_file = find_mask(recording, roi.mask, key)
     mask, affine = read_mask(mask_file)
     runs = recording.labels["run"].to_numpy()
     confounds = select_confounds(signal, recording, runs) if signal.cleans_runs else None

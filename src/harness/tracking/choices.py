@@ -16,7 +16,10 @@ class TrackingKind(StrEnum):
 
 # The parameters in which runs can differ, in the order of the tables' columns.
 COMPARED_PARAMS = (
-    *("dataset", "location", "subject", "contrast", "roi", "signal", "estimator", "cv", "scoring"),
+    *("dataset", "location", "subject", "analysis", "contrast", "roi", "signal", "estimator", "cv"),
+    "scoring",
     *("inference", "engine", "seed"),
 )
+# What a run of a version that lacked a parameter has.
+EARLIER_PARAMS = {"analysis": "decoding"}
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")

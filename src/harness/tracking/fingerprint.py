@@ -17,6 +17,7 @@ LEFT_OUT = {
     "roi": ("mask",),  # counted by its content, and so is the next one
     "signal": ("confounds_file",),
     "inference": ("processes",),  # they share the work
+    "analysis": ("mask", "processes", "batch_size"),
 }
 # Packages whose version `digest_code` counts; classes of others count by their files.
 KNOWN_PACKAGES = ("harness", "sklearn", "nilearn", "numpy", "scipy", "builtins", "abc", "typing")
@@ -57,6 +58,7 @@ def fingerprint_run(
     parts = {
         "config": counted,
         "t_r": sources.recording.t_r,
+        "space": sources.recording.space,
         "labels": hashlib.sha256(labels).hexdigest(),
         "digests": {"bold": image_digest, **digests},
         "code": [digest_code(), *map(_digest_package, _foreign_packages(classes))],

@@ -16,7 +16,7 @@ COMPUTING_PACKAGES = ("numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "p
 # The packages whose version can change a number or a figure.
 PACKAGES = ("harness", *COMPUTING_PACKAGES, "mlflow", "hydra-core", "matplotlib")
 # The packages of the harness that compute numbers.
-COMPUTING_MODULES = ("datasets", "samples", "solvers", "decoding", "checks", "inference")
+COMPUTING_MODULES = ("datasets", "samples", "solvers", "decoding", "checks", "inference", "searchlight")
 
 
 def package_versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -10,7 +10,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.tracking import MlflowClient
 
 from harness.errors import UsageError, format_unknown
-from harness.tracking.choices import COMPARED_PARAMS, STATUSES
+from harness.tracking.choices import COMPARED_PARAMS, EARLIER_PARAMS, STATUSES
 from harness.tracking.store import find_experiments
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.stored_run import StoredRun, read_stored_run
@@ -142,27 +142,62 @@ def select_runs(uri: str, query: RunQuery, limit: int) -> SelectedRuns:
         sweep = None
         if query.sweep is not None:
             sweep = find_sweep(query.sweep, read_sweeps(experiments), uri).identifier
+        ids = [str(item.experiment_id) for item in experiments]
         runs = [
             run
             for text in _make_filters(query, sweep)
-            for run in client.search_runs(
-                [str(item.experiment_id) for item in experiments],
-                text,
-                run_view_type=ViewType.ACTIVE_ONLY,
-                max_results=limit + 1,  # one more shows whether there are more
-                order_by=["attributes.start_time DESC"],
-            )
+            # One more shows whether there are more.
+            for run in _search_newest(client, ids, text, limit + 1, _list_earlier(query))
         ]
     runs.sort(key=lambda run: run.info.start_time or 0, reverse=True)
     return SelectedRuns(tuple(runs[:limit]), len(runs) > limit, sweep)
 
 
+def _list_earlier(query: RunQuery) -> dict[str, tuple[str, ...]]:
+    """Return those parameters of a query whose values match runs of versions without the parameter, too.
+
+    MLflow cannot search for runs without a parameter.
+    """
+    return {
+        name: values
+        for name, values in query.params.items()
+        if name in EARLIER_PARAMS and EARLIER_PARAMS[name] in values
+    }
+
+
+def _search_newest(
+    client: MlflowClient, experiments: list[str], text: str, limit: int, params: Mapping[str, tuple[str, ...]]
+) -> Iterator[Run]:
+    """Yield the newest runs of a filter, at most `limit`, that have any of the values of every parameter."""
+    token, n = None, 0
+    while True:
+        page = client.search_runs(
+            experiments,
+            text,
+            run_view_type=ViewType.ACTIVE_ONLY,
+            max_results=limit,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        for run in page:
+            if all(
+                run.data.params.get(name, EARLIER_PARAMS[name]) in values for name, values in params.items()
+            ):
+                yield run
+                n += 1
+            if n == limit:
+                return
+        token = page.token
+        if not token or not params:
+            return
+
+
 def seen_values(uri: str, query: RunQuery, limit: int = 50) -> dict[str, tuple[str, ...]]:
     """Return the newest runs' values of every queried parameter that has no match among them."""
     newest = select_runs(uri, RunQuery(query.experiment, query.sweep), limit).runs
+    found = [EARLIER_PARAMS | run.data.params for run in newest]
     values = {
-        name: tuple(sorted({run.data.params[name] for run in newest if name in run.data.params}))
-        for name in query.params
+        name: tuple(sorted({params[name] for params in found if name in params})) for name in query.params
     }
     return {name: seen for name, seen in values.items() if not set(seen) & set(query.params[name])}
 
@@ -232,7 +267,9 @@ def _search_runs(client: MlflowClient, uri: str, word: str, with_groups: bool) -
 def _make_filters(query: RunQuery, sweep: str | None) -> list[str]:
     """Return MLflow filters that together select the runs of a query: MLflow's language has no OR."""
     clauses = [
-        [f"params.`{name}` = {_quote(value)}" for value in values] for name, values in query.params.items()
+        [f"params.`{name}` = {_quote(value)}" for value in values]
+        for name, values in query.params.items()
+        if name not in _list_earlier(query)
     ]
     if query.statuses:
         clauses.append([f"attributes.status = '{status}'" for status in query.statuses])

@@ -5,11 +5,10 @@ import math
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow
 from filelock import FileLock, Timeout
@@ -22,15 +21,7 @@ from harness.tracking.file_digests import write_digests
 from harness.tracking.locks import retry_while_locked
 from harness.tracking.provenance import digest_sources, git_commit, package_versions
 from harness.tracking.relocation import location_path
-from harness.tracking.run_content import (
-    FIGURES,
-    dataset_input,
-    find_figure,
-    fold_metrics,
-    image_link,
-    result_tags,
-    summary_metrics,
-)
+from harness.tracking.run_content import FIGURES, RunContent
 from harness.tracking.store import Store, run_link, ui_address
 from harness.tracking.store_errors import format_store_error, translate_errors
 from harness.tracking.tags import (
@@ -44,9 +35,6 @@ from harness.tracking.tags import (
     NOTICES_TAG,
     VERSION_TAG,
 )
-
-if TYPE_CHECKING:
-    from harness.tracking.run_result import RunResult
 
 SECONDS_BETWEEN_CLAIMS = 0.5
 MAX_PARAM, MAX_TAG = 6000, 5000  # characters; some kinds of store cut or refuse longer values
@@ -121,35 +109,22 @@ class TrackedRun:
             return f"python -m harness ui{self.store.argument} --run {self.run_id}"
         return run_link(ui_address(self.store.uri), self.store.experiment_id, self.run_id)
 
-    def finish(self, result: "RunResult", artifacts: Path, seconds: Mapping[str, float]) -> None:
+    def finish(self, content: RunContent, artifacts: Path) -> None:
         """Log the results of a run, and then mark it FINISHED.
 
         Parameters
         ----------
         artifacts : Path
             Directory whose files become the run's artifacts.
-        seconds : mapping of str to float
-            Wall time of the stages, those after the decoding included.
         """
-        decoding = result.decoding
-        counts = {
-            "n_samples": len(decoding.samples.y),
-            "n_voxels": decoding.samples.n_voxels,
-            "n_folds": len(decoding.folds),
-            "n_folds_skipped": len(decoding.skipped),
-        }
-        params = {name: str(value) for name, value in counts.items()}
-        metrics = summary_metrics(result, seconds) + fold_metrics(decoding)
         client = self.store.client
-        figure = find_figure(decoding, artifacts)
-        image = None if figure is None else image_link(self.run_id, figure.name)
-        tags = result_tags(result, image) | {FILES_TAG: write_digests(artifacts)}
+        tags = {**content.tags, FILES_TAG: write_digests(artifacts)}
         # All of them can be repeated: a value that the store already has stays the same.
         retry_while_locked(lambda: client.log_artifacts(self.run_id, str(artifacts)))
-        if figure is not None:
-            self._log_figure(figure)
-        retry_while_locked(lambda: self._log_input(dataset_input(decoding)))
-        retry_while_locked(lambda: self._log(metrics, params, tags))
+        if content.figure is not None:
+            self._log_figure(content.figure)
+        retry_while_locked(lambda: self._log_input(content.dataset))
+        retry_while_locked(lambda: self._log(content.metrics, content.params, tags))
         retry_while_locked(lambda: client.set_terminated(self.run_id, "FINISHED"))
         self._release()
 
@@ -217,11 +192,11 @@ class TrackedRun:
         self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
 
-    def _log(self, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    def _log(self, metrics: Sequence[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Write everything with one batch, which the client splits where the store requires it."""
         self.store.client.log_batch(
             self.run_id,
-            metrics,
+            list(metrics),
             [Param(name, _cut(value, MAX_PARAM)) for name, value in params.items()],
             [RunTag(name, _cut(value, MAX_TAG)) for name, value in tags.items()],
         )

@@ -25,13 +25,21 @@ from numpy.typing import NDArray
 from harness.checks.findings import Finding, Verdict
 from harness.errors import TrackingError, first_line
 from harness.inference.corrections import drop_observed
-from harness.tracking.choices import COMPARED_PARAMS
+from harness.tracking.choices import COMPARED_PARAMS, EARLIER_PARAMS
 from harness.tracking.file_digests import FILES_LIST, digest_bytes
 from harness.tracking.relocation import location_path
 from harness.tracking.store_errors import translate_errors
-from harness.tracking.tags import DIGEST_TAG, FILES_TAG, INFERENCE_TAG, RELABELLINGS_TAG, VERSION_TAG
+from harness.tracking.tags import (
+    ANALYSIS_TAG,
+    DIGEST_TAG,
+    FILES_TAG,
+    INFERENCE_TAG,
+    RELABELLINGS_TAG,
+    VERSION_TAG,
+)
 
 FOLDS_TABLE, NULL_TABLE = "folds.csv", "null_distribution.csv"
+SEARCHLIGHT = "searchlight"  # value of the tag
 DEFAULT_SCORES = ("test_accuracy", "test_roc_auc")  # that tables show, where runs have them
 
 # The same loader in C, where PyYAML has it: 0.3 ms instead of 2.3, which counts in a comparison of 1000 runs.
@@ -81,6 +89,11 @@ class StoredRun:
     def digests(self) -> dict[str, str]:
         """SHA-256 of the input files, by their role, such as ``bold``."""
         return self._tags_below(DIGEST_TAG)
+
+    @property
+    def is_searchlight(self) -> bool:
+        """Whether the run is a searchlight, and not a decoding."""
+        return is_searchlight(self.tags)
 
     @property
     def is_enumerated(self) -> bool:
@@ -259,6 +272,11 @@ class StoredRun:
         )
 
 
+def is_searchlight(tags: Mapping[str, str]) -> bool:
+    """Return whether a run with these tags is a searchlight."""
+    return tags.get(ANALYSIS_TAG) == SEARCHLIGHT
+
+
 def read_stored_run(run: Run, uri: str) -> StoredRun:
     """Return a run of MLflow's client as a `StoredRun`."""
     return StoredRun(
@@ -269,7 +287,7 @@ def read_stored_run(run: Run, uri: str) -> StoredRun:
         status=str(run.info.status),
         experiment_id=str(run.info.experiment_id),
         started=datetime.fromtimestamp(run.info.start_time / 1000).astimezone(),
-        params=dict(run.data.params),
+        params=EARLIER_PARAMS | run.data.params,
         metrics=dict(run.data.metrics),
         tags=dict(run.data.tags),
     )

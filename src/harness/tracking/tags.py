@@ -6,6 +6,7 @@ IDENTITY_TAG = "harness.identity"  # fingerprint of a run
 SWEEP_TAG = "harness.sweep"
 ERROR_TAG = "harness.error"  # first line of why a run failed
 NOTICES_TAG = "harness.notices"  # one per line
+ANALYSIS_TAG = "harness.analysis"  # of a run that is no decoding: searchlight
 OVERRIDES_TAG = "harness.overrides"  # as typed, separated by spaces
 AUDIT_TAG = "harness.audit"  # the worst verdict: ok, caution or leak
 WARNINGS_TAG = "harness.warnings"  # their number

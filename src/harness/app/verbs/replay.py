@@ -77,23 +77,23 @@ def run(options: argparse.Namespace) -> int:
 
 def _repeat(stored: "StoredRun", spec: "StoredSpec") -> "Repetition":
     """Compute the run again, from the images themselves: what the cache holds is not taken for granted."""
-    from harness.app.computation import RunData, compute_result, tag_foreign_code
+    from harness.app.computation import RunData, compute_run, tag_foreign_code
     from harness.app.stored_spec import prepare_settings
     from harness.comparison.replay import describe_repetition
-    from harness.report.artifacts import write_artifacts
     from harness.report.progress import ProgressBar
 
     data = RunData(spec.spec, cached=False)
     with ProgressBar(f"replay {spec.spec.name}") as progress:
         _open_sources(data, stored)
-        result = compute_result(data, progress, single=True)
+        computed = compute_run(data, progress, single=True)
     config = spec.spec.config
     try:
         with tempfile.TemporaryDirectory(prefix="harness-") as directory:
-            result = write_artifacts(result, Path(directory), spec.spec.to_yaml(), "off")
+            computed = computed.write(Path(directory), spec.spec.to_yaml(), "off")
+            content = computed.describe(Path(directory), {})
             settings, _ = prepare_settings(config)
             foreign = tag_foreign_code(config)
-            return describe_repetition(result, Path(directory), settings, spec.spec.choices, foreign)
+            return describe_repetition(content, Path(directory), settings, spec.spec.choices, foreign)
     except OSError as error:
         raise HarnessError(
             f"the files of the replay cannot be written to a temporary directory: {error}. Check the disk's "

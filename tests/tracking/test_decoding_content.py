@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from harness.checks.findings import Finding, Verdict
-from harness.tracking.run_content import describe_run
+from harness.tracking.decoding_content import describe_run
 from harness.tracking.run_result import RunResult
 
 

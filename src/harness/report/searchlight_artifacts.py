@@ -1,0 +1,248 @@
+"""The files that a searchlight writes."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.nifti1 import Nifti1Image
+from numpy.typing import NDArray
+
+from harness.checks.findings import Finding
+from harness.datasets.images import list_files
+from harness.decoding.choices import Scorer
+from harness.decoding.scores import nominal_chance
+from harness.inference.corrections import ALPHA
+from harness.report.run_files import draw_pictures, write_settings, write_warnings
+from harness.report.searchlight_figures import (
+    draw_maxima,
+    draw_score_map,
+    show_scores,
+    write_score_view,
+    write_thresholded_view,
+)
+from harness.report.searchlight_peaks import Peaks, find_peaks
+from harness.report.spreadsheets import write_csv
+from harness.searchlight.choices import Correction
+from harness.searchlight.map_test import MapTest
+from harness.searchlight.result import SearchlightResult
+from harness.tracking.fingerprint import LEFT_OUT
+
+RECORD, PEAKS, MAXIMA, KEPT = "searchlight.json", "peaks.csv", "searchlight_maxima.csv", "relabelled_maps.npz"
+# Codes of a header for an affine that no known space has (NIfTI-1, field sform_code): aligned with a scan.
+ALIGNED = 2
+
+
+def write_searchlight(
+    result: SearchlightResult, findings: Sequence[Finding], directory: Path, config: str, figures: str
+) -> SearchlightResult:
+    """Write the files of a searchlight into an existing directory; CONTRAST is the name of the contrast.
+
+    ================================================  =======================================  ===========
+    file                                              content                                  figures
+    ================================================  =======================================  ===========
+    ``searchlight_CONTRAST.nii.gz``                   score of every sphere, in its centre;    all
+                                                      0 elsewhere, as nilearn's SearchLight
+    ``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
+                                                      standardised by its own null
+    ``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
+    ``searchlight_p_fwe_CONTRAST.nii.gz``             p, corrected over voxels by the maximum  all
+                                                      statistic
+    ``searchlight_p_tfce_CONTRAST.nii.gz``,           p of the chosen correction               all
+    ``searchlight_p_cluster_size_CONTRAST.nii.gz``
+    ``searchlight_thresholded_CONTRAST.nii.gz``       score where p of the chosen correction   all
+                                                      is at most .05, else 0
+    ``searchlight_maxima.csv``                        maximum over the map of every            all
+                                                      relabelling, the true one first
+    ``relabelled_maps.npz``                           statistic under some relabellings, for   all
+                                                      tests over subjects
+    ``peaks.csv``                                     peaks; see `find_peaks`                  all
+    ``searchlight.json``                              counts, thresholds, settings             all
+    ``searchlight_CONTRAST.png``                      map on the anatomy                       full, light
+    ``searchlight_maxima.png``                        null distributions of the maximum        full
+    ``searchlight_CONTRAST.html``,                    interactive views                        full
+    ``searchlight_thresholded_CONTRAST.html``
+    ``audit.json``, ``config.yaml``,                  as in other runs                         all
+    ``environment.txt``, ``warnings.txt``
+    ================================================  =======================================  ===========
+
+    Parameters
+    ----------
+    config : str
+        The resolved configuration, as YAML.
+    figures : {"full", "light", "off"}
+
+    Returns
+    -------
+    result : SearchlightResult
+        With a warning for every picture that could not be drawn; everything else is written all the same.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    write_settings(findings, config, directory)
+    for name, image in make_images(result).items():
+        nib.save(image, directory / f"{name}.nii.gz")
+    peaks = find_peaks(result)
+    write_csv(peaks.table, directory / PEAKS)
+    if result.test is not None:
+        write_csv(result.test.maxima, directory / MAXIMA)
+        _write_kept(result, result.test, directory / KEPT)
+    record = json.dumps(describe_searchlight(result, peaks), indent=1)
+    (directory / RECORD).write_text(record + "\n", encoding="utf-8")
+    failed = draw_pictures(_list_pictures(result, figures), directory)
+    result = replace(result, warnings=(*result.warnings, *failed))
+    write_warnings(result.warnings, directory)
+    return result
+
+
+def make_images(result: SearchlightResult) -> dict[str, Nifti1Image]:
+    """Return the maps as images, by name of their file without suffix.
+
+    Their values are float64: in single precision a p of .05 would be above .05.
+    """
+    contrast, test = result.samples.contrast.name, result.test
+    scorer, codes = result.settings.scorer, _read_codes(result)
+    n_classes = len(result.samples.contrast.classes)
+    limits = (nominal_chance(scorer, n_classes), float(result.score_map.max()))
+
+    def image(
+        values: NDArray[Any], words: str, shown: tuple[float, float], outside: float = 0.0
+    ) -> Nifti1Image:
+        return _label_image(result.to_image(values, outside), codes, words, shown)
+
+    maps = {f"searchlight_{contrast}": image(result.score_map, f"searchlight: {scorer}", limits)}
+    if test is None:
+        return maps
+    chosen = test.corrected[result.settings.correction]
+    high_z = max(float(test.z.max()), result.settings.cluster_z + 1)
+    maps[f"searchlight_z_{contrast}"] = image(test.z, f"z of {test.statistic}", (0.0, high_z))
+    maps[f"searchlight_p_{contrast}"] = image(test.p, "p, not corrected", (0.0, ALPHA), 1.0)
+    for name, corrected in test.corrected.items():
+        short = "fwe" if name == Correction.maximum else name
+        words = f"p, corrected over voxels: {name.replace('_', ' ')}"
+        maps[f"searchlight_p_{short}_{contrast}"] = image(corrected.p, words, (0.0, ALPHA), 1.0)
+    significant = np.where(chosen.p <= ALPHA, result.score_map, 0.0)
+    words = f"{scorer} where p({result.settings.correction}) <= .05"
+    maps[f"searchlight_thresholded_{contrast}"] = image(significant, words, limits)
+    return maps
+
+
+def _read_codes(result: SearchlightResult) -> tuple[int, int]:
+    """Return the codes of the space (sform, qform) of the recording's image."""
+    header = nib.load(list_files(result.recording.bold)[0]).header
+    if not isinstance(header, nib.Nifti1Header):
+        return ALIGNED, 0
+    return int(header["sform_code"]), int(header["qform_code"])
+
+
+def _label_image(
+    image: Nifti1Image, codes: tuple[int, int], words: str, limits: tuple[float, float]
+) -> Nifti1Image:
+    """Enter into the header of an image the space, what it shows, and the range that viewers show."""
+    header, affine, (sform, qform) = image.header, image.affine, codes
+    image.set_sform(affine, sform or qform or ALIGNED)
+    image.set_qform(affine, qform or sform or ALIGNED)
+    if not np.allclose(image.get_qform(), affine, atol=1e-4):  # a qform holds no shears
+        image.set_qform(affine, 0)
+    header.set_xyzt_units("mm")
+    header["descrip"] = words.encode("ascii", "replace")[:79]
+    low, high = limits
+    header["cal_min"], header["cal_max"] = low, high if high > low else low + 1e-3
+    return image
+
+
+def _write_kept(result: SearchlightResult, test: MapTest, file: Path) -> None:
+    """Write the statistic under some relabellings, with the places of the spheres."""
+    mask = result.samples.grid.mask
+    np.savez_compressed(
+        file,
+        maps=test.kept,
+        rows=test.kept_rows,
+        voxels=np.flatnonzero(mask)[result.spheres.centres],
+        shape=np.array(mask.shape),
+        affine=result.samples.grid.affine,
+        statistic=np.array(test.statistic),
+        space=np.array(str(getattr(result.recording, "space", None) or "")),
+    )
+
+
+def describe_searchlight(result: SearchlightResult, peaks: Peaks) -> dict[str, Any]:
+    """Return the counts, thresholds and settings of a searchlight, for ``searchlight.json``."""
+    samples, sizes = result.samples, result.spheres.sizes
+    # A replay compares this file: the mask counts by its content, and processes change no number.
+    left_out = LEFT_OUT["analysis"]
+    settings = {name: value for name, value in asdict(result.settings).items() if name not in left_out}
+    content: dict[str, Any] = {
+        "settings": settings,
+        "contrast": samples.contrast.name,
+        "classes": list(samples.contrast.classes),
+        "class_sizes": {name: int((samples.y == name).sum()) for name in samples.contrast.classes},
+        "chance": nominal_chance(result.settings.scorer, len(samples.contrast.classes)),
+        "space": result.recording.space,
+        "n_samples": len(samples.y),
+        "n_voxels": samples.n_voxels,
+        "n_folds": result.n_folds,
+        "n_folds_skipped": len(result.skipped),
+        "n_spheres": len(result.spheres),
+        "n_small": result.spheres.n_small,
+        "sphere_sizes": {
+            "smallest": int(sizes.min()),
+            "median": float(np.median(sizes)),
+            "largest": int(sizes.max()),
+        },
+        "scores": {
+            name: {"max": float(result.scores[name].max()), "median": float(np.median(result.scores[name]))}
+            for name in map(str, Scorer)
+            if name in result.scores
+        },
+        "peaks": {"of": peaks.quantity, "threshold": peaks.threshold, "rule": peaks.rule},
+    }
+    if result.test is not None:
+        content["test"] = _describe_test(result.test)
+    return content
+
+
+def _describe_test(test: MapTest) -> dict[str, Any]:
+    return {
+        "statistic": test.statistic,
+        "n_relabellings": len(test.maxima),
+        "enumerated": test.relabellings.enumerated,
+        "max_z": float(test.z.max()),
+        "smallest_p": 1 / len(test.maxima),
+        "corrections": {
+            name: {
+                "threshold": corrected.threshold,
+                "observed_maximum": float(corrected.values.max()),
+                "n_corrected": int((corrected.p <= ALPHA).sum()),
+                "smallest_p": float(corrected.p.min()),
+            }
+            for name, corrected in test.corrected.items()
+        },
+        "n_kept": len(test.kept),
+        "cautions": list(test.cautions),
+    }
+
+
+def _list_pictures(result: SearchlightResult, figures: str) -> dict[str, Callable[[Path], None]]:
+    """Return the function that draws each picture, by file name."""
+    if figures == "off":
+        return {}
+    contrast = result.samples.contrast.name
+    pictures: dict[str, Callable[[Path], None]] = {
+        f"searchlight_{contrast}.png": partial(draw_score_map, result),
+    }
+    if figures == "light":
+        return pictures
+    pictures[f"searchlight_{contrast}.html"] = partial(write_score_view, result)
+    if result.test is not None:
+        pictures["searchlight_maxima.png"] = partial(draw_maxima, result, result.test)
+        if show_scores(result).significant is not None:
+            pictures[f"searchlight_thresholded_{contrast}.html"] = partial(write_thresholded_view, result)
+    return pictures
