@@ -150,7 +150,9 @@ def _place(
         vmax=high,
         transparency=0.8,
         black_bg=False,
+        annotate=False,
     )
+    display.annotate(size=9)
     if shown.significant is not None and shown.significant.any():
         outlined = nib.Nifti1Image(shown.significant.astype(np.float32), shown.affine)
         display.add_contours(outlined, levels=[0.5], colors=OUTLINE, linewidths=1.1)
