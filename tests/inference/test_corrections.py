@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from harness.inference.corrections import besag_clifford, maximum_statistic, standardise_nulls
+from harness.inference.corrections import (
+    besag_clifford,
+    maximum_statistic,
+    reaches,
+    share_reaching,
+    standardise_nulls,
+)
 
 
 def test_reference_values_of_the_maximum_statistic_are_reproduced(statistics):
@@ -59,3 +65,18 @@ def test_a_column_that_does_not_vary_is_never_significant():
 
 def test_a_null_hypothesis_without_draws_has_p_one():
     assert besag_clifford(0.5, []).p == 1.0
+
+
+def test_undefined_scores_never_make_a_p_value_smaller():
+    scores = np.array([0.9, 0.5, np.nan, 0.9 - 1e-12])
+    observed = [0.9, 0.95, 0.1, np.nan, -np.inf, np.inf]
+    assert share_reaching(scores, observed).tolist() == [0.75, 0.25, 1.0, 1.0, 1.0, 0.25]
+    assert share_reaching(scores, observed).tolist() == [reaches(scores, each).mean() for each in observed]
+
+
+def test_ties_are_as_wide_as_the_tolerance_of_every_value():
+    assert share_reaching([1.0, 0.999, 0.99], [1.0, 1.0, 1.0], [0.0, 0.005, 0.1]).tolist() == [
+        1 / 3,
+        2 / 3,
+        1,
+    ]

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from harness.errors import DesignError
-from harness.inference.group_tests import permutation_of_means, prevalence, prevalence_regions
+from harness.inference.group_tests import (
+    permutation_of_means,
+    prevalence,
+    prevalence_arrays,
+    prevalence_regions,
+)
 
 TWELFTHS = st.integers(0, 12).map(lambda k: k / 12)  # sums of these have rounding errors
 
@@ -148,3 +153,49 @@ def test_undefined_scores_are_refused(test, nulls):
 def test_regions_with_other_relabellings_are_refused():
     with pytest.raises(DesignError, match="same relabellings"):
         prevalence_regions([[[0.9, 0.5]], [[0.9, 0.5, 0.4]]])
+
+
+def test_prevalence_of_thousands_of_voxels_equals_single_regions(rng):
+    tables = [rng.random((30, 3000)) + (np.arange(30) == 0)[:, np.newaxis] for _ in range(5)]
+    tables[2][:, 7] = 0.5  # a voxel that does not vary in one subject
+    found = prevalence_arrays(tables, n_draws=500, seed=2)
+    for place in (0, 7, 2999):
+        single = prevalence([table[:, place] for table in tables])
+        assert found.p_global[place] == pytest.approx(single.p_global, rel=1e-12)
+        assert found.p_majority[place] == pytest.approx(single.p_majority, rel=1e-12)
+        shown = found.gamma0[place]
+        assert (None if np.isnan(shown) else shown) == approximately(single.gamma0)
+    # Chunks do not change the draws, and the draws are those of the generator.
+    draws = np.random.default_rng(2)
+    chosen = [draws.integers(30, size=500) for _ in range(5)]
+    maxima = np.array(
+        [
+            np.min([table[rows[i]] for table, rows in zip(tables, chosen, strict=True)], axis=0).max()
+            for i in range(500)
+        ]
+    )
+    expected = [(1 + (maxima >= value).sum()) / 501 for value in found.minimum]
+    np.testing.assert_allclose(found.p_global_corrected, expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        found.p_majority_corrected,
+        found.p_global_corrected + (1 - found.p_global_corrected) * found.p_majority,
+    )
+
+
+def test_limits_of_many_regions_are_those_of_the_largest_effect():
+    tables = [np.repeat(np.linspace(1, 0, 100)[:, np.newaxis], 20, axis=1) for _ in range(6)]
+    found = prevalence_arrays(tables)
+    assert found.p_majority_corrected == approximately(np.full(20, found.smallest_p_majority))
+    assert found.gamma0_corrected == approximately(np.full(20, found.largest_gamma0))
+    few = prevalence_arrays(tables[:4])
+    assert few.smallest_p_majority > 0.05
+    assert (few.p_majority_corrected > 0.05).all()
+
+
+def test_undefined_scores_of_relabellings_count_against_the_effect():
+    table = np.column_stack([np.linspace(1, 0, 8)] * 11)
+    undefined = table.copy()
+    undefined[3, 4] = np.nan
+    found = prevalence_arrays([undefined, undefined])
+    assert found.p_global[4] == pytest.approx((2 / 8) ** 2)
+    assert found.p_global_corrected.min() > prevalence_arrays([table, table]).p_global_corrected.max()

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.app.composition import expand_grid, parse_overrides
 from harness.app.conflicts import check_launching, check_tracking
+from harness.app.group_maps import StoredGroupMaps, store_group_maps
 from harness.app.hydra_errors import explaining, format_launcher_error
 from harness.app.interrupts import stop_sweep_on_sigint
 from harness.app.job import experiment_name, open_configured_store
@@ -160,9 +161,11 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
         families = _correct_tests(stores, outcomes)
         again = rerun_command(arguments, options, failed, first) if stopped is None else ""
         if outcomes:
-            groups, pages = _summarise_subjects(plan, sweep, stores)
+            groups, maps, pages = _summarise_subjects(plan, sweep, stores)
             views = _prepare_views(sweep, stores)
-            print_sweep(sweep, outcomes, first, views, again, families, groups, pages)
+            print_sweep(
+                sweep, outcomes, first, views, again, families, groups, pages, maps.groups, maps.refused
+            )
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)
     if stopped is not None:
@@ -261,18 +264,20 @@ def _correct_tests(stores: Sequence["Store"], outcomes: Sequence[Outcome]) -> "l
 
 def _summarise_subjects(
     plan: Plan, sweep: Sweep, stores: Sequence["Store"]
-) -> "tuple[list[GroupSummary], list[str]]":
+) -> "tuple[list[GroupSummary], StoredGroupMaps, list[str]]":
     """Summarise a sweep over its subjects, and store the summaries; print an error of the store.
 
     Returns
     -------
     groups : list of GroupSummary
+    maps : StoredGroupMaps
+        Of searchlights.
     pages : list of str
         How the run of each configuration is opened.
     """
     subjects = {word for job in plan.jobs for word in job if word.startswith("subject=")}
     if len(subjects) < 2 or not stores:
-        return [], []
+        return [], StoredGroupMaps(), []
     from harness.comparison.group import summarise_groups
     from harness.comparison.group_record import describe_group, split_groups
     from harness.report.group_tables import write_group_files
@@ -281,6 +286,7 @@ def _summarise_subjects(
     from harness.tracking.stored_run import read_stored_runs
 
     groups: list[GroupSummary] = []
+    maps = StoredGroupMaps()
     pages: list[str] = []
     try:
         selected = select_runs(stores[0].uri, RunQuery(sweep=sweep.id, statuses=("FINISHED",)), MAX_RUNS)
@@ -290,9 +296,10 @@ def _summarise_subjects(
             record = describe_group(scores, len(subjects))
             run = store_group(stores[0], record, partial(write_group_files, scores), sweep.id)
             pages.append(run.page)
+        maps = store_group_maps(stores[0], runs, len(subjects), sweep.id)
     except HarnessError as error:
         print(f"error: the summary over subjects is not stored: {error}", file=sys.stderr)
-    return groups, pages
+    return groups, maps, [*pages, *maps.pages]
 
 
 def _prepare_views(sweep: Sweep, stores: Sequence["Store"]) -> list[str]:

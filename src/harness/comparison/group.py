@@ -118,7 +118,7 @@ class GroupSummary:
 
 
 @dataclass(frozen=True, eq=False)
-class _Group:
+class SubjectGroup:
     """The newest finished run of every subject of one configuration, and notes on them."""
 
     params: Mapping[str, str]
@@ -135,7 +135,7 @@ def summarise_groups(
     ----------
     runs : sequence of StoredRun
         Of any configurations; of several runs of one subject and configuration, the newest finished one
-        counts. Configurations with one subject are left out.
+        counts. Searchlights, and configurations with one subject, are left out.
     scores : sequence of str, optional
         For example ``("test_accuracy",)``; by default test accuracy, test ROC AUC and the primary score.
     n_planned : int, optional
@@ -148,7 +148,7 @@ def summarise_groups(
         configurations, for every score by itself.
     """
     found = []
-    for group in _collect_groups(runs, n_planned):
+    for group in collect_groups([run for run in runs if not run.is_searchlight], n_planned):
         chosen = scores or tuple(dict.fromkeys([*DEFAULT_SCORES, _find_primary(group.runs[0])]))
         refusal = refuse_half(group.runs)
         found += [
@@ -159,7 +159,8 @@ def summarise_groups(
     return _correct(found)
 
 
-def _collect_groups(runs: Sequence[StoredRun], n_planned: int | None) -> list[_Group]:
+def collect_groups(runs: Sequence[StoredRun], n_planned: int | None = None) -> list[SubjectGroup]:
+    """Return the configurations of runs that have two subjects or more; see `summarise_groups`."""
     chosen = {run.run_id for run in choose_newest([run for run in runs if run.status == "FINISHED"])}
     by_params: dict[tuple[str, ...], dict[str, list[StoredRun]]] = {}
     for run in runs:
@@ -188,7 +189,7 @@ def _collect_groups(runs: Sequence[StoredRun], n_planned: int | None) -> list[_G
         tests = {run.params.get("inference", "") for run in newest.values()}
         if len(tests) == 1 and (test := tests.pop()):
             params["inference"] = test
-        groups.append(_Group(params, tuple(newest.values()), (*notes, *_note_differences(newest))))
+        groups.append(SubjectGroup(params, tuple(newest.values()), (*notes, *_note_differences(newest))))
     return groups
 
 
@@ -249,7 +250,7 @@ def _note_order(runs: Mapping[str, StoredRun]) -> list[str]:
 # One score of one group -------------------------------------------------------------------------------------
 
 
-def _summarise(group: _Group, score: str, refusal: str) -> GroupSummary:
+def _summarise(group: SubjectGroup, score: str, refusal: str) -> GroupSummary:
     rows = [
         {
             "subject": run.params.get("subject", ""),

@@ -93,7 +93,7 @@ class NilearnEngine:
         from nilearn.decoding import Decoder
 
         check_nilearn(estimator, preparation.zscore)
-        model = _nilearns_own(estimator.model)
+        model = find_nilearns_own(estimator.model)
         estimator = Estimator(estimator.name, model, estimator.grid)
         decoder = Decoder(
             estimator=clone(model),
@@ -136,7 +136,7 @@ def check_nilearn(estimator: Estimator, zscore: str | None) -> None:
             "z-scores before the folds are made; use signal=tutorial or signal=per_run, or engine=harness"
         )
     model = estimator.model
-    if _nilearns_own(model) is not model:
+    if find_nilearns_own(model) is not model:
         defaults = type(model)().get_params()
         for name, value in model.get_params().items():
             if name not in TAKEN_OVER and value != defaults[name]:
@@ -144,10 +144,10 @@ def check_nilearn(estimator: Estimator, zscore: str | None) -> None:
                     f"estimator.{name}={value} has no effect with engine=nilearn, which solves "
                     f"estimator={estimator.name} its own way; leave it out, or use engine=harness"
                 )
-    _param_grid(Estimator(estimator.name, _nilearns_own(model), estimator.grid))
+    _param_grid(Estimator(estimator.name, find_nilearns_own(model), estimator.grid))
 
 
-def _nilearns_own(model: ClassifierMixin) -> ClassifierMixin:
+def find_nilearns_own(model: ClassifierMixin) -> ClassifierMixin:
     """Return nilearn's own solver of the problem that an exact one solves; any other model as it is."""
     if isinstance(model, ExactLinearSVC):
         return LinearSVC(C=model.C, max_iter=10_000, random_state=0)

@@ -8,10 +8,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
+
+Arrays = Mapping[str, NDArray[Any]]
 
 PACKAGES = ("datasets", "decoding", "inference", "samples", "solvers")
 """Packages whose code the scores of a permutation test depend on."""
@@ -53,7 +56,7 @@ class Checkpoint:
     parts: str = "relabellings"
     _full: bool = field(default=False, init=False)
 
-    def load(self, number: int, rows: Sequence[int]) -> dict[str, NDArray[np.generic]] | None:
+    def load(self, number: int, rows: Sequence[int]) -> Arrays | None:
         """Return the arrays of a chunk; None if it is missing, damaged, or part of something else."""
         if self.directory is None:
             return None
@@ -65,16 +68,17 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
-    def save(self, number: int, rows: Sequence[int], arrays: Mapping[str, NDArray[np.generic]]) -> None:
+    def save(self, number: int, rows: Sequence[int], arrays: Arrays) -> None:
         """Write a chunk, whole or not at all; warn once if that is not possible."""
         if self.directory is None or self._full:
             return
+        content: dict[str, Any] = {DIGEST: np.array(self.digest), ROWS: np.array(rows), **arrays}
         file = self._file(number)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as stream:
-                np.savez(stream, **{DIGEST: np.array(self.digest), ROWS: np.array(rows)}, **arrays)
+                np.savez(stream, **content)
             temporary.replace(file)
         except OSError as error:
             self._full = True

@@ -1,20 +1,17 @@
 """Long computations in chunks: shared by processes, stored as they are computed, with the time left."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 from joblib import Parallel, cpu_count, delayed, parallel_config
-from numpy.typing import NDArray
 
 from harness.decoding.evaluation import Progress
 from harness.errors import HarnessError
-from harness.inference.checkpoint import Checkpoint
+from harness.inference.checkpoint import Arrays, Checkpoint
 
-Arrays = Mapping[str, NDArray[np.generic]]
 Compute = Callable[[Sequence[int]], Arrays]
 """Returns the arrays of some rows. It is pickled for every chunk; large arrays in it are memory-mapped."""
 

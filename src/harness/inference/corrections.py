@@ -25,7 +25,7 @@ def reaches(scores: ArrayLike, observed: ArrayLike) -> NDArray[np.bool_]:
     return ~(np.asarray(scores, dtype=np.float64) < np.asarray(observed, dtype=np.float64) - TOLERANCE)
 
 
-def share_reaching(values: ArrayLike, observed: ArrayLike, tolerance: ArrayLike = TOLERANCE) -> Array:
+def share_reaching(values: ArrayLike, observed: ArrayLike, tolerance: float | Array = TOLERANCE) -> Array:
     """Return the share of values that are at least as high as each observed one; see `reaches`.
 
     Parameters

@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 
 MAX_REGIONS = 10  # of more, combinations are drawn
 N_DRAWS = 10_000
+CHUNK_NUMBERS = 4_000_000  # scores of combinations that are held at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,16 +146,18 @@ def prevalence(nulls: Sequence[ArrayLike], alpha: float = ALPHA) -> Prevalence:
     subjects = _read_nulls(nulls)
     n, minimum = len(subjects), min(float(null[0]) for null in subjects)
     p = prod(float(reaches(null, minimum).mean()) for null in subjects)
-    smallest = prod(1 / len(null) for null in subjects)
+    both = np.array([p, prod(1 / len(null) for null in subjects)])
+    p_majority, smallest_p_majority = _share_p(both, n, 0.5).tolist()
+    gamma0, largest = map(_none_if_nan, _reject_up_to(both, n, np.full(2, alpha)))
     return Prevalence(
         n=n,
         p_global=p,
-        p_majority=_share_p(p, n, 0.5),
-        gamma0=_reject_up_to(p, n, alpha),
-        largest_gamma0=_reject_up_to(smallest, n, alpha),
+        p_majority=p_majority,
+        gamma0=gamma0,
+        largest_gamma0=largest,
         minimum=minimum,
-        smallest_p_global=smallest,
-        smallest_p_majority=_share_p(smallest, n, 0.5),
+        smallest_p_global=float(both[1]),
+        smallest_p_majority=smallest_p_majority,
     )
 
 
@@ -206,61 +209,161 @@ def prevalence_regions(
     sizes = [[len(null) for null in region] for region in regions]
     if not regions or any(of_region != sizes[0] for of_region in sizes):
         raise DesignError("all regions need the same subjects, each with the same relabellings")
-    n = len(sizes[0])
-    found = []
-    for region in regions:
-        single = prevalence(region, alpha)
-        p = single.p_global
-        if len(regions) == 1:
-            corrected = p, single.p_majority, single.gamma0
+    subjects = [np.column_stack([region[k] for region in regions]) for k in range(len(sizes[0]))]
+    found = prevalence_arrays(subjects, alpha, n_draws, seed)
+    return [
+        RegionPrevalence(
+            minimum=float(found.minimum[place]),
+            p_global=float(found.p_global[place]),
+            p_majority=float(found.p_majority[place]),
+            gamma0=_none_if_nan(found.gamma0[place]),
+            p_global_corrected=float(found.p_global_corrected[place]),
+            p_majority_corrected=float(found.p_majority_corrected[place]),
+            gamma0_corrected=_none_if_nan(found.gamma0_corrected[place]),
+        )
+        for place in range(len(regions))
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class PrevalenceArrays:
+    """The prevalence in many regions, or voxels; see `RegionPrevalence`.
+
+    Attributes
+    ----------
+    minimum, p_global, p_majority, gamma0 : ndarray of shape (n_regions,)
+        gamma0 is NaN where not even the global null hypothesis is rejected.
+    p_global_corrected, p_majority_corrected, gamma0_corrected : ndarray of shape (n_regions,)
+    n : int
+        Subjects.
+    largest_gamma0 : float
+        The largest `gamma0_corrected` that these numbers of subjects and relabellings allow; NaN if none.
+    smallest_p_majority : float
+        The smallest `p_majority_corrected` that they allow.
+    """
+
+    minimum: Array
+    p_global: Array
+    p_majority: Array
+    gamma0: Array
+    p_global_corrected: Array
+    p_majority_corrected: Array
+    gamma0_corrected: Array
+    n: int
+    largest_gamma0: float
+    smallest_p_majority: float
+
+
+def prevalence_arrays(
+    subjects: Sequence[ArrayLike],
+    alpha: float = ALPHA,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> PrevalenceArrays:
+    """Infer the prevalence of an effect in many regions; see `prevalence_regions`.
+
+    Memory is that of the arguments and of some 10 million further numbers.
+
+    Parameters
+    ----------
+    subjects : sequence of ndarray of shape (n_relabellings, n_regions)
+        Per subject; row 0 is the true labelling. The numbers of relabellings may differ.
+    tolerance : float
+        Scores that differ by no more are equal.
+    """
+    tables = [np.asarray(table) for table in subjects]
+    n, n_regions = len(tables), tables[0].shape[1]
+    minimum = np.min([table[0] for table in tables], axis=0).astype(np.float64)
+    p = np.prod([_reach(table, minimum, tolerance).mean(axis=0) for table in tables], axis=0)
+    smallest = smallest_corrected = prod(1 / len(table) for table in tables)
+    corrected, levels, limit = p, np.full(n_regions, alpha), np.array([alpha])
+    p_majority, least = _share_p(p, n, 0.5), float(_share_p(np.array([smallest]), n, 0.5)[0])
+    p_majority_corrected = p_majority
+    if n_regions > 1:
+        if n_regions > MAX_REGIONS:
+            maxima = np.sort(_draw_maxima(tables, n_draws, seed))
+            corrected = (n_draws - maxima.searchsorted(minimum - tolerance) + 1) / (n_draws + 1)
+            smallest_corrected = max(smallest, 1 / (n_draws + 1))
         else:
-            highest = _share_of_maxima(regions, single.minimum, n_draws, seed)
-            left = (alpha - highest) / (1 - highest) if highest < 1 else -1.0
-            corrected = (
-                highest,
-                highest + (1 - highest) * single.p_majority,
-                _reject_up_to(p, n, left),
-            )
-        found.append(RegionPrevalence(single.minimum, p, single.p_majority, single.gamma0, *corrected))
-    return found
+            corrected = np.array([_share_of_maxima(tables, value, tolerance) for value in minimum])
+        levels, limit = _level_left(alpha, corrected), _level_left(alpha, np.array([smallest_corrected]))
+        p_majority_corrected = corrected + (1 - corrected) * p_majority
+        least = smallest_corrected + (1 - smallest_corrected) * least
+    return PrevalenceArrays(
+        minimum=minimum,
+        p_global=p,
+        p_majority=p_majority,
+        gamma0=_reject_up_to(p, n, np.full(n_regions, alpha)),
+        p_global_corrected=corrected,
+        p_majority_corrected=p_majority_corrected,
+        gamma0_corrected=_reject_up_to(p, n, levels),
+        n=n,
+        largest_gamma0=float(_reject_up_to(np.array([smallest]), n, limit)[0]),
+        smallest_p_majority=least,
+    )
 
 
-def _share_of_maxima(regions: Sequence[Sequence[Array]], minimum: float, n_draws: int, seed: int) -> float:
+def _none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _reach(table: NDArray[np.floating], observed: ArrayLike, tolerance: float) -> NDArray[np.bool_]:
+    """Return which scores are at least the observed ones, ties included; undefined scores count as such."""
+    return ~(table < np.asarray(observed) - tolerance)
+
+
+def _level_left(alpha: float, corrected: Array) -> Array:
+    """Return alpha* of equation 22 of [2]_, which a corrected global p-value leaves; -1 if nothing."""
+    below = corrected < 1
+    return np.where(below, (alpha - corrected) / np.where(below, 1 - corrected, 1.0), -1.0)
+
+
+def _draw_maxima(tables: Sequence[NDArray[np.floating]], n_draws: int, seed: int) -> Array:
+    """Return the maximum over regions of the lowest score of drawn combinations, (n_draws,)."""
+    rng = np.random.default_rng(seed)
+    chosen = [rng.integers(len(table), size=n_draws) for table in tables]
+    n_together = max(CHUNK_NUMBERS // tables[0].shape[1], 1)
+    maxima = np.empty(n_draws)
+    for start in range(0, n_draws, n_together):
+        rows = slice(start, start + n_together)
+        lowest = tables[0][chosen[0][rows]]
+        for table, numbers in zip(tables[1:], chosen[1:], strict=True):
+            # Undefined scores count as reached: fmin leaves them out, and only all of them remain undefined.
+            np.fmin(lowest, table[numbers[rows]], out=lowest)
+        maxima[rows] = np.where(np.isnan(lowest), np.inf, lowest).max(axis=1)
+    return maxima
+
+
+def _share_of_maxima(tables: Sequence[NDArray[np.floating]], minimum: float, tolerance: float) -> float:
     """Return the share of combinations in which any region's lowest score reaches `minimum`."""
-    n_subjects = len(regions[0])
-    # Per subject and relabelling, which regions reach it.
-    reached = [np.array([reaches(region[k], minimum) for region in regions]) for k in range(n_subjects)]
-    if len(regions) > MAX_REGIONS:
-        rng = np.random.default_rng(seed)
-        together = np.ones((len(regions), n_draws), dtype=bool)
-        for of_subject in reached:
-            together &= of_subject[:, rng.integers(of_subject.shape[1], size=n_draws)]
-        return (int(together.any(axis=0).sum()) + 1) / (n_draws + 1)
     # Sets of regions as bits, with the share of combinations of the subjects so far that have each set.
-    powers = 1 << np.arange(len(regions))
+    powers = 1 << np.arange(tables[0].shape[1])
     shares = {int(powers.sum()): 1.0}
-    for of_subject in reached:
-        sets, counts = np.unique(powers @ of_subject, return_counts=True)
+    for table in tables:
+        sets, counts = np.unique(_reach(table, minimum, tolerance) @ powers, return_counts=True)
         added: dict[int, float] = {}
         for before, share in shares.items():
             for chosen, count in zip(sets.tolist(), counts.tolist(), strict=True):
                 both = before & chosen
-                added[both] = added.get(both, 0.0) + share * count / of_subject.shape[1]
+                added[both] = added.get(both, 0.0) + share * count / len(table)
         shares = added
     return sum(share for chosen, share in shares.items() if chosen)
 
 
-def _share_p(p: float, n: int, gamma: float) -> float:
-    """Return the p-value of "present in at most the share gamma of the population"."""
-    return float(((1 - gamma) * p ** (1 / n) + gamma) ** n)
+def _share_p(p: Array, n: int, gamma: float) -> Array:
+    """Return the p-values of "present in at most the share gamma of the population"."""
+    share: Array = ((1 - gamma) * p ** (1 / n) + gamma) ** n
+    return share
 
 
-def _reject_up_to(p: float, n: int, alpha: float) -> float | None:
-    """Return the largest share for which `_share_p` is at most alpha."""
-    if alpha < 0 or p > alpha + TOLERANCE * alpha or p >= 1:
-        return None
-    root = p ** (1 / n)
-    return max(0.0, float((alpha ** (1 / n) - root) / (1 - root)))
+def _reject_up_to(p: Array, n: int, alpha: Array) -> Array:
+    """Return the largest shares for which `_share_p` is at most alpha, of the same shape; NaN if none is."""
+    rejects = (alpha >= 0) & (p <= alpha + TOLERANCE * alpha) & (p < 1)
+    found = np.full(p.shape, np.nan)
+    root = p[rejects] ** (1 / n)
+    found[rejects] = np.maximum(0.0, (alpha[rejects] ** (1 / n) - root) / (1 - root))
+    return found
 
 
 def _read_nulls(nulls: Sequence[ArrayLike]) -> list[Array]:

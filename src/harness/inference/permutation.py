@@ -17,7 +17,7 @@ from harness.decoding.evaluation import FitDecoder, Progress
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, HarnessError
-from harness.inference.checkpoint import Checkpoint, digest_work
+from harness.inference.checkpoint import Arrays, Checkpoint, digest_work
 from harness.inference.chunked_work import Clock, compute_chunks
 from harness.inference.corrections import TOLERANCE, besag_clifford, drop_observed, format_p, reaches
 from harness.inference.null_scores import NullScores, RelabelledAnalysis, strip_samples
@@ -261,9 +261,7 @@ def _digest_test(analysis: RelabelledAnalysis, relabellings: Relabellings) -> st
     return digest_work(analysis.question, arrays, analysis.is_batched, relabellings.digest)
 
 
-def _compute_rows(
-    analysis: RelabelledAnalysis, relabellings: Relabellings, rows: Sequence[int]
-) -> dict[str, NDArray[np.generic]]:
+def _compute_rows(analysis: RelabelledAnalysis, relabellings: Relabellings, rows: Sequence[int]) -> Arrays:
     """Return the scores of some relabellings as arrays."""
     found = analysis.compute(relabellings, rows)
     return {name: np.asarray(value) for name, value in vars(found).items()}

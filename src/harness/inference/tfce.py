@@ -24,28 +24,29 @@ class VoxelNeighbours:
 
     Attributes
     ----------
-    pairs : ndarray of shape (n_pairs, 2), int
-        Numbers of two neighbours in the C order of the mask's voxels.
-    n_voxels : int
+    numbers : ndarray of shape (n_voxels, n_faces), int
+        Neighbour at every face, by its number in the C order of the mask's voxels; `n_voxels` where there is
+        none.
     """
 
-    pairs: NDArray[np.intp]
-    n_voxels: int
+    numbers: NDArray[np.intp]
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels of the mask."""
+        return len(self.numbers)
 
 
 def find_neighbours(mask: NDArray[np.bool_]) -> VoxelNeighbours:
-    """Return the pairs of voxels of a mask, (x, y, z), that share a face."""
+    """Return the neighbours of the voxels of a mask, (x, y, z)."""
     mask = np.asarray(mask, dtype=bool)
-    numbers = np.full(mask.shape, -1, dtype=np.intp)
-    numbers[mask] = np.arange(mask.sum())
-    found = []
-    for axis in range(mask.ndim):
-        last = mask.shape[axis] - 1
-        lower = np.take(numbers, np.arange(last), axis=axis).ravel()
-        upper = np.take(numbers, np.arange(1, last + 1), axis=axis).ravel()
-        both = (lower >= 0) & (upper >= 0)
-        found.append(np.column_stack([lower[both], upper[both]]))
-    return VoxelNeighbours(np.concatenate(found), int(mask.sum()))
+    n_voxels = np.count_nonzero(mask)
+    numbers = np.full(np.array(mask.shape) + 2, n_voxels, dtype=np.intp)
+    inner = (slice(1, -1),) * mask.ndim
+    numbers[inner][mask] = np.arange(n_voxels)
+    shifts = [(axis, step) for axis in range(mask.ndim) for step in (-1, 1)]
+    found = [np.roll(numbers, step, axis=axis)[inner][mask] for axis, step in shifts]
+    return VoxelNeighbours(np.column_stack(found))
 
 
 def compute_tfce(
@@ -57,8 +58,8 @@ def compute_tfce(
 ) -> Array:
     """Return the TFCE of a map [1]_.
 
-    Between two merges of clusters the extent is constant, so that the integral is a sum over the clusters
-    that a voxel is part of, from its own height down to 0.
+    The extent of a cluster changes only at the heights of its voxels, so that the integral is a sum over the
+    voxels of the cluster that are lower than the voxel itself.
 
     Parameters
     ----------
@@ -82,78 +83,128 @@ def compute_tfce(
     if not np.isfinite(x).all():
         raise ValueError("TFCE needs finite values")
     enhanced = np.zeros(len(x))
-    positive = x > 0
-    order = np.flatnonzero(positive)
-    order = order[np.argsort(-x[order], kind="stable")]
+    order = np.flatnonzero(x > 0)
     if not len(order):
         return enhanced
-    # Voxels are numbered from the highest, so that of two neighbours the larger number is the lower one.
-    rank = np.empty(len(x), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    joined = rank[neighbours.pairs[positive[neighbours.pairs].all(axis=1)]]
-    parents, born, sizes = _merge_clusters(joined, len(order))
-    heights = x[order][born]
-    ends = np.where(parents >= 0, heights[parents], 0.0)
-    power = height_power + 1
-    shares = sizes**extent_power * (heights**power - ends**power) / power
-    enhanced[order] = _sum_to_roots(shares, parents)[: len(order)]
+    order = order[np.argsort(-x[order], kind="stable")]
+    n = len(order)
+    ranks = np.full(len(x) + 1, n, dtype=np.intp)
+    ranks[order] = np.arange(n)
+    tree = _grow_tree(ranks[neighbours.numbers[order]])
+    # Voxels of one cluster after the other, from the highest; each adds its share of the integral.
+    by_cluster = np.argsort(tree.cluster, kind="stable")
+    counts = np.bincount(tree.cluster, minlength=len(tree.ends))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    extents = np.arange(1, n + 1) + np.repeat(tree.add_up(counts) - starts[:-1], counts)
+    powers = np.append(x[order] ** (height_power + 1) / (height_power + 1), 0.0)
+    lower = np.append(by_cluster[1:], n)
+    filled = np.flatnonzero(counts)
+    lower[starts[1:][filled] - 1] = tree.ends[filled]
+    shares = extents**extent_power * (powers[by_cluster] - powers[lower])
+    # Sums from the lowest voxel of a cluster upwards, on top of the larger cluster that it becomes part of.
+    sums = np.zeros(n + 1)
+    for cluster in filled[::-1].tolist():
+        part = slice(starts[cluster], starts[cluster + 1])
+        below = sums[tree.ends[cluster]]
+        sums[by_cluster[part]] = shares[part][::-1].cumsum()[::-1] + below
+    enhanced[order] = sums[:n]
     return enhanced
 
 
-def _merge_clusters(
-    joined: NDArray[np.intp], n_voxels: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Return the tree of clusters: those of single voxels, then each merge of two, from the highest down.
+@dataclass(frozen=True, eq=False)
+class _Tree:
+    """The clusters of a map: one per peak, then one per merge of two, from the highest merge down.
+
+    Attributes
+    ----------
+    ends : ndarray of shape (n_clusters,), int
+        Rank of the voxel at which a cluster merges with another; the number of voxels if it never does.
+    merged : list of (int, int)
+        The two clusters of every merge.
+    cluster : ndarray of shape (n_voxels,), int
+        The cluster that a voxel joins at its own height.
+    """
+
+    ends: NDArray[np.intp]
+    merged: list[tuple[int, int]]
+    cluster: NDArray[np.intp]
+
+    def add_up(self, counts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the number of voxels that every cluster has when it begins."""
+        sizes = counts.tolist()
+        begin = [0] * len(sizes)
+        for new, (one, other) in enumerate(self.merged, start=len(sizes) - len(self.merged)):
+            begin[new] = sizes[one] + sizes[other]
+            sizes[new] += begin[new]
+        return np.array(begin, dtype=np.intp)
+
+
+def _grow_tree(higher: NDArray[np.intp]) -> _Tree:
+    """Return the tree of the clusters of voxels that are numbered from the highest, their ranks.
 
     Parameters
     ----------
-    joined : ndarray of shape (n_pairs, 2), int
-        Neighbours; voxels are numbered from the highest.
-
-    Returns
-    -------
-    parents : ndarray of shape (n_clusters,), int
-        The merge that ends a cluster; -1 for clusters that last down to 0.
-    born : ndarray of shape (n_clusters,), int
-        The voxel at whose height a cluster begins.
-    sizes : ndarray of shape (n_clusters,)
+    higher : ndarray of shape (n_voxels, n_faces), int
+        Ranks of the neighbours; at least `n_voxels` for those that are not positive.
     """
-    lower, upper = joined.max(axis=1), joined.min(axis=1)
-    order = np.argsort(lower, kind="stable")
+    n = len(higher)
+    ranks = np.arange(n)
+    # The way up from every voxel, over its highest neighbour, ends at a peak.
+    top = np.minimum(higher.min(axis=1), ranks)
+    while True:
+        next_top = top[top]
+        if np.array_equal(next_top, top):
+            break
+        top = next_top
+    is_peak = top == ranks
+    basin = (np.cumsum(is_peak) - 1)[top]
+    n_peaks = int(is_peak.sum())
+    # Neighbours in different basins connect these at the height of the lower; the highest connection counts.
+    of_higher = np.append(basin, -1)[np.where(higher < ranks[:, np.newaxis], higher, n)]
+    low, face = np.nonzero((of_higher >= 0) & (of_higher != basin[:, np.newaxis]))
+    one, other = basin[low], of_higher[low, face]
+    pairs = np.minimum(one, other) * n_peaks + np.maximum(one, other)
+    first = np.sort(np.unique(pairs, return_index=True)[1])
+    merged, ends, parents = _merge_basins(low[first], one[first], other[first], n_peaks, n)
+    cluster = basin
+    late = np.flatnonzero(ranks >= ends[cluster])
+    while len(late):
+        cluster[late] = parents[cluster[late]]
+        late = late[late >= ends[cluster[late]]]
+    return _Tree(ends, merged, cluster)
+
+
+def _merge_basins(
+    at: NDArray[np.intp], one: NDArray[np.intp], other: NDArray[np.intp], n_peaks: int, never: int
+) -> tuple[list[tuple[int, int]], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the merges of the basins of peaks, where each cluster ends, and the cluster it becomes part of.
+
+    Parameters
+    ----------
+    at, one, other : ndarray of shape (n_connections,), int
+        Rank of the voxel that connects two basins, ascending, and the basins.
+    never : int
+        The end of clusters that do not merge.
+    """
     # Lists, not arrays: every step depends on the one before.
-    top = list(range(n_voxels))  # of a voxel, one nearer to the representative of its set
-    cluster = list(range(n_voxels))  # of a representative, the current cluster of its set
-    parents = [-1] * n_voxels
-    born = list(range(n_voxels))
-    sizes = [1] * n_voxels
-    for low, high in zip(lower[order].tolist(), upper[order].tolist(), strict=True):
-        one = low
-        while top[one] != one:
-            top[one] = one = top[top[one]]
-        other = high
-        while top[other] != other:
-            top[other] = other = top[top[other]]
-        if one == other:
+    top = list(range(n_peaks))  # of a basin, one nearer to the representative of its set
+    current = list(range(n_peaks))  # of a representative, the cluster that its set is
+    merged: list[tuple[int, int]] = []
+    ends = [never] * n_peaks
+    parents = [-1] * n_peaks
+    for rank, a, b in zip(at.tolist(), one.tolist(), other.tolist(), strict=True):
+        while top[a] != a:
+            top[a] = a = top[top[a]]
+        while top[b] != b:
+            top[b] = b = top[top[b]]
+        if a == b:
             continue
-        a, b = cluster[one], cluster[other]
-        new = len(parents)
-        parents[a] = parents[b] = new
-        size = sizes[a] + sizes[b]
-        if sizes[a] > sizes[b]:
-            one, other = other, one
-        top[one] = other
-        cluster[other] = new
+        pair = current[a], current[b]
+        for cluster in pair:
+            ends[cluster], parents[cluster] = rank, len(ends)
+        merged.append(pair)
+        top[a] = b
+        current[b] = len(ends)
+        ends.append(never)
         parents.append(-1)
-        born.append(low)
-        sizes.append(size)
-    return np.array(parents), np.array(born), np.array(sizes, dtype=np.float64)
-
-
-def _sum_to_roots(shares: Array, parents: NDArray[np.intp]) -> Array:
-    """Return the sum over every cluster and those that contain it; a parent follows its children."""
-    sums = shares.tolist()
-    links = parents.tolist()
-    for number in range(len(sums) - 1, -1, -1):
-        if links[number] >= 0:
-            sums[number] += sums[links[number]]
-    return np.array(sums)
+    return merged, np.array(ends, dtype=np.intp), np.array(parents, dtype=np.intp)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harness.errors import HarnessError
 from harness.report.console import PlainConsole, print_store_commands
+from harness.report.group_map_tables import print_group_maps
 from harness.report.group_tables import print_groups
 from harness.report.inference_tables import print_corrected_tests
 from harness.report.run_listing import print_comparison
@@ -18,6 +19,7 @@ from harness.tracking.run_tables import compare_outcomes
 
 if TYPE_CHECKING:
     from harness.comparison.group import GroupSummary
+    from harness.comparison.group_maps import GroupMaps, RefusedGroup
     from harness.tracking.store import Store
     from harness.tracking.sweep_correction import CorrectedTests
 
@@ -33,6 +35,8 @@ def print_sweep(
     families: Sequence["CorrectedTests"] = (),
     groups: Sequence["GroupSummary"] = (),
     group_pages: Sequence[str] = (),
+    group_maps: "Sequence[GroupMaps]" = (),
+    refused_maps: "Sequence[RefusedGroup]" = (),
 ) -> None:
     """Print the results of a sweep, the best first, its warnings, and the runs that failed.
 
@@ -50,6 +54,10 @@ def print_sweep(
         Scores over subjects.
     group_pages : sequence of str
         How the runs of these summaries are opened.
+    group_maps : sequence of GroupMaps
+        Searchlight maps over subjects.
+    refused_maps : sequence of RefusedGroup
+        Searchlights over whose maps no test is possible.
     """
     console = PlainConsole()
     results = [outcome for outcome in outcomes if outcome.status in ("finished", "skipped")]
@@ -58,6 +66,7 @@ def print_sweep(
     for family in families:
         print_corrected_tests(console, family)
     print_groups(console, groups)
+    print_group_maps(console, group_maps, refused_maps)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     if skipped:
         console.print(

@@ -22,8 +22,9 @@ class FoldSamples:
         With ``zscore="own"`` standardised over all samples, else as they were read.
     folds : sequence of (train, test) index arrays
     zscore : {"own", "train"} or None
-        ``"own"``: training values are those of `X`, and the held-out values of a fold are standardised by their
-        own mean and SD (ddof=1). ``"train"``: both by the mean and SD of the training values. None: neither.
+        ``"own"``: training values are those of `X`, and the held-out values of a fold are standardised by
+        their own mean and SD (ddof=1). ``"train"``: both by the mean and SD of the training values. None:
+        neither.
     """
 
     X: Array
@@ -47,7 +48,7 @@ class FoldSamples:
         values : ndarray of shape (..., n_train, n_columns)
         """
         train, _ = self.folds[fold]
-        values = self.take(columns)[..., train]
+        values = np.take(self.take(columns), train, axis=-1)
         if self.zscore == "train":
             location, scale = _find_moments(values)
             values = (values - location) / scale
@@ -55,13 +56,17 @@ class FoldSamples:
 
     def held_out(self, fold: int, columns: NDArray[np.intp]) -> Array:
         """Return the held-out values of some voxels in a fold, (..., n_test, n_columns); see `training`."""
+        return self.held_out_of(fold, self.take(columns)).swapaxes(-1, -2)
+
+    def held_out_of(self, fold: int, values: Array) -> Array:
+        """Return the held-out values of a fold, (..., n_columns, n_test), of voxels that `take` returned."""
         train, test = self.folds[fold]
-        values = self.take(columns)
-        held = values[..., test]
-        if self.zscore is not None:
-            location, scale = _find_moments(held if self.zscore == "own" else values[..., train])
-            held = (held - location) / scale
-        return held.swapaxes(-1, -2)
+        # Contiguous whatever the number of voxels: sums then do not depend on how many there are.
+        held = np.take(values, test, axis=-1)
+        if self.zscore is None:
+            return held
+        location, scale = _find_moments(held if self.zscore == "own" else np.take(values, train, axis=-1))
+        return np.asarray((held - location) / scale)
 
     def take(self, columns: NDArray[np.intp]) -> Array:
         """Return the values of some voxels in `X`, (..., n_columns, n_samples), a copy."""

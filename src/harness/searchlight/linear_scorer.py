@@ -14,12 +14,19 @@ from harness.searchlight.label_basis import find_label_basis
 from harness.searchlight.sphere_batches import batch_spheres
 from harness.searchlight.sphere_scores import SphereScores
 from harness.searchlight.spheres import Spheres
-from harness.solvers.batched_ridge import solve_ridge_exactly
+from harness.solvers.batched_ridge import RidgeOperators, SharedRidge, solve_ridge_stack
 from harness.solvers.discriminant import fit_discriminant
 from harness.solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+
+
+STACK = 16
+"""Spheres whose systems are solved together: what they need fits into the cache of a core."""
+
+COLUMNS = 2048
+"""Decision values of a held-out sample, of all spheres and labellings, that are scored together."""
 
 
 class BatchDecoder(Protocol):
@@ -85,44 +92,124 @@ class ClosedFormScorer:
 
 
 @dataclass(frozen=True, eq=False)
+class RidgePart:
+    """What a fold needs of the labels.
+
+    Attributes
+    ----------
+    left_out : slice or ndarray of int
+        Samples that are not in the training set.
+    used : ndarray of shape (n_used,), int
+        Basis vectors that are not 0 on the training set.
+    Z : ndarray of shape (n_used, n_distinct)
+        Coefficients of the columns of `harness.searchlight.fold_scores.FoldScorer.training`.
+    """
+
+    left_out: Index | slice
+    used: Index
+    Z: Array
+
+
+def make_ridge(
+    samples: FoldSamples,
+    folds: Sequence[FoldScorer],
+    labels: NDArray[np.bool_],
+    alphas: Array,
+    n_problems: int,
+) -> "RidgeDecoder":
+    """Return the ridge decoder of label vectors.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_samples, n_labels), bool
+        The label vectors whose training parts `folds` hold.
+    """
+    C = find_label_basis(labels).C
+    parts = []
+    for (train, _), fold in zip(samples.folds, folds, strict=True):
+        used, first = np.unique(np.abs(C[train]).argmax(axis=1), return_index=True)
+        signs = C[train[first], used]
+        Z = np.where(fold.training[first], signs[:, np.newaxis], -signs[:, np.newaxis])
+        parts.append(RidgePart(_as_slice(np.setdiff1d(np.arange(len(C)), train)), used, Z))
+    return RidgeDecoder(samples, alphas, n_problems, C, parts, samples.X.mean(axis=0))
+
+
+def _as_slice(indices: Index) -> Index | slice:
+    """Return consecutive indices as a slice, which needs no copy."""
+    if len(indices) and indices[-1] - indices[0] == len(indices) - 1:
+        return slice(int(indices[0]), int(indices[-1]) + 1)
+    return indices
+
+
+@dataclass(frozen=True, eq=False)
 class RidgeDecoder:
     """Ridge classifiers; see `BatchDecoder`.
 
     Attributes
     ----------
     alphas : ndarray of shape (n_alphas,)
-        One is chosen for every labelling inside its training set, by leave-one-out; of equal errors the first.
+        One is chosen for every labelling inside its training set, by leave-one-out; of equal errors the
+        first.
     n_problems : int
         Decoders per labelling, which share their alpha.
+    C : ndarray of shape (n_samples, n_basis)
+        Basis of the label vectors; see `harness.searchlight.label_basis.LabelBasis`.
+    parts : sequence of RidgePart
+        One per fold.
+    means : ndarray of shape (n_voxels,)
+        Of all samples.
     """
 
     samples: FoldSamples
-    folds: Sequence[FoldScorer]
     alphas: Array
     n_problems: int
+    C: Array
+    parts: Sequence[RidgePart]
+    means: Array
 
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `BatchDecoder.decide`."""
-        for number, fold in enumerate(self.folds):
-            basis = find_label_basis(fold.training)
-            operators = solve_ridge_exactly(
-                self.samples.training(number, columns),
-                self.samples.held_out(number, columns),
-                basis.C,
-                self.alphas,
-            )
-            for s in range(len(columns)):
-                if operators.errors is None:
-                    decisions = operators.decisions[s, 0] @ basis.Z
-                else:
-                    errors = np.stack([((Q @ basis.Z) * basis.Z).sum(axis=0) for Q in operators.errors[s]])
-                    shared = errors.reshape(len(errors), -1, self.n_problems).sum(axis=2)
-                    chosen = np.repeat(shared.argmin(axis=0), self.n_problems)
-                    decisions = np.empty((operators.decisions.shape[2], basis.Z.shape[1]))
-                    for a in np.unique(chosen):
-                        which = chosen == a
-                        decisions[:, which] = operators.decisions[s, a] @ basis.Z[:, which]
-                yield number, slice(s, s + 1), decisions[:, np.newaxis]
+        n_columns = self.parts[0].Z.shape[1]
+        step = max(1, min(STACK, COLUMNS // n_columns))
+        for start in range(0, len(columns), STACK):
+            stack = columns[start : start + STACK]
+            for fold, operators in enumerate(self._solve(stack)):
+                for first in range(0, len(stack), step):
+                    some = slice(first, min(first + step, len(stack)))
+                    decisions = self._apply(fold, operators, some)
+                    yield fold, slice(start + some.start, start + some.stop), decisions
+
+    def _solve(self, columns: Index) -> Iterator[RidgeOperators]:
+        """Yield the operators of every fold."""
+        samples = self.samples
+        if not samples.shares_training:
+            for fold, part in enumerate(self.parts):
+                train, _ = samples.folds[fold]
+                X = np.ascontiguousarray(samples.training(fold, columns).swapaxes(1, 2))
+                T = np.ascontiguousarray(samples.held_out(fold, columns).swapaxes(1, 2))
+                yield solve_ridge_stack(X, T, self.C[train][:, part.used], self.alphas)
+            return
+        means = self.means[columns][..., np.newaxis]
+        values = samples.take(columns)
+        shared = SharedRidge.of(values - means, self.C)
+        for fold, part in enumerate(self.parts):
+            T = samples.held_out_of(fold, values) - means
+            yield shared.solve(part.left_out, part.used, T, self.alphas)
+
+    def _apply(self, fold: int, operators: RidgeOperators, spheres: slice) -> Array:
+        """Return the decision values under all labels, (n_test, n_spheres, n_distinct)."""
+        Z, M = self.parts[fold].Z, operators.decisions[spheres]
+        if operators.errors is None:
+            return np.ascontiguousarray((M[:, 0] @ Z).swapaxes(0, 1))
+        decisions = np.empty((M.shape[2], len(M), Z.shape[1]))
+        for s, Q in enumerate(operators.errors[spheres]):
+            errors = ((Q @ Z) * Z).sum(axis=1)
+            shared = errors.reshape(len(Q), -1, self.n_problems).sum(axis=2)
+            chosen = np.repeat(shared.argmin(axis=0), self.n_problems)
+            for a in np.unique(chosen):
+                which = np.flatnonzero(chosen == a)
+                decisions[:, s, which] = M[s, a] @ Z[:, which]
+        return decisions
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """Corrections over voxels that use the neighbours of a voxel: TFCE and cluster size.
 
-They need the map of every labelling as a whole. The maps are kept in a file of float32, mapped by all processes.
+They need the map of every labelling as a whole. The maps are in a file of float32, mapped by all processes.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.decoding.evaluation import Progress
 from harness.errors import HarnessError
-from harness.inference.checkpoint import Checkpoint
+from harness.inference.checkpoint import Arrays, Checkpoint
 from harness.inference.chunked_work import Clock, compute_chunks
 from harness.inference.cluster_size import measure_clusters
 from harness.inference.corrections import share_reaching, threshold_of_maxima
@@ -64,7 +64,7 @@ class MapWork:
             return compute_tfce(z, self.neighbours)
         return measure_clusters(z, self.mask, self.cluster_z)
 
-    def compute(self, rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+    def compute(self, rows: Sequence[int]) -> Arrays:
         """Return the maxima of the corrected maps of some labellings, (n_rows,)."""
         return {"maxima": np.array([self.enhance(row).max() for row in rows])}
 

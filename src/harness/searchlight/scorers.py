@@ -7,28 +7,45 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.decoding.choices import Engine, Scorer
+from harness.decoding.choices import Engine
+from harness.decoding.nilearn_decoder import find_nilearns_own
 from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
-from harness.errors import DesignError, UsageError
+from harness.errors import DesignError
 from harness.inference.batched_scores import is_blind
 from harness.inference.null_scores import strip_samples
-from harness.samples.samples import Samples
-from harness.searchlight.fold_samples import FoldSamples, Folds, prepare_fold_samples
-from harness.searchlight.fold_scores import plan_fold
+from harness.samples.samples import RecordedSamples, Samples, VoxelGrid
+from harness.searchlight.fold_samples import Folds, FoldSamples, prepare_fold_samples
+from harness.searchlight.fold_scores import list_problems, plan_fold
+from harness.searchlight.iterative_scorer import (
+    IterativeDecoder,
+    IterativeScorer,
+    check_inner_folds,
+    make_classifier,
+    plan_training,
+)
 from harness.searchlight.linear_scorer import (
     BatchDecoder,
     ClosedFormScorer,
     DiscriminantDecoder,
-    RidgeDecoder,
+    make_ridge,
 )
+from harness.searchlight.nilearn_scorer import NilearnScorer
+from harness.searchlight.parameters import fix_parameters
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.sphere_scores import SphereScorer, SphereScores
 from harness.searchlight.spheres import Spheres
-from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
+from harness.solvers.estimators import (
+    ExactLDA,
+    ExactLinearSVC,
+    ExactLogisticRegressionCV,
+    ExactRidgeClassifierCV,
+)
 from harness.solvers.validation import check_penalties
 
 Labels = NDArray[np.str_]
+
+EXACT = (ExactLinearSVC, ExactLogisticRegressionCV, ExactRidgeClassifierCV, ExactLDA)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +89,17 @@ def make_scorer(
     UsageError
         If the estimator cannot be used.
     """
+    if question.estimator.is_dummy and len(labels) > 1:
+        raise DesignError(
+            f"estimator={question.estimator.name} predicts from the labels alone, so that no permutation "
+            "test of its map has a meaning; leave out inference=permutation"
+        )
+    grid = samples.grid if isinstance(samples, RecordedSamples) else None
     samples = strip_samples(samples)
     groups = group_folds(samples, question, labels)
     shared = prepare_fold_samples(samples, groups[0][1])
     parts = [
-        _make_part(replace(shared, folds=folds), question, settings, spheres, labels[rows])
+        _make_part(replace(shared, folds=folds), question, settings, spheres, labels[rows], grid)
         for rows, folds in groups
     ]
     if len(parts) == 1:
@@ -85,23 +108,64 @@ def make_scorer(
 
 
 def _make_part(
-    samples: FoldSamples, question: Question, settings: Searchlight, spheres: Spheres, labels: Labels
+    samples: FoldSamples,
+    question: Question,
+    settings: Searchlight,
+    spheres: Spheres,
+    labels: Labels,
+    grid: VoxelGrid | None,
 ) -> SphereScorer:
     """Return what scores spheres under labellings that share their folds."""
+    model, _ = fix_parameters(question.estimator)
+    if question.engine == Engine.nilearn or not isinstance(model, EXACT):
+        return _make_nilearn_scorer(samples, question, settings, spheres, labels, grid)
     classes, codes = np.unique(labels, return_inverse=True)
     codes = codes.reshape(labels.shape)
-    model = question.estimator.model
-    if question.engine != Engine.harness or not isinstance(model, ExactRidgeClassifierCV | ExactLDA):
-        raise UsageError(f"estimator={question.estimator.name} cannot be used in a searchlight yet")
     folds = [plan_fold(codes, len(classes), *fold) for fold in samples.folds]
     true = [plan_fold(codes[:1], len(classes), *fold) for fold in samples.folds]
     decoder: BatchDecoder
     if isinstance(model, ExactRidgeClassifierCV):
         alphas = check_penalties(model.alphas, "alpha")
-        decoder = RidgeDecoder(samples, folds, alphas, 1 if len(classes) == 2 else len(classes))
-    else:
+        vectors = list_problems(codes, len(classes))
+        decoder = make_ridge(samples, folds, vectors, alphas, vectors.shape[1] // len(codes))
+    elif isinstance(model, ExactLDA):
         decoder = DiscriminantDecoder(samples, folds, len(classes))
+    else:
+        classifier = make_classifier(model)
+        check_inner_folds(folds, classifier)
+        plan = plan_training(codes, len(classes), samples, folds)
+        decoder = IterativeDecoder(samples, folds, classifier, plan)
+        return IterativeScorer(
+            ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
+        )
     return ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
+
+
+def _make_nilearn_scorer(
+    samples: FoldSamples,
+    question: Question,
+    settings: Searchlight,
+    spheres: Spheres,
+    labels: Labels,
+    grid: VoxelGrid | None,
+) -> NilearnScorer:
+    if grid is None:
+        raise ValueError("nilearn's SearchLight needs samples of an image, RecordedSamples")
+    model, _ = fix_parameters(question.estimator)
+    if question.engine == Engine.nilearn:
+        model = find_nilearns_own(model)
+    return NilearnScorer(
+        X=samples.X,
+        grid=grid,
+        folds=samples.folds,
+        zscore=samples.zscore,
+        labels=labels,
+        spheres=spheres,
+        radius=settings.radius,
+        model=model,
+        statistic=settings.statistic,
+        name=question.estimator.name,
+    )
 
 
 def group_folds(samples: Samples, question: Question, labels: Labels) -> list[tuple[NDArray[np.intp], Folds]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,7 @@ def compute_maps(
     order = np.argsort(sizes, kind="stable").tolist()
     chunks = [order[start : start + chunk_size] for start in range(0, len(order), chunk_size)]
     clock = Clock(progress, STAGE, len(order))
-    maps: dict[str, NDArray[np.generic]] = {}
+    maps: dict[str, NDArray[Any]] = {}
     maxima: Array | None = None
     unconverged = 0
     for chunk in compute_chunks(work.compute, chunks, store, processes, OPTION):
@@ -103,7 +104,7 @@ def compute_maps(
 
 def _place(
     chunk: Chunk,
-    maps: dict[str, NDArray[np.generic]],
+    maps: dict[str, NDArray[Any]],
     n_spheres: int,
     z_maps: NDArray[np.float32] | None,
 ) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.inference.checkpoint import Arrays
 from harness.inference.corrections import share_reaching, standardise_nulls
 from harness.searchlight.sphere_scores import SphereScorer
 from harness.solvers.threads import one_blas_thread
@@ -30,7 +32,7 @@ class SphereWork:
     kept_rows: NDArray[np.intp] | None
     keeps_z: bool = False
 
-    def compute(self, numbers: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+    def compute(self, numbers: Sequence[int]) -> Arrays:
         """Return what was found of some spheres.
 
         Returns
@@ -42,7 +44,7 @@ class SphereWork:
         """
         with one_blas_thread():
             found = self.scorer.score(np.asarray(numbers, dtype=np.intp))
-        arrays: dict[str, NDArray[np.generic]] = {
+        arrays: dict[str, NDArray[Any]] = {
             "scores": found.scores,
             "unconverged": np.array(found.unconverged),
         }

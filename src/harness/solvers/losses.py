@@ -43,6 +43,34 @@ class SquaredHingeLoss:
         return self.C * float(excess @ excess)
 
 
+class SquaredHingeLosses:
+    """The losses C max(0, 1 - y f)^2 of several problems.
+
+    Parameters
+    ----------
+    C : ndarray of shape (n_problems, n_samples)
+        Weight of every sample's loss against the penalty; 0 where a problem is not trained on a sample.
+    """
+
+    def __init__(self, C: Array) -> None:
+        self.C = C
+
+    def take(self, problems: NDArray[np.intp]) -> Self:
+        """Return the losses of some of the problems."""
+        return type(self)(self.C[problems])
+
+    def slopes(self, y: Array, f: Array) -> tuple[Array, Array]:
+        """Return s = 2 C y max(0, 1 - y f) and the curvatures h, 2 C where that is above 0."""
+        excess = 1.0 - y * f
+        h = (2 * self.C) * (excess > 0)
+        return h * y * excess, h
+
+    def value(self, y: Array, f: Array) -> Array:
+        """Return C sum_i max(0, 1 - y_i f_i)^2 of every problem."""
+        excess = np.maximum(0.0, 1.0 - y * f)
+        return np.vecdot(self.C, excess * excess)
+
+
 class LogisticLoss:
     """The losses C log(1 + exp(-y f)) of several problems.
 

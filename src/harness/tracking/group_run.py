@@ -67,7 +67,7 @@ def store_group(
     write_files : callable
         Writes the artifacts into a directory.
     sweep : str
-        Identifier of the sweep.
+        Identifier of the sweep; empty for runs that are of none, or of several.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def store_group(
                 GROUP_TAG: record.digest,
                 MEMBERS_TAG: " ".join(record.run_ids[:MAX_MEMBERS]),
                 PLANNED_TAG: str(record.n_planned),
-                SWEEP_TAG: " ".join([*sorted(known), sweep][-MAX_SWEEPS:]),
+                SWEEP_TAG: " ".join([*sorted(known), *filter(None, [sweep])][-MAX_SWEEPS:]),
                 NOTE_TAG: record.note,
             }
             params = {**record.params, "n_subjects": str(len(record.run_ids))}

@@ -1,0 +1,374 @@
+"""Searchlight maps over subjects in a common space, from stored runs that differ in subject alone."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.comparison.chance_level import CHANCE, refuse_half
+from harness.comparison.group import SubjectGroup, collect_groups
+from harness.comparison.subject_maps import SubjectMaps, read_subject_maps
+from harness.errors import DesignError, HarnessError
+from harness.inference.corrections import ALPHA
+from harness.inference.group_tests import N_DRAWS, PrevalenceArrays, prevalence_arrays
+from harness.inference.mean_map import (
+    MAP_TOLERANCE,
+    MIN_MAPS,
+    MeanMapTest,
+    permutation_of_mean_maps,
+    standardise_maps,
+)
+from harness.inference.paired_tests import holm
+from harness.inference.sign_flip_map import SignFlipMap, refuse_few, sign_flip_map
+from harness.inference.tfce import compute_tfce, find_neighbours
+from harness.tracking.stored_run import StoredRun
+from harness.tracking.tags import ANALYSIS_TAG
+
+Array = NDArray[np.float64]
+
+SEARCHLIGHT = "searchlight"
+NO_SPACE = (
+    "the maps of subjects are compared voxel by voxel, and these are not in a common space: normalise the "
+    "images to a template, and name it, for example dataset.space=MNI152NLin2009cAsym with dataset=nifti or "
+    "dataset=bids. Without one, tables over subjects compare regions: analysis=decoding with roi="
+)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupGrid:
+    """The voxels that all subjects have.
+
+    Attributes
+    ----------
+    mask : ndarray of shape (x, y, z), bool
+    affine : ndarray of shape (4, 4)
+    space : str
+    n_partial : int
+        Voxels of some subjects that others lack, which are left out.
+    """
+
+    mask: NDArray[np.bool_]
+    affine: Array
+    space: str
+    n_partial: int
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMaps:
+    """Maps over the subjects of one configuration; arrays have the shape (n_voxels,).
+
+    Attributes
+    ----------
+    params : mapping of str to str
+        The choices that all runs share.
+    settings : mapping
+        Of the searchlight: ``radius`` (mm), ``scorer``, ``statistic`` and so on; ``chance``, ``contrast``.
+    subjects : DataFrame, one row per subject
+        ``subject, run_id, n_voxels, n_maps, max_score, smallest_p_fwe``; the last is NaN without a test.
+    grid : GroupGrid
+    mean : ndarray
+        Mean score over subjects.
+    mean_test : MeanMapTest or None
+        Permutation of means of the statistic; None where a subject has no test.
+    prevalence : PrevalenceArrays or None
+        Of the standardised statistic; None for the same reason.
+    sign_flip : SignFlipMap or None
+        Of the scores minus .5; None for few subjects, and where .5 is not the chance level.
+    p_holm : float
+        Smallest corrected p of the permutation of means, corrected for the number of groups by Holm's
+        procedure; NaN without the test, or for one group.
+    """
+
+    params: Mapping[str, str]
+    settings: Mapping[str, Any]
+    subjects: pd.DataFrame
+    grid: GroupGrid
+    mean: Array
+    mean_test: MeanMapTest | None
+    prevalence: PrevalenceArrays | None
+    sign_flip: SignFlipMap | None
+    notes: tuple[str, ...]
+    p_holm: float = math.nan
+
+    @property
+    def n(self) -> int:
+        """Number of subjects."""
+        return len(self.subjects)
+
+    @property
+    def significant(self) -> NDArray[np.bool_] | None:
+        """Voxels whose p of the permutation of means, corrected over voxels, is at most .05; None without."""
+        return None if self.mean_test is None else self.mean_test.p_fwe <= ALPHA
+
+
+@dataclass(frozen=True)
+class RefusedGroup:
+    """Runs that differ in subject alone, over whose maps no test is possible.
+
+    Attributes
+    ----------
+    reason : str
+        With the runs and what to do.
+    """
+
+    params: Mapping[str, str]
+    run_ids: tuple[str, ...]
+    reason: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def select_searchlights(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Return those runs that are searchlights."""
+    return [run for run in runs if run.tags.get(ANALYSIS_TAG) == SEARCHLIGHT]
+
+
+def map_groups(
+    runs: Sequence[StoredRun], n_planned: int | None = None, n_draws: int = N_DRAWS, seed: int = 0
+) -> tuple[list[GroupMaps], list[RefusedGroup]]:
+    """Compute maps over the subjects of searchlights that differ in subject alone.
+
+    Parameters
+    ----------
+    runs : sequence of StoredRun
+        Of any configurations; decodings, and configurations with one subject, are left out. Of several runs
+        of one subject and configuration, the newest finished one counts.
+    n_planned : int, optional
+        Subjects that a sweep has, if some of them may not have finished.
+    n_draws, seed : int
+        Combinations of relabellings, and patterns of signs, where there are more.
+
+    Returns
+    -------
+    groups : list of GroupMaps
+    refused : list of RefusedGroup
+        Configurations whose maps cannot be compared, each with the reason.
+    """
+    found: list[GroupMaps] = []
+    refused: list[RefusedGroup] = []
+    for group in collect_groups(select_searchlights(runs), n_planned):
+        try:
+            found.append(_map_group(group, n_draws, seed))
+        except HarnessError as error:
+            ids = tuple(run.run_id for run in group.runs)
+            refused.append(RefusedGroup(group.params, ids, str(error), group.notes))
+    return _correct(found), refused
+
+
+def _correct(groups: list[GroupMaps]) -> list[GroupMaps]:
+    """Add the smallest p of every map, corrected for the number of maps."""
+    smallest = [math.nan if item.mean_test is None else float(item.mean_test.p_fwe.min()) for item in groups]
+    if sum(not math.isnan(p) for p in smallest) < 2:
+        return groups
+    return [replace(item, p_holm=float(p)) for item, p in zip(groups, holm(smallest), strict=True)]
+
+
+def _map_group(group: SubjectGroup, n_draws: int, seed: int) -> GroupMaps:
+    """Compute the maps of one configuration.
+
+    Raises
+    ------
+    DesignError
+        If the maps cannot be compared.
+    TrackingError
+        If the files of a run are missing, edited or damaged.
+    """
+    subjects = [read_subject_maps(run) for run in group.runs]
+    check_comparable(subjects)
+    grid, columns = find_shared_voxels(subjects)
+    notes = list(group.notes)
+    if grid.n_partial:
+        notes.append(
+            f"{grid.n_partial} voxels are left out, because not all subjects have a sphere there; "
+            f"{grid.mask.sum()} are left"
+        )
+    scores = np.array([item.scores[places] for item, places in zip(subjects, columns, strict=True)])
+    mean_test = prevalence = None
+    untested = [item.subject for item in subjects if item.kept is None]
+    if untested:
+        those = "the subjects have" if len(untested) == len(subjects) else _list_subjects(untested)
+        notes.append(
+            f"no permutation of means and no prevalence: {those} no relabelled maps (inference=permutation "
+            "with analysis.keep_maps=100 or more)"
+        )
+    else:
+        tables = [
+            standardise_maps(item.kept[:, places])
+            for item, places in zip(subjects, columns, strict=True)
+            if item.kept is not None
+        ]
+        cluster_z = float(subjects[0].record.get("settings", {}).get("cluster_z", 3.09))
+        mean_test = permutation_of_mean_maps(tables, n_draws, seed, mask=grid.mask, cluster_z=cluster_z)
+        prevalence = prevalence_arrays(tables, ALPHA, n_draws, seed, MAP_TOLERANCE)
+        notes += _note_maps(subjects) + _note_prevalence(prevalence)
+    flipped, why = _flip_signs(subjects, scores, grid, n_draws, seed)
+    notes += [why] if why else []
+    first = subjects[0].record
+    described = {name: first[name] for name in ("contrast", "chance", "classes") if name in first}
+    return GroupMaps(
+        params=group.params,
+        settings=subjects[0].settings | described,
+        subjects=_tabulate(subjects),
+        grid=grid,
+        mean=scores.mean(axis=0),
+        mean_test=mean_test,
+        prevalence=prevalence,
+        sign_flip=flipped,
+        notes=tuple(notes),
+    )
+
+
+def check_comparable(subjects: Sequence[SubjectMaps]) -> None:
+    """Raise DesignError unless maps are of different subjects in one space, and of equal searchlights."""
+    first = subjects[0]
+    for item in subjects:
+        if not item.space:
+            raise DesignError(f"no maps over subjects: run {item.run.title} has no dataset space; {NO_SPACE}")
+    names = [item.subject for item in subjects]
+    for place, item in enumerate(subjects[1:], start=1):
+        if item.subject in names[:place]:
+            other = subjects[names.index(item.subject)]
+            raise DesignError(
+                f"no maps over subjects: runs {other.run.title} and {item.run.title} are both of subject "
+                f"{item.subject}; select one run per subject"
+            )
+        for what, value, of_other in _list_compared(first, item):
+            if not _are_equal(value, of_other):
+                raise DesignError(
+                    f"no maps over subjects: {what} is {_show(value)} in run {first.run.title} and "
+                    f"{_show(of_other)} in run {item.run.title}; repeat one of them with the other's"
+                )
+
+
+def _list_compared(first: SubjectMaps, item: SubjectMaps) -> list[tuple[str, Any, Any]]:
+    compared: list[tuple[str, Any, Any]] = [
+        ("the space", first.space, item.space),
+        ("the shape of the volume", first.shape, item.shape),
+        ("the affine of the volume", first.affine, item.affine),
+        ("the contrast", first.record.get("contrast"), item.record.get("contrast")),
+        ("the classes", first.record.get("classes"), item.record.get("classes")),
+    ]
+    names = dict.fromkeys([*first.settings, *item.settings])
+    compared += [(f"analysis.{name}", first.settings.get(name), item.settings.get(name)) for name in names]
+    if first.kept is not None and item.kept is not None:
+        compared.append(("the statistic of the relabelled maps", first.statistic, item.statistic))
+    return [*compared, ("cv", first.run.params.get("cv"), item.run.params.get("cv"))]
+
+
+def _are_equal(value: Any, other: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(np.allclose(value, other, rtol=0, atol=1e-4))  # mm
+    return bool(value == other)
+
+
+def _show(value: Any) -> str:
+    return str(np.round(value, 4).tolist()) if isinstance(value, np.ndarray) else str(value)
+
+
+def find_shared_voxels(subjects: Sequence[SubjectMaps]) -> tuple[GroupGrid, list[NDArray[np.intp]]]:
+    """Return the voxels in which all subjects have finite values, and their columns in every subject's maps.
+
+    Raises
+    ------
+    DesignError
+        If there is no such voxel.
+    """
+    usable = []
+    for item in subjects:
+        finite = np.isfinite(item.scores)
+        if item.kept is not None:
+            finite &= np.isfinite(item.kept).all(axis=0)
+        usable.append(item.voxels[finite])
+    shared, union = usable[0], usable[0]
+    for voxels in usable[1:]:
+        shared, union = np.intersect1d(shared, voxels), np.union1d(union, voxels)
+    if not len(shared):
+        sizes = ", ".join(f"{len(item.voxels)} in run {item.run.title}" for item in subjects)
+        raise DesignError(
+            f"no maps over subjects: no voxel is in the maps of all of them ({sizes}); choose roi= so that "
+            "the regions overlap, for example roi=brain"
+        )
+    mask = np.zeros(subjects[0].shape, dtype=bool)
+    mask.ravel()[shared] = True
+    grid = GroupGrid(mask, subjects[0].affine, subjects[0].space, len(union) - len(shared))
+    return grid, [np.searchsorted(item.voxels, shared) for item in subjects]
+
+
+# Notes ------------------------------------------------------------------------------------------------------
+
+
+def _list_subjects(names: Sequence[str]) -> str:
+    return f"subject {names[0]} has" if len(names) == 1 else f"subjects {', '.join(names)} have"
+
+
+def _note_maps(subjects: Sequence[SubjectMaps]) -> list[str]:
+    """Note subjects with few relabelled maps, and with other numbers of them."""
+    counts: dict[int, list[str]] = {}
+    for item in subjects:
+        counts.setdefault(0 if item.kept is None else len(item.kept), []).append(item.subject)
+    notes = []
+    few = {n: names for n, names in counts.items() if n < MIN_MAPS}
+    if few:
+        described = "; ".join(f"{_list_subjects(names)} {n}" for n, names in few.items())
+        notes.append(
+            f"{MIN_MAPS} relabelled maps per subject or more are wanted, the true one included: {described} "
+            "(analysis.keep_maps, and the number of distinct relabellings)"
+        )
+    if len(counts) > 1:
+        described = ", ".join(f"{n} in {', '.join(names)}" for n, names in sorted(counts.items()))
+        notes.append(f"the subjects differ in their number of relabelled maps: {described}")
+    return notes
+
+
+def _note_prevalence(found: PrevalenceArrays) -> list[str]:
+    if found.smallest_p_majority <= ALPHA:
+        return []
+    return [
+        f"prevalence (majority null): cannot be significant with {found.n} subjects; the smallest possible "
+        f"p, corrected over voxels, is {found.smallest_p_majority:.2g}"
+    ]
+
+
+def _flip_signs(
+    subjects: Sequence[SubjectMaps], scores: Array, grid: GroupGrid, n_draws: int, seed: int
+) -> tuple[SignFlipMap | None, str]:
+    """Test scores minus .5 by changes of sign, or return None and why not."""
+    why = refuse_few(len(subjects)) or refuse_half([item.run for item in subjects])
+    if not why and subjects[0].settings.get("scorer") == "accuracy":
+        why = _refuse_unequal_classes(subjects)
+    if why:
+        return None, f"no test of the scores against {CHANCE:.1f} by changes of sign: {why}"
+    enhance = partial(compute_tfce, neighbours=find_neighbours(grid.mask))
+    return sign_flip_map(scores - CHANCE, enhance, n_draws, seed), ""
+
+
+def _refuse_unequal_classes(subjects: Sequence[SubjectMaps]) -> str:
+    for item in subjects:
+        sizes = item.record.get("class_sizes")
+        if not isinstance(sizes, dict):
+            return f"run {item.run.title} does not record how many volumes each class has"
+        if len(set(sizes.values())) > 1:
+            return (
+                f"subject {item.subject} has unequal numbers of volumes of the classes, and the larger class "
+                "is predicted more often; analysis.scorer=balanced_accuracy has that chance level"
+            )
+    return ""
+
+
+def _tabulate(subjects: Sequence[SubjectMaps]) -> pd.DataFrame:
+    rows = [
+        {
+            "subject": item.subject,
+            "run_id": item.run.run_id,
+            "n_voxels": len(item.voxels),
+            "n_maps": 0 if item.kept is None else len(item.kept),
+            "max_score": float(np.nanmax(item.scores)),
+            "smallest_p_fwe": item.run.metrics.get("smallest_p_fwe", math.nan),
+        }
+        for item in subjects
+    ]
+    return pd.DataFrame(rows)
