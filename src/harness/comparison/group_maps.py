@@ -146,8 +146,8 @@ def refuse_ungrouped(runs: Sequence[StoredRun]) -> None:
         raise DesignError(
             " ".join(
                 [
-                    f"no maps over subjects: of the {len(chosen)} selected searchlights, {have}; two subjects or "
-                    "more are needed.",
+                    f"no maps over subjects: of the {len(chosen)} selected searchlights, {have}; two "
+                    "subjects or more are needed.",
                     *notes,
                 ]
             )
