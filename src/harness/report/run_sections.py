@@ -30,14 +30,19 @@ def describe_audit(record: RunRecord) -> list[Block]:
 
 
 def describe_methods(write: Callable[[MethodFacts], Methods], record: RunRecord) -> list[Block]:
-    """Return the methods text, to be copied.
+    """Return the methods text of a run, to be copied.
 
     Parameters
     ----------
     write : callable
         Writes the text of runs of this analysis.
     """
-    methods = write(record.method_facts())
+    return show_methods(lambda: write(record.method_facts()))
+
+
+def show_methods(write: Callable[[], Methods]) -> list[Block]:
+    """Return a methods text, to be copied."""
+    methods = write()
     text = "\n\n".join(methods.paragraphs)
     references = "\n".join(methods.references)
     return [

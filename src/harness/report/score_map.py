@@ -40,6 +40,8 @@ class ScoreMap:
         The neutral colour.
     unit : str
         What the colour bar shows.
+    common_limits : tuple of float or None
+        The limits of several maps that are drawn with the same colours.
     """
 
     scores: NDArray[np.float64]
@@ -48,10 +50,13 @@ class ScoreMap:
     significant: NDArray[np.bool_] | None
     chance: float
     unit: str
+    common_limits: tuple[float, float] | None = None
 
     @property
     def limits(self) -> tuple[float, float]:
         """The lowest and the highest score, chance between them."""
+        if self.common_limits is not None:
+            return self.common_limits
         values = self.scores[self.centres]
         low, high = min(float(values.min()), self.chance), max(float(values.max()), self.chance)
         return (low, high) if high > low else (low, low + 0.01)
