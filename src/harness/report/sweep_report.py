@@ -34,7 +34,6 @@ from harness.report.report_page import (
     write_words,
 )
 from harness.report.run_record import RunRecord
-from harness.report.run_sections import show_methods
 from harness.report.score_figures import draw_rows
 from harness.report.sweep_record import MAX_ROWS, SweepRecord
 from harness.report.sweep_searchlights import SearchlightSweep
@@ -93,7 +92,7 @@ def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple
         "dissimilarity": ("Dissimilarity of conditions", content.dissimilarity),
         "audit": ("Audit", whole.audit),
         "methods": ("Methods", content.methods),
-        "map-methods": ("Methods of the searchlights", partial(show_methods, maps.write_methods)),
+        "map-methods": ("Methods of the searchlights", maps.methods),
         "runs": ("All runs", content.all_runs),
     }
     absent = [] if mapped else ["maps", "map-methods"]

@@ -17,6 +17,7 @@ from harness.report.map_figures import find_flat_axis
 from harness.report.methods_facts import Methods
 from harness.report.report_page import Block, DataTable, Drawing, Text, write_words
 from harness.report.run_record import RunRecord
+from harness.report.run_sections import show_methods
 from harness.report.score_map import ScoreMap, draw_colour_bar, make_colours
 from harness.report.searchlight_figures import describe_within, name_correction
 from harness.report.searchlight_methods import write_searchlight_methods
@@ -156,11 +157,25 @@ class SearchlightSweep:
             caption += f" The first {MAX_TABLE} of {len(self.ordered)} runs."
         return [DataTable(table.fillna("-") if "correction" in table else table, caption)]
 
-    def write_methods(self) -> Methods:
+    def methods(self) -> list[Block]:
         """Return the methods text of what the searchlights share, with the values that vary."""
-        tested = [run for run in self.record.finished if INFERENCE_TAG in run.tags]
-        shown = (tested or self.record.finished)[0]
         varying = self.record.params[1]
+        varied = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in varying.items())
+        notice = Text(
+            f"Generated from the configuration of run {self._described.title}; these settings vary: "
+            f"{varied or 'none'}. Adapt the sentences on them.",
+            "notice",
+        )
+        return [notice, *show_methods(self._write_methods)]
+
+    @property
+    def _described(self) -> StoredRun:
+        """The run whose configuration the methods text describes: the newest tested one."""
+        tested = [run for run in self.record.finished if INFERENCE_TAG in run.tags]
+        return (tested or self.record.finished)[0]
+
+    def _write_methods(self) -> Methods:
+        shown, varying = self._described, self.record.params[1]
         params = dict(shown.params) | {name: ", ".join(map(str, values)) for name, values in varying.items()}
         facts = RunRecord(shown, "the recording is not read").method_facts()
         shared = self._share_counts()
@@ -230,13 +245,20 @@ def _draw_slice(axes: "Axes", shown: ScoreMap) -> None:
     if shown.significant is not None:
         outlined = (turn(shown.significant) > 0.5).take(place, axis=axis).T
         if outlined.any():
-            axes.contour(outlined, levels=[0.5], colors="black", linewidths=0.9)
+            _outline(axes, outlined)
     millimetres = apply_affine(image.affine, [place if a == axis else 0 for a in range(3)])[axis]
     axes.text(0.0, 0.0, f"{'xyz'[axis]} = {millimetres:.0f} mm", transform=axes.transAxes, fontsize=6.5)
     if axis != 0:
         for side, x in (("L", 0.02), ("R", 0.94)):
             axes.text(x, 0.92, side, transform=axes.transAxes, fontsize=7)
     axes.set_axis_off()
+
+
+def _outline(axes: "Axes", chosen: np.ndarray) -> None:
+    """Draw the outline of pixels along their edges."""
+    fine = np.kron(np.pad(chosen, 1), np.ones((4, 4)))
+    up, across = ((np.arange(size) + 0.5) / 4 - 1.5 for size in fine.shape)
+    axes.contour(across, up, fine, levels=[0.5], colors="black", linewidths=0.9)
 
 
 def _shorten(title: str, limit: int = 34) -> str:
