@@ -1,20 +1,24 @@
 """A run that maps a searchlight: what it computes, and how it is written, logged and shown."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.app.computation import RunData
-from harness.errors import UsageError
+from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from harness.checks.findings import Finding
     from harness.decoding.evaluation import Progress
     from harness.decoding.question import Question
+    from harness.inference.settings import PermutationSettings
     from harness.searchlight.result import SearchlightResult
     from harness.tracking.run_content import RunContent
     from harness.tracking.run_writer import TrackedRun
+
+LONG = 60.0  # seconds; for a longer test, a faster estimator is named
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +99,12 @@ def compute_searchlight(
     settings, question, permutation = data.spec.searchlight, data.spec.question, data.spec.permutation
     assert settings is not None
     samples, centres = data.samples, data.centres
-    if permutation is not None:
-        plan_relabellings(samples, permutation)  # refused before anything is decoded
     findings = audit_split(samples, _without_grid(question))
     processes = settings.processes or (count_cores() if single else 1)
+    if permutation is not None:
+        plan_relabellings(samples, permutation)  # refused before anything is decoded
+        if single:
+            print(f"inference: {estimate_test(data, permutation, processes)}", file=sys.stderr)
     result = run_searchlight(
         samples,
         centres,
@@ -110,7 +116,40 @@ def compute_searchlight(
         processes=processes,
     )
     result = replace(result, warnings=(*data.warnings, *result.warnings))
-    return ComputedSearchlight(result, tuple(findings))
+    hint = _suggest_test(data, processes) if single and permutation is None else ""
+    return ComputedSearchlight(result, tuple(findings), hint)
+
+
+def estimate_test(data: RunData, permutation: "PermutationSettings", processes: int) -> str:
+    """Return how many relabellings the test of a map has, about how long they take, and what is faster."""
+    from harness.inference.chunked_work import format_duration
+    from harness.searchlight.duration import estimate_map_test
+    from harness.searchlight.spheres import find_spheres
+    from harness.solvers.estimators import ExactRidgeClassifierCV
+
+    settings, question, samples = data.spec.searchlight, data.spec.question, data.samples
+    assert settings is not None
+    grid = samples.grid
+    spheres = find_spheres(grid.mask, grid.affine, data.centres, settings.radius, settings.min_voxels)
+    n, seconds = estimate_map_test(samples, spheres, question, settings, permutation, processes)
+    words = f"{n} relabellings of {len(spheres)} spheres, about {format_duration(seconds)}"
+    if seconds < LONG or isinstance(question.estimator.model, ExactRidgeClassifierCV):
+        return words
+    ridge = replace(question.estimator, name="ridge", model=ExactRidgeClassifierCV(), grid={})
+    by_ridge = replace(question, estimator=ridge, engine="harness")
+    _, faster = estimate_map_test(samples, spheres, by_ridge, settings, permutation, processes)
+    return words if faster > seconds / 2 else f"{words} ({format_duration(faster)} with estimator=ridge)"
+
+
+def _suggest_test(data: RunData, processes: int) -> str:
+    """Return the option that adds a test and how long it would take, or why it is refused."""
+    from harness.inference.settings import PermutationSettings
+
+    try:
+        estimate = estimate_test(data, PermutationSettings(), processes)
+    except HarnessError as error:
+        return f"test     inference=permutation would be refused: {error}"
+    return f"test     add inference=permutation for a map corrected over voxels: {estimate}"
 
 
 def _without_grid(question: "Question") -> "Question":

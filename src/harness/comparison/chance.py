@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.comparison.comparability import describe_unfinished, sort_values
+from harness.comparison.comparability import describe_unfinished, leave_out_searchlights, sort_values
 from harness.comparison.group import summarise_groups
 from harness.comparison.group_table import explain_columns, format_groups, tabulate_groups
 from harness.errors import DesignError, TrackingError, UsageError, format_unknown
@@ -64,7 +64,8 @@ def compare_with_chance(
     DesignError
         If no run is FINISHED.
     """
-    notes = describe_unfinished(runs)
+    runs, notes = leave_out_searchlights(runs)
+    notes += describe_unfinished(runs)
     finished = [run for run in runs if run.status == "FINISHED"]
     newest = sorted(choose_newest(finished), key=lambda run: run.started)
     notes += _note_repeated(finished, newest)

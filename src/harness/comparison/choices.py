@@ -4,6 +4,8 @@ OTHER_VOLUMES = "the held-out volumes differ, so that fold 1 of one run is not f
 NOT_COMPARED = {
     "cv": f"{OTHER_VOLUMES}; --pivot estimator,cv shows the scores of the schemes, and the audit of each run "
     "says which of them is an estimate of generalisation",
+    "analysis": "a decoding of a region and a searchlight answer different questions; compare lists them in "
+    "two tables, and explain RUN RUN compares two maps",
     "contrast": f"{OTHER_VOLUMES}; --pivot contrast,estimator shows the scores, and --chance compares each "
     "contrast with its own null distribution",
     "subject": "subjects are the units of a test, not its conditions; --chance tests the scores over "

@@ -136,7 +136,8 @@ def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
         If no two runs differ in the key.
     """
     check_key(key)
-    notes = list(describe_unfinished(runs))
+    runs, notes = leave_out_searchlights(runs)
+    notes += describe_unfinished(runs)
     finished = [run for run in runs if run.status == "FINISHED"]
     settings, unreadable = _read_settings(finished, key)
     notes += unreadable
@@ -169,6 +170,25 @@ def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
         newest = [repeats[0] for repeats in places.values()]
         raise DesignError(" ".join([_explain_no_pair(newest, settings, key), *notes]))
     return RunGroups(found_groups, tuple(notes))
+
+
+def leave_out_searchlights(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[str]]:
+    """Return the decodings among runs, and a note on the searchlights.
+
+    Raises
+    ------
+    DesignError
+        If all of them are searchlights.
+    """
+    decodings = [run for run in runs if not run.is_searchlight]
+    n = len(runs) - len(decodings)
+    if n and not decodings:
+        raise DesignError(
+            f"{_count(n, 'run')} selected, and only searchlights, whose maps have no "
+            "score per fold or p-value that this table could compare: python -m harness compare lists "
+            "them, explain RUN RUN compares two maps, and a sweep over subjects tests them over subjects"
+        )
+    return decodings, [f"{_count(n, 'searchlight')} left out: a map has no single score"] if n else []
 
 
 def describe_unfinished(runs: Iterable[StoredRun]) -> list[str]:

@@ -5,13 +5,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.comparison.differences import Difference, list_differences
+from harness.comparison.map_differences import MapDifferences, compare_maps
 from harness.comparison.numbers import NumberChange, Results, compare_results, read_results, select_metrics
 from harness.comparison.origins import Origin, Prepare, read_origin
 from harness.comparison.volumes import VolumeDifferences, compare_volumes
 from harness.errors import TrackingError, UsageError
+from harness.tracking.run_tables import MAP_METRICS
 from harness.tracking.stored_run import StoredRun
 
-SHOWN_SCORES = ("test_", "selected_", "train_accuracy", "optimism_", "p_value/", "stability_")
+SHOWN_SCORES = (
+    *("test_", "selected_", "train_accuracy", "optimism_", "p_value/", "stability_"),
+    *MAP_METRICS,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,9 @@ class Explanation:
         The reason, where volumes cannot be compared.
     missing : tuple of str
         What could not be read, and so is not explained.
+    maps : MapDifferences, str or None
+        How the maps of two searchlights differ, or the reason where one of the runs is none; None for two
+        decodings.
     """
 
     first: StoredRun
@@ -39,6 +47,7 @@ class Explanation:
     changes: tuple[NumberChange, ...]
     volumes: VolumeDifferences | str
     missing: tuple[str, ...] = ()
+    maps: MapDifferences | str | None = None
 
     @property
     def is_identical(self) -> bool:
@@ -83,6 +92,7 @@ def explain_runs(first: StoredRun, second: StoredRun, prepare: Prepare, n_volume
         changes=tuple(compare_results(*results)),
         volumes=_compare_volumes(first, second, origins, n_volumes),
         missing=tuple(dict.fromkeys(missing)),
+        maps=compare_maps(first, second),
     )
 
 
@@ -109,6 +119,8 @@ def _compare_volumes(
     first: StoredRun, second: StoredRun, origins: tuple[Origin, Origin], limit: int
 ) -> VolumeDifferences | str:
     """Compare volume by volume, unless the runs are of other people or other classes."""
+    if first.is_searchlight or second.is_searchlight:
+        return "a searchlight stores no predictions of volumes"
     for name in ("dataset", "subject", "contrast"):
         values = [origin.choices.get(name) for origin in origins]
         if values[0] != values[1]:

@@ -135,7 +135,7 @@ def summarise_groups(
     ----------
     runs : sequence of StoredRun
         Of any configurations; of several runs of one subject and configuration, the newest finished one
-        counts. Configurations with one subject are left out.
+        counts. Searchlights, and configurations with one subject, are left out.
     scores : sequence of str, optional
         For example ``("test_accuracy",)``; by default test accuracy, test ROC AUC and the primary score.
     n_planned : int, optional
@@ -148,7 +148,7 @@ def summarise_groups(
         configurations, for every score by itself.
     """
     found = []
-    for group in collect_groups(runs, n_planned):
+    for group in collect_groups([run for run in runs if not run.is_searchlight], n_planned):
         chosen = scores or tuple(dict.fromkeys([*DEFAULT_SCORES, _find_primary(group.runs[0])]))
         refusal = refuse_half(group.runs)
         found += [

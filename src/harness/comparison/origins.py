@@ -68,7 +68,10 @@ def read_origin(stored: StoredRun, prepare: Prepare) -> Origin:
 
     settings, places = attempt(lambda: prepare(stored.read_config()), ({}, ()))
     environment = attempt(lambda: stored.read_file("environment.txt").decode(errors="replace"), "")
-    predictions = attempt(lambda: stored.read_table("predictions.csv"), None)
+    # A searchlight has no predictions: its folds follow from the settings.
+    predictions = None
+    if not stored.is_searchlight:
+        predictions = attempt(lambda: stored.read_table("predictions.csv"), None)
     packages, machine = parse_environment(environment)
     code = {
         key.removeprefix(CODE_TAG).lstrip(".") or "harness": value

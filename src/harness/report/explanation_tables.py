@@ -9,6 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from harness.comparison.differences import Difference, Effect
+from harness.comparison.map_differences import MapDifferences
 from harness.comparison.numbers import NumberChange
 from harness.comparison.volumes import VolumeDifferences
 from harness.report.console import PlainConsole
@@ -35,7 +36,10 @@ def print_explanation(explanation: "Explanation") -> None:
         console, explanation.differences, ("first", "second"), "settings, data, code or machine"
     )
     _print_scores(console, explanation)
-    _print_volumes(console, explanation.volumes)
+    if explanation.maps is None:
+        _print_volumes(console, explanation.volumes)
+    else:
+        _print_maps(console, explanation.maps)
     if explanation.is_identical:
         console.print("numbers  identical in every number: scores, predictions, maps and tests")
     elif explanation.changes and explanation.first.status == explanation.second.status == "FINISHED":
@@ -95,8 +99,9 @@ def _print_scores(console: "Console", explanation: "Explanation") -> None:
     for column in explanation.scores.columns:
         table.add_column(column, justify="left" if column == "score" else "right")
     for _, row in explanation.scores.iterrows():
-        values = [_format(row[name]) for name in ("first", "second")]
-        table.add_row(row["score"], *values, _format(row["difference"], sign=True))
+        digits = 0 if row["score"].startswith("n_") else 3
+        values = [_format(row[name], digits=digits) for name in ("first", "second")]
+        table.add_row(row["score"], *values, _format(row["difference"], sign=True, digits=digits))
     console.print(table)
 
 
@@ -129,6 +134,24 @@ def _print_volumes(console: "Console", volumes: VolumeDifferences | str) -> None
     print_first_that_fits(console, [cells, shorter, narrow], right=("volume", "run", "fold", *VALUES))
 
 
+def _print_maps(console: "Console", maps: MapDifferences | str) -> None:
+    if isinstance(maps, str):
+        console.print(f"maps     not compared: {maps}", soft_wrap=True)
+        return
+    where = ", ".join(f"{value:.0f}" for value in maps.where)
+    console.print(
+        f"maps     {maps.n_first} and {maps.n_second} centres, {maps.n_both} in both; {maps.n_changed} with "
+        "another score"
+    )
+    if maps.n_changed:
+        console.print(
+            f"maps     correlation {_format(maps.correlation)}; mean difference "
+            f"{_format(maps.mean, sign=True)}, largest {_format(maps.largest, sign=True)} at ({where}) mm"
+        )
+    counts = ["not tested" if number is None else str(number) for number in maps.n_corrected]
+    console.print(f"maps     voxels with p <= .05, corrected: {counts[0]} and {counts[1]}")
+
+
 def _print_changes(console: "Console", changes: Sequence[NumberChange]) -> None:
     table = Table(title="numbers that differ", title_justify="left")
     for column in ("file", "part", "differ", "largest", "where", "then", "now"):
@@ -154,6 +177,10 @@ def explanation_to_dict(explanation: "Explanation") -> dict[str, Any]:
             "largest": volumes.table.to_dict("records"),
             "notes": list(volumes.notes),
         }
+    maps: dict[str, Any] | None = None
+    if explanation.maps is not None:
+        reason = {"reason": explanation.maps}
+        maps = reason if isinstance(explanation.maps, str) else asdict(explanation.maps)
     return {
         "first": _describe_run(explanation.first),
         "second": _describe_run(explanation.second),
@@ -161,6 +188,7 @@ def explanation_to_dict(explanation: "Explanation") -> dict[str, Any]:
         "differences": [asdict(item) for item in explanation.differences],
         "scores": explanation.scores.to_dict("records"),
         "volumes": compared,
+        "maps": maps,
         "changes": [asdict(change) for change in explanation.changes],
         "missing": list(explanation.missing),
     }

@@ -13,24 +13,78 @@ from harness.tracking.run_tables import RunTable
 from harness.tracking.sweep_notes import SweepRecord
 
 P_COLUMNS = ("p", "p_fwe")
+MAP_HEADINGS = {
+    "max_score": "max score",
+    "median_score": "median",
+    "n_corrected": "voxels",
+    "threshold": "threshold",
+    "smallest_p_fwe": "min p fwe",
+    "n_spheres": "spheres",
+}
 OPTIONS = "options"  # the column that all options share on a narrow terminal
 
 
 def print_comparison(comparison: RunTable) -> None:
-    """Print runs side by side; a parameter that is the same in all of them is printed above the table."""
+    """Print runs side by side; a parameter that is the same in all of them is printed above the table.
+
+    Searchlights have a table of their own: the highest of thousands of scores has no order with a single one.
+    """
     console = PlainConsole()
-    runs = comparison.runs
     if not _print_heading(console, comparison):
         return
-    scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
+    for part in comparison.split_analyses():
+        (_print_maps if part.has_maps else _print_decodings)(console, part)
+    _print_has_more(console, comparison)
+
+
+def _print_maps(console: Console, comparison: RunTable) -> None:
+    """Print searchlights side by side."""
+    runs = comparison.runs
+    shown = _print_same(console, comparison, ["subject", "analysis", "estimator"])
+    values = [name for name in MAP_HEADINGS if name in runs]
+    formatted = pd.DataFrame(
+        {MAP_HEADINGS[name]: [_format_map_value(name, value) for value in runs[name]] for name in values}
+    )
+    known = "run_id" in runs and runs["run_id"].astype(bool).all()
+    last = {"run": runs["run_id"].str[:8].tolist()} if known else {}
+    candidates = [
+        _option_cells(runs, shown, merged).join(formatted).assign(**last) for merged in (False, True)
+    ]
+    print_first_that_fits(console, candidates, wrapping=OPTIONS)
+    words = "searchlights: the score is the mean over folds of test scores in the best sphere"
+    if "n_corrected" in runs:
+        words += (
+            "; voxels: those with p <= .05 after the correction over voxels (analysis.correction), whose "
+            "statistic is above the threshold"
+        )
+    console.print(f"{words}.")
+
+
+def _format_map_value(name: str, value: float) -> str:
+    if pd.isna(value):
+        return ""
+    if name == "smallest_p_fwe":
+        return format_p(value)
+    return f"{value:.0f}" if name in ("n_corrected", "n_spheres") else f"{value:.3f}"
+
+
+def _print_same(console: Console, comparison: RunTable, usual: Sequence[str]) -> list[str]:
+    """Print what is the same in all runs; return the columns that say in what they differ, else `usual`."""
+    runs = comparison.runs
     same, varying = comparison.split_params()
     audits = runs["audit"].unique().tolist() if "audit" in runs else []
     same |= {"audit": audits[0]} if len(audits) == 1 and audits[0] else {}
     if same and len(runs) > 1:
         console.print("  ".join(f"{name}={value}" for name, value in same.items()))
-    varying = varying or ["subject", "estimator", "cv"]
-    shown = [*varying, *(["status"] if (runs["status"] != "FINISHED").any() else [])]
-    shown += ["audit"] if len(audits) > 1 or (audits and audits[0] and len(runs) == 1) else []
+    shown = [*(varying or usual), *(["status"] if (runs["status"] != "FINISHED").any() else [])]
+    return shown + (["audit"] if len(audits) > 1 or (audits and audits[0] and len(runs) == 1) else [])
+
+
+def _print_decodings(console: Console, comparison: RunTable) -> None:
+    """Print decodings side by side, the best first."""
+    runs = comparison.runs
+    scores = [column.removesuffix("_mean") for column in runs.columns if column.endswith("_mean")]
+    shown = _print_same(console, comparison, ["subject", "estimator", "cv"])
     runs = _format_p_values(runs)
     shown += [column for column in P_COLUMNS if column in runs]
     # Where the terminal is too narrow, the options share a column; then only test scores are shown.
@@ -61,7 +115,6 @@ def print_comparison(comparison: RunTable) -> None:
     if chosen == 2 and test_scores != scores:
         hidden = [score.replace("_", " ") for score in scores if score not in test_scores]
         console.print(f"Not shown on a terminal this narrow: {', '.join(hidden)}; --csv FILE writes them.")
-    _print_has_more(console, comparison)
 
 
 def print_runs(comparison: RunTable, reasons: bool) -> None:
@@ -155,7 +208,11 @@ def _comparison_cells(
 def _runs_cells(runs: pd.DataFrame, shown: Sequence[str], merged: bool, took: bool) -> pd.DataFrame:
     cells = _option_cells(runs, shown, merged)
     cells.insert(0, "started", [format_moment(moment) for moment in runs["started"]])
-    cells["test accuracy"] = _score_cells(runs, "test_accuracy")
+    if "searchlight" not in runs or not runs["searchlight"].all():
+        cells["test accuracy"] = _score_cells(runs, "test_accuracy")
+    for name in ("max_score", "n_corrected"):
+        if name in runs:
+            cells[MAP_HEADINGS[name]] = [_format_map_value(name, value) for value in runs[name]]
     if took:
         cells["took"] = [
             format_duration(seconds) + (" so far" if status == "RUNNING" else "")

@@ -22,8 +22,9 @@ class FoldSamples:
         With ``zscore="own"`` standardised over all samples, else as they were read.
     folds : sequence of (train, test) index arrays
     zscore : {"own", "train"} or None
-        ``"own"``: training values are those of `X`, and the held-out values of a fold are standardised by their
-        own mean and SD (ddof=1). ``"train"``: both by the mean and SD of the training values. None: neither.
+        ``"own"``: training values are those of `X`, and the held-out values of a fold are standardised by
+        their own mean and SD (ddof=1). ``"train"``: both by the mean and SD of the training values. None:
+        neither.
     """
 
     X: Array

@@ -1,8 +1,8 @@
-"""Scores of one fold under many labellings, from decision values under the distinct labels of its training set.
+"""Scores of one fold under many labellings, from decision values under the distinct labels for training.
 
-A labelling and its mirror image train the same decoder but for the sign of its decision values, and test labels
-that are mirrored turn wins into losses. So a fold needs fewer decision values, and fewer counts of pairs, than
-there are labellings; `FoldScorer` holds where each labelling finds its own.
+A labelling and its mirror image train the same decoder but for the sign of its decision values, and test
+labels that are mirrored turn wins into losses. So a fold needs fewer decision values, and fewer counts of
+pairs, than there are labellings; `FoldScorer` holds where each labelling finds its own.
 """
 
 from dataclasses import dataclass
@@ -146,7 +146,12 @@ class FoldScorer:
         return np.where(self.opposite, -halves, halves)
 
     def _areas(self, decisions: Array) -> Array:
-        """Return areas under ROC curves from counts of pairs, a tie as half a pair, (n_spheres, n_problems)."""
+        """Return areas under ROC curves, from counts of pairs, a tie as half a pair.
+
+        Returns
+        -------
+        areas : ndarray of shape (n_spheres, n_problems)
+        """
         n_positive = self.positive.sum(axis=0)
         n_halves = 2.0 * n_positive * (len(self.positive) - n_positive)
         if self.groups:
@@ -173,24 +178,38 @@ def _count_half_wins(group: HeldOutLabels, decisions: Array) -> Array:
     return halves + np.add.reduce(won.view(np.uint8), axis=0, dtype=counter)
 
 
-def plan_fold(codes: Index, n_classes: int, train: Index, test: Index, *, merges: bool = True) -> FoldScorer:
+def list_problems(codes: Index, n_classes: int) -> Flags:
+    """Return which samples are positive in every problem of every labelling.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_labellings, n_samples), int
+        Class of every sample.
+
+    Returns
+    -------
+    labels : ndarray of shape (n_samples, n_problems), bool
+        For two classes one problem per labelling, whose positive class is the second; else one per class.
+    """
+    positive = np.arange(n_classes) if n_classes > 2 else np.array([1])
+    return (codes[:, np.newaxis] == positive[:, np.newaxis]).reshape(-1, codes.shape[1]).T
+
+
+def plan_fold(codes: Index, n_classes: int, train: Index, test: Index) -> FoldScorer:
     """Return how one fold is scored.
 
     Parameters
     ----------
     codes : ndarray of shape (n_labellings, n_samples), int
-        Class of every sample. The training samples of a labelling hold all classes, the held-out ones at least
-        two.
-    merges : bool
-        Whether problems whose training labels are equal, or each other's mirror images, share decision values.
-        Not for several classes, whose decoders may share a penalty.
+        Class of every sample. The training samples of a labelling hold all classes, the held-out ones at
+        least two.
     """
-    problems = np.arange(n_classes) if n_classes > 2 else np.array([1])
-    labels = (codes[:, np.newaxis] == problems[:, np.newaxis]).reshape(-1, codes.shape[1]).T
+    labels = list_problems(codes, n_classes)
     trained, tested = labels[train], labels[test]
-    if merges and n_classes == 2:
+    if n_classes == 2:
         training, place, opposite = merge_opposite_columns(trained)
     else:
+        # Decoders of several classes may share a penalty, and so belong to their labelling.
         training, place = trained, np.arange(trained.shape[1])
         opposite = np.zeros(trained.shape[1], dtype=bool)
     distinct, group_of, mirrored = merge_opposite_columns(tested)

@@ -148,7 +148,8 @@ class RidgeDecoder:
     Attributes
     ----------
     alphas : ndarray of shape (n_alphas,)
-        One is chosen for every labelling inside its training set, by leave-one-out; of equal errors the first.
+        One is chosen for every labelling inside its training set, by leave-one-out; of equal errors the
+        first.
     n_problems : int
         Decoders per labelling, which share their alpha.
     C : ndarray of shape (n_samples, n_basis)

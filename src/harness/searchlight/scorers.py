@@ -16,7 +16,7 @@ from harness.inference.batched_scores import is_blind
 from harness.inference.null_scores import strip_samples
 from harness.samples.samples import RecordedSamples, Samples, VoxelGrid
 from harness.searchlight.fold_samples import Folds, FoldSamples, prepare_fold_samples
-from harness.searchlight.fold_scores import plan_fold
+from harness.searchlight.fold_scores import list_problems, plan_fold
 from harness.searchlight.iterative_scorer import (
     IterativeDecoder,
     IterativeScorer,
@@ -126,9 +126,8 @@ def _make_part(
     decoder: BatchDecoder
     if isinstance(model, ExactRidgeClassifierCV):
         alphas = check_penalties(model.alphas, "alpha")
-        problems = np.arange(len(classes)) if len(classes) > 2 else np.array([1])
-        vectors = (codes[:, np.newaxis] == problems[:, np.newaxis]).reshape(-1, codes.shape[1]).T
-        decoder = make_ridge(samples, folds, vectors, alphas, len(problems))
+        vectors = list_problems(codes, len(classes))
+        decoder = make_ridge(samples, folds, vectors, alphas, vectors.shape[1] // len(codes))
     elif isinstance(model, ExactLDA):
         decoder = DiscriminantDecoder(samples, folds, len(classes))
     else:

@@ -108,8 +108,8 @@ def find_spheres(
     enough = n_voxels >= min_voxels
     if not enough.any():
         raise DesignError(
-            f"analysis.min_voxels={min_voxels}: the largest of {len(at)} spheres of analysis.radius={radius:g} mm "
-            f"has {n_voxels.max()} voxels; choose fewer voxels or a larger radius"
+            f"analysis.min_voxels={min_voxels}: of {len(at)} spheres of analysis.radius={radius:g} mm the "
+            f"largest has {n_voxels.max()} voxels; choose fewer voxels or a larger radius"
         )
     starts = np.concatenate([[0], np.cumsum(n_voxels[enough])]).astype(np.intp)
     return Spheres(column_of[places[enough]], np.concatenate(columns), starts, int((~enough).sum()))

@@ -2,15 +2,15 @@
 
     min_w,b  ||y - X w - b||^2 + alpha ||w||^2
 
-For label vectors y = C z the decision values of samples T are (T_c M + 1 c^T) z, where T_c are the samples less
-the mean of the training samples, M = (X_c^T X_c + alpha I)^-1 X_c^T C, and c are the means of C. One operator so
-serves any number of label vectors; the squared errors of leaving each training sample out are quadratic forms
-in z.
+For label vectors y = C z the decision values of samples T are (T_c M + 1 c^T) z, where T_c are the samples
+less the mean of the training samples, M = (X_c^T X_c + alpha I)^-1 X_c^T C, and c are the means of C. One
+operator so serves any number of label vectors; the squared errors of leaving each training sample out are
+quadratic forms in z.
 
 Systems of one unknown per voxel are solved, from the Gram matrix of the voxels. Where rounding of that matrix
-may leave more than `ACCURACY` of the result (nearly dependent voxels, or more voxels than samples, with a small
-alpha), a singular value decomposition of the samples replaces it, which is slower. Spheres of a stack have
-equally many voxels; the numbers of a sphere do not depend on the others, to the last bit.
+may leave an error above `ACCURACY`, because voxels nearly depend on others or are more than the samples and
+alpha is small, a singular value decomposition of the samples replaces it, which is slower. Spheres of a stack
+have equally many voxels; the numbers of a sphere do not depend on the others, to the last bit.
 """
 
 from dataclasses import dataclass

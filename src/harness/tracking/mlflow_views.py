@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.tracking.queries import RunQuery, list_experiments, select_runs
 from harness.tracking.run_content import FIGURES
-from harness.tracking.run_tables import compare_runs
+from harness.tracking.run_tables import MAP_METRICS, compare_runs
 from harness.tracking.sweep_notes import SweepRecord, sweep_filter
 
 # The MLflow UI stores a view that is shared by its link in an experiment tag of this name. The format is not
@@ -60,7 +60,8 @@ def ensure_view(
     sweep : str or None
         Identifier; None means every run of the experiment.
     columns : sequence of str
-        Names of parameters and of metrics (those end in ``_mean`` or ``_std``), in the order of the table.
+        Names of parameters and of metrics (those end in ``_mean`` or ``_std``, or are of searchlights), in
+        the order of the table.
         Runs are ordered by the first metric, the best first.
     average : bool
         Group the runs that differ in the subject alone, and show the averages of their metrics.
@@ -111,7 +112,10 @@ def _read_view(text: str) -> dict[str, object]:
 
 
 def _view_state(sweep: str | None, columns: Sequence[str], average: bool) -> dict[str, object]:
-    kinds = {name: "metrics" if name.endswith(("_mean", "_std")) else "params" for name in columns}
+    kinds = {
+        name: "metrics" if name.endswith(("_mean", "_std")) or name in MAP_METRICS else "params"
+        for name in columns
+    }
     grouping = {"groupBy": _group_by(kinds)} if average else {}
     if average:
         kinds.pop("subject", None)  # the UI would show the mean of their numbers

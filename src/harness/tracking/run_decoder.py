@@ -17,8 +17,13 @@ def read_decoder(run: StoredRun) -> StoredDecoder:
     Raises
     ------
     TrackingError
-        If the run has not finished, has no decoder, or its files were edited.
+        If the run has not finished, is a searchlight, has no decoder, or its files were edited.
     """
+    if run.is_searchlight:
+        raise TrackingError(
+            f"run {run.title} is a searchlight, which has a decoder in every sphere and none of its own; "
+            "expected a run with analysis=decoding, for example one of the region that the map shows"
+        )
     run.require_finished()
     if not run.has_file(SETTINGS_FILE):
         raise TrackingError(

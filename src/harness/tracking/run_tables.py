@@ -12,11 +12,16 @@ from harness.errors import UsageError, format_unknown
 from harness.tracking.choices import EARLIER_PARAMS
 from harness.tracking.ledger import Outcome
 from harness.tracking.queries import COMPARED_PARAMS, RunQuery, select_runs
-from harness.tracking.stored_run import choose_newest, read_stored_runs
+from harness.tracking.stored_run import choose_newest, is_searchlight, read_stored_runs
 from harness.tracking.sweep_notes import SweepRecord
 from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, PRIMARY_TAG
 
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
+# Columns of searchlights; the threshold is that of the chosen correction.
+MAP_VALUES = (
+    *("max_score", "median_score", "max_z", "n_corrected", "threshold", "smallest_p_fwe", "n_spheres"),
+)
+MAP_METRICS = tuple(name for name in MAP_VALUES if name != "threshold")
 SIZES = {"folds": "n_folds", "volumes": "n_samples"}  # columns of tables, and the parameters that they are
 SCORED_DIFFERENTLY = ("cv", "scoring", "contrast")  # scores of other schemes or chance levels have no order
 TWO_CLASSES = re.compile(r"((?!_vs_).)+_vs_((?!_vs_).)+")  # names of contrasts whose chance level is .5
@@ -30,9 +35,10 @@ class RunTable:
     ----------
     runs : DataFrame, one row per run
         Columns ``name, status``, the parameters in which runs can differ, ``folds, volumes``, mean and SD of
-        the scores; where a run has a permutation test, ``p`` (of the primary score, uncorrected), ``p_fwe``
-        (corrected over the runs of its sweep) and ``p_score`` (the primary score); ``audit`` (the worst
-        verdict; empty where there was no audit) and ``run_id``.
+        the scores; where a run is a searchlight, ``searchlight`` (true or false) and `MAP_VALUES`; where a
+        run has a permutation test, ``p`` (of the primary score, uncorrected), ``p_fwe`` (corrected over the
+        runs of its sweep) and ``p_score`` (the primary score); ``audit`` (the worst verdict; empty where
+        there was no audit) and ``run_id``.
     has_more : bool
         Whether older runs match, too.
     sweep : str or None
@@ -52,7 +58,23 @@ class RunTable:
         # A run that failed early has no number of folds, which makes no difference to show.
         values = {name: [v for v in self.runs[name].unique() if v or name not in SIZES] for name in params}
         same = {name: str(found[0]) for name, found in values.items() if len(found) == 1 and found[0]}
+        if same.items() >= EARLIER_PARAMS.items():  # the usual analysis distinguishes nothing
+            same = {name: value for name, value in same.items() if name not in EARLIER_PARAMS}
         return same, [name for name in params if len(values[name]) > 1]
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether any of the runs is a searchlight."""
+        return "searchlight" in self.runs
+
+    def split_analyses(self) -> list["RunTable"]:
+        """Return the decodings and the searchlights as tables of their own, without empty ones."""
+        if not self.has_maps:
+            return [self]
+        is_map = self.runs["searchlight"].astype(bool)
+        parts = [self.runs[~is_map].drop(columns=["searchlight"]), self.runs[is_map]]
+        found = [part.dropna(axis="columns", how="all").reset_index(drop=True) for part in parts if len(part)]
+        return [RunTable(part, self.has_more, self.sweep) for part in found]
 
     @property
     def ranked_within(self) -> list[str]:
@@ -63,7 +85,10 @@ class RunTable:
         """Return the parameters that vary, and the mean scores."""
         _, varying = self.split_params()
         params = [name for name in varying if name not in SIZES]
-        return params + [column for column in self.runs.columns if column.endswith("_mean")]
+        shown = ("max_score", "n_corrected")
+        return params + [
+            column for column in self.runs.columns if column.endswith("_mean") or column in shown
+        ]
 
 
 def compare_runs(uri: str, query: RunQuery | None = None, limit: int = 100) -> RunTable:
@@ -80,7 +105,7 @@ def list_runs(uri: str, query: RunQuery, limit: int = 50) -> RunTable:
     ``error`` (the first line of why a run failed), too. Errors as in `select_runs`.
     """
     selected = select_runs(uri, query, limit)
-    table = pd.DataFrame([_run_times(run) | _run_row(run) for run in selected.runs])
+    table = _tabulate([_run_times(run) | _run_row(run) for run in selected.runs])
     return RunTable(table, selected.has_more, selected.sweep)
 
 
@@ -89,15 +114,40 @@ def compare_outcomes(outcomes: Sequence[Outcome]) -> RunTable:
     rows = {
         # Two jobs of a sweep that are the same run have one row.
         outcome.run_id or str(outcome.job): _row(outcome.name, "FINISHED", outcome.words, outcome.scores)
+        | _map_values(outcome.scores, "n_spheres" in outcome.scores)
         | {"audit": outcome.audit, "run_id": outcome.run_id}
         for outcome in outcomes
     }
     return RunTable(_best_first(list(rows.values())))
 
 
-def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Return a table with the best run of every scheme, scoring and number of classes first."""
+def _tabulate(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Return rows as a table, with the column ``searchlight`` where any of them is one."""
     table = pd.DataFrame(rows)
+    if "searchlight" in table:
+        table["searchlight"] = table["searchlight"].eq(True)
+    return table
+
+
+def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
+    """Return a table with the best run of every scheme, scoring and number of classes first.
+
+    Searchlights follow the decodings, those with the most corrected voxels first within each analysis.
+    """
+    table = _tabulate(rows)
+    if "searchlight" not in table:
+        return _order_decodings(table)
+    order = [name for name in ("n_corrected", "max_score") if name in table]
+    maps = table[table["searchlight"]]
+    apart = [*_find_scales(maps), *(["analysis"] if maps["analysis"].nunique() > 1 else [])]
+    ascending = [True] * len(apart) + [False] * len(order)
+    if order or apart:
+        maps = maps.sort_values([*apart, *order], ascending=ascending, na_position="last")
+    decodings = _order_decodings(table[~table["searchlight"]])
+    return pd.concat([decodings, maps]).reset_index(drop=True)[table.columns]
+
+
+def _order_decodings(table: pd.DataFrame) -> pd.DataFrame:
     order = [f"{score}_mean" for score in COMPARED_SCORES if f"{score}_mean" in table]
     apart = _find_scales(table)
     if order or apart:
@@ -120,6 +170,7 @@ def _run_row(run: Run) -> dict[str, object]:
     params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
     row = _row(run.info.run_name, run.info.status, params, metrics)
     row |= {column: params.get(name, "") for column, name in SIZES.items()}
+    row |= _map_values(metrics, is_searchlight(tags))
     primary = tags.get(PRIMARY_TAG, "")
     for column, metric in (("p", f"p_value/{primary}"), ("p_fwe", f"p_fwe/{primary}")):
         if metric in metrics:
@@ -136,6 +187,17 @@ def _row(
         if f"{score}_mean" in metrics:
             row |= {f"{score}_{part}": metrics.get(f"{score}_{part}") for part in ("mean", "std")}
     return row
+
+
+def _map_values(metrics: Mapping[str, float], searchlight: bool) -> dict[str, object]:
+    """Return the columns of a searchlight; none for a decoding."""
+    if not searchlight:
+        return {}
+    row: dict[str, object] = {name: metrics[name] for name in MAP_METRICS if name in metrics}
+    # The maximum statistic is computed in any case, another correction only if it was chosen.
+    thresholds = {key.partition("/")[2]: metrics[key] for key in metrics if key.startswith("threshold/")}
+    chosen = sorted(thresholds, key=lambda name: name == "maximum")
+    return row | {"searchlight": True} | ({"threshold": thresholds[chosen[0]]} if chosen else {})
 
 
 def _run_times(run: Run) -> dict[str, object]:
@@ -224,10 +286,11 @@ def pivot_runs(uri: str, query: RunQuery, rows: str, columns: str, score: str, l
         If there are runs, but none with the score. Other errors as in `select_runs`.
     """
     selected = read_stored_runs(select_runs(uri, query, limit).runs, uri)
-    metric = f"{score}_mean"
+    metric = score if score in MAP_METRICS else f"{score}_mean"  # of searchlights, or of decodings
     with_score = [run for run in selected if run.status == "FINISHED" and metric in run.metrics]
     if selected and not with_score:
         names = {key.removesuffix("_mean") for run in selected for key in run.metrics if "_mean" in key}
+        names |= {name for run in selected for name in MAP_METRICS if name in run.metrics}
         raise UsageError(format_unknown(f"--score {score}", score, sorted(names), "score"))
     shown = (rows, columns)
     newest = choose_newest(with_score, {"inference"}.difference(shown))
