@@ -131,19 +131,21 @@ class FoldScorer:
         """Return half the difference of the labels' mean decision values, (n_spheres, n_problems)."""
         if self.groups:
             halves = [
-                (held[group.positive].mean(axis=0) - held[group.negative].mean(axis=0)) / 2
+                (
+                    _sum_rows(held[group.positive]) / len(group.positive)
+                    - _sum_rows(held[group.negative]) / len(group.negative)
+                )
+                / 2
                 for group in self.groups
                 for held in [decisions[:, :, group.columns]]
             ]
             values = np.concatenate(halves, axis=-1)[:, self.pair]
             return np.where(self.opposite == self.mirrored, values, -values)
-        values = decisions[:, :, self.place]
+        values, positive = decisions[:, :, self.place], self.positive[:, np.newaxis]
         n_positive = self.positive.sum(axis=0)
-        n_negative = len(self.positive) - n_positive
-        total = values.sum(axis=0)
-        above = np.where(self.positive[:, np.newaxis], values, 0.0).sum(axis=0)
-        halves = (above / np.maximum(n_positive, 1) - (total - above) / np.maximum(n_negative, 1)) / 2
-        return np.where(self.opposite, -halves, halves)
+        above = _sum_rows(np.where(positive, values, 0.0)) / np.maximum(n_positive, 1)
+        below = _sum_rows(np.where(positive, 0.0, values)) / np.maximum(len(positive) - n_positive, 1)
+        return np.where(self.opposite, -1.0, 1.0) * ((above - below) / 2)
 
     def _areas(self, decisions: Array) -> Array:
         """Return areas under ROC curves, from counts of pairs, a tie as half a pair.
@@ -164,6 +166,14 @@ class FoldScorer:
             halves = np.where(self.positive[:, np.newaxis], ranks[:, :, self.place], 0.0).sum(axis=0)
             halves -= n_positive**2
         return np.where(reverse, n_halves - halves, halves) / np.maximum(n_halves, 1)
+
+
+def _sum_rows(values: Array) -> Array:
+    """Return sums over the first axis, in an order that does not depend on the lengths of the others."""
+    total = np.zeros(values.shape[1:])
+    for row in values:
+        total += row
+    return total
 
 
 def _count_half_wins(group: HeldOutLabels, decisions: Array) -> Array:
