@@ -34,7 +34,7 @@ from harness.searchlight.spheres import Spheres, find_spheres
 from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
 
 TESTED, UNTESTED, SLOW = 128, 512, 16
-"""Spheres of a chunk: of estimators in closed form, with a test and without one; of others with a test."""
+"""Spheres of a chunk: of estimators in closed form with a test; of all without one; of others with a test."""
 
 
 def run_searchlight(
