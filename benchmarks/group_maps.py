@@ -5,11 +5,12 @@
 
 Maps are smooth random fields (Gaussian, SD one voxel) in a cube, with a mean and an SD of their own in every
 voxel and subject, rounded to 1/972 as a mean AUC over twelve folds of nine against nine volumes is. Without
-an effect the true labelling is one more draw of the same field. Permutation of means and prevalence take
-100 maps per subject; changes of sign take one map per subject, whose SD differs between subjects. A rate is the share of groups with a corrected p of at most .05 in any voxel; the limit is the one-sided
-99.9 % limit of the binomial distribution for a rate of .05. `majority` draws subjects of whom half have a
-strong effect, in every voxel: the statement on the majority is one on a single voxel there, because the
-correction over voxels is for those that have information in no one.
+an effect the true labelling is one more draw of the same field. Permutation of means and prevalence take 100
+maps per subject; changes of sign take one map per subject, whose SD differs between subjects. A rate is the
+share of groups with a corrected p of at most .05 in any voxel; the limit is the one-sided 99.9 % limit of
+the binomial distribution for a rate of .05. `majority` draws subjects of whom half have a strong effect, in
+every voxel: the statement on the majority is one on a single voxel there, because the correction over voxels
+is for those that have information in no one.
 """
 
 import argparse

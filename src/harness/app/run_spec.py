@@ -115,14 +115,18 @@ def build_spec(
     from harness.inference.settings import PermutationSettings
     from harness.samples.samples import Roi
     from harness.samples.signal import Signal
+    from harness.searchlight.question import SphereQuestion
+    from harness.searchlight.settings import Searchlight
 
     grid = check_grid(settings["estimator"])
     model = _instantiate("estimator", options["estimator"], settings["estimator"], excluded=("grid",))
     splitter = _instantiate("cv", options["cv"], settings["cv"], excluded=("incomplete",))
+    analysis = _instantiate("analysis", options["analysis"], settings["analysis"])
+    kind = SphereQuestion if isinstance(analysis, Searchlight) else Question
     return RunSpec(
         subject=settings["subject"],
         dataset=_instantiate("dataset", options["dataset"], settings["dataset"]),
-        question=Question(
+        question=kind(
             contrast=contrast,
             estimator=Estimator(words["estimator"], model, grid),
             scheme=Scheme(words["cv"], splitter, settings["cv"]["incomplete"]),
@@ -131,7 +135,7 @@ def build_spec(
             scoring=Scoring(**settings["scoring"] | {"report": tuple(settings["scoring"]["report"])}),
             engine=settings["engine"],
         ),
-        analysis=_instantiate("analysis", options["analysis"], settings["analysis"]),
+        analysis=analysis,
         permutation=_read_permutation(settings["inference"], PermutationSettings),
         name=name,
         config=settings,

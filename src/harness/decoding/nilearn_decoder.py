@@ -135,6 +135,13 @@ def check_nilearn(estimator: Estimator, zscore: str | None) -> None:
             "engine=nilearn cannot standardise by the training volumes (signal.zscore=train): its Decoder "
             "z-scores before the folds are made; use signal=tutorial or signal=per_run, or engine=harness"
         )
+    check_parameters(estimator)
+    model = estimator.model
+    _param_grid(Estimator(estimator.name, find_nilearns_own(model), estimator.grid))
+
+
+def check_parameters(estimator: Estimator) -> None:
+    """Raise a UsageError for a parameter that has no effect on nilearn's own solver."""
     model = estimator.model
     if find_nilearns_own(model) is not model:
         defaults = type(model)().get_params()
@@ -144,7 +151,6 @@ def check_nilearn(estimator: Estimator, zscore: str | None) -> None:
                     f"estimator.{name}={value} has no effect with engine=nilearn, which solves "
                     f"estimator={estimator.name} its own way; leave it out, or use engine=harness"
                 )
-    _param_grid(Estimator(estimator.name, find_nilearns_own(model), estimator.grid))
 
 
 def find_nilearns_own(model: ClassifierMixin) -> ClassifierMixin:

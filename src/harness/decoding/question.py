@@ -44,7 +44,12 @@ class Question:
     engine: str = Engine.harness.value
 
     def __post_init__(self) -> None:
-        if self.engine not in list(Engine):
-            raise UsageError(f"engine={self.engine!r} is unknown; expected one of {', '.join(Engine)}")
+        check_engine(self.engine)
         if self.engine == Engine.nilearn:
             check_nilearn(self.estimator, self.signal.zscore)
+
+
+def check_engine(engine: str) -> None:
+    """Raise a UsageError for an unknown engine."""
+    if engine not in list(Engine):
+        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(Engine)}")

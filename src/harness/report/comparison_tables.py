@@ -12,6 +12,7 @@ from harness.comparison.paired import PairedComparison
 from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole
 from harness.report.fitted_table import print_first_that_fits
+from harness.tracking.choices import EARLIER_PARAMS
 from harness.tracking.run_tables import PivotTable
 
 # Headings of numbers begin so.
@@ -201,6 +202,8 @@ def _print_notes(console: Console, notes: Sequence[str]) -> None:
 
 
 def _print_fixed(console: Console, fixed: Mapping[str, str]) -> None:
+    # The usual analysis distinguishes nothing.
+    fixed = {name: value for name, value in fixed.items() if EARLIER_PARAMS.get(name) != value}
     if fixed:
         console.print("  ".join(f"{name}={value}" for name, value in fixed.items()).rstrip())
 

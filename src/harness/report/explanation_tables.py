@@ -99,8 +99,9 @@ def _print_scores(console: "Console", explanation: "Explanation") -> None:
     for column in explanation.scores.columns:
         table.add_column(column, justify="left" if column == "score" else "right")
     for _, row in explanation.scores.iterrows():
-        values = [_format(row[name]) for name in ("first", "second")]
-        table.add_row(row["score"], *values, _format(row["difference"], sign=True))
+        digits = 0 if row["score"].startswith("n_") else 3
+        values = [_format(row[name], digits=digits) for name in ("first", "second")]
+        table.add_row(row["score"], *values, _format(row["difference"], sign=True, digits=digits))
     console.print(table)
 
 

@@ -24,6 +24,7 @@ from harness.samples.samples import RecordedSamples
 from harness.searchlight.choices import Correction
 from harness.searchlight.map_corrections import ZMaps, correct_by_maxima, correct_z_maps, open_z_maps
 from harness.searchlight.map_test import MapTest
+from harness.searchlight.parameters import fix_parameters
 from harness.searchlight.result import SearchlightResult
 from harness.searchlight.scorers import make_scorer
 from harness.searchlight.settings import Searchlight
@@ -33,7 +34,7 @@ from harness.searchlight.spheres import Spheres, find_spheres
 from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
 
 TESTED, UNTESTED, SLOW = 128, 512, 16
-"""Spheres of a chunk: of estimators in closed form, with a test and without one; of others with a test."""
+"""Spheres of a chunk: of estimators in closed form with a test; of all without one; of others with a test."""
 
 
 def run_searchlight(
@@ -95,7 +96,7 @@ def run_searchlight(
         n_folds=len(split.folds),
         skipped=split.skipped,
         seconds=seconds,
-        warnings=(*count_messages(caught), *_warn_unconverged(maps)),
+        warnings=(*_note_parameters(question), *count_messages(caught), *_warn_unconverged(maps)),
     )
 
 
@@ -267,6 +268,12 @@ def _caution_undefined(nulls: NullMaps) -> list[str]:
         f"{n} spheres have labellings without a defined statistic, which count as if they reached every "
         "observed value: their p-values are too large rather than too small"
     ]
+
+
+def _note_parameters(question: Question) -> list[str]:
+    """Return which values of the grid are used, if there are several."""
+    _, notice = fix_parameters(question.estimator)
+    return [] if notice is None else [notice]
 
 
 def _warn_unconverged(maps: SphereMaps) -> list[str]:
