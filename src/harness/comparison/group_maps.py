@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.comparison.chance_level import CHANCE, refuse_half
-from harness.comparison.group import SubjectGroup, collect_groups
+from harness.comparison.comparability import describe_unfinished
+from harness.comparison.group import SHARED_PARAMS, SubjectGroup, collect_groups
 from harness.comparison.subject_maps import SubjectMaps, read_subject_maps
 from harness.errors import DesignError, HarnessError
 from harness.inference.corrections import ALPHA
@@ -125,6 +126,49 @@ class RefusedGroup:
 def select_searchlights(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Return those runs that are searchlights."""
     return [run for run in runs if run.tags.get(ANALYSIS_TAG) == SEARCHLIGHT]
+
+
+def refuse_ungrouped(runs: Sequence[StoredRun]) -> None:
+    """Raise DesignError unless there are finished searchlights that differ in subject alone."""
+    chosen = select_searchlights(runs)
+    if not chosen:
+        raise DesignError(
+            f"no maps over subjects: none of the {len(runs)} selected runs is a searchlight; run "
+            "python -m harness -m analysis=searchlight inference=permutation subject=1,2"
+        )
+    if collect_groups(chosen):
+        return
+    notes = describe_unfinished(chosen)
+    finished = [run for run in chosen if run.status == "FINISHED"]
+    subjects = list(dict.fromkeys(run.params.get("subject", "") for run in finished))
+    if len(subjects) < 2:
+        have = f"they are all of subject {subjects[0]}" if subjects else "none of them has finished"
+        raise DesignError(
+            " ".join(
+                [
+                    f"no maps over subjects: of the {len(chosen)} selected searchlights, {have}; two "
+                    "subjects or more are needed.",
+                    *notes,
+                ]
+            )
+        )
+    first = max(finished, key=lambda run: run.started)
+
+    def differing(run: StoredRun) -> list[str]:
+        return [name for name in SHARED_PARAMS if run.params.get(name, "") != first.params.get(name, "")]
+
+    others = [run for run in finished if run.params.get("subject") != first.params.get("subject")]
+    nearest = min(others, key=lambda run: len(differing(run)))
+    described = "; ".join(
+        f"{name} is {first.params.get(name, 'none')} in run {first.title} and "
+        f"{nearest.params.get(name, 'none')} in run {nearest.title}"
+        for name in differing(nearest)
+    )
+    raise DesignError(
+        " ".join(
+            [f"no maps over subjects: no two searchlights differ in subject alone: {described}.", *notes]
+        )
+    )
 
 
 def map_groups(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA, format_p
-from harness.report.canvas import literal, new_figure, read_anatomy
+from harness.report.canvas import lay_out, literal, new_figure, read_anatomy
 from harness.report.captions import describe_data, describe_signal, draw_caption, name_contrast
 from harness.report.map_view import write_view
 from harness.report.report_page import write_score
@@ -152,6 +152,7 @@ def draw_maximum_nulls(
     smallest_p : dict of str to float
         The smallest corrected p of the map, by correction.
     """
+    lay_out(figure)
     names = [name for name in maxima.columns if name in smallest_p]
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, names, strict=True):

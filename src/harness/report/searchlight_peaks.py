@@ -52,6 +52,10 @@ def find_peaks(result: SearchlightResult) -> Peaks:
     if test is not None:
         values, quantity, threshold = test.z, "z", settings.cluster_z
         rule = f"z of at least {threshold:g} (analysis.cluster_z)"
+        corrected = test.corrected[Correction.maximum].threshold
+        if corrected is not None and corrected < threshold:
+            threshold = corrected + 2 * BELOW  # a value that equals it has a p above .05
+            rule = f"z above {corrected:.4g} (p <= .05, maximum statistic)"
     else:
         values, quantity = result.score_map, "score"
         chance = nominal_chance(settings.scorer, len(result.samples.contrast.classes))
