@@ -2,15 +2,15 @@
 
     python benchmarks/searchlight.py                        # 32 000 spheres: half an hour on two cores
     python benchmarks/searchlight.py --spheres 2000         # a random subset of the centres
-    python benchmarks/searchlight.py --parts map,2048 --processes 1
+    python benchmarks/searchlight.py --parts map,2048 --estimators ridge1 --processes 1
 
 Simulated brains: 216 volumes (12 scanner runs, a block of 9 volumes per class), voxels of 3.5 x 3.75 x 3.75
 mm in an ellipsoid, noise that is smooth over neighbouring voxels, a pattern in one octant; spheres of 8 mm
-radius, leave one scanner run out. Every row is one call of `run_searchlight` with all its stages: seconds by
-the clock, CPU seconds of all processes, and memory: the largest resident set of the parent and of a worker. A
-clock on a busy machine says little; CPU seconds over the number of processes are what an idle one needs. The
-first row is what processes take to start and to import the package; "32 000" extrapolates the CPU seconds
-that exceed it.
+radius, leave one scanner run out. ridge1 has one alpha, ridge8 chooses among 8 in every training set. Every
+row is one call of `run_searchlight` with all its stages: seconds by the clock, CPU seconds of all processes,
+and memory: the largest resident set of the parent and of a worker. A clock on a busy machine says little; CPU
+seconds over the number of processes are what an idle one needs. The first row is what processes take to start
+and to import the package; "32 000" extrapolates the CPU seconds that exceed it.
 
 nilearn's SearchLight runs on some of the spheres in one process, with the same scikit-learn estimator, on
 samples that need no standardisation inside the folds; its time for all spheres is EXTRAPOLATED from CPU
@@ -67,8 +67,8 @@ N_RUNS, N_VOLUMES = 12, 9
 ALL = 32_000
 SETTINGS = Searchlight(radius=8.0, min_voxels=10, keep_maps=100)
 ESTIMATORS = {
-    "ridge, one alpha": (ExactRidgeClassifierCV([1.0]), RidgeClassifier(1.0)),
-    "ridge, 8 alphas": (ExactRidgeClassifierCV(), RidgeClassifierCV(DECADES)),
+    "ridge1": (ExactRidgeClassifierCV([1.0]), RidgeClassifier(1.0)),
+    "ridge8": (ExactRidgeClassifierCV(), RidgeClassifierCV(DECADES)),
     "lda": (ExactLDA(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")),
     "svc": (ExactLinearSVC(), LinearSVC(tol=1e-8, max_iter=1_000_000, random_state=0)),
 }
@@ -156,7 +156,9 @@ def make_question(samples: RecordedSamples, name: str) -> Question:
     )
 
 
-def time_ours(samples: RecordedSamples, centres: np.ndarray, parts: list[str], processes: int) -> None:
+def time_ours(
+    samples: RecordedSamples, centres: np.ndarray, parts: list[str], estimators: list[str], processes: int
+) -> None:
     """Print what maps and their tests take."""
     print(
         f"{'run_searchlight, ' + str(processes) + ' process(es)':44s} {'spheres':>7s} {'clock s':>8s} "
@@ -168,10 +170,10 @@ def time_ours(samples: RecordedSamples, centres: np.ndarray, parts: list[str], p
     print(f"{'processes that start':44s} {0:7d} {clock:8.1f} {start:8.1f}", flush=True)
     rows: list[tuple[str, str, PermutationSettings | None]] = []
     if "map" in parts:
-        rows += [(name, "map", None) for name in ESTIMATORS]
+        rows += [(name, "map", None) for name in estimators]
     for part, (words, permutation) in TESTS.items():
         if part in parts:
-            rows += [(name, words, permutation) for name in ("ridge, one alpha", "ridge, 8 alphas")]
+            rows += [(name, words, permutation) for name in estimators if name.startswith("ridge")]
     for name, words, permutation in rows:
         question = make_question(samples, name)
         result, clock, cpu = measure(
@@ -200,7 +202,9 @@ def run_nilearn(samples: RecordedSamples, centres: np.ndarray, model: Classifier
     return np.asarray(search.scores_)[centres]
 
 
-def compare_with_nilearn(samples: RecordedSamples, n: int, rng: np.random.Generator, processes: int) -> None:
+def compare_with_nilearn(
+    samples: RecordedSamples, n: int, rng: np.random.Generator, estimators: list[str], processes: int
+) -> None:
     """Print nilearn's time on some spheres, the ratio to ours on the same, and the differences of scores."""
     samples = replace(samples, preparation=FoldPreprocessing())
     centres = choose_centres(samples, n, rng)
@@ -209,7 +213,8 @@ def compare_with_nilearn(samples: RecordedSamples, n: int, rng: np.random.Genera
         f"{'harness':>8s} {'ratio':>7s} {'nilearn, 32 000 EXTRAPOLATED':>29s} {'largest difference':>19s} "
         f"{'spheres':>8s}"
     )
-    for name, (_, reference) in ESTIMATORS.items():
+    for name in estimators:
+        _, reference = ESTIMATORS[name]
         question = make_question(samples, name)
         settings = replace(SETTINGS, min_voxels=1)
         run_searchlight(samples, choose_centres(samples, 8, rng), question, settings)
@@ -231,16 +236,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--spheres", type=int, help="a random subset of this size")
     parser.add_argument("--parts", default="map,1000,2048,nilearn", help="what is measured")
+    parser.add_argument("--estimators", default=",".join(ESTIMATORS))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--nilearn-spheres", type=int, default=100)
     options = parser.parse_args()
-    parts = options.parts.split(",")
+    parts, estimators = options.parts.split(","), options.estimators.split(",")
     warnings.simplefilter("ignore")
     rng = np.random.default_rng(0)
     samples = simulate(rng)
-    time_ours(samples, choose_centres(samples, options.spheres, rng), parts, options.processes)
+    time_ours(samples, choose_centres(samples, options.spheres, rng), parts, estimators, options.processes)
     if "nilearn" in parts:
-        compare_with_nilearn(samples, options.nilearn_spheres, rng, options.processes)
+        compare_with_nilearn(samples, options.nilearn_spheres, rng, estimators, options.processes)
 
 
 if __name__ == "__main__":
