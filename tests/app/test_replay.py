@@ -28,6 +28,8 @@ RANDOM = ["inference.n=30", "inference.limit=2"]  # random relabellings, althoug
 FEW = ["inference.n=19", "inference.limit=2"]
 LIBLINEAR = ["estimator._target_=sklearn.svm.LinearSVC", "estimator.C=1", "~estimator.grid"]
 FOUR_CLASSES = "contrast.conditions=[{one:[face,cat]},house,chair,shoe]"
+MAP = ["analysis=searchlight", "analysis.radius=6", "analysis.min_voxels=3", "estimator=ridge"]
+TESTED_MAP = [*MAP, "inference=permutation", "inference.n=30", "inference.limit=2"]
 # Every option that can change how a number is computed; in the default suite, one of each mechanism.
 KINDS = {
     "svc": [],
@@ -59,6 +61,17 @@ KINDS = {
     "accuracy": ["scoring=accuracy", "scoring.report=[accuracy]"],
     "balanced": ["scoring=balanced_accuracy"],
     "inner_runs": ["scoring.inner=runs"],
+    "tested_map": [*TESTED_MAP],
+    "map": [*MAP, "analysis.scorer=roc_auc", "roi=brain", "analysis.mask=vt"],
+    "map_of_lda": [*MAP[:-1], "estimator=lda", "analysis.batch_size=5", "analysis.processes=2"],
+    "map_of_svc": [*MAP[:-1], "estimator=svc"],
+    "map_of_nilearn": [*MAP[:-1], "engine=nilearn", "cv=holdout30"],
+    "tfce": [*TESTED_MAP, "analysis.correction=tfce", "analysis.statistic=decision_value"],
+    "clusters": [
+        *TESTED_MAP,
+        *("analysis.correction=cluster_size", "analysis.cluster_z=1", "analysis.keep_maps=3"),
+        "analysis.statistic=accuracy",
+    ],
     "grouped": ["contrast=animate_vs_inanimate"],
     "three": ["contrast.conditions=[face,cat,house]"],
     "four_groups": [FOUR_CLASSES, "estimator=lda"],
@@ -104,7 +117,8 @@ def run_subject(home, subject):
 
     def run_overrides(*overrides):
         fixed = ["dataset=haxby", f"dataset.data_dir={subject}", "subject=1", "figures=off"]
-        fixed += [] if "scoring.inner=runs" in overrides else ["scoring.inner_folds=2"]
+        whole = {"scoring.inner=runs", "analysis=searchlight"}.intersection(overrides)
+        fixed += [] if whole else ["scoring.inner_folds=2"]
         assert run([*fixed, *overrides]) == 0
 
     return run_overrides
@@ -122,6 +136,7 @@ def test_every_option_is_replayed():
     """A new option of a group needs a kind of its own, or the name of one that replays the same code."""
     replayed = {word for words in KINDS.values() for word in words}
     groups = {
+        "analysis": {"decoding"},
         "estimator": {"svc"},
         "cv": {"logo"},
         "signal": {"tutorial"},
@@ -144,7 +159,7 @@ def test_replay_is_identical(kind, run_subject, capsys):
     expected = {"folds.csv", "predictions.csv", "audit.json"}
     expected |= {"null_distribution.csv"} if "inference=permutation" in KINDS[kind] else set()
     assert found["files"] >= len(expected)
-    assert found["metrics"] >= 5
+    assert found["metrics"] >= (3 if "analysis=searchlight" in KINDS[kind] else 5)
 
 
 @pytest.fixture(scope="module")
