@@ -7,12 +7,12 @@ from searchlight_results import make_result
 
 from harness.report.score_map import ScoreMap, make_colours
 from harness.report.searchlight_figures import (
-    describe_within,
     draw_maxima,
     draw_score_map,
     show_scores,
     write_score_view,
 )
+from harness.searchlight.descriptions import describe_within
 
 EIGHT = ("face", "cat", "house", "chair", "shoe", "bottle", "scissors", "scrambledpix")
 LONG = [

@@ -16,39 +16,18 @@ from harness.report.report_page import write_score
 from harness.report.score_figures import CHANCE, COLOURS
 from harness.report.score_map import ScoreMap, draw_score_maps, render_score_view
 from harness.searchlight.choices import Correction
+from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
 from harness.searchlight.map_test import MapTest
 from harness.searchlight.result import SearchlightResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WITHIN = "A significant centre means that there is information somewhere within the radius, not in that voxel"
-BLUR = {
-    Correction.maximum: "",
-    Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
-    Correction.cluster_size: "cluster size tests whole clusters: no voxel of one is significant by itself",
-}
 QUANTITIES = {
     Correction.maximum: "largest z of the map",
     Correction.tfce: "largest TFCE of z",
     Correction.cluster_size: "largest cluster, in voxels",
 }
-CORRECTIONS = {
-    Correction.maximum: "maximum statistic",
-    Correction.tfce: "TFCE",
-    Correction.cluster_size: "cluster size",
-}
-
-
-def name_correction(name: str) -> str:
-    """Return the name of a correction in words."""
-    return CORRECTIONS[Correction(name)]
-
-
-def describe_within(correction: str | None) -> str:
-    """Return in a sentence what a significant centre means, and what the correction adds to it."""
-    blur = BLUR[Correction(correction)] if correction else ""
-    return f"{WITHIN}; {blur}." if blur else f"{WITHIN}."
 
 
 def describe_searchlight_method(result: SearchlightResult) -> str:
@@ -176,12 +155,6 @@ def draw_maximum_nulls(
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
     )
-
-
-def describe_correction(n_corrected: int, n_spheres: int, correction: str) -> str:
-    """Return how many centres are significant, in words."""
-    share = f"{n_corrected} of {n_spheres} {'centre' if n_spheres == 1 else 'centres'}"
-    return f"{share} with p <= .05, corrected over voxels ({name_correction(correction)})"
 
 
 def _title(result: SearchlightResult) -> str:
