@@ -124,7 +124,7 @@ def test_the_interactive_view_loads_nothing_and_has_the_words_of_the_figure(subj
     write_score_view(make_result(subject["slice"]), tmp_path / "view.html")
     page = (tmp_path / "view.html").read_text()
     assert "haxby subject 1: ridge searchlight, face vs cat (accuracy)" in page
-    assert "radius 8 mm" in page
+    assert "spheres of 8 mm" in page
     assert "Not tested: no p-values" in page
     assert 'src="http' not in page
     assert 'href="http' not in page

@@ -74,17 +74,17 @@ def draw_score_map(result: SearchlightResult, file: Path) -> None:
 def write_score_view(result: SearchlightResult, file: Path) -> None:
     """Write a standalone HTML page on which the score map can be browsed slice by slice."""
     shown = show_scores(result)
-    _write_view(result, shown, shown.image, "", file)
+    _write_view(result, shown, shown.image, shown.unit, file)
 
 
 def write_thresholded_view(result: SearchlightResult, file: Path) -> None:
     """Write a standalone HTML page with the scores whose corrected p is at most .05."""
     shown = show_scores(result)
-    _write_view(result, shown, shown.thresholded, "corrected, ", file)
+    _write_view(result, shown, shown.thresholded, "corrected p <= .05", file)
 
 
 def _write_view(
-    result: SearchlightResult, shown: ScoreMap, image: nib.Nifti1Image, kind: str, file: Path
+    result: SearchlightResult, shown: ScoreMap, image: nib.Nifti1Image, short: str, file: Path
 ) -> None:
     def render(**look: object) -> str:
         return render_score_view(image, shown, _background(result), **look)
@@ -92,7 +92,7 @@ def _write_view(
     write_view(
         render,
         file,
-        short=f"{kind}{write_score(result.settings.scorer)}, radius {result.settings.radius:g} mm",
+        short=short,
         title=_title(result),
         details=describe_searchlight_method(result),
         legend=_legend(result, shown, outlined=False),
