@@ -177,10 +177,12 @@ def test_data_set_without_a_brain_mask_says_how_to_give_one(home, subject, tmp_p
     _, overrides = home
     words = [word for word in overrides if not word.startswith("dataset")]
     files = subject / "haxby2001" / "subj1"
+    labels = pd.read_csv(files / "labels.txt", sep=" ", names=["condition", "run"], header=0)
+    labels.to_csv(tmp_path / "labels.csv", index=False)
     words += [
         "dataset=nifti",
         f"++dataset.bold={files / 'bold.nii.gz'}",
-        f"++dataset.labels={files / 'labels.txt'}",
+        f"++dataset.labels={tmp_path / 'labels.csv'}",
         f"++dataset.masks={{vt: {files / 'mask4_vt.nii.gz'}}}",
     ]
     with pytest.raises(DataError, match=r"no brain mask.*analysis\.mask=/data/brain_mask\.nii\.gz.*vt"):
@@ -316,9 +318,10 @@ def test_sweep_lists_searchlights_apart_from_decodings(home):
 
 
 @pytest.mark.slow
-def test_map_of_a_killed_run_is_resumed(home, tmp_path):
-    directory, overrides = home
-    words = [*overrides, *TEST, "estimator=svc_liblinear", "resume=true"]
+def test_map_of_a_killed_run_is_resumed(home):
+    directory, _ = home
+    words = ["analysis=searchlight", "estimator=ridge", *TEST, "resume=true", "figures=off"]
+    words += ["analysis.processes=1"]  # simulated subject: 551 spheres in five chunks
     command = [sys.executable, "-m", "harness", *words]
     process = subprocess.Popen(
         command, cwd=directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
