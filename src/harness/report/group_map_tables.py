@@ -24,7 +24,8 @@ HEADINGS = {
 }
 EXPLAINED = (
     "p means <= .05, cluster size, majority and sign flip TFCE: numbers of voxels with a corrected p of at "
-    "most .05; more than: the largest share of the population above which the effect is present (5 % level)."
+    "most .05 (majority: corrected for voxels with information in no one); more than: the largest share of "
+    "the population above which the effect is present (5 % level)."
 )
 
 
