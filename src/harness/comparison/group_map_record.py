@@ -35,7 +35,7 @@ WITHIN = (
     "A significant voxel means that there is information somewhere within the radius around it, not in that "
     "voxel."
 )
-OVER_VOXELS = "p-values are corrected over the voxels of a map"
+OVER_VOXELS = "P-values are corrected over the voxels of a map"
 
 
 def corrected_p(maps: GroupMaps) -> dict[str, NDArray[np.float64]]:
