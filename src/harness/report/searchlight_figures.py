@@ -136,8 +136,9 @@ def draw_maximum_nulls(
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, names, strict=True):
         values, threshold = maxima[name].to_numpy(dtype=float), thresholds.get(name)
-        axes.hist(values[1:] if len(values) > 1 else values, bins=50, color="#b3b3b3")
-        if threshold is not None:
+        others = values[1:] if len(values) > 1 else values
+        axes.hist(others[np.isfinite(others)], bins=50, color="#b3b3b3")
+        if threshold is not None and np.isfinite(threshold):
             axes.axvline(threshold, color=CHANCE, linestyle="--", linewidth=1, label="threshold, p = .05")
         axes.axvline(values[0], color=COLOURS[0], linewidth=2, label="true labelling")
         axes.set_title(

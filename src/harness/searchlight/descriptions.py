@@ -2,9 +2,7 @@
 
 from harness.searchlight.choices import Correction
 
-WITHIN = (
-    "A significant centre means that there is information somewhere within the radius, not in that voxel"
-)
+WITHIN = "A significant centre means that there is information somewhere within the radius, not in that voxel"
 BLUR = {
     Correction.maximum: "",
     Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
