@@ -1,6 +1,7 @@
 """The files of a searchlight hold its maps, in the right place, and its peaks."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -193,3 +194,30 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning(data, maps, tmp_path, monkey
     assert result.warnings == ("searchlight_face_vs_cat.png could not be drawn: ValueError: no canvas",)
     assert (tmp_path / "warnings.txt").is_file()
     assert (tmp_path / "peaks.csv").is_file()
+
+
+def test_undefined_scores_and_infinite_maxima_are_written(data, maps, tmp_path):
+    """A fold without one of the classes has no score, and a relabelling without a statistic no maximum."""
+    result = make_result(data, *maps)
+    scores = {name: values.copy() for name, values in result.scores.items()}
+    for values in scores.values():
+        values[-1] = np.nan
+    maxima = result.test.maxima.copy()
+    maxima.iloc[3] = np.inf
+    maximum = replace(result.test.corrected["maximum"], threshold=np.inf)
+    test = replace(result.test, maxima=maxima, corrected={"maximum": maximum})
+    written = write_searchlight(replace(result, scores=scores, test=test), (), tmp_path, "", "full")
+    assert written.warnings == ()
+    record = json.loads((tmp_path / "searchlight.json").read_text(), parse_constant=pytest.fail)
+    assert record["test"]["corrections"]["maximum"]["threshold"] is None
+    assert record["scores"]["accuracy"]["max"] == 0.75
+    assert np.isfinite(read(tmp_path, "searchlight")).all()
+
+
+def test_undefined_scores_are_no_peaks(data, maps):
+    scores = maps[0].copy()
+    result = make_result(data, scores)
+    values = result.score_map.copy()
+    values[3] = np.nan
+    peaks = find_peaks(replace(result, scores={name: values for name in result.scores}))
+    assert peaks.table["score"].tolist() == [0.75, 0.71]

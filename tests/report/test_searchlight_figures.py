@@ -7,12 +7,12 @@ from searchlight_results import make_result
 
 from harness.report.score_map import ScoreMap, make_colours
 from harness.report.searchlight_figures import (
-    describe_within,
     draw_maxima,
     draw_score_map,
     show_scores,
     write_score_view,
 )
+from harness.searchlight.descriptions import describe_within
 
 EIGHT = ("face", "cat", "house", "chair", "shoe", "bottle", "scissors", "scrambledpix")
 LONG = [
@@ -124,7 +124,7 @@ def test_the_interactive_view_loads_nothing_and_has_the_words_of_the_figure(subj
     write_score_view(make_result(subject["slice"]), tmp_path / "view.html")
     page = (tmp_path / "view.html").read_text()
     assert "haxby subject 1: ridge searchlight, face vs cat (accuracy)" in page
-    assert "radius 8 mm" in page
+    assert "spheres of 8 mm" in page
     assert "Not tested: no p-values" in page
     assert 'src="http' not in page
     assert 'href="http' not in page

@@ -271,7 +271,9 @@ def check_comparable(subjects: Sequence[SubjectMaps]) -> None:
     first = subjects[0]
     for item in subjects:
         if not item.space:
-            raise DesignError(f"no maps over subjects: run {item.run.title} has no dataset space; {NO_SPACE}")
+            raise DesignError(
+                f"no maps over subjects: run {item.run.title} is in its subject's own space; {NO_SPACE}"
+            )
     names = [item.subject for item in subjects]
     for place, item in enumerate(subjects[1:], start=1):
         if item.subject in names[:place]:

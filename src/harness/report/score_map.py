@@ -57,8 +57,9 @@ class ScoreMap:
         """The lowest and the highest score, chance between them."""
         if self.common_limits is not None:
             return self.common_limits
-        values = self.scores[self.centres]
-        low, high = min(float(values.min()), self.chance), max(float(values.max()), self.chance)
+        values = self.scores[self.centres & np.isfinite(self.scores)]
+        low, high = values.min(initial=self.chance), values.max(initial=self.chance)
+        low, high = float(low), float(high)
         return (low, high) if high > low else (low, low + 0.01)
 
     @property
@@ -69,14 +70,14 @@ class ScoreMap:
     @property
     def image(self) -> nib.Nifti1Image:
         """The scores as they are drawn."""
-        values = np.where(self.centres, np.maximum(self.scores, SMALLEST), 0.0)
+        values = np.where(self.centres, np.fmax(self.scores, SMALLEST), 0.0)
         return nib.Nifti1Image(values, self.affine)
 
     @property
     def thresholded(self) -> nib.Nifti1Image:
         """The significant scores as they are drawn."""
         kept = np.zeros_like(self.centres) if self.significant is None else self.significant
-        return nib.Nifti1Image(np.where(kept, np.maximum(self.scores, SMALLEST), 0.0), self.affine)
+        return nib.Nifti1Image(np.where(kept, np.fmax(self.scores, SMALLEST), 0.0), self.affine)
 
 
 def make_colours(shown: ScoreMap) -> "ListedColormap":

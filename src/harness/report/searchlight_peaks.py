@@ -59,8 +59,10 @@ def find_peaks(result: SearchlightResult) -> Peaks:
     else:
         values, quantity = result.score_map, "score"
         chance = nominal_chance(settings.scorer, len(result.samples.contrast.classes))
-        threshold = max(float(np.percentile(values, HIGHEST)), chance)
+        threshold = max(float(np.nanpercentile(values, HIGHEST)), chance + 2 * BELOW)
         rule = f"{settings.scorer} of at least {threshold:.3f} (the highest {100 - HIGHEST} %, above chance)"
+    # Undefined scores, of folds without one of the classes, are no peaks.
+    values = np.where(np.isfinite(values), values, np.nanmin(values, initial=0.0))
     highest = float(values.max())
     if highest < threshold:
         rule = f"no sphere has {rule}; the highest is listed"
