@@ -185,7 +185,8 @@ def _instantiate(group: str, option: str, node: Mapping[str, Any], excluded: tup
         if key not in (TARGET, *arguments, *excluded):
             message = format_unknown(f"{group}.{key}", key, [*arguments, *excluded])
             chosen = f"{group}={option} is {built.__name__}"
-            raise UsageError(f"{message.rstrip('.')}. {chosen}. {_suggest_option(group, key)}")
+            message += "" if message.endswith((".", "?")) else "."
+            raise UsageError(f"{message} {chosen}. {_suggest_option(group, key)}")
     return build_object(group, {key: value for key, value in node.items() if key not in excluded})
 
 
