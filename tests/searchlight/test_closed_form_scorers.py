@@ -55,11 +55,13 @@ def relabel(rng, samples, n_labellings):
     return np.array(rows)
 
 
-def score(samples, model, labels, spheres, statistic="roc_auc", splitter=None, numbers=None):
+def score(samples, model, labels, spheres, statistic="roc_auc", splitter=None, numbers=None, batch_size=128):
     question = Question(
         samples.contrast, Estimator("any", model), Scheme("any", splitter or LeaveOneGroupOut())
     )
-    scorer = make_scorer(samples, question, Searchlight(statistic=statistic), spheres, labels)
+    scorer = make_scorer(
+        samples, question, Searchlight(statistic=statistic, batch_size=batch_size), spheres, labels
+    )
     return scorer.score(np.arange(len(spheres)) if numbers is None else numbers)
 
 
@@ -115,9 +117,17 @@ def spheres():
 
 
 @pytest.mark.parametrize(
-    "classes", [("cat", "face"), ("cat", "face", "house")], ids=["2 classes", "3 classes"]
+    ("classes", "zscore"),
+    [
+        (("cat", "face"), "own"),
+        pytest.param(("cat", "face"), "train", marks=pytest.mark.slow),
+        (("cat", "face"), None),
+        pytest.param(("cat", "face", "house"), "own", marks=pytest.mark.slow),
+        (("cat", "face", "house"), "train"),
+        pytest.param(("cat", "face", "house"), None, marks=pytest.mark.slow),
+    ],
+    ids=["2-own", "2-train", "2-none", "3-own", "3-train", "3-none"],
 )
-@pytest.mark.parametrize("zscore", ["own", "train", None])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_scores_are_those_of_scikit_learn(rng, spheres, estimator, zscore, classes):
     exact, reference = ESTIMATORS[estimator]
@@ -139,9 +149,9 @@ def test_scores_are_those_of_cross_val_score(rng, spheres, estimator, splitter):
     """Folds of stratified schemes are made anew for every labelling."""
     exact, reference = ESTIMATORS[estimator]
     samples = make_samples(rng, ("cat", "face"))
-    labels = relabel(rng, samples, 3)
+    labels = relabel(rng, samples, 2)
     found = score(samples, exact, labels, spheres, "accuracy", splitter).statistics
-    for labelling, number in np.ndindex(3, len(spheres)):
+    for labelling, number in np.ndindex(2, len(spheres)):
         X = samples.X[:, spheres.columns_of(number)]
         expected = cross_val_score(reference, X, labels[labelling], cv=splitter).mean()
         assert found[labelling, number] == pytest.approx(expected, rel=0, abs=1e-12)
@@ -163,6 +173,22 @@ def test_numbers_of_a_sphere_do_not_depend_on_the_others(
         some = score(samples, exact, labels, spheres, statistic, numbers=numbers)
         assert np.array_equal(some.statistics, together.statistics[:, numbers])
         assert np.array_equal(some.scores, together.scores[:, numbers])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_numbers_do_not_depend_on_the_size_of_batches(rng, estimator):
+    """Spheres of 7 voxels by the dozen, in batches that end anywhere."""
+    samples = make_samples(rng, ("cat", "face"), "own")
+    spheres = Spheres(
+        np.arange(40), np.concatenate([np.arange(i, i + 7) for i in range(40)]), np.arange(41) * 7
+    )
+    labels = relabel(rng, samples, 4)
+    exact, _ = ESTIMATORS[estimator]
+    first = score(samples, exact, labels, spheres, "decision_value")
+    for batch_size in (1, 7, 33):
+        other = score(samples, exact, labels, spheres, "decision_value", batch_size=batch_size)
+        assert np.array_equal(other.statistics, first.statistics)
+        assert np.array_equal(other.scores, first.scores)
 
 
 def test_a_class_missing_from_the_folds_of_a_relabelling_is_a_design_error(rng, spheres):

@@ -29,14 +29,10 @@ from harness.report.run_record import RunRecord
 from harness.report.run_sections import describe_audit, describe_methods, list_run_files
 from harness.report.score_map import ScoreMap, draw_score_maps, render_score_view
 from harness.report.searchlight_artifacts import MAXIMA, PEAKS, RECORD
-from harness.report.searchlight_figures import (
-    describe_correction,
-    describe_within,
-    draw_maximum_nulls,
-    name_correction,
-)
+from harness.report.searchlight_figures import draw_maximum_nulls
 from harness.report.searchlight_methods import write_searchlight_methods
 from harness.searchlight.choices import Correction
+from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, NOTICES_TAG

@@ -12,8 +12,8 @@ from harness.inference.corrections import ALPHA, format_p
 from harness.report.captions import describe_data
 from harness.report.console import PlainConsole, print_store_commands
 from harness.report.inference_tables import print_audit
-from harness.report.searchlight_figures import describe_within, name_correction
 from harness.report.searchlight_peaks import Peaks, find_peaks
+from harness.searchlight.descriptions import describe_within, name_correction
 from harness.searchlight.map_test import MapTest
 
 if TYPE_CHECKING:

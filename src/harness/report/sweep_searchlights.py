@@ -19,10 +19,10 @@ from harness.report.report_page import Block, DataTable, Drawing, Text, write_wo
 from harness.report.run_record import RunRecord
 from harness.report.run_sections import show_methods
 from harness.report.score_map import ScoreMap, draw_colour_bar, make_colours
-from harness.report.searchlight_figures import describe_within, name_correction
 from harness.report.searchlight_methods import write_searchlight_methods
 from harness.report.searchlight_report import read_score_map, read_searchlight
 from harness.report.sweep_record import SweepRecord
+from harness.searchlight.descriptions import describe_within, name_correction
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG
 
