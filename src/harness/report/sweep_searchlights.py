@@ -201,7 +201,7 @@ def draw_panels(figure: "Figure", panels: Sequence[tuple[str, ScoreMap]]) -> Non
     """
     n_columns = min(N_COLUMNS, len(panels))
     n_rows = -(-len(panels) // n_columns)
-    right = 0.9
+    right = 0.88
     for number, (title, shown) in enumerate(panels):
         row, column = divmod(number, n_columns)
         place = (
@@ -214,7 +214,7 @@ def draw_panels(figure: "Figure", panels: Sequence[tuple[str, ScoreMap]]) -> Non
         _draw_slice(axes, shown)
         axes.set_title(literal(_shorten(title)), fontsize=7.5, pad=2)
     height = min(0.7, 1.3 / (1.95 * n_rows + 0.15))
-    draw_colour_bar(figure.add_axes((0.92, 0.5 - height / 2, 0.013, height)), panels[0][1])
+    draw_colour_bar(figure.add_axes((0.9, 0.5 - height / 2, 0.013, height)), panels[0][1])
 
 
 def _draw_slice(axes: "Axes", shown: ScoreMap) -> None:
@@ -233,6 +233,8 @@ def _draw_slice(axes: "Axes", shown: ScoreMap) -> None:
     low, high = shown.limits
     sizes = voxel_sizes(image.affine)
     pixels = np.ma.masked_where(~centres, values).take(place, axis=axis).T
+    # Grey, so that voxels at chance, which are white, can be seen.
+    axes.imshow(np.full(pixels.shape, 0.22), origin="lower", cmap="gray_r", vmin=0, vmax=1)
     axes.imshow(
         pixels,
         origin="lower",
