@@ -81,7 +81,9 @@ def _make_test(samples, spheres, settings, z, p_fwe):
         p=np.where(z >= z.max(), 1 / N_RELABELLINGS, 0.5),
         corrected={name: CorrectedMap(values=z, p=p_fwe, threshold=4.0) for name in names},
         maxima=maxima,
-        relabellings=plan_relabellings(samples, PermutationSettings(n=19, limit=1)),
+        relabellings=plan_relabellings(
+            samples, PermutationSettings(n=N_RELABELLINGS - 1, limit=1, force=True)
+        ),
         kept=np.tile(z, (3, 1)).astype(np.float32),
         kept_rows=np.array([0, 4, 9]),
         cautions=("a caution of the design",),

@@ -5,8 +5,9 @@ import re
 import pytest
 from report_runs import make_config
 
+from harness.report.methods_facts import MethodFacts, list_class_names
 from harness.report.methods_references import REFERENCES
-from harness.report.methods_text import MethodFacts, list_class_names, write_methods
+from harness.report.methods_text import write_methods
 
 PARAMS = {"dataset": "haxby", "subject": "2", "n_voxels": "464", "n_samples": "216", "n_folds": "12"}
 

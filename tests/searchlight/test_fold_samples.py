@@ -9,7 +9,11 @@ from harness.samples.samples import FoldPreprocessing, Samples
 from harness.samples.signal import zscore
 from harness.searchlight.fold_samples import prepare_fold_samples
 
-FOLDS = [(np.arange(4, 20), np.arange(4)), (np.r_[0:4, 9:20], np.arange(4, 9)), (np.arange(9), np.arange(9, 20))]
+FOLDS = [
+    (np.arange(4, 20), np.arange(4)),
+    (np.r_[0:4, 9:20], np.arange(4, 9)),
+    (np.arange(9), np.arange(9, 20)),
+]
 COLUMNS = np.array([[0, 2, 5], [1, 2, 3]])
 
 

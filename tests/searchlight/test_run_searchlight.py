@@ -311,6 +311,25 @@ def test_batches_and_chunks_do_not_change_a_bit(brain, monkeypatch, batch_size):
     assert_same_bits(search(brain, replace(SMALL, batch_size=batch_size)), expected)
 
 
+BOTH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from pathlib import Path
+from harness.inference.settings import PermutationSettings
+from harness.searchlight import run
+from harness.searchlight.settings import Searchlight
+from small_brains import ask, make_brain
+
+run.TESTED = 2
+found = run.run_searchlight(
+    make_brain(effect=1.0), np.ones((4, 3, 3), dtype=bool), ask(),
+    Searchlight(radius=3.0, min_voxels=2, correction="tfce"), PermutationSettings(),
+    checkpoint=Path(sys.argv[2]),
+)
+np.save(sys.argv[3], found.test.corrected["tfce"].values)
+"""
+
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
@@ -352,6 +371,21 @@ def test_a_killed_process_resumes_with_the_same_bits(brain, tmp_path, monkeypatc
     settings = replace(SMALL, correction="tfce")
     found = search(brain, settings, everywhere, checkpoint=kept)
     assert_same_bits(found, search(brain, settings, everywhere))
+
+
+@pytest.mark.slow
+def test_two_programs_at_once_share_a_checkpoint(brain, tmp_path):
+    script = tmp_path / "both.py"
+    script.write_text(BOTH)
+    kept = tmp_path / "kept"
+    command = [sys.executable, str(script), str(Path(__file__).parents[1]), str(kept)]
+    running = [subprocess.Popen([*command, str(tmp_path / f"{n}.npy")], text=True) for n in range(2)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    expected = search(brain, replace(SMALL, correction="tfce"), np.ones((4, 3, 3), dtype=bool))
+    for n in range(2):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{n}.npy"), expected.test.corrected["tfce"].values)
+    assert not list(kept.glob("**/*.tmp"))
+    assert not list(kept.glob("z-*"))
 
 
 @pytest.mark.slow

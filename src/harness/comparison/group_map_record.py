@@ -26,7 +26,8 @@ HYPOTHESES = {
     "means": "no subject has information there",
     "cluster_size": "no subject has information in the cluster",
     "prevalence_global": "no one in the population has information there",
-    "prevalence_majority": "at most half of the population has information there",
+    "prevalence_majority": "at most half of the population has information there (corrected for voxels with "
+    "information in no one)",
     "sign_flip_tfce": "scores are symmetric about 0.5 in all subjects",
     "sign_flip": "scores are symmetric about 0.5 in all subjects",
 }
@@ -34,7 +35,7 @@ WITHIN = (
     "A significant voxel means that there is information somewhere within the radius around it, not in that "
     "voxel."
 )
-OVER_VOXELS = "p-values are corrected over the voxels of a map"
+OVER_VOXELS = "P-values are corrected over the voxels of a map"
 
 
 def corrected_p(maps: GroupMaps) -> dict[str, NDArray[np.float64]]:

@@ -11,7 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.comparison.chance_level import CHANCE, refuse_half
-from harness.comparison.group import SubjectGroup, collect_groups
+from harness.comparison.comparability import describe_unfinished
+from harness.comparison.group import SHARED_PARAMS, SubjectGroup, collect_groups
+from harness.comparison.group_grid import GroupGrid, check_comparable, find_shared_voxels
 from harness.comparison.subject_maps import SubjectMaps, read_subject_maps
 from harness.errors import DesignError, HarnessError
 from harness.inference.corrections import ALPHA
@@ -32,30 +34,6 @@ from harness.tracking.tags import ANALYSIS_TAG
 Array = NDArray[np.float64]
 
 SEARCHLIGHT = "searchlight"
-NO_SPACE = (
-    "the maps of subjects are compared voxel by voxel, and these are not in a common space: normalise the "
-    "images to a template, and name it, for example dataset.space=MNI152NLin2009cAsym with dataset=nifti or "
-    "dataset=bids. Without one, tables over subjects compare regions: analysis=decoding with roi="
-)
-
-
-@dataclass(frozen=True, eq=False)
-class GroupGrid:
-    """The voxels that all subjects have.
-
-    Attributes
-    ----------
-    mask : ndarray of shape (x, y, z), bool
-    affine : ndarray of shape (4, 4)
-    space : str
-    n_partial : int
-        Voxels of some subjects that others lack, which are left out.
-    """
-
-    mask: NDArray[np.bool_]
-    affine: Array
-    space: str
-    n_partial: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +103,49 @@ class RefusedGroup:
 def select_searchlights(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """Return those runs that are searchlights."""
     return [run for run in runs if run.tags.get(ANALYSIS_TAG) == SEARCHLIGHT]
+
+
+def refuse_ungrouped(runs: Sequence[StoredRun]) -> None:
+    """Raise DesignError unless there are finished searchlights that differ in subject alone."""
+    chosen = select_searchlights(runs)
+    if not chosen:
+        raise DesignError(
+            f"no maps over subjects: none of the {len(runs)} selected runs is a searchlight; run "
+            "python -m harness -m analysis=searchlight inference=permutation subject=1,2"
+        )
+    if collect_groups(chosen):
+        return
+    notes = describe_unfinished(chosen)
+    finished = [run for run in chosen if run.status == "FINISHED"]
+    subjects = list(dict.fromkeys(run.params.get("subject", "") for run in finished))
+    if len(subjects) < 2:
+        have = f"they are all of subject {subjects[0]}" if subjects else "none of them has finished"
+        raise DesignError(
+            " ".join(
+                [
+                    f"no maps over subjects: of the {len(chosen)} selected searchlights, {have}; two "
+                    "subjects or more are needed.",
+                    *notes,
+                ]
+            )
+        )
+    first = max(finished, key=lambda run: run.started)
+
+    def differing(run: StoredRun) -> list[str]:
+        return [name for name in SHARED_PARAMS if run.params.get(name, "") != first.params.get(name, "")]
+
+    others = [run for run in finished if run.params.get("subject") != first.params.get("subject")]
+    nearest = min(others, key=lambda run: len(differing(run)))
+    described = "; ".join(
+        f"{name} is {first.params.get(name, 'none')} in run {first.title} and "
+        f"{nearest.params.get(name, 'none')} in run {nearest.title}"
+        for name in differing(nearest)
+    )
+    raise DesignError(
+        " ".join(
+            [f"no maps over subjects: no two searchlights differ in subject alone: {described}.", *notes]
+        )
+    )
 
 
 def map_groups(
@@ -220,82 +241,6 @@ def _map_group(group: SubjectGroup, n_draws: int, seed: int) -> GroupMaps:
         sign_flip=flipped,
         notes=tuple(notes),
     )
-
-
-def check_comparable(subjects: Sequence[SubjectMaps]) -> None:
-    """Raise DesignError unless maps are of different subjects in one space, and of equal searchlights."""
-    first = subjects[0]
-    for item in subjects:
-        if not item.space:
-            raise DesignError(f"no maps over subjects: run {item.run.title} has no dataset space; {NO_SPACE}")
-    names = [item.subject for item in subjects]
-    for place, item in enumerate(subjects[1:], start=1):
-        if item.subject in names[:place]:
-            other = subjects[names.index(item.subject)]
-            raise DesignError(
-                f"no maps over subjects: runs {other.run.title} and {item.run.title} are both of subject "
-                f"{item.subject}; select one run per subject"
-            )
-        for what, value, of_other in _list_compared(first, item):
-            if not _are_equal(value, of_other):
-                raise DesignError(
-                    f"no maps over subjects: {what} is {_show(value)} in run {first.run.title} and "
-                    f"{_show(of_other)} in run {item.run.title}; repeat one of them with the other's"
-                )
-
-
-def _list_compared(first: SubjectMaps, item: SubjectMaps) -> list[tuple[str, Any, Any]]:
-    compared: list[tuple[str, Any, Any]] = [
-        ("the space", first.space, item.space),
-        ("the shape of the volume", first.shape, item.shape),
-        ("the affine of the volume", first.affine, item.affine),
-        ("the contrast", first.record.get("contrast"), item.record.get("contrast")),
-        ("the classes", first.record.get("classes"), item.record.get("classes")),
-    ]
-    names = dict.fromkeys([*first.settings, *item.settings])
-    compared += [(f"analysis.{name}", first.settings.get(name), item.settings.get(name)) for name in names]
-    if first.kept is not None and item.kept is not None:
-        compared.append(("the statistic of the relabelled maps", first.statistic, item.statistic))
-    return [*compared, ("cv", first.run.params.get("cv"), item.run.params.get("cv"))]
-
-
-def _are_equal(value: Any, other: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return bool(np.allclose(value, other, rtol=0, atol=1e-4))  # mm
-    return bool(value == other)
-
-
-def _show(value: Any) -> str:
-    return str(np.round(value, 4).tolist()) if isinstance(value, np.ndarray) else str(value)
-
-
-def find_shared_voxels(subjects: Sequence[SubjectMaps]) -> tuple[GroupGrid, list[NDArray[np.intp]]]:
-    """Return the voxels in which all subjects have finite values, and their columns in every subject's maps.
-
-    Raises
-    ------
-    DesignError
-        If there is no such voxel.
-    """
-    usable = []
-    for item in subjects:
-        finite = np.isfinite(item.scores)
-        if item.kept is not None:
-            finite &= np.isfinite(item.kept).all(axis=0)
-        usable.append(item.voxels[finite])
-    shared, union = usable[0], usable[0]
-    for voxels in usable[1:]:
-        shared, union = np.intersect1d(shared, voxels), np.union1d(union, voxels)
-    if not len(shared):
-        sizes = ", ".join(f"{len(item.voxels)} in run {item.run.title}" for item in subjects)
-        raise DesignError(
-            f"no maps over subjects: no voxel is in the maps of all of them ({sizes}); choose roi= so that "
-            "the regions overlap, for example roi=brain"
-        )
-    mask = np.zeros(subjects[0].shape, dtype=bool)
-    mask.ravel()[shared] = True
-    grid = GroupGrid(mask, subjects[0].affine, subjects[0].space, len(union) - len(shared))
-    return grid, [np.searchsorted(item.voxels, shared) for item in subjects]
 
 
 # Notes ------------------------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def permutation_of_mean_maps(
 def share_reaching(maxima: Array, values: Array, tolerance: float = 0.0) -> Array:
     """Return the share of maxima that are at least every value, of the shape of `values`."""
     ascending = np.sort(maxima)
-    return 1 - ascending.searchsorted(values - tolerance) / len(ascending)
+    return (len(ascending) - ascending.searchsorted(values - tolerance)) / len(ascending)
 
 
 def find_threshold(maxima: Array, alpha: float = ALPHA) -> float | None:

@@ -201,9 +201,11 @@ def _describe_figure(maps: "GroupMaps", shown: ScoreMap) -> tuple[str, str, str]
         return title, method, f"{legend} Not tested: no p-values. Left is left."
     n = int(shown.significant.sum())
     outlined = "Outlined: " if n else ""
+    statistic = write_score(str(maps.settings.get("statistic", "")))
     legend += (
         f" {outlined}{n} of {len(maps.mean)} voxels with p <= .05, corrected over voxels (permutation of "
-        "means, maximum statistic). Left is left."
+        f"means of {statistic}, maximum statistic). A significant voxel means that "
+        "there is information somewhere within the radius. Left is left."
     )
     return title, method, legend
 

@@ -22,10 +22,11 @@ HEADINGS = {
     "max_gamma0": "more than",
     "n_sign_flip_tfce": "sign flip TFCE",
 }
-EXPLAINED = (
-    "p means <= .05, cluster size, majority and sign flip TFCE: numbers of voxels with a corrected p of at "
-    "most .05; more than: the largest share of the population above which the effect is present (5 % level)."
-)
+EXPLAINED = {
+    "n_prevalence_majority": "majority is corrected for voxels with information in no one.",
+    "max_gamma0": "more than: the largest share of the population above which the effect is present (5 % "
+    "level).",
+}
 
 
 def print_group_maps(
@@ -47,7 +48,7 @@ def print_group_maps(
             shown.add_row(*(str(row[name]) for name in varying), *(_format(name, row[name]) for name in kept))
         console.print("searchlight maps over subjects", style="italic")
         console.print(shown)
-        console.print(f"{EXPLAINED} {explain_several(groups)} {WITHIN}")
+        console.print(" ".join([*_explain(kept), explain_several(groups), WITHIN]))
         for note, which in _collect_notes(groups, varying).items():
             console.print(f"note: {which}{note}", style="yellow", markup=False, highlight=False)
     for item in refused:
@@ -85,10 +86,17 @@ def tabulate_group_maps(groups: Sequence["GroupMaps"]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*varying, *HEADINGS])
 
 
+def _explain(shown: Sequence[str]) -> list[str]:
+    """Return what the columns of a table are."""
+    counts = [HEADINGS[name] for name in shown if name.startswith("n_")]
+    words = [f"{', '.join(counts)}: numbers of voxels with a corrected p of at most .05."] if counts else []
+    return [*words, *(text for name, text in EXPLAINED.items() if name in shown)]
+
+
 def _format(name: str, value: float) -> str:
     if math.isnan(value):
         return "-"
-    if name.startswith("n"):
+    if name == "n" or name.startswith("n_"):
         return str(int(value))
     return f"{value:.2g}" if name.startswith("p") else f"{value:.3f}"
 

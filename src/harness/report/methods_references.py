@@ -27,6 +27,13 @@ REFERENCES: Mapping[str, str] = {
     "doi:10.1093/biomet/78.2.301",
     "maximum": "Nichols T. E., Holmes A. P. (2002). Nonparametric permutation tests for functional "
     "neuroimaging: a primer with examples. Human Brain Mapping 15:1-25. doi:10.1002/hbm.1058",
+    "searchlight": "Kriegeskorte N., Goebel R., Bandettini P. (2006). Information-based functional brain "
+    "mapping. PNAS 103:3863-3868. doi:10.1073/pnas.0600244103",
+    "tfce": "Smith S. M., Nichols T. E. (2009). Threshold-free cluster enhancement: addressing problems of "
+    "smoothing, threshold dependence and localisation in cluster inference. NeuroImage 44:83-98. "
+    "doi:10.1016/j.neuroimage.2008.03.061",
+    "searchlight-reading": "Etzel J. A., Zacks J. M., Braver T. S. (2013). Searchlight analysis: promise, "
+    "pitfalls, and potential. NeuroImage 78:261-269. doi:10.1016/j.neuroimage.2013.03.041",
     "corrected-t": "Nadeau C., Bengio Y. (2003). Inference for the generalization error. Machine Learning "
     "52:239-281. doi:10.1023/A:1024068626366",
     "holm": "Holm S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian "

@@ -12,7 +12,7 @@ from harness.decoding.scores import nominal_chance
 from harness.errors import HarnessError, TrackingError
 from harness.inference.corrections import drop_observed
 from harness.report.map_figures import StoredImages
-from harness.report.methods_text import MethodFacts, list_class_names
+from harness.report.methods_facts import MethodFacts, list_class_names
 from harness.report.report_page import write_score
 from harness.report.score_figures import ChanceBand, make_band
 from harness.samples.contrasts import file_word

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.checks.findings import count_verdicts, sort_findings
 from harness.decoding.choices import Scorer
 from harness.decoding.grid_scores import DESCRIPTIONS
 from harness.decoding.scores import nominal_chance
@@ -38,14 +37,16 @@ from harness.report.report_page import (
     write_words,
 )
 from harness.report.run_record import RunRecord, list_score_words
+from harness.report.run_sections import describe_audit, describe_methods, list_run_files
 from harness.report.score_figures import (
     draw_folds,
     draw_grid_scores,
     draw_nulls,
 )
+from harness.report.searchlight_report import describe_searchlight_run
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import NULL_TABLE, StoredRun
-from harness.tracking.tags import AUDIT_TAG, COMMIT_TAG, NOTICES_TAG, PRIMARY_TAG
+from harness.tracking.tags import AUDIT_TAG, NOTICES_TAG, PRIMARY_TAG
 
 N_PREDICTIONS = 12  # rows of the table that replaces the figure of volumes
 VIEW = {"black_bg": False, "dim": 0, "width_view": 800}
@@ -74,7 +75,10 @@ def write_run_report(run: StoredRun, images: StoredImages | str, directory: Path
 
 def describe_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, list[Section]]:
     """Return title, subtitle and sections of the report of a run; a section that cannot be read says why."""
-    content = RunContent(RunRecord(run, images))
+    if run.is_searchlight:
+        return describe_searchlight_run(run, images)
+    record = RunRecord(run, images)
+    content = RunContent(record)
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Question and answer", content.answer),
         "scores": ("Scores per fold", content.scores),
@@ -83,10 +87,10 @@ def describe_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, 
         "maps": ("Weights and activation patterns", content.maps),
         "brain": ("Interactive brain", content.views),
         "volumes": ("Single held-out volumes", content.volumes),
-        "audit": ("Audit", content.audit),
+        "audit": ("Audit", partial(describe_audit, record)),
         "null": ("Null distribution", content.null),
-        "methods": ("Methods", content.methods),
-        "files": ("Files and versions", content.files),
+        "methods": ("Methods", partial(describe_methods, write_methods, record)),
+        "files": ("Files and versions", partial(list_run_files, run)),
     }
     sections = [make_section(anchor, *entry) for anchor, entry in builders.items()]
     subtitle = f"run {run.run_id}, {run.started.isoformat(sep=' ', timespec='minutes')}"
@@ -302,21 +306,6 @@ class RunContent:
         )
         return [figure, DataTable(chosen, "These volumes; all predictions are in predictions.csv.")]
 
-    def audit(self) -> list[Block]:
-        """Return the verdicts of the audit with evidence, the worst first."""
-        findings = sort_findings(self.record.run.read_findings())
-        if not findings:
-            return [Text("This run was not audited: it is of an earlier version.")]
-        table = pd.DataFrame(
-            {
-                "verdict": [str(finding.verdict) for finding in findings],
-                "rule": [write_words(finding.rule) for finding in findings],
-                "evidence": [finding.evidence for finding in findings],
-                "reference": [finding.reference for finding in findings],
-            }
-        )
-        return [Text(f"{count_verdicts(findings)}."), DataTable(table, "All rules.")]
-
     def null(self) -> list[Block]:
         """Return the null distributions of a tested run."""
         if not self.record.run.has_file(NULL_TABLE):
@@ -351,48 +340,3 @@ class RunContent:
             f"and the score of the run (blue). {rule}",
         )
         return [figure, DataTable(summary)]
-
-    def methods(self) -> list[Block]:
-        """Return the methods text, to be copied."""
-        methods = write_methods(self.record.method_facts())
-        text = "\n\n".join(methods.paragraphs)
-        references = "\n".join(methods.references)
-        return [
-            Text("Generated from the configuration of the run; one click selects a box for copying.", "note"),
-            Text(text, "copy"),
-            Text("References", "lead"),
-            Text(references, "copy"),
-            Text(f"To be added, because no configuration knows it: {'; '.join(methods.missing)}.", "notice"),
-        ]
-
-    def _check_file(self, name: str) -> str:
-        """Return whether a file of the run is the one that it wrote."""
-        try:
-            self.record.run.read_file(name)
-        except TrackingError:
-            return "changed"
-        return "the same"
-
-    def files(self) -> list[Block]:
-        """Return the digests of input and result files, and versions."""
-        run = self.record.run
-        inputs = pd.DataFrame({"file": list(run.digests), "SHA-256": list(run.digests.values())})
-        blocks: list[Block] = []
-        if run.digests:
-            blocks.append(DataTable(inputs, "Input files."))
-        results = run.file_digests
-        if results:
-            states = [self._check_file(name) for name in results]
-            table = pd.DataFrame({"file": list(results), "SHA-256": list(results.values()), "now": states})
-            blocks.append(DataTable(table, f"Files of the run, in {run.artifact_uri}."))
-            changed = [name for name, state in zip(results, states, strict=True) if state != "the same"]
-            if changed:
-                text = f"Edited, damaged or deleted since the run: {', '.join(changed)}."
-                blocks.append(Text(text, "notice"))
-        else:
-            blocks.append(Text("The run is of an earlier version and has no digests of its files.", "notice"))
-        versions = pd.DataFrame({"package": list(run.versions), "version": list(run.versions.values())})
-        if run.versions:
-            blocks.append(DataTable(versions, "Versions."))
-        commit = run.tags.get(COMMIT_TAG)
-        return [*blocks, Text(f"Commit {commit}.", "note")] if commit else blocks

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 N_SLICES = 6
 SMALLEST = 1e-6  # a score of 0 is drawn as this, because plotting packages draw nothing where a map is 0
 OUTLINE = "black"
-WIDTH, HEIGHT = 9.5, 4.9
+MAX_REFINED = 100_000  # voxels; of more, outlines are less exact
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,8 @@ class ScoreMap:
         The neutral colour.
     unit : str
         What the colour bar shows.
+    common_limits : tuple of float or None
+        The limits of several maps that are drawn with the same colours.
     """
 
     scores: NDArray[np.float64]
@@ -48,12 +50,16 @@ class ScoreMap:
     significant: NDArray[np.bool_] | None
     chance: float
     unit: str
+    common_limits: tuple[float, float] | None = None
 
     @property
     def limits(self) -> tuple[float, float]:
         """The lowest and the highest score, chance between them."""
-        values = self.scores[self.centres]
-        low, high = min(float(values.min()), self.chance), max(float(values.max()), self.chance)
+        if self.common_limits is not None:
+            return self.common_limits
+        values = self.scores[self.centres & np.isfinite(self.scores)]
+        low, high = values.min(initial=self.chance), values.max(initial=self.chance)
+        low, high = float(low), float(high)
         return (low, high) if high > low else (low, low + 0.01)
 
     @property
@@ -64,14 +70,14 @@ class ScoreMap:
     @property
     def image(self) -> nib.Nifti1Image:
         """The scores as they are drawn."""
-        values = np.where(self.centres, np.maximum(self.scores, SMALLEST), 0.0)
+        values = np.where(self.centres, np.fmax(self.scores, SMALLEST), 0.0)
         return nib.Nifti1Image(values, self.affine)
 
     @property
     def thresholded(self) -> nib.Nifti1Image:
         """The significant scores as they are drawn."""
         kept = np.zeros_like(self.centres) if self.significant is None else self.significant
-        return nib.Nifti1Image(np.where(kept, np.maximum(self.scores, SMALLEST), 0.0), self.affine)
+        return nib.Nifti1Image(np.where(kept, np.fmax(self.scores, SMALLEST), 0.0), self.affine)
 
 
 def make_colours(shown: ScoreMap) -> "ListedColormap":
@@ -150,11 +156,24 @@ def _place(
         vmax=high,
         transparency=0.8,
         black_bg=False,
+        annotate=False,
     )
+    display.annotate(size=9)
     if shown.significant is not None and shown.significant.any():
-        outlined = nib.Nifti1Image(shown.significant.astype(np.float32), shown.affine)
-        display.add_contours(outlined, levels=[0.5], colors=OUTLINE, linewidths=1.1)
+        display.add_contours(_refine(shown), levels=[0.5], colors=OUTLINE, linewidths=1.1)
     return display
+
+
+def _refine(shown: ScoreMap) -> nib.Nifti1Image:
+    """Return the significant voxels in a finer grid, in which outlines follow the edges of voxels."""
+    assert shown.significant is not None
+    factor = 4 if shown.significant.size < MAX_REFINED else 2
+    affine = shown.affine.copy()
+    affine[:3, :3] /= factor
+    # The first fine voxel lies in the corner of the first voxel, not in its centre.
+    affine[:3, 3] += shown.affine[:3, :3] @ np.full(3, (1 / factor - 1) / 2)
+    fine = np.kron(shown.significant, np.ones((factor,) * 3, dtype=bool))
+    return nib.Nifti1Image(fine.astype(np.float32), affine)
 
 
 def _choose_slices(shown: ScoreMap) -> list[float]:

@@ -110,14 +110,15 @@ def make_images(result: SearchlightResult) -> dict[str, Nifti1Image]:
     contrast, test = result.samples.contrast.name, result.test
     scorer, codes = result.settings.scorer, _read_codes(result)
     n_classes = len(result.samples.contrast.classes)
-    limits = (nominal_chance(scorer, n_classes), float(result.score_map.max()))
+    limits = (nominal_chance(scorer, n_classes), float(np.nanmax(result.score_map)))
 
     def image(
         values: NDArray[Any], words: str, shown: tuple[float, float], outside: float = 0.0
     ) -> Nifti1Image:
         return _label_image(result.to_image(values, outside), codes, words, shown)
 
-    maps = {f"searchlight_{contrast}": image(result.score_map, f"searchlight: {scorer}", limits)}
+    scores = np.nan_to_num(result.score_map)
+    maps = {f"searchlight_{contrast}": image(scores, f"searchlight: {scorer}", limits)}
     if test is None:
         return maps
     chosen = test.corrected[result.settings.correction]
@@ -128,7 +129,7 @@ def make_images(result: SearchlightResult) -> dict[str, Nifti1Image]:
         short = "fwe" if name == Correction.maximum else name
         words = f"p, corrected over voxels: {name.replace('_', ' ')}"
         maps[f"searchlight_p_{short}_{contrast}"] = image(corrected.p, words, (0.0, ALPHA), 1.0)
-    significant = np.where(chosen.p <= ALPHA, result.score_map, 0.0)
+    significant = np.where(chosen.p <= ALPHA, scores, 0.0)
     words = f"{scorer} where p({result.settings.correction}) <= .05"
     maps[f"searchlight_thresholded_{contrast}"] = image(significant, words, limits)
     return maps
@@ -198,7 +199,10 @@ def describe_searchlight(result: SearchlightResult, peaks: Peaks) -> dict[str, A
             "largest": int(sizes.max()),
         },
         "scores": {
-            name: {"max": float(result.scores[name].max()), "median": float(np.median(result.scores[name]))}
+            name: {
+                "max": float(np.nanmax(result.scores[name])),
+                "median": float(np.nanmedian(result.scores[name])),
+            }
             for name in map(str, Scorer)
             if name in result.scores
         },
@@ -218,8 +222,8 @@ def _describe_test(test: MapTest) -> dict[str, Any]:
         "smallest_p": 1 / len(test.maxima),
         "corrections": {
             name: {
-                "threshold": corrected.threshold,
-                "observed_maximum": float(corrected.values.max()),
+                "threshold": _finite(corrected.threshold),
+                "observed_maximum": _finite(float(corrected.values.max())),
                 "n_corrected": int((corrected.p <= ALPHA).sum()),
                 "smallest_p": float(corrected.p.min()),
             }
@@ -228,6 +232,11 @@ def _describe_test(test: MapTest) -> dict[str, Any]:
         "n_kept": len(test.kept),
         "cautions": list(test.cautions),
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold; None for an infinite one, of relabellings without a statistic."""
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _list_pictures(result: SearchlightResult, figures: str) -> dict[str, Callable[[Path], None]]:

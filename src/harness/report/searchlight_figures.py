@@ -9,46 +9,25 @@ import pandas as pd
 
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA, format_p
-from harness.report.canvas import literal, new_figure, read_anatomy
+from harness.report.canvas import lay_out, literal, new_figure, read_anatomy
 from harness.report.captions import describe_data, describe_signal, draw_caption, name_contrast
 from harness.report.map_view import write_view
 from harness.report.report_page import write_score
 from harness.report.score_figures import CHANCE, COLOURS
 from harness.report.score_map import ScoreMap, draw_score_maps, render_score_view
 from harness.searchlight.choices import Correction
+from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
 from harness.searchlight.map_test import MapTest
 from harness.searchlight.result import SearchlightResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WITHIN = "A significant centre means that there is information somewhere within the radius, not in that voxel"
-BLUR = {
-    Correction.maximum: "",
-    Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
-    Correction.cluster_size: "cluster size tests whole clusters: no voxel of one is significant by itself",
-}
 QUANTITIES = {
     Correction.maximum: "largest z of the map",
     Correction.tfce: "largest TFCE of z",
     Correction.cluster_size: "largest cluster, in voxels",
 }
-CORRECTIONS = {
-    Correction.maximum: "maximum statistic",
-    Correction.tfce: "TFCE",
-    Correction.cluster_size: "cluster size",
-}
-
-
-def name_correction(name: str) -> str:
-    """Return the name of a correction in words."""
-    return CORRECTIONS[Correction(name)]
-
-
-def describe_within(correction: str | None) -> str:
-    """Return in a sentence what a significant centre means, and what the correction adds to it."""
-    blur = BLUR[Correction(correction)] if correction else ""
-    return f"{WITHIN}; {blur}." if blur else f"{WITHIN}."
 
 
 def describe_searchlight_method(result: SearchlightResult) -> str:
@@ -95,17 +74,17 @@ def draw_score_map(result: SearchlightResult, file: Path) -> None:
 def write_score_view(result: SearchlightResult, file: Path) -> None:
     """Write a standalone HTML page on which the score map can be browsed slice by slice."""
     shown = show_scores(result)
-    _write_view(result, shown, shown.image, "", file)
+    _write_view(result, shown, shown.image, shown.unit, file)
 
 
 def write_thresholded_view(result: SearchlightResult, file: Path) -> None:
     """Write a standalone HTML page with the scores whose corrected p is at most .05."""
     shown = show_scores(result)
-    _write_view(result, shown, shown.thresholded, "corrected, ", file)
+    _write_view(result, shown, shown.thresholded, "corrected p <= .05", file)
 
 
 def _write_view(
-    result: SearchlightResult, shown: ScoreMap, image: nib.Nifti1Image, kind: str, file: Path
+    result: SearchlightResult, shown: ScoreMap, image: nib.Nifti1Image, short: str, file: Path
 ) -> None:
     def render(**look: object) -> str:
         return render_score_view(image, shown, _background(result), **look)
@@ -113,7 +92,7 @@ def _write_view(
     write_view(
         render,
         file,
-        short=f"{kind}{write_score(result.settings.scorer)}, radius {result.settings.radius:g} mm",
+        short=short,
         title=_title(result),
         details=describe_searchlight_method(result),
         legend=_legend(result, shown, outlined=False),
@@ -152,12 +131,14 @@ def draw_maximum_nulls(
     smallest_p : dict of str to float
         The smallest corrected p of the map, by correction.
     """
+    lay_out(figure)
     names = [name for name in maxima.columns if name in smallest_p]
     panels = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     for axes, name in zip(panels, names, strict=True):
         values, threshold = maxima[name].to_numpy(dtype=float), thresholds.get(name)
-        axes.hist(values[1:] if len(values) > 1 else values, bins=50, color="#b3b3b3")
-        if threshold is not None:
+        others = values[1:] if len(values) > 1 else values
+        axes.hist(others[np.isfinite(others)], bins=50, color="#b3b3b3")
+        if threshold is not None and np.isfinite(threshold):
             axes.axvline(threshold, color=CHANCE, linestyle="--", linewidth=1, label="threshold, p = .05")
         axes.axvline(values[0], color=COLOURS[0], linewidth=2, label="true labelling")
         axes.set_title(
@@ -175,12 +156,6 @@ def draw_maximum_nulls(
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
     )
-
-
-def describe_correction(n_corrected: int, n_spheres: int, correction: str) -> str:
-    """Return how many centres are significant, in words."""
-    share = f"{n_corrected} of {n_spheres} {'centre' if n_spheres == 1 else 'centres'}"
-    return f"{share} with p <= .05, corrected over voxels ({name_correction(correction)})"
 
 
 def _title(result: SearchlightResult) -> str:

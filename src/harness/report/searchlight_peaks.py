@@ -52,11 +52,17 @@ def find_peaks(result: SearchlightResult) -> Peaks:
     if test is not None:
         values, quantity, threshold = test.z, "z", settings.cluster_z
         rule = f"z of at least {threshold:g} (analysis.cluster_z)"
+        corrected = test.corrected[Correction.maximum].threshold
+        if corrected is not None and corrected < threshold:
+            threshold = corrected + 2 * BELOW  # a value that equals it has a p above .05
+            rule = f"z above {corrected:.4g} (p <= .05, maximum statistic)"
     else:
         values, quantity = result.score_map, "score"
         chance = nominal_chance(settings.scorer, len(result.samples.contrast.classes))
-        threshold = max(float(np.percentile(values, HIGHEST)), chance)
+        threshold = max(float(np.nanpercentile(values, HIGHEST)), chance + 2 * BELOW)
         rule = f"{settings.scorer} of at least {threshold:.3f} (the highest {100 - HIGHEST} %, above chance)"
+    # Undefined scores, of folds without one of the classes, are no peaks.
+    values = np.where(np.isfinite(values), values, np.nanmin(values, initial=0.0))
     highest = float(values.max())
     if highest < threshold:
         rule = f"no sphere has {rule}; the highest is listed"

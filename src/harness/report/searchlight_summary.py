@@ -12,8 +12,8 @@ from harness.inference.corrections import ALPHA, format_p
 from harness.report.captions import describe_data
 from harness.report.console import PlainConsole, print_store_commands
 from harness.report.inference_tables import print_audit
-from harness.report.searchlight_figures import describe_within, name_correction
 from harness.report.searchlight_peaks import Peaks, find_peaks
+from harness.searchlight.descriptions import describe_within, name_correction
 from harness.searchlight.map_test import MapTest
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def print_searchlight(
     console.print(f"spheres  {describe_spheres(result)}")
     scores, chance = result.score_map, nominal_chance(settings.scorer, len(samples.contrast.classes))
     console.print(
-        f"scores   {settings.scorer.replace('_', ' ')}: highest {scores.max():.3f}, median "
-        f"{np.median(scores):.3f}; nominal chance {chance:.3f}"
+        f"scores   {settings.scorer.replace('_', ' ')}: highest {np.nanmax(scores):.3f}, median "
+        f"{np.nanmedian(scores):.3f}; nominal chance {chance:.3f}"
     )
     if result.test is not None:
         for line in describe_test(result.test, settings.correction):

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.comparison.group import GroupSummary, summarise_groups
 from harness.decoding.scores import nominal_chance
 from harness.errors import DesignError, TrackingError, first_line
-from harness.report.methods_text import list_class_names
+from harness.report.methods_facts import list_class_names
 from harness.report.report_page import write_words
 from harness.report.score_figures import ChanceBand, make_band
 from harness.tracking.queries import COMPARED_PARAMS

@@ -36,6 +36,7 @@ from harness.report.report_page import (
 from harness.report.run_record import RunRecord
 from harness.report.score_figures import draw_rows
 from harness.report.sweep_record import MAX_ROWS, SweepRecord
+from harness.report.sweep_searchlights import SearchlightSweep
 from harness.samples.contrasts import file_word
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
@@ -76,18 +77,29 @@ def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple
             f"{len(runs)} runs match and none is FINISHED, so there is nothing to report; python -m harness "
             "runs lists their status"
         )
-    content = SweepContent(SweepRecord(tuple(runs), finished), tuple(notes))
+    whole = SweepContent(SweepRecord(tuple(runs), finished), tuple(notes))
+    decoded = tuple(run for run in finished if not run.is_searchlight)
+    mapped = tuple(run for run in finished if run.is_searchlight)
+    content = SweepContent(SweepRecord(decoded, decoded))
+    maps = SearchlightSweep(SweepRecord(mapped, mapped))
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
-        "summary": ("Summary", content.summary),
+        "summary": ("Summary", whole.summary),
+        "maps": ("Searchlight maps", maps.maps),
         "scores": ("Scores", content.scores),
         "groups": ("Group of subjects", content.groups),
         "pairs": ("Paired comparisons", content.pairs),
         "subjects": ("Subjects by contrasts", content.subjects),
         "dissimilarity": ("Dissimilarity of conditions", content.dissimilarity),
-        "audit": ("Audit", content.audit),
+        "audit": ("Audit", whole.audit),
         "methods": ("Methods", content.methods),
+        "map-methods": ("Methods of the searchlights", maps.methods),
         "runs": ("All runs", content.all_runs),
     }
+    absent = [] if mapped else ["maps", "map-methods"]
+    if not decoded:
+        absent = ["scores", "groups", "pairs", "subjects", "dissimilarity", "methods", "runs"]
+    for anchor in absent:
+        del builders[anchor]
     sections = [make_section(anchor, *entry) for anchor, entry in builders.items()]
     counts = pd.Series([run.status for run in runs]).value_counts()
     shown = ", ".join(f"{n} {status}" for status, n in counts.items())

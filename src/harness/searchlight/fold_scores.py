@@ -6,6 +6,7 @@ pairs, than there are labellings; `FoldScorer` holds where each labelling finds 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,27 @@ class FoldScorer:
     pair: Index
     mirrored: Flags
 
+    @property
+    def n_test(self) -> int:
+        """Number of held-out samples."""
+        return len(self.positive)
+
+    @cached_property
+    def n_positive(self) -> Index:
+        """Number of positive held-out samples of every problem."""
+        return self.positive.sum(axis=0)
+
+    @cached_property
+    def n_halves(self) -> Array:
+        """Twice the number of pairs of a positive and another held-out sample, of every problem."""
+        return (2 * self.n_positive * (self.n_test - self.n_positive)).astype(np.float64)
+
+    @cached_property
+    def reverses(self) -> tuple[Array, Array]:
+        """Offset and factor that give the half wins of every problem: 0 and 1, or `n_halves` and -1."""
+        reverse = self.opposite != self.mirrored if self.groups else self.opposite
+        return np.where(reverse, self.n_halves, 0.0), np.where(reverse, -1.0, 1.0)
+
     def score(self, statistic: str, decisions: Array) -> Array:
         """Return a score under every labelling.
 
@@ -112,8 +134,7 @@ class FoldScorer:
         """Return the mean over the problems of a labelling whose held-out samples hold both labels."""
         if self.n_classes == 2:
             return values
-        count = self.positive.sum(axis=0)
-        defined = ((count > 0) & (count < len(self.positive))).reshape(len(self.codes), -1)
+        defined = (self.n_halves > 0).reshape(len(self.codes), -1)
         values = np.where(defined, values.reshape(len(values), *defined.shape), 0.0)
         return values.sum(axis=-1) / defined.sum(axis=-1)
 
@@ -131,19 +152,21 @@ class FoldScorer:
         """Return half the difference of the labels' mean decision values, (n_spheres, n_problems)."""
         if self.groups:
             halves = [
-                (held[group.positive].mean(axis=0) - held[group.negative].mean(axis=0)) / 2
+                (
+                    _sum_rows(held[group.positive]) / len(group.positive)
+                    - _sum_rows(held[group.negative]) / len(group.negative)
+                )
+                / 2
                 for group in self.groups
                 for held in [decisions[:, :, group.columns]]
             ]
             values = np.concatenate(halves, axis=-1)[:, self.pair]
             return np.where(self.opposite == self.mirrored, values, -values)
-        values = decisions[:, :, self.place]
-        n_positive = self.positive.sum(axis=0)
-        n_negative = len(self.positive) - n_positive
-        total = values.sum(axis=0)
-        above = np.where(self.positive[:, np.newaxis], values, 0.0).sum(axis=0)
-        halves = (above / np.maximum(n_positive, 1) - (total - above) / np.maximum(n_negative, 1)) / 2
-        return np.where(self.opposite, -halves, halves)
+        values, positive = decisions[:, :, self.place], self.positive[:, np.newaxis]
+        n_positive = self.n_positive
+        above = _sum_rows(np.where(positive, values, 0.0)) / np.maximum(n_positive, 1)
+        below = _sum_rows(np.where(positive, 0.0, values)) / np.maximum(len(positive) - n_positive, 1)
+        return np.where(self.opposite, -1.0, 1.0) * ((above - below) / 2)
 
     def _areas(self, decisions: Array) -> Array:
         """Return areas under ROC curves, from counts of pairs, a tie as half a pair.
@@ -152,30 +175,40 @@ class FoldScorer:
         -------
         areas : ndarray of shape (n_spheres, n_problems)
         """
-        n_positive = self.positive.sum(axis=0)
-        n_halves = 2.0 * n_positive * (len(self.positive) - n_positive)
         if self.groups:
             halves = np.concatenate([_count_half_wins(group, decisions) for group in self.groups], axis=-1)
-            reverse = self.opposite != self.mirrored
-            halves = halves[:, self.pair]
+            halves = halves.take(self.pair, axis=-1).astype(np.float64)
         else:
-            reverse = self.opposite
             ranks = 2 * rankdata(decisions, axis=0) - 1
             halves = np.where(self.positive[:, np.newaxis], ranks[:, :, self.place], 0.0).sum(axis=0)
-            halves -= n_positive**2
-        return np.where(reverse, n_halves - halves, halves) / np.maximum(n_halves, 1)
+            halves -= self.n_positive**2
+        offset, factor = self.reverses
+        halves *= factor
+        halves += offset
+        return halves / np.maximum(self.n_halves, 1)
 
 
-def _count_half_wins(group: HeldOutLabels, decisions: Array) -> Array:
+def _sum_rows(values: Array) -> Array:
+    """Return sums over the first axis, in an order that does not depend on the lengths of the others."""
+    total = np.zeros(values.shape[1:])
+    for row in values:
+        total += row
+    return total
+
+
+def _count_half_wins(group: HeldOutLabels, decisions: Array) -> NDArray[np.uint16]:
     """Return twice the pairs that the positive sample wins, (n_spheres, n_columns); a tie counts 1."""
     held = decisions[:, :, group.columns]
     above, below = held[group.positive][:, np.newaxis], held[group.negative]
     n_pairs = len(group.positive) * len(group.negative)
+    # Sums of bytes are several times as fast, and hold up to 255.
     counter = np.uint8 if n_pairs < 256 else np.uint16
-    won = np.greater(above, below).reshape(n_pairs, *held.shape[1:])
-    halves = np.add.reduce(won.view(np.uint8), axis=0, dtype=counter).astype(np.float64)
-    np.greater_equal(above, below, out=won.reshape(len(group.positive), len(group.negative), *held.shape[1:]))
-    return halves + np.add.reduce(won.view(np.uint8), axis=0, dtype=counter)
+    won = np.empty((len(group.positive), len(group.negative), *held.shape[1:]), dtype=bool)
+    halves = np.zeros(held.shape[1:], dtype=np.uint16)
+    for compare in (np.greater, np.greater_equal):
+        compare(above, below, out=won)
+        halves += np.add.reduce(won.view(np.uint8).reshape(n_pairs, *held.shape[1:]), axis=0, dtype=counter)
+    return halves
 
 
 def list_problems(codes: Index, n_classes: int) -> Flags:

@@ -171,6 +171,6 @@ def check_inner_folds(folds: Sequence[FoldScorer], classifier: FoldClassifier) -
         if fewest < classifier.n_folds:
             raise DesignError(
                 f"a class has {fewest} training volumes in fold {number}, fewer than the "
-                f"{classifier.n_folds} inner folds that choose C; set estimator.Cs=[1.0], or estimator.cv={max(2, fewest)}, or "
-                "choose another cv"
+                f"{classifier.n_folds} inner folds that choose C; set estimator.Cs=[1.0], or "
+                f"estimator.cv={max(2, fewest)}, or choose another cv"
             )

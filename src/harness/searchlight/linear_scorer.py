@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,8 +15,8 @@ from harness.searchlight.label_basis import find_label_basis
 from harness.searchlight.sphere_batches import batch_spheres
 from harness.searchlight.sphere_scores import SphereScores
 from harness.searchlight.spheres import Spheres
+from harness.solvers.batched_discriminant import BlockLabels, find_blocks_of_labels, fit_discriminants
 from harness.solvers.batched_ridge import RidgeOperators, SharedRidge, solve_ridge_stack
-from harness.solvers.discriminant import fit_discriminant
 from harness.solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
@@ -24,6 +25,9 @@ Index = NDArray[np.intp]
 
 STACK = 16
 """Spheres whose systems are solved together: what they need fits into the cache of a core."""
+
+MAX_PRODUCTS = 200_000
+"""Products of label vectors' coefficients that are stored per fold."""
 
 COLUMNS = 2048
 """Decision values of a held-out sample, of all spheres and labellings, that are scored together."""
@@ -80,13 +84,19 @@ class ClosedFormScorer:
         statistics = np.zeros((len(numbers), n_labellings))
         with one_blas_thread():
             for places, columns in batch_spheres(self.spheres, numbers, self.batch_size):
+                first = [np.empty((fold.n_test, len(places), fold.training.shape[1])) for fold in self.true]
                 for fold, part, decisions in self.decoder.decide(columns):
-                    rows = places[part]
-                    statistics[rows] += self.folds[fold].score(self.statistic, decisions)
-                    true = self.true[fold]
-                    first = np.ascontiguousarray(decisions[:, :, : true.training.shape[1]])
-                    for row, scorer in enumerate(Scorer):
-                        scores[row, rows] += true.score(scorer, first)[:, 0]
+                    first[fold][:, part] = decisions[:, :, : first[fold].shape[2]]
+                    if n_labellings > 1:
+                        statistics[places[part]] += self.folds[fold].score(self.statistic, decisions)
+                for true, decisions in zip(self.true, first, strict=True):
+                    found = {str(scorer): true.score(scorer, decisions)[:, 0] for scorer in Scorer}
+                    scores[:, places] += list(found.values())
+                    if n_labellings == 1:
+                        one = found.get(self.statistic)
+                        statistics[places, 0] += (
+                            true.score(self.statistic, decisions)[:, 0] if one is None else one
+                        )
         n_folds = len(self.folds)
         return SphereScores(scores / n_folds, statistics.T / n_folds)
 
@@ -108,6 +118,25 @@ class RidgePart:
     left_out: Index | slice
     used: Index
     Z: Array
+
+    @cached_property
+    def products(self) -> Array | None:
+        """Products z_i z_j of i <= j, (n_pairs, n_distinct), by which quadratic forms are linear.
+
+        None where they are many: forms are computed from Z then.
+        """
+        rows, columns = np.triu_indices(len(self.Z))
+        if len(rows) * self.Z.shape[1] > MAX_PRODUCTS:
+            return None
+        return self.Z[rows] * self.Z[columns]
+
+    def quadratic_forms(self, Q: Array) -> Array:
+        """Return z^T Q z for symmetric matrices, (n_matrices, n_used, n_used): (n_matrices, n_distinct)."""
+        if self.products is None:
+            return np.asarray(((Q @ self.Z) * self.Z).sum(axis=1))
+        rows, columns = np.triu_indices(len(self.Z))
+        # What is off the diagonal counts twice.
+        return (Q[:, rows, columns] * np.where(rows == columns, 1.0, 2.0)) @ self.products
 
 
 def make_ridge(
@@ -132,6 +161,17 @@ def make_ridge(
         Z = np.where(fold.training[first], signs[:, np.newaxis], -signs[:, np.newaxis])
         parts.append(RidgePart(_as_slice(np.setdiff1d(np.arange(len(C)), train)), used, Z))
     return RidgeDecoder(samples, alphas, n_problems, C, parts, samples.X.mean(axis=0))
+
+
+def _find_first_smallest(errors: Array) -> Index:
+    """Return the index along the first axis of the smallest value; of ties the first."""
+    # NumPy's argmin takes several times as long over the first axis.
+    smallest, chosen = errors[0].copy(), np.zeros(errors.shape[1], dtype=np.intp)
+    for place in range(1, len(errors)):
+        less = errors[place] < smallest
+        chosen[less] = place
+        np.minimum(smallest, errors[place], out=smallest)
+    return chosen
 
 
 def _as_slice(indices: Index) -> Index | slice:
@@ -203,9 +243,10 @@ class RidgeDecoder:
             return np.ascontiguousarray((M[:, 0] @ Z).swapaxes(0, 1))
         decisions = np.empty((M.shape[2], len(M), Z.shape[1]))
         for s, Q in enumerate(operators.errors[spheres]):
-            errors = ((Q @ Z) * Z).sum(axis=1)
-            shared = errors.reshape(len(Q), -1, self.n_problems).sum(axis=2)
-            chosen = np.repeat(shared.argmin(axis=0), self.n_problems)
+            errors = self.parts[fold].quadratic_forms(Q)
+            if self.n_problems > 1:
+                errors = errors.reshape(len(Q), -1, self.n_problems).sum(axis=2)
+            chosen = np.repeat(_find_first_smallest(errors), self.n_problems)
             for a in np.unique(chosen):
                 which = np.flatnonzero(chosen == a)
                 decisions[:, s, which] = M[s, a] @ Z[:, which]
@@ -214,29 +255,41 @@ class RidgeDecoder:
 
 @dataclass(frozen=True, eq=False)
 class DiscriminantDecoder:
-    """Shrinkage discriminant analysis; see `BatchDecoder`."""
+    """Shrinkage discriminant analysis; see `BatchDecoder`.
+
+    Attributes
+    ----------
+    labels : sequence of BlockLabels
+        Labellings of the training samples of every fold.
+    """
 
     samples: FoldSamples
-    folds: Sequence[FoldScorer]
+    labels: Sequence[BlockLabels]
     n_classes: int
 
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `BatchDecoder.decide`."""
-        for number, fold in enumerate(self.folds):
+        for number, labels in enumerate(self.labels):
             training = self.samples.training(number, columns)
             held_out = self.samples.held_out(number, columns)
             for s in range(len(columns)):
-                found = []
-                for codes in _list_codes(fold.training, self.n_classes).T:
-                    coef, intercept = fit_discriminant(training[s], codes)
-                    if self.n_classes == 2:
-                        coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
-                    found.append(held_out[s] @ coef.T + intercept)
-                yield number, slice(s, s + 1), np.concatenate(found, axis=1)[:, np.newaxis]
+                coef, intercept = fit_discriminants(training[s], labels)
+                if self.n_classes == 2:
+                    coef, intercept = coef[:, 1] - coef[:, 0], intercept[:, 1] - intercept[:, 0]
+                decisions = held_out[s] @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
+                yield number, slice(s, s + 1), decisions[:, np.newaxis]
+
+
+def make_discriminant(
+    samples: FoldSamples, folds: Sequence[FoldScorer], n_classes: int
+) -> DiscriminantDecoder:
+    """Return the discriminant decoder of the labellings that `folds` hold."""
+    labels = [find_blocks_of_labels(_list_codes(fold.training, n_classes), n_classes) for fold in folds]
+    return DiscriminantDecoder(samples, labels, n_classes)
 
 
 def _list_codes(training: NDArray[np.bool_], n_classes: int) -> Index:
-    """Return the class of every training sample, (n_train, n_labellings), from its labels in the problems."""
+    """Return the class of every training sample, (n_labellings, n_train), from its labels in the problems."""
     if n_classes == 2:
-        return training.astype(np.intp)
-    return training.reshape(len(training), -1, n_classes).argmax(axis=2)
+        return training.T.astype(np.intp)
+    return training.reshape(len(training), -1, n_classes).argmax(axis=2).T

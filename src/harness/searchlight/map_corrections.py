@@ -122,12 +122,12 @@ def open_z_maps(directory: Path | None, n_labellings: int, n_spheres: int) -> It
     Parameters
     ----------
     directory : Path or None
-        Where the file is written; in the system's temporary directory if that is None or has no room.
+        Where the file is written; in the temporary directory of the system if that is None or full.
 
     Raises
     ------
     HarnessError
-        If there is no room in either.
+        If neither has room.
     """
     shape = (n_labellings, n_spheres)
     reasons = []

@@ -42,7 +42,8 @@ class MapTest:
     observed : ndarray of shape (n_spheres,)
         The statistic under the true labelling.
     z : ndarray of shape (n_spheres,)
-        `observed`, standardised by the mean and SD of the same sphere over all relabellings.
+        `observed`, standardised by the mean and SD of the same sphere over all relabellings; 0 where the
+        statistic does not vary, or is not defined for the true labelling.
     p : ndarray of shape (n_spheres,)
         Not corrected.
     corrected : mapping of str to CorrectedMap
@@ -52,6 +53,7 @@ class MapTest:
     kept : ndarray of shape (n_kept, n_spheres), float32
         The statistic under relabellings, those of `kept_rows`; the first is the true labelling.
     kept_rows : ndarray of shape (n_kept,), int
+        Rows of `relabellings`: the true labelling, and others drawn without replacement with a fixed seed.
     """
 
     statistic: str

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import get_scorer
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import l1_min_c
@@ -186,13 +187,20 @@ class NilearnScorer:
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Use a custom estimator")
+            # scikit-learn scores folds that cannot be fitted NaN.
+            warnings.filterwarnings("error", category=FitFailedWarning)
             try:
                 search.fit(image, y)
-            except REFUSALS as error:
+            except (*REFUSALS, FitFailedWarning) as error:
                 is_own = not type(self.model).__module__.startswith(("sklearn.", "harness."))
-                if is_own and not isinstance(error, TypeError | ValueError):
+                if is_own and not isinstance(error, TypeError | ValueError | Warning):
                     raise  # a defect in the user's own class: its traceback is needed
-                raise UsageError(f"estimator={self.name} cannot be fitted: {first_line(error)}") from error
+                # Ends with the traceback of a fold.
+                reason = str(error).strip().splitlines()[-1].split("Error: ", 1)[-1]
+                raise UsageError(f"estimator={self.name} cannot be fitted: {reason}") from error
+        if recorder.error is not None:
+            reason = first_line(recorder.error)
+            raise UsageError(f"estimator={self.name} cannot be scored: {reason}") from recorder.error
         folds = np.reshape(recorder.scores, (-1, len(self.folds), len(report) + 1))
         means = folds.mean(axis=1).T
         means[-1] = search.masked_scores_
@@ -215,16 +223,24 @@ class ScoreRecorder:
         What is recorded in addition to the statistic.
     scores : list of list of float
         One row per call, the statistic last.
+    error : Exception or None
+        Of the first call that failed.
     """
 
     classes: Labels
     report: Sequence[str]
     statistic: str
     scores: list[list[float]] = field(default_factory=list)
+    error: Exception | None = None
 
     def __call__(self, estimator: ClassifierMixin, X: Array, y: Labels) -> float:
         """Return the statistic of held-out samples, and record all scores."""
-        row = [self._score(name, estimator, X, y) for name in (*self.report, self.statistic)]
+        row = [np.nan] * (len(self.report) + 1)
+        try:
+            row = [self._score(name, estimator, X, y) for name in (*self.report, self.statistic)]
+        except REFUSALS as error:
+            # scikit-learn would make a warning and a NaN of it.
+            self.error = self.error or error
         self.scores.append(row)
         return row[-1]
 

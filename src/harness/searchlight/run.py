@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from harness.searchlight.spheres import Spheres, find_spheres
 from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
 
 TESTED, UNTESTED, SLOW = 128, 512, 16
-"""Spheres of a chunk: of estimators in closed form, with a test and without one; of others with a test."""
+"""Spheres of a chunk: of estimators in closed form with a test; of all without one; of others with a test."""
 
 
 def run_searchlight(
@@ -138,7 +139,7 @@ class _Job:
             labels = np.stack([self.relabellings.labels(row) for row in range(len(self.relabellings))])
         scorer = make_scorer(self.samples, self.question, self.settings, self.spheres, labels)
         work = SphereWork(scorer, self.kept_rows if tested else None, self._keeps_z)
-        store = Checkpoint(self.checkpoint, self._digest(), "searchlight", "spheres")
+        store = Checkpoint(self.checkpoint, self._digest, "searchlight", "spheres")
         return compute_maps(
             work,
             self.spheres.sizes,
@@ -157,7 +158,7 @@ class _Job:
         maxima = {str(Correction.maximum): nulls.maxima}
         if z_maps is not None:
             home = None if self.checkpoint is None else self.checkpoint / name
-            digest = digest_work(self._digest(), name, cluster_z)
+            digest = digest_work(self._digest, name, cluster_z)
             corrected[name], maxima[name] = correct_z_maps(
                 z_maps,
                 _mark_centres(self.spheres, self.samples.grid.mask),
@@ -180,6 +181,7 @@ class _Job:
             cautions=(*self.relabellings.cautions, *_caution_undefined(nulls)),
         )
 
+    @cached_property
     def _digest(self) -> str:
         """Return what identifies the maps: samples, spheres, question, settings, relabellings and code."""
         if self.checkpoint is None:

@@ -27,7 +27,7 @@ from harness.searchlight.iterative_scorer import (
 from harness.searchlight.linear_scorer import (
     BatchDecoder,
     ClosedFormScorer,
-    DiscriminantDecoder,
+    make_discriminant,
     make_ridge,
 )
 from harness.searchlight.nilearn_scorer import NilearnScorer
@@ -129,7 +129,7 @@ def _make_part(
         vectors = list_problems(codes, len(classes))
         decoder = make_ridge(samples, folds, vectors, alphas, vectors.shape[1] // len(codes))
     elif isinstance(model, ExactLDA):
-        decoder = DiscriminantDecoder(samples, folds, len(classes))
+        decoder = make_discriminant(samples, folds, len(classes))
     else:
         classifier = make_classifier(model)
         check_inner_folds(folds, classifier)

@@ -32,9 +32,10 @@ class Searchlight:
     cluster_z : float
         Standardised statistic above which voxels make clusters, for ``"cluster_size"``.
     keep_maps : int
-        Relabelled maps that are stored with a tested map, for tests over subjects.
+        Relabelled maps that are stored with a tested map, for tests over subjects; that of the true labelling
+        is one of them.
     batch_size : int
-        Spheres that are computed together; memory grows with it, results do not depend on it.
+        Spheres that are computed together, at most; memory grows with it, results do not depend on it.
     processes : int, optional
         Processes that share the spheres; by default one per core for a single run, and one in a sweep.
 

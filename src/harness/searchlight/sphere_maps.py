@@ -69,7 +69,7 @@ def compute_maps(
     progress: Progress | None = None,
     z_maps: NDArray[np.float32] | None = None,
 ) -> SphereMaps:
-    """Compute all spheres in chunks of similar size.
+    """Compute all spheres in chunks of similar size, the largest spheres first.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ def compute_maps(
     HarnessError
         If a worker process was killed.
     """
-    order = np.argsort(sizes, kind="stable").tolist()
+    # Large spheres first: the time left is then over- rather than underestimated.
+    order = np.argsort(-sizes, kind="stable").tolist()
     chunks = [order[start : start + chunk_size] for start in range(0, len(order), chunk_size)]
     clock = Clock(progress, STAGE, len(order))
     maps: dict[str, NDArray[Any]] = {}

@@ -87,7 +87,7 @@ def find_spheres(
     if not len(at):
         raise DesignError(
             f"none of the {np.count_nonzero(centres)} voxels of the region (roi.mask) is a usable voxel of "
-            "analysis.mask; choose a region inside of that mask"
+            "analysis.mask; choose a region in that mask"
         )
     # A margin around the volume, so that every offset from a centre is a place in the array.
     margin = np.abs(offsets).max(axis=0)

@@ -105,8 +105,9 @@ class SharedRidge:
         n_train = len(C) - len(C_out)
         sums = self.sums - out @ np.column_stack([self.C[left_out], np.ones(len(C_out))])
         means, mean_C = sums[:, :, -1:] / n_train, (C.sum(axis=0) - C_out.sum(axis=0)) / n_train
-        G = self.gram - out @ out.swapaxes(1, 2)
-        G -= (n_train * means) * means.swapaxes(1, 2)
+        removed = np.concatenate([out, means * np.sqrt(n_train)], axis=2)
+        G = removed @ removed.swapaxes(1, 2)
+        np.subtract(self.gram, G, out=G)
         B = sums[:, :, used] - sums[:, :, -1:] * mean_C
         X_c = self.X if len(alphas) == 1 else self.X - means
         system = _System(G, B, _diagonal(self.gram).sum(axis=1), X_c, left_out)
@@ -168,12 +169,14 @@ def _solve_one(system: _System, T: Array, alpha: float) -> tuple[Array, NDArray[
     """Return the decision values of one alpha, and which spheres have lost too many digits."""
     G, B = system.G, system.B
     _diagonal(G)[...] += alpha
-    M, lost = np.empty_like(B), np.zeros(len(G), dtype=bool)
+    M, failed = np.empty_like(B), np.zeros(len(G), dtype=bool)
     for s in range(len(G)):
         L, info = dpotrf(G[s].T, lower=1, overwrite_a=1, clean=0)
-        pivot = L.diagonal().min()
-        lost[s] = info != 0 or ERROR_FACTOR * EPS * system.traces[s] > ACCURACY * pivot**2
-        M[s] = 0.0 if lost[s] else dpotrs(L, B[s], lower=1)[0]
+        failed[s] = info != 0
+        M[s] = 0.0 if failed[s] else dpotrs(L, B[s], lower=1)[0]
+    # The factors have taken the place of G.
+    pivots = _diagonal(G).min(axis=1)
+    lost = failed | (ERROR_FACTOR * EPS * system.traces > ACCURACY * pivots**2)
     return (T.swapaxes(1, 2) @ M)[:, np.newaxis], lost
 
 

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
 
 from harness.tracking.locks import lock_file, retry_while_locked
 from harness.tracking.run_writer import TrackedRun, track_run
-from harness.tracking.store import GROUPS, Store, open_groups
+from harness.tracking.store import GROUPS, Store, local_uri, open_groups, open_store
 from harness.tracking.store_errors import translate_errors
 from harness.tracking.sweep_notes import MAX_SWEEPS
 from harness.tracking.tags import GROUP_TAG, KIND_TAG, MEMBERS_TAG, NOTE_TAG, PLANNED_TAG, SWEEP_TAG
@@ -49,6 +50,14 @@ class GroupRecord:
     def digest(self) -> str:
         """Identifies the shared choices."""
         return hashlib.sha256(json.dumps(dict(self.params), sort_keys=True).encode()).hexdigest()
+
+
+def open_store_of(uri: str | None, directory: Path, experiment_id: str) -> Store:
+    """Open the store of an existing experiment to write to; see `harness.tracking.store.open_store`."""
+    client = MlflowClient(tracking_uri=uri or local_uri(directory))
+    with translate_errors(uri or str(directory)):
+        name = retry_while_locked(lambda: client.get_experiment(experiment_id)).name
+    return open_store(uri, directory, name)
 
 
 def store_group(

@@ -48,7 +48,7 @@ class RunContent:
 def list_metrics(values: Mapping[str, float], seconds: Mapping[str, float]) -> list[Metric]:
     """Return metrics without a step, undefined values left out, and the seconds per stage.
 
-    MLflow's pages of runs show metrics below ``system/`` apart from the scores.
+    MLflow's run pages show metrics below ``system/`` apart from the scores.
     """
     now = int(time.time() * 1000)
     named = {**values, **{f"system/seconds_{stage}": value for stage, value in seconds.items()}}

@@ -10,6 +10,7 @@ import numpy as np
 from harness.checks.findings import Finding, worst_verdict
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import format_p
+from harness.searchlight.descriptions import describe_correction, describe_within
 from harness.tracking.run_content import (
     RunContent,
     common_tags,
@@ -119,6 +120,7 @@ def describe_map(result: "SearchlightResult", findings: Sequence[Finding], image
         Link to a figure of the map.
     """
     samples, settings, question = result.samples, result.settings, result.question
+    tested = None if result.test is None else settings.correction
     words = (
         f"{' vs '.join(samples.contrast.classes)}, centres in {question.roi.name}, radius "
         f"{settings.radius:g} mm, {question.estimator.name}, cv={question.scheme.name}"
@@ -131,8 +133,7 @@ def describe_map(result: "SearchlightResult", findings: Sequence[Finding], image
         f"**Answer:** {quote_markdown(_describe_answer(result, findings))}",
         "",
         *([f"![map on slices of the brain]({image})", ""] if image else []),
-        "A voxel has the score of the sphere around it: a significant voxel means information somewhere "
-        "within the radius.",
+        f"A voxel has the score of the sphere around it. {describe_within(tested)}",
     ]
     if result.test is not None:
         lines += ["", *(f"- {quote_markdown(text)}" for text in result.test.cautions)]
@@ -153,11 +154,9 @@ def _describe_answer(result: "SearchlightResult", findings: Sequence[Finding]) -
     if result.test is None:
         words.append("not tested, so no p-value")
     else:
-        words.append(
-            f"{values['n_corrected']:.0f} of {len(result.spheres)} voxels have p <= {LEVEL:g} corrected over "
-            f"voxels ({result.settings.correction}); smallest corrected p "
-            f"{format_p(values['smallest_p_fwe'])}"
-        )
+        n = int(values["n_corrected"])
+        words.append(describe_correction(n, len(result.spheres), result.settings.correction))
+        words.append(f"smallest p corrected by the maximum {format_p(values['smallest_p_fwe'])}")
     if findings:
         words.append(f"audit: {worst_verdict(findings).value}")
     return "; ".join(words) + "."

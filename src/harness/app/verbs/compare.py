@@ -23,7 +23,8 @@ LISTED = 100
 EPILOG = (
     "by=KEY tests whether runs that differ in KEY alone differ in their test scores, for example "
     "by=estimator, by=roi, by=signal or by=estimator.grid.C: over the folds of one subject, or over "
-    "subjects. It reads all selected runs; --most limits them"
+    "subjects. It reads all selected runs; --most limits them. --maps takes searchlights that differ in "
+    "subject alone, of one sweep or run one by one"
 )
 
 
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--chance", action="store_true", help="compare runs, and groups of subjects, with chance"
     )
+    group.add_argument(
+        "--maps",
+        action="store_true",
+        help="compute, from stored runs, searchlight maps over subjects in a common space, and store them as "
+        "after a sweep",
+    )
     parser.add_argument(
         "--score",
         metavar="NAME",
@@ -50,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the selected runs, or what is to be compared."""
     key = _take_key(options)
-    if key and (options.pivot or options.chance):
-        other = f"--pivot {options.pivot}" if options.pivot else "--chance"
+    if key and (options.pivot or options.chance or options.maps):
+        other = f"--pivot {options.pivot}" if options.pivot else "--maps" if options.maps else "--chance"
         raise UsageError(f"by={key} and {other} are two tables; leave one of them out")
     if options.score and not (key or options.pivot or options.chance):
         raise UsageError(
@@ -62,6 +69,8 @@ def run(options: argparse.Namespace) -> int:
         return _print_pivot(options)
     if options.chance:
         return _print_chance(options)
+    if options.maps:
+        return _print_maps(options)
     if key:
         return _print_pairs(options, key)
     from harness.report.run_listing import print_comparison
@@ -158,6 +167,38 @@ def _print_chance(options: argparse.Namespace) -> int:
         print_seen_values(uri, selection, options.json)
     write_table(options.csv, tabulate_chance(comparisons), options.json)
     return 0
+
+
+def _print_maps(options: argparse.Namespace) -> int:
+    """Compute, store and print searchlight maps over subjects; exit status 1 if there are none."""
+    from harness.app.group_maps import store_group_maps
+    from harness.comparison.group_map_record import maps_to_plain
+    from harness.comparison.group_maps import refuse_ungrouped
+    from harness.report.console import PlainConsole
+    from harness.report.group_map_tables import print_group_maps, tabulate_group_maps
+    from harness.tracking.group_run import open_store_of
+
+    uri, selection, runs, notes = _read_runs(options)
+    if not runs:
+        print_seen_values(uri, selection, options.json)
+        return 0
+    refuse_ungrouped(runs)
+    store = open_store_of(options.uri, options.folder, runs[0].experiment_id)
+    found = store_group_maps(store, runs)
+    if options.json:
+        refused = [{"params": dict(item.params), "reason": item.reason} for item in found.refused]
+        groups = [maps_to_plain(maps) for maps in found.groups]
+        print_json({"notes": notes, "groups": groups, "refused": refused, "runs": found.pages})
+    else:
+        console = PlainConsole()
+        print_group_maps(console, found.groups, found.refused)
+        for note in notes:
+            console.print(note, style="yellow")
+        for page in found.pages:
+            console.print(f"group    {page}", soft_wrap=True)
+    if found.groups:
+        write_table(options.csv, tabulate_group_maps(found.groups), options.json)
+    return 0 if len(found.pages) == len(found.groups) and not found.refused else 1
 
 
 def _print_pivot(options: argparse.Namespace) -> int:
