@@ -9,8 +9,8 @@ voxels (Gaussian, sigma of 1 voxel), with a slow drift (three cosines per scanne
 amplitudes) and an offset per scanner run and voxel. Volumes are those of face and cat in the labels of Haxby
 subject 1 (HARNESS_TEST_DATA, or ../shared/data next to the checkout), where face comes first in 9 of 12
 scanner runs (part `haxby`); in part `random` the order is drawn anew for every brain and scanner run.
-Spheres have a radius of 2 voxels, the decoder is ridge, 199 random relabellings are compared with the true
-labels.
+Spheres have a radius of 2 voxels, the decoder is ridge with one penalty (--alpha), 199 random relabellings are
+compared with the true labels.
 
 Null brains (6 x 6 x 6 voxels): the share of brains with any voxel whose corrected p is at most .05, and the
 one-sided 99.9 % limit of the binomial distribution for a rate of .05. Planted brains (8 x 8 x 8 voxels): a
@@ -57,7 +57,6 @@ STATISTICS = ("accuracy", "roc_auc", "decision_value")
 CORRECTIONS = ("maximum", "tfce", "cluster_size")
 EFFECTS = (0.15, 0.25, 0.5)
 CUBE = (slice(1, 4),) * 3
-RIDGE = Estimator("ridge", ExactRidgeClassifierCV([1.0]))
 PARTS = ("random", "haxby", *(f"planted {effect}" for effect in EFFECTS))
 
 
@@ -116,7 +115,7 @@ def make_brain(part: str, seed: int) -> RecordedSamples:
     )
 
 
-def test_brain(part: str, seed: int, n_relabellings: int) -> dict:
+def test_brain(part: str, seed: int, n_relabellings: int, alpha: float) -> dict:
     """Return how many centres of one brain are found, by statistic and correction.
 
     Of every one: in all, in the planted cube, and farther than the radius from it.
@@ -129,7 +128,8 @@ def test_brain(part: str, seed: int, n_relabellings: int) -> dict:
         far = distance_transform_edt(~cube) > RADIUS + 1e-6
     else:
         far = everywhere
-    question = Question(CONTRAST, RIDGE, Scheme("logo", LeaveOneGroupOut()))
+    ridge = Estimator("ridge", ExactRidgeClassifierCV([alpha]))
+    question = Question(CONTRAST, ridge, Scheme("logo", LeaveOneGroupOut()))
     permutation = PermutationSettings(n=n_relabellings, limit=1, seed=seed)
     found = {}
     with tempfile.TemporaryDirectory() as home:
@@ -149,23 +149,27 @@ def test_brain(part: str, seed: int, n_relabellings: int) -> dict:
             for name, corrected in test.corrected.items():
                 at = (corrected.p <= ALPHA + 1e-12).reshape(everywhere.shape)
                 found[f"{statistic} {name}"] = [int(at.sum()), int(at[cube].sum()), int(at[far].sum())]
-    return {"part": part, "seed": seed, "n": n_relabellings, "found": found}
+    return {"part": part, "seed": seed, "n": n_relabellings, "alpha": alpha, "found": found}
 
 
-def read_results(file: Path | None, n_relabellings: int) -> dict[tuple[str, int], dict]:
+def read_results(file: Path | None, n_relabellings: int, alpha: float) -> dict[tuple[str, int], dict]:
     """Return the brains that were tested before."""
     if file is None or not file.exists():
         return {}
     stored = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
-    return {(each["part"], each["seed"]): each["found"] for each in stored if each["n"] == n_relabellings}
+    return {
+        (each["part"], each["seed"]): each["found"]
+        for each in stored
+        if (each["n"], each["alpha"]) == (n_relabellings, alpha)
+    }
 
 
 def test_brains(options: argparse.Namespace, part: str) -> list[dict]:
     """Return what was found in every brain of a part; tested brains are stored in a file."""
-    known = read_results(options.results, options.relabellings)
+    known = read_results(options.results, options.relabellings, options.alpha)
     n = options.planted if part.startswith("planted") else options.brains
     missing = [seed for seed in range(n) if (part, seed) not in known]
-    work = (delayed(test_brain)(part, seed, options.relabellings) for seed in missing)
+    work = (delayed(test_brain)(part, seed, options.relabellings, options.alpha) for seed in missing)
     tested: Iterator[dict] = Parallel(options.processes, return_as="generator")(work)
     for count, each in enumerate(tested, start=1):
         known[part, each["seed"]] = each["found"]
@@ -205,6 +209,7 @@ def main() -> None:
     parser.add_argument("--brains", type=int, default=160, help="null brains of each order (default: 160)")
     parser.add_argument("--planted", type=int, default=40, help="brains of each effect (default: 40)")
     parser.add_argument("--relabellings", type=int, default=199)
+    parser.add_argument("--alpha", type=float, default=200.0, help="penalty (default: 200, of ridge_fixed)")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--results", type=Path, help="file of tested brains, which are not tested again")
     options = parser.parse_args()

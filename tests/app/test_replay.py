@@ -38,6 +38,7 @@ KINDS = {
     "random_test": [*PERMUTATION, *RANDOM, "cv=holdout30"],
     "all8": ["contrast=all8", "estimator=ridge"],
     "ridge": ["estimator=ridge"],
+    "ridge_fixed": ["estimator=ridge_fixed"],
     "logistic": ["estimator=logistic"],
     "svc_liblinear": ["estimator=svc_liblinear"],
     "svc_l1": ["estimator=svc_l1"],
