@@ -9,8 +9,8 @@ voxels (Gaussian, sigma of 1 voxel), with a slow drift (three cosines per scanne
 amplitudes) and an offset per scanner run and voxel. Volumes are those of face and cat in the labels of Haxby
 subject 1 (HARNESS_TEST_DATA, or ../shared/data next to the checkout), where face comes first in 9 of 12
 scanner runs (part `haxby`); in part `random` the order is drawn anew for every brain and scanner run.
-Spheres have a radius of 2 voxels, the decoder is ridge with one penalty (--alpha), 199 random relabellings are
-compared with the true labels.
+Spheres have a radius of 2 voxels, the decoder is ridge with one penalty (--alpha), 199 random relabellings
+are compared with the true labels.
 
 Null brains (6 x 6 x 6 voxels): the share of brains with any voxel whose corrected p is at most .05, and the
 one-sided 99.9 % limit of the binomial distribution for a rate of .05. Planted brains (8 x 8 x 8 voxels): a
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--brains", type=int, default=160, help="null brains of each order (default: 160)")
     parser.add_argument("--planted", type=int, default=40, help="brains of each effect (default: 40)")
     parser.add_argument("--relabellings", type=int, default=199)
-    parser.add_argument("--alpha", type=float, default=200.0, help="penalty (default: 200, of ridge_fixed)")
+    parser.add_argument("--alpha", type=float, default=10.0, help="penalty (default: 10, as ridge_fixed)")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--results", type=Path, help="file of tested brains, which are not tested again")
     options = parser.parse_args()

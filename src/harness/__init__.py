@@ -26,9 +26,13 @@ if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
     from harness.decoding.splitters import HoldOutLast as HoldOutLast
     from harness.decoding.splitters import Scheme as Scheme
     from harness.errors import HarnessError as HarnessError
+    from harness.inference.settings import PermutationSettings as PermutationSettings
     from harness.samples.contrasts import make_contrast as make_contrast
     from harness.samples.samples import Roi as Roi
     from harness.samples.signal import Signal as Signal
+    from harness.searchlight.result import SearchlightResult as SearchlightResult
+    from harness.searchlight.run import map_searchlight as map_searchlight
+    from harness.searchlight.settings import Searchlight as Searchlight
     from harness.solvers.estimators import ExactLDA as ExactLDA
     from harness.solvers.estimators import ExactLinearSVC as ExactLinearSVC
     from harness.solvers.estimators import ExactLogisticRegressionCV as ExactLogisticRegressionCV
@@ -52,9 +56,13 @@ _NAMES = {
     "harness.decoding.question": ("Question",),
     "harness.decoding.splitters": ("HoldOutLast", "Scheme"),
     "harness.errors": ("HarnessError",),
+    "harness.inference.settings": ("PermutationSettings",),
     "harness.samples.contrasts": ("make_contrast",),
     "harness.samples.samples": ("Roi",),
     "harness.samples.signal": ("Signal",),
+    "harness.searchlight.result": ("SearchlightResult",),
+    "harness.searchlight.run": ("map_searchlight",),
+    "harness.searchlight.settings": ("Searchlight",),
     "harness.solvers.estimators": (
         "ExactLDA",
         "ExactLinearSVC",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.tracking.run_writer import TrackedRun
 
 LONG = 60.0  # seconds; for a longer test, a faster estimator is named
-FIXED_ALPHA = 200.0  # of estimator=ridge_fixed; its value does not change the duration
+FIXED_ALPHA = 10.0  # of estimator=ridge_fixed; its value does not change the duration
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """A searchlight of one recording: the map, its test, and the corrections of the test."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.datasets.recording import Recording
 from harness.decoding.choices import Scorer
 from harness.decoding.decode import choose_engine, collect_warnings, count_messages, timed
 from harness.decoding.evaluation import Progress
@@ -21,6 +22,7 @@ from harness.inference.map_stability import choose_rows
 from harness.inference.null_scores import RelabelledAnalysis, strip_samples
 from harness.inference.relabelling import Relabellings, plan_relabellings
 from harness.inference.settings import PermutationSettings
+from harness.samples.cache import SampleCache
 from harness.samples.samples import RecordedSamples
 from harness.searchlight.choices import Correction
 from harness.searchlight.map_corrections import ZMaps, correct_by_maxima, correct_z_maps, open_z_maps
@@ -30,12 +32,61 @@ from harness.searchlight.result import SearchlightResult
 from harness.searchlight.scorers import make_scorer
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.sphere_maps import NullMaps, SphereMaps, compute_maps
+from harness.searchlight.sphere_samples import find_centres, open_sphere_sources, read_sphere_samples
 from harness.searchlight.sphere_work import SphereWork
 from harness.searchlight.spheres import Spheres, find_spheres
 from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
 
 TESTED, UNTESTED, SLOW = 128, 512, 16
 """Spheres of a chunk: of estimators in closed form with a test; of all without one; of others with a test."""
+
+
+def map_searchlight(
+    recording: Recording,
+    question: Question,
+    settings: Searchlight | None = None,
+    permutation: PermutationSettings | None = None,
+    *,
+    progress: Progress | None = None,
+    cache: SampleCache | None = None,
+    processes: int = 1,
+) -> SearchlightResult:
+    """Read a recording, and decode a sphere around every voxel of `question.roi`.
+
+    Parameters
+    ----------
+    settings : Searchlight, optional
+        By default spheres of 8 mm in the brain mask.
+    permutation, progress, processes
+        As of `run_searchlight`, and so are the errors.
+    cache : SampleCache, optional
+        Where masked volumes are kept from one run to the next; by default nothing is kept.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import LeaveOneGroupOut
+    >>> from harness import Estimator, ExactRidgeClassifierCV, PermutationSettings, Question, Scheme
+    >>> from harness import Simulated, make_contrast, map_searchlight
+    >>> question = Question(
+    ...     make_contrast(["face", "cat"]),
+    ...     Estimator("ridge_fixed", ExactRidgeClassifierCV([10.0])),
+    ...     Scheme("logo", LeaveOneGroupOut()),
+    ... )
+    >>> result = map_searchlight(
+    ...     Simulated().load(2), question, permutation=PermutationSettings()
+    ... )  # doctest: +SKIP
+    >>> p_fwe = result.to_image(result.test.corrected["maximum"].p, outside=1.0)  # doctest: +SKIP
+    """
+    settings = settings or Searchlight()
+    with collect_warnings() as caught:
+        samples = read_sphere_samples(
+            open_sphere_sources(recording, question, settings), question, settings, cache
+        )
+        centres = find_centres(samples)
+    result = run_searchlight(
+        samples, centres, question, settings, permutation, progress=progress, processes=processes
+    )
+    return replace(result, warnings=(*count_messages(caught), *result.warnings))
 
 
 def run_searchlight(
