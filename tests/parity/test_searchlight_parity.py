@@ -208,9 +208,9 @@ def load_box(compose, tmp_path_factory):
     return load
 
 
-# Scores that differ because rounding breaks a tie one way here and the other way there. None did where all 530
-# spheres of the slice were compared (own standardisation: ridge, lda, svc; by training volumes: ridge, lda; by
-# run: ridge of one alpha), and none does in the spheres below: none is allowed.
+# Scores that differ because rounding breaks a tie one way here and the other way there. None did where all
+# 530 spheres of the slice were compared (own standardisation: ridge, lda, svc; by training volumes: ridge,
+# lda; by run: ridge of one alpha), and none does in the spheres below: none is allowed.
 DIFFERING = 0
 
 
