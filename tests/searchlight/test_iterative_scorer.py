@@ -54,13 +54,11 @@ def standardise(X, reference):
 def score_singly(samples, model, folds, columns, y):
     """Return accuracy, balanced accuracy, area and decision value; every fold is fitted by itself."""
     X, zscore = samples.X.astype(float)[:, columns], samples.preparation.zscore
-    Z = standardise(X, X) if zscore == "own" else X
     scores = []
     for train, test in folds:
-        inner, held = Z[train], Z[test]
+        inner, held = X[train], X[test]
         if zscore is not None:
             held = standardise(X[test], X[test] if zscore == "own" else X[train])
-        if zscore == "train":
             inner = standardise(X[train], X[train])
         fitted = clone(model).fit(inner, y[train])
         f, predicted = fitted.decision_function(held), fitted.predict(held)
