@@ -76,12 +76,12 @@ class FoldSamples:
 
 
 def prepare_fold_samples(samples: Samples, folds: Folds) -> FoldSamples:
-    """Return the samples of a searchlight in double precision, ready for all folds.
+    """Return the samples of a searchlight in double precision.
 
     Parameters
     ----------
     samples : Samples
-        `samples.preparation` says how the decoder standardises.
+        `samples.preparation` says how they are standardised.
     """
     X = np.asfortranarray(samples.X, dtype=np.float64)
     every = [(np.asarray(train), np.asarray(test)) for train, test in folds]
