@@ -33,11 +33,6 @@ class FoldSamples:
     folds: Folds
     zscore: str | None
 
-    @property
-    def shares_training(self) -> bool:
-        """Whether a sample has the same training values in all folds, those of `X`."""
-        return self.zscore is None
-
     def training(self, fold: int, columns: NDArray[np.intp]) -> Array:
         """Return the training values of some voxels in a fold, by its place in `folds`.
 
