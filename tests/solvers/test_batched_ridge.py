@@ -102,7 +102,7 @@ def test_voxels_that_hardly_vary_in_training_keep_their_digits(rng, alphas):
 
 @pytest.mark.parametrize("standardised", [False, True])
 def test_basis_vectors_that_are_not_used_are_left_out(rng, standardised):
-    X, T, C, Z = draw(rng, 7)
+    X, _, C, Z = draw(rng, 7)
     C[:, 2] = 0
     C[OUT[0], 2] = 1
     train = np.delete(np.arange(30), OUT)
@@ -129,7 +129,7 @@ def test_nearly_dependent_voxels_keep_their_digits(rng, alphas, standardised):
 @pytest.mark.parametrize("alphas", [ALPHAS, ALPHAS[:1]], ids=["several alphas", "one alpha"])
 @pytest.mark.parametrize("standardised", [False, True])
 def test_an_outlier_in_the_samples_left_out_does_not_cost_digits(rng, alphas, standardised):
-    X, T, C, Z = draw(rng, 7)
+    X, _, C, Z = draw(rng, 7)
     X[:, :, OUT[0]] *= 1e6
     train = np.delete(np.arange(30), OUT)
     operators = solve(X, X[:, :, train[:3]], C, alphas, standardised=standardised)

@@ -24,6 +24,9 @@ from harness.solvers.validation import check_penalties
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
+TOGETHER_UP_TO = 16
+"""Label vectors up to which folds that are standardised by themselves are faster together than one by one."""
+
 
 @dataclass(frozen=True, eq=False)
 class IterativeScorer:
@@ -80,10 +83,12 @@ class IterativeDecoder:
         if self.samples.zscore is None:
             W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers)
         else:
-            shared = standardise_training_sets(X, plan.train)
-            if shared is None or not isinstance(self.classifier, BatchedClassifier):
+            is_fast = isinstance(self.classifier, BatchedClassifier) and len(plan.Y) <= TOGETHER_UP_TO
+            shared = standardise_training_sets(X, plan.train) if is_fast else None
+            if shared is None:
                 yield from self._fit_singly(columns)
                 return
+            assert isinstance(self.classifier, BatchedClassifier)
             W, unconverged = self.classifier.fit(shared[0], plan.Y, plan.train, plan.numbers, shared[1])
         self.failures.append(unconverged)
         for signs, rows in zip(plan.signs, plan.rows, strict=True):

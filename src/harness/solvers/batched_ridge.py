@@ -131,7 +131,7 @@ class TrainingSet:
     removed: Array
 
     def transform(self, X: Array) -> Array:
-        """Return samples, (n_spheres, n_voxels, n), less the training means and divided by the training SD."""
+        """Return samples, (n_spheres, n_voxels, n), less the training means and divided by the SD."""
         X = X - self.means
         if self.factors is not None:
             X *= self.factors
@@ -167,7 +167,7 @@ class TrainingSet:
             X_c = self.transform(shared.X)
             decisions, errors, lost = _solve_several(system, T, X_c, C - mean_C, self.left_out, alphas)
         decisions += mean_C
-        for s in np.flatnonzero(lost):
+        for s in np.flatnonzero(lost).tolist():
             X, labels = self._standardise(s), np.delete(C, self.left_out, axis=0)
             decisions[s], exact = _solve_exactly(X, T[s].T, labels, alphas)
             if errors is not None:
