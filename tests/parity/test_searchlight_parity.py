@@ -85,7 +85,7 @@ LIBLINEAR_ERROR = 1e-6
 
 
 class Standardiser(TransformerMixin, BaseEstimator):
-    """Standardises by the training volumes, or held-out volumes by themselves and training volumes not."""
+    """Standardises by the training volumes, or all volumes that it is given by themselves."""
 
     def __init__(self, zscore):
         self.zscore = zscore
@@ -93,10 +93,6 @@ class Standardiser(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         self.training_ = X
         return self
-
-    def fit_transform(self, X, y=None):
-        self.fit(X)
-        return X if self.zscore == "own" else self.transform(X)
 
     def transform(self, X):
         moments = X if self.zscore == "own" else self.training_
@@ -128,8 +124,6 @@ class Recorder:
 def search_with_nilearn(samples, folds, numbers, spheres, radius, model):
     """Scores and distances of `Recorder`, (n_spheres, n_folds, 6), of nilearn's own spheres."""
     X, zscore = samples.X.astype(np.float64), samples.preparation.zscore
-    if zscore == "own":
-        X = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
     grid = samples.grid
     data = np.zeros((*grid.mask.shape, len(X)))
     data[grid.mask] = X.T

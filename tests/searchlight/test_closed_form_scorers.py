@@ -80,7 +80,7 @@ def fit_by_hand(reference, samples, y, columns, folds):
     for train, test in folds:
         training, held_out = X[train], X[test]
         if how == "own":
-            training, held_out = scale(X, X)[train], scale(held_out, held_out)
+            training, held_out = scale(training, training), scale(held_out, held_out)
         elif how == "train":
             training, held_out = scale(training, training), scale(held_out, training)
         model = clone(reference).fit(training, y[train])

@@ -1,4 +1,4 @@
-"""The values of voxels in folds, standardised as the decoder standardises them."""
+"""The values of voxels in folds, standardised as for the test scores of a decoding."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def make_samples(rng):
 def expected_values(how, X, train, test):
     match how:
         case "own":
-            return zscore(X)[train], zscore(X[test])
+            return zscore(X[train]), zscore(X[test])
         case "train":
             moments = TrainingMoments.of(X[train])
             return moments(X[train]), moments(X[test])
@@ -43,7 +43,7 @@ def expected_values(how, X, train, test):
 
 @pytest.mark.parametrize("how", ["own", "train", None])
 @pytest.mark.parametrize("columns", [COLUMNS[0], COLUMNS], ids=["one sphere", "two spheres"])
-def test_values_are_standardised_as_the_decoder_does(make_samples, how, columns):
+def test_values_are_standardised_as_for_test_scores(make_samples, how, columns):
     samples = make_samples(how)
     prepared = prepare_fold_samples(samples, FOLDS)
     X = samples.X.astype(np.float64)

@@ -11,6 +11,7 @@ from harness.decoding.scores import roc_auc
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError
 from harness.samples.samples import FoldPreprocessing
+from harness.searchlight.iterative_scorer import TOGETHER_UP_TO
 from harness.searchlight.scorers import make_scorer
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.spheres import Spheres
@@ -48,19 +49,18 @@ def make_spheres():
 
 
 def standardise(X, reference):
-    return (X - reference.mean(axis=0)) / reference.std(axis=0, ddof=1)
+    scale = reference.std(axis=0, ddof=1)
+    return (X - reference.mean(axis=0)) / np.where(np.ptp(reference, axis=0) == 0, 1.0, scale)
 
 
 def score_singly(samples, model, folds, columns, y):
     """Return accuracy, balanced accuracy, area and decision value; every fold is fitted by itself."""
     X, zscore = samples.X.astype(float)[:, columns], samples.preparation.zscore
-    Z = standardise(X, X) if zscore == "own" else X
     scores = []
     for train, test in folds:
-        inner, held = Z[train], Z[test]
+        inner, held = X[train], X[test]
         if zscore is not None:
             held = standardise(X[test], X[test] if zscore == "own" else X[train])
-        if zscore == "train":
             inner = standardise(X[train], X[train])
         fitted = clone(model).fit(inner, y[train])
         f, predicted = fitted.decision_function(held), fitted.predict(held)
@@ -123,6 +123,34 @@ def test_a_sphere_has_the_same_bits_whatever_is_scored_with_it(make_samples, que
         alone = singly.score(np.array([number]))
         np.testing.assert_array_equal(alone.statistics[:, 0], whole.statistics[:, number])
         np.testing.assert_array_equal(alone.scores[:, 0], whole.scores[:, number])
+
+
+@pytest.mark.parametrize("zscore", ["own", "train"])
+@pytest.mark.parametrize("name", ["svc", "logistic"])
+@pytest.mark.parametrize("scale", [0.0, 1e-3], ids=["constant", "nearly constant"])
+def test_voxels_that_do_not_vary_in_a_training_set(make_samples, question, rng, name, zscore, scale):
+    samples, labels = make_design(make_samples, rng, ["cat", "face"], zscore)
+    samples.X[samples.runs != 2, 1] *= scale
+    question = replace(question, estimator=Estimator(name, MODELS[name]), contrast=samples.contrast)
+    folds = list(split_samples(samples, question.scheme).folds.values())
+    scorer = make_scorer(samples, question, Searchlight(statistic="decision_value"), make_spheres(), labels)
+    expected = [score_singly(samples, MODELS[name], folds, np.arange(6), y)[3] for y in labels]
+    np.testing.assert_allclose(scorer.score(np.array([0])).statistics[:, 0], expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("zscore", ["own", "train"])
+@pytest.mark.parametrize("name", ["svc", "logistic"])
+def test_many_labellings_score_as_a_few_do(make_samples, question, rng, name, zscore):
+    samples, labels = make_design(make_samples, rng, ["cat", "face"], zscore, n_runs=6)
+    question = replace(question, estimator=Estimator(name, MODELS[name]), contrast=samples.contrast)
+    mirrored = np.where(samples.y == "cat", "face", "cat")
+    exchanged = rng.random((2 * TOGETHER_UP_TO, 6)) < 0.5
+    many = np.array([labels[0], *np.where(exchanged[:, samples.runs], samples.y, mirrored)])
+    settings, numbers = Searchlight(statistic="decision_value"), np.arange(5)
+    all_at_once = make_scorer(samples, question, settings, make_spheres(), many).score(numbers)
+    for row in (0, 5, 20):
+        alone = make_scorer(samples, question, settings, make_spheres(), many[row : row + 1]).score(numbers)
+        np.testing.assert_allclose(all_at_once.statistics[row], alone.statistics[0], rtol=0, atol=1e-8)
 
 
 def test_decoders_that_do_not_converge_are_counted_once_per_sphere_and_fold(make_samples, question, rng):

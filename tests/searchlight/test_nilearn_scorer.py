@@ -144,8 +144,7 @@ def test_other_estimators_are_scored_in_every_fold_and_labelling(question, recor
                 reference = {None: None, "own": held, "train": inner}[zscore]
                 if zscore is not None:
                     held = (held - reference.mean(0)) / reference.std(0, ddof=1)
-                    reference = X[:, columns] if zscore == "own" else inner
-                    inner = (inner - reference.mean(0)) / reference.std(0, ddof=1)
+                    inner = (inner - inner.mean(0)) / inner.std(0, ddof=1)
                 model = GaussianNB().fit(inner, y[train])
                 areas.append(roc_auc_score(y[test] == "face", model.predict_proba(held)[:, 1]))
                 right.append(np.mean(model.predict(held) == y[test]))
@@ -231,12 +230,12 @@ def test_the_first_multiple_of_the_smallest_c_is_found_in_every_training_set(que
     question = ask(question, samples, model, {"C": {"times_l1_min_c": [5.0, 50.0]}})
     found, spheres = score(question, samples, numbers=np.array([4]))
     X = samples.X[:, spheres.columns_of(4)].astype(float)
-    Z = (X - X.mean(0)) / X.std(0, ddof=1)
     differences = []
     for train, test in split_samples(samples, question.scheme).folds.values():
-        C = 5 * l1_min_c(Z[train], samples.y[train], loss="squared_hinge")
+        inner = (X[train] - X[train].mean(0)) / X[train].std(0, ddof=1)
+        C = 5 * l1_min_c(inner, samples.y[train], loss="squared_hinge")
         held = (X[test] - X[test].mean(0)) / X[test].std(0, ddof=1)
-        f = clone(model).set_params(C=C).fit(Z[train], samples.y[train]).decision_function(held)
+        f = clone(model).set_params(C=C).fit(inner, samples.y[train]).decision_function(held)
         face = samples.y[test] == "face"
         differences.append((f[face].mean() - f[~face].mean()) / 2)
     assert found.statistics[0, 0] == pytest.approx(np.mean(differences), abs=1e-8)

@@ -12,6 +12,7 @@ from harness.solvers.batched_decoders import (
     LogisticCVClassifier,
 )
 from harness.solvers.estimators import ExactLogisticRegressionCV
+from harness.solvers.training_units import standardise_training_sets
 
 NAMES = {"squared_hinge": "squared hinge", "logistic": "logistic"}
 
@@ -44,6 +45,27 @@ def test_decoders_equal_those_that_are_solved_one_by_one(rng, loss, n_voxels, n_
     assert unconverged == 0
     errors = np.linalg.norm(W - expected.reshape(W.shape), axis=1) / np.linalg.norm(W, axis=1)
     assert errors.max() < 1e-8
+
+
+@pytest.mark.parametrize("loss", NAMES)
+@pytest.mark.parametrize(
+    ("n_voxels", "n_labels", "n_folds"),
+    [(12, 1, 6), (12, SHARED_FROM, 3), (70, 2, 5), (150, 2, 3)],
+    ids=["one label vector", "many label vectors", "many voxels", "more voxels than samples"],
+)
+def test_folds_that_standardise_by_themselves_are_as_if_each_had_its_own_samples(
+    rng, loss, n_voxels, n_labels, n_folds
+):
+    X, Y, train = simulate(rng, 120, n_voxels, n_labels, n_folds)
+    X = 1000 + 20 * X + rng.standard_normal(n_folds)[np.arange(120) % n_folds, np.newaxis]
+    shared, units = standardise_training_sets(X, train)
+    W, unconverged = BatchedClassifier(loss, 0.7).fit(
+        shared, Y, train, every_decoder(n_folds, n_labels), units
+    )
+    assert unconverged == 0
+    for number, (rows, y) in enumerate((rows, y) for rows in train for y in Y):
+        explicit = (X[rows] - X[rows].mean(axis=0)) / X[rows].std(axis=0, ddof=1)
+        assert distance_to_optimum(explicit, y[rows], 0.7, W[number], NAMES[loss]) < 1e-8
 
 
 @pytest.mark.parametrize("loss", NAMES)

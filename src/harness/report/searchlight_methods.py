@@ -23,8 +23,8 @@ from harness.report.report_page import write_score, write_words
 from harness.searchlight.choices import Correction, Statistic
 
 OWN = (
-    "All selected {samples} were standardised together (voxels with mean 0, SD 1) for training; the held-out "
-    "{samples} of a fold were standardised by their own mean and SD."
+    "The training and the held-out {samples} of a fold were standardised (voxels with mean 0, SD 1), each by "
+    "their own mean and SD."
 )
 STATISTICS = {
     Statistic.roc_auc: "area under the ROC curve",

@@ -37,8 +37,10 @@ class Signal:
     zscore : {"own", "run", "train", "none"}
         The volumes whose mean and standard deviation (ddof=1) standardise a voxel:
 
-        - ``"own"``: those that are standardised, as in nilearn's Decoder: all selected volumes together
-          before the folds are made, then the held-out volumes of a fold by themselves when it is predicted.
+        - ``"own"``: those that are standardised. For test scores and in searchlights: the training and the
+          held-out volumes of a fold, each by themselves. For selected scores and maps of a decoding, as in
+          nilearn's Decoder: all selected volumes together before the folds are made, then the held-out
+          volumes by themselves when they are predicted.
         - ``"run"``: all volumes of the same run, before volumes are selected.
         - ``"train"``: the training volumes of the fold, also for the held-out volumes.
         - ``"none"``: no standardisation.

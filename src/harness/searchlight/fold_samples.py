@@ -1,4 +1,7 @@
-"""Samples of a searchlight, standardised in every fold as the decoder standardises them."""
+"""Samples of a searchlight, standardised in every fold as for the test scores of a decoding.
+
+Nothing of the held-out volumes enters training.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,22 +22,16 @@ class FoldSamples:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_voxels), float64, in Fortran order
-        With ``zscore="own"`` standardised over all samples, else as they were read.
+        As they were read.
     folds : sequence of (train, test) index arrays
     zscore : {"own", "train"} or None
-        ``"own"``: training values are those of `X`, and the held-out values of a fold are standardised by
-        their own mean and SD (ddof=1). ``"train"``: both by the mean and SD of the training values. None:
-        neither.
+        ``"own"``: the training values of a fold are standardised by their mean and SD (ddof=1), and the
+        held-out values by theirs. ``"train"``: both by those of the training values. None: neither.
     """
 
     X: Array
     folds: Folds
     zscore: str | None
-
-    @property
-    def shares_training(self) -> bool:
-        """Whether a sample has the same training values in all folds, those of `X`."""
-        return self.zscore != "train"
 
     def training(self, fold: int, columns: NDArray[np.intp]) -> Array:
         """Return the training values of some voxels in a fold, by its place in `folds`.
@@ -49,7 +46,7 @@ class FoldSamples:
         """
         train, _ = self.folds[fold]
         values = np.take(self.take(columns), train, axis=-1)
-        if self.zscore == "train":
+        if self.zscore is not None:
             location, scale = _find_moments(values)
             values = (values - location) / scale
         return values.swapaxes(-1, -2)
@@ -74,21 +71,16 @@ class FoldSamples:
 
 
 def prepare_fold_samples(samples: Samples, folds: Folds) -> FoldSamples:
-    """Return the samples of a searchlight in double precision, ready for all folds.
+    """Return the samples of a searchlight in double precision.
 
     Parameters
     ----------
     samples : Samples
-        `samples.preparation` says how the decoder standardises.
+        `samples.preparation` says how they are standardised.
     """
     X = np.asfortranarray(samples.X, dtype=np.float64)
-    zscore = samples.preparation.zscore
-    if zscore == "own":
-        X = X.copy(order="F") if np.shares_memory(X, samples.X) else X
-        location, scale = _find_moments(X.T)
-        X -= location.T
-        X /= scale.T
-    return FoldSamples(X, [(np.asarray(train), np.asarray(test)) for train, test in folds], zscore)
+    every = [(np.asarray(train), np.asarray(test)) for train, test in folds]
+    return FoldSamples(X, every, samples.preparation.zscore)
 
 
 def _find_moments(values: Array) -> tuple[Array, Array]:

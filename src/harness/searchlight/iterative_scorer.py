@@ -18,10 +18,14 @@ from harness.solvers.batched_decoders import (
     LogisticCVClassifier,
 )
 from harness.solvers.estimators import ExactLinearSVC, ExactLogisticRegressionCV
+from harness.solvers.training_units import standardise_training_sets
 from harness.solvers.validation import check_penalties
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
+
+TOGETHER_UP_TO = 16
+"""Label vectors up to which folds that are standardised by themselves are faster together than one by one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +71,31 @@ class IterativeDecoder:
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `harness.searchlight.linear_scorer.BatchDecoder.decide`."""
         for number, one in enumerate(columns):
-            fit = self._fit_together if self.samples.shares_training else self._fit_singly
-            for fold, W in enumerate(fit(one)):
+            for fold, W in enumerate(self._fit(one)):
                 held_out = self.samples.held_out(fold, one)
                 decisions = held_out @ W[:, :-1].T + W[:, -1]
                 yield fold, slice(number, number + 1), decisions[:, np.newaxis]
 
-    def _fit_together(self, columns: Index) -> Iterator[Array]:
-        """Yield the weights of every fold, (n_distinct, n_voxels + 1), where they share training values."""
+    def _fit(self, columns: Index) -> Iterator[Array]:
+        """Yield the weights of every fold, (n_distinct, n_voxels + 1)."""
         plan = self.plan
         X = np.ascontiguousarray(self.samples.take(columns).T)
-        W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers)
+        if self.samples.zscore is None:
+            W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers)
+        else:
+            is_fast = isinstance(self.classifier, BatchedClassifier) and len(plan.Y) <= TOGETHER_UP_TO
+            shared = standardise_training_sets(X, plan.train) if is_fast else None
+            if shared is None:
+                yield from self._fit_singly(columns)
+                return
+            assert isinstance(self.classifier, BatchedClassifier)
+            W, unconverged = self.classifier.fit(shared[0], plan.Y, plan.train, plan.numbers, shared[1])
         self.failures.append(unconverged)
         for signs, rows in zip(plan.signs, plan.rows, strict=True):
             yield signs[:, np.newaxis] * W[rows]
 
     def _fit_singly(self, columns: Index) -> Iterator[Array]:
-        """Yield the weights of every fold, whose training values are its own."""
+        """Yield the weights of every fold, trained by itself."""
         for number, fold in enumerate(self.folds):
             X = np.ascontiguousarray(self.samples.training(number, columns))
             Y = np.where(fold.training.T, 1.0, -1.0)

@@ -16,7 +16,7 @@ from harness.searchlight.sphere_batches import batch_spheres
 from harness.searchlight.sphere_scores import SphereScores
 from harness.searchlight.spheres import Spheres
 from harness.solvers.batched_discriminant import BlockLabels, find_blocks_of_labels, fit_discriminants
-from harness.solvers.batched_ridge import RidgeOperators, SharedRidge, solve_ridge_stack
+from harness.solvers.batched_ridge import RidgeOperators, SharedRidge
 from harness.solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
@@ -222,19 +222,15 @@ class RidgeDecoder:
     def _solve(self, columns: Index) -> Iterator[RidgeOperators]:
         """Yield the operators of every fold."""
         samples = self.samples
-        if not samples.shares_training:
-            for fold, part in enumerate(self.parts):
-                train, _ = samples.folds[fold]
-                X = np.ascontiguousarray(samples.training(fold, columns).swapaxes(1, 2))
-                T = np.ascontiguousarray(samples.held_out(fold, columns).swapaxes(1, 2))
-                yield solve_ridge_stack(X, T, self.C[train][:, part.used], self.alphas)
-            return
-        means = self.means[columns][..., np.newaxis]
-        values = samples.take(columns)
-        shared = SharedRidge.of(values - means, self.C)
+        shared = SharedRidge.of(samples.take(columns) - self.means[columns][..., np.newaxis], self.C)
         for fold, part in enumerate(self.parts):
-            T = samples.held_out_of(fold, values) - means
-            yield shared.solve(part.left_out, part.used, T, self.alphas)
+            training = shared.leave_out(part.left_out, standardised=samples.zscore is not None)
+            if samples.zscore == "own":
+                T = samples.held_out_of(fold, shared.X)
+            else:
+                _, test = samples.folds[fold]
+                T = training.transform(np.take(shared.X, test, axis=-1))
+            yield training.solve(part.used, T, self.alphas)
 
     def _apply(self, fold: int, operators: RidgeOperators, spheres: slice) -> Array:
         """Return the decision values under all labels, (n_test, n_spheres, n_distinct)."""

@@ -33,19 +33,15 @@ Index = NDArray[np.intp]
 Labels = NDArray[np.str_]
 
 
-class HeldOutMoments(TransformerMixin, BaseEstimator):
-    """Standardises held-out volumes by their own mean and SD (ddof=1); training volumes stay as they are."""
+class OwnMoments(TransformerMixin, BaseEstimator):
+    """Standardises volumes, of training or held out, by their own mean and SD (ddof=1)."""
 
     def fit(self, X: Array, y: Any = None) -> Self:
         """Return the transformer; nothing is estimated."""
         return self
 
-    def fit_transform(self, X: Array, y: Any = None, **fit_params: Any) -> Array:
-        """Return the training volumes, standardised before the folds were made."""
-        return X
-
     def transform(self, X: Array) -> Array:
-        """Return the standardised held-out volumes."""
+        """Return the standardised volumes."""
         return standardise(X, X)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -113,7 +109,7 @@ class NilearnScorer:
     Attributes
     ----------
     X : ndarray of shape (n_samples, n_voxels)
-        Training values: standardised over all samples if ``zscore="own"``.
+        Not standardised.
     zscore : {"own", "train"} or None
         See `harness.searchlight.fold_samples.FoldSamples`.
     labels : ndarray of shape (n_labellings, n_samples), str
@@ -174,7 +170,7 @@ class NilearnScorer:
         """Return the scores of the centres under one labelling, the statistic last."""
         from nilearn.decoding import SearchLight
 
-        steps = {"own": [HeldOutMoments()], "train": [TrainingMoments()], None: []}[self.zscore]
+        steps = {"own": [OwnMoments()], "train": [TrainingMoments()], None: []}[self.zscore]
         recorder = ScoreRecorder(np.unique(y), report, self.statistic)
         search = SearchLight(
             mask_img=mask,

@@ -27,6 +27,7 @@ from harness.solvers.spaces import append_ones
 from harness.solvers.squared_hinge import solve_squared_hinge
 from harness.solvers.threads import one_blas_thread
 from harness.solvers.training import MAX_ITER, TOL
+from harness.solvers.training_units import TrainingUnits
 
 Index = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -160,7 +161,14 @@ class BatchedClassifier:
     ) -> None:
         self.loss, self.C, self.tol, self.max_iter = loss, C, tol, max_iter
 
-    def fit(self, X: Array, Y: Array, train: Flags, numbers: DecoderNumbers) -> tuple[Array, int]:
+    def fit(
+        self,
+        X: Array,
+        Y: Array,
+        train: Flags,
+        numbers: DecoderNumbers,
+        units: TrainingUnits | None = None,
+    ) -> tuple[Array, int]:
         """Train decoders on parts of the same samples.
 
         min_w,b  1/2 ||w||^2 + 1/2 b^2 + C sum_i loss(y_i (w^T x_i + b))
@@ -177,11 +185,13 @@ class BatchedClassifier:
             Label vectors of -1 and +1; on the training sets of its decoders each holds both.
         train : ndarray of shape (n_folds, n_samples), bool
             The samples of every training set.
+        units : TrainingUnits, optional
+            In which the samples of every training set are taken, a row per fold.
 
         Returns
         -------
         W : ndarray of shape (n_decoders, n_voxels + 1)
-            Weights, the intercept last.
+            Weights, the intercept last; in these units.
         unconverged : int
             Decoders that may be more than 1e-8 (relative) from their optimum.
         """
@@ -192,11 +202,24 @@ class BatchedClassifier:
         largest = SHARED_UP_TO if self.loss == "logistic" else train.sum(axis=1).mean()
         if n_weights <= largest:
             with one_blas_thread():
-                again = np.flatnonzero(~self._fit_batched(X_tilde, Y, train, numbers, W))
-        return W, self._solve_singly(X, Y, train, numbers.take(again), W, again)
+                again = np.flatnonzero(~self._fit_batched(X_tilde, Y, train, numbers, units, W))
+        if units is None:
+            return W, self._solve_singly(X, Y, train, numbers.take(again), W, again)
+        unconverged = 0
+        for fold in np.unique(numbers.folds[again]):
+            rows = again[numbers.folds[again] == fold]
+            X_fold = units.standardise(X, fold)
+            unconverged += self._solve_singly(X_fold, Y, train, numbers.take(rows), W, rows)
+        return W, unconverged
 
     def _fit_batched(
-        self, X: Array, Y: Array, train: Flags, numbers: DecoderNumbers, W: Array
+        self,
+        X: Array,
+        Y: Array,
+        train: Flags,
+        numbers: DecoderNumbers,
+        units: TrainingUnits | None,
+        W: Array,
     ) -> NDArray[np.bool_]:
         """Store w~ of every decoder in W; return whether it converged."""
         converged = np.empty(len(numbers), dtype=bool)
@@ -211,12 +234,20 @@ class BatchedClassifier:
             end = min(start + CHUNK_SIZE, len(order))
             end = int(np.searchsorted(ordered, ordered[end - 1], side="right"))
             rows = order[start:end]
-            W[rows], converged[rows] = self._fit_chunk(X, Y, train, numbers.take(rows), shared)
+            some = numbers.take(rows)
+            own = None if units is None else units.take(some.folds)
+            W[rows], converged[rows] = self._fit_chunk(X, Y, train, some, own, shared)
             start = end
         return converged
 
     def _fit_chunk(
-        self, X: Array, Y: Array, train: Flags, numbers: DecoderNumbers, shared: SharedSystems | None
+        self,
+        X: Array,
+        Y: Array,
+        train: Flags,
+        numbers: DecoderNumbers,
+        units: TrainingUnits | None,
+        shared: SharedSystems | None,
     ) -> tuple[Array, NDArray[np.bool_]]:
         make_losses = LOSSES[self.loss]
         labels, place = np.unique(numbers.labels, return_inverse=True)
@@ -228,10 +259,10 @@ class BatchedClassifier:
             # Only a start: the accuracy of the optimum is that of the folds.
             W = minimise_batch(X, losses, Y[labels], W, systems, tol=self.tol, max_iter=self.max_iter).W
         if isinstance(systems, UpdatedSystems):
-            systems = systems.take(place)
+            systems = systems.take(place, units)
         losses = make_losses(np.where(train[numbers.folds], self.C, 0.0))
         result = minimise_batch(
-            X, losses, Y[numbers.labels], W[place], systems, tol=self.tol, max_iter=self.max_iter
+            X, losses, Y[numbers.labels], W[place], systems, tol=self.tol, max_iter=self.max_iter, units=units
         )
         return result.W, result.converged
 

@@ -19,6 +19,7 @@ from scipy.linalg.lapack import dposv
 from harness.solvers.cholesky import EPS, Array
 from harness.solvers.newton import ARMIJO, ROUNDING, SHORTEST
 from harness.solvers.spaces import ACCURACY, ERROR_FACTOR
+from harness.solvers.training_units import TrainingUnits
 
 GRADIENT_TOL = 1e-10
 """Norm of the gradient, relative to the coefficients, at which a decoder ends."""
@@ -68,7 +69,7 @@ class Systems(Protocol):
     (I + X~^T diag(h) X~) d = -g
     """
 
-    def solve(self, numbers: NDArray[np.intp], H: Array, G: Array) -> Array:
+    def solve(self, numbers: NDArray[np.intp], H: Array, G: Array, units: TrainingUnits | None) -> Array:
         """Return Newton's steps; the step of a system that rounding has made singular is 0.
 
         Parameters
@@ -79,6 +80,8 @@ class Systems(Protocol):
             Curvatures.
         G : ndarray of shape (n_problems, n_weights)
             Gradients.
+        units : TrainingUnits or None
+            Of these decoders.
         """
 
 
@@ -107,14 +110,20 @@ class SharedSystems:
         self.diagonal = self.places.diagonal().copy()
         self.size = max(1, SYSTEM_BYTES // (8 * n_weights**2))
 
-    def solve(self, numbers: NDArray[np.intp], H: Array, G: Array) -> Array:
+    def solve(self, numbers: NDArray[np.intp], H: Array, G: Array, units: TrainingUnits | None) -> Array:
         """Return Newton's steps; see `Systems`."""
         D = np.zeros_like(G)
         for start in range(0, len(H), self.size):
             part = slice(start, start + self.size)
             packed = H[part] @ self.products.T
-            packed[:, self.diagonal] += 1.0
-            for d, A, g in zip(D[part], packed.take(self.places, axis=1), G[part], strict=True):
+            if units is None:
+                packed[:, self.diagonal] += 1.0
+                matrices = packed.take(self.places, axis=1)
+            else:
+                rows = np.arange(*part.indices(len(H)))
+                matrices = units.take(rows).convert_products(packed.take(self.places, axis=1))
+                np.einsum("bii->bi", matrices)[...] += 1.0
+            for d, A, g in zip(D[part], matrices, G[part], strict=True):
                 _solve_into(d, A, g)
         return D
 
@@ -130,7 +139,7 @@ class UpdatedSystems:
     X : ndarray of shape (n_samples, n_weights)
         X~.
     products : ndarray of shape (n_problems, n_weights, n_weights)
-        X~_A^T X~_A for the active sets of the start.
+        X~_A^T X~_A for the active sets of the start, in the units of the decoders.
     active : ndarray of shape (n_problems, n_samples), bool
     """
 
@@ -143,11 +152,14 @@ class UpdatedSystems:
         products = np.repeat((X.T @ X)[np.newaxis], n_problems, axis=0)
         return cls(X, products, np.ones((n_problems, len(X)), dtype=bool))
 
-    def take(self, places: NDArray[np.intp]) -> "UpdatedSystems":
-        """Return copies of the systems at these places, which may repeat."""
-        return UpdatedSystems(self.X, self.products[places], self.active[places])
+    def take(self, places: NDArray[np.intp], units: TrainingUnits | None) -> "UpdatedSystems":
+        """Return copies of the systems at these places, which may repeat, in other units."""
+        products = self.products[places]
+        if units is not None:
+            products = units.convert_products(products)
+        return UpdatedSystems(self.X, products, self.active[places])
 
-    def solve(self, numbers: NDArray[np.intp], H: Array, G: Array) -> Array:
+    def solve(self, numbers: NDArray[np.intp], H: Array, G: Array, units: TrainingUnits | None) -> Array:
         """Return Newton's steps; see `Systems`."""
         D = np.zeros_like(G)
         new = H > 0
@@ -155,13 +167,12 @@ class UpdatedSystems:
         few = changed.sum(axis=1) < new.sum(axis=1)
         two_C = H.max(axis=1)
         for row, number in enumerate(numbers.tolist()):
+            rows = np.flatnonzero(changed[row] if few[row] else new[row])
+            X_rows = self.X[rows] if units is None else units.standardise(self.X[rows], row)
             if few[row]:
-                rows = np.flatnonzero(changed[row])
-                X_rows = self.X[rows]
                 signed = X_rows * np.where(new[row, rows], 1.0, -1.0)[:, np.newaxis]
                 self.products[number] += signed.T @ X_rows
             else:
-                X_rows = self.X[new[row]]
                 self.products[number] = X_rows.T @ X_rows
             A = two_C[row] * self.products[number]
             A.flat[:: len(A) + 1] += 1.0
@@ -186,6 +197,7 @@ def minimise_batch(
     *,
     tol: float,
     max_iter: int,
+    units: TrainingUnits | None = None,
 ) -> BatchedResult:
     """Minimise the penalised losses of decoders that share their samples.
 
@@ -212,8 +224,10 @@ def minimise_batch(
         A decoder ends, too, when Newton's step is shorter than tol ||w~||.
     max_iter : int
         Steps after which a decoder ends without having converged.
+    units : TrainingUnits, optional
+        With them X~ in the above is X~' of every decoder, and so are `W` and the result.
     """
-    iteration = _Iteration(X, losses, Y, W, systems, tol)
+    iteration = _Iteration(X, losses, Y, W, systems, tol, units)
     while iteration.drop_ended(max_iter):
         iteration.step()
     return iteration.result
@@ -225,34 +239,41 @@ class _Iteration:
     ROWS = ("numbers", "Y", "W", "F", "S", "H", "G", "norm", "smallest", "ended", "is_short")
 
     def __init__(
-        self, X: Array, losses: BatchedLosses, Y: Array, W: Array, systems: Systems, tol: float
+        self,
+        X: Array,
+        losses: BatchedLosses,
+        Y: Array,
+        W: Array,
+        systems: Systems,
+        tol: float,
+        units: TrainingUnits | None,
     ) -> None:
-        self.X, self.losses, self.systems, self.tol = X, losses, systems, tol
-        self.squares = np.einsum("ij,ij->i", X, X)
-        self.shortest_decoder = 1.0 / np.sqrt(self.squares.max())
+        self.X, self.losses, self.systems, self.tol, self.units = X, losses, systems, tol, units
+        self.squares = np.einsum("ij,ij->i", X, X)[np.newaxis] if units is None else units.square_lengths(X)
         n_problems = len(Y)
         self.result = BatchedResult(
             np.empty_like(W), np.zeros(n_problems, dtype=np.intp), np.zeros(n_problems, dtype=bool)
         )
         self.numbers, self.Y, self.W = np.arange(n_problems), Y, W
-        self.F, self.S, self.H, self.G, self.norm = self._evaluate(losses, Y, W)
+        self.F, self.S, self.H, self.G, self.norm = self._evaluate(losses, Y, W, units)
         self.smallest = np.full(n_problems, np.inf)
         # Ended: rounding hides every decrease. Short: the last step was within the tolerance.
         self.ended, self.is_short = np.zeros(n_problems, dtype=bool), np.zeros(n_problems, dtype=bool)
         self.n_steps = 0
 
     def _evaluate(
-        self, losses: BatchedLosses, Y: Array, W: Array
+        self, losses: BatchedLosses, Y: Array, W: Array, units: TrainingUnits | None
     ) -> tuple[Array, Array, Array, Array, Array]:
         """Return decision values, slopes, curvatures, gradients and their norms."""
-        F = W @ self.X.T
+        F = (W if units is None else units.weigh_samples(W)) @ self.X.T
         S, H = losses.slopes(Y, F)
-        G = W - S @ self.X
+        sums = S @ self.X
+        G = W - (sums if units is None else units.convert_sums(sums))
         return F, S, H, G, np.sqrt(np.vecdot(G, G))
 
     def drop_ended(self, max_iter: int) -> bool:
         """Store the decoders that end here and drop them; return whether any is left."""
-        scale = np.maximum(np.sqrt(np.vecdot(self.W, self.W)), self.shortest_decoder)
+        scale = np.maximum(np.sqrt(np.vecdot(self.W, self.W)), 1.0 / np.sqrt(self.squares.max(axis=1)))
         ends = self.ended | self.is_short | (self.norm <= GRADIENT_TOL * scale)
         if self.n_steps >= max_iter:
             ends[:] = True
@@ -263,24 +284,27 @@ class _Iteration:
         self.result.converged[at] = self._are_accurate(ends, scale[ends])
         kept = np.flatnonzero(~ends)
         self.losses = self.losses.take(kept)
+        if self.units is not None:
+            self.units, self.squares = self.units.take(kept), self.squares[kept]
         for name in self.ROWS:
             setattr(self, name, getattr(self, name)[kept])
         return len(kept) > 0
 
     def _are_accurate(self, ends: NDArray[np.bool_], scale: Array) -> NDArray[np.bool_]:
         """Return whether rounding, and what is left to the optimum, are small; see `PrimalSpace.rounding`."""
-        sums = np.sqrt(self.S[ends] ** 2 @ self.squares)
-        decisions = np.sqrt(self.H[ends] @ self.squares) / 2 * scale
+        squares = self.squares if self.units is None else self.squares[ends]
+        sums = np.sqrt(np.vecdot(self.S[ends] ** 2, squares))
+        decisions = np.sqrt(np.vecdot(self.H[ends], squares)) / 2 * scale
         rounding = ERROR_FACTOR * EPS * (sums + decisions)
         left = np.where(self.is_short[ends], 0.0, self.norm[ends])
         return (rounding <= ACCURACY * scale) & (left <= ACCURACY * scale)
 
     def step(self) -> None:
         """Take Newton's step, or the part of it that decreases J enough, with every decoder."""
-        D = self.systems.solve(self.numbers, self.H, self.G)
+        D = self.systems.solve(self.numbers, self.H, self.G, self.units)
         length, size = np.sqrt(np.vecdot(D, D)), np.sqrt(np.vecdot(self.W, self.W))
         W = self.W + D
-        F, S, H, G, norm = self._evaluate(self.losses, self.Y, W)
+        F, S, H, G, norm = self._evaluate(self.losses, self.Y, W, self.units)
         self.smallest = np.minimum(self.smallest, self.norm)
         self.is_short = (length <= self.tol * size) & (length > 0)
         self.ended = np.zeros(len(W), dtype=bool)
@@ -290,7 +314,8 @@ class _Iteration:
             changed = doubtful[share < 1.0]
             self.ended[doubtful[share == 0.0]] = True
             W[changed] = self.W[changed] + share[share < 1.0, np.newaxis] * D[changed]
-            again = self._evaluate(self.losses.take(changed), self.Y[changed], W[changed])
+            units = None if self.units is None else self.units.take(changed)
+            again = self._evaluate(self.losses.take(changed), self.Y[changed], W[changed], units)
             F[changed], S[changed], H[changed], G[changed], norm[changed] = again
         self.W, self.F, self.S, self.H, self.G, self.norm = W, F, S, H, G, norm
         self.n_steps += 1

@@ -5,7 +5,8 @@
 For label vectors y = C z the decision values of samples T are (T_c M + 1 c^T) z, where T_c are the samples
 less the mean of the training samples, M = (X_c^T X_c + alpha I)^-1 X_c^T C, and c are the means of C. One
 operator so serves any number of label vectors; the squared errors of leaving each training sample out are
-quadratic forms in z.
+quadratic forms in z. Where voxels are standardised, the same holds with every column of X_c divided by its
+standard deviation, and so rows and columns of the Gram matrix X_c^T X_c.
 
 Systems of one unknown per voxel are solved, from the Gram matrix of the voxels. Where rounding of that matrix
 may leave an error above `ACCURACY`, because voxels nearly depend on others or are more than the samples and
@@ -25,6 +26,9 @@ from harness.solvers.spaces import ACCURACY, ERROR_FACTOR
 
 Index = NDArray[np.intp]
 
+CANCELLED = 1e-3
+"""Share of a voxel's sum of squares below which that of a training set is computed from its samples."""
+
 
 @dataclass(frozen=True, eq=False)
 class RidgeOperators:
@@ -42,26 +46,6 @@ class RidgeOperators:
     errors: Array | None
 
 
-def solve_ridge_stack(X: Array, T: Array, C: Array, alphas: Array) -> RidgeOperators:
-    """Solve one training set for a stack of spheres.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_spheres, n_voxels, n_train)
-        Training samples, one per column.
-    T : ndarray of shape (n_spheres, n_voxels, n_test)
-        Samples to predict.
-    C : ndarray of shape (n_train, n_basis)
-        Label vectors, or basis vectors of them.
-    alphas : ndarray of shape (n_alphas,)
-    """
-    means = X.mean(axis=2, keepdims=True)
-    X_c, mean_C = X - means, C.mean(axis=0)
-    G = X_c @ X_c.swapaxes(1, 2)
-    system = _System(G, X_c @ C, _diagonal(G).sum(axis=1), X_c, None)
-    return _solve(system, T - means, C - mean_C, mean_C, alphas)
-
-
 @dataclass(frozen=True, eq=False)
 class SharedRidge:
     """A stack of spheres whose training sets are parts of the same samples.
@@ -71,7 +55,7 @@ class SharedRidge:
     Attributes
     ----------
     X : ndarray of shape (n_spheres, n_voxels, n_samples)
-        Samples, each voxel less its mean over all of them.
+        Samples, each voxel less its mean over all of them: means of a thousand would cost digits.
     C : ndarray of shape (n_samples, n_basis)
         Basis vectors of the labels.
     gram : ndarray of shape (n_spheres, n_voxels, n_voxels)
@@ -89,29 +73,113 @@ class SharedRidge:
         """Compute what the training sets share."""
         return cls(X, C, X @ X.swapaxes(1, 2), X @ np.column_stack([C, np.ones(len(C))]))
 
-    def solve(self, left_out: Index | slice, used: Index, T: Array, alphas: Array) -> RidgeOperators:
-        """Solve the training set without some samples.
+    def leave_out(self, left_out: Index | slice, *, standardised: bool) -> "TrainingSet":
+        """Return the training set without some samples.
 
         Parameters
         ----------
         left_out : slice or ndarray of int
-        used : ndarray of shape (n_used,), int
-            The columns of `C` that are not 0 on the training set, `n_basis` of the result.
-        T : ndarray of shape (n_spheres, n_voxels, n_test)
-            Samples to predict, less the same means as `X`.
+        standardised : bool
+            Whether every voxel is divided by its standard deviation over the training set.
         """
-        out, C = self.X[:, :, left_out], self.C[:, used]
-        C_out = C[left_out]
-        n_train = len(C) - len(C_out)
-        sums = self.sums - out @ np.column_stack([self.C[left_out], np.ones(len(C_out))])
-        means, mean_C = sums[:, :, -1:] / n_train, (C.sum(axis=0) - C_out.sum(axis=0)) / n_train
+        out, C_out = self.X[:, :, left_out], self.C[left_out]
+        n_train = len(self.C) - len(C_out)
+        sums = self.sums - out @ np.column_stack([C_out, np.ones(len(C_out))])
+        means = sums[:, :, -1:] / n_train
         removed = np.concatenate([out, means * np.sqrt(n_train)], axis=2)
-        G = removed @ removed.swapaxes(1, 2)
-        np.subtract(self.gram, G, out=G)
-        B = sums[:, :, used] - sums[:, :, -1:] * mean_C
-        X_c = self.X if len(alphas) == 1 else self.X - means
-        system = _System(G, B, _diagonal(self.gram).sum(axis=1), X_c, left_out)
-        return _solve(system, T - means, C - mean_C, mean_C, alphas)
+        factors = self._invert_deviations(left_out, removed, n_train) if standardised else None
+        return TrainingSet(self, left_out, n_train, sums, means, factors, removed)
+
+    def _invert_deviations(self, left_out: Index | slice, removed: Array, n_train: int) -> Array:
+        total = np.einsum("svv->sv", self.gram)
+        squares = total - (removed * removed).sum(axis=2)
+        doubtful = squares <= CANCELLED * total
+        squares[doubtful] = 1.0
+        factors = np.sqrt((n_train - 1) / squares)
+        for s, v in np.argwhere(doubtful):
+            values = np.delete(self.X[s, v], left_out)
+            deviation = values.std(ddof=1)
+            is_constant = deviation < 10 * EPS * max(1.0, abs(values.mean()))
+            factors[s, v] = 0.0 if is_constant else 1.0 / deviation
+        return np.asarray(factors[..., np.newaxis])
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """A training set of a stack of spheres; see `SharedRidge.leave_out`.
+
+    Attributes
+    ----------
+    n_train : int
+    sums : ndarray of shape (n_spheres, n_voxels, n_basis + 1)
+        Products of the training samples with the basis vectors and with ones.
+    means : ndarray of shape (n_spheres, n_voxels, 1)
+        Of the training samples.
+    factors : ndarray of shape (n_spheres, n_voxels, 1) or None
+        1 / SD (ddof=1) of the training samples; 0 of constant voxels, which have no weight so. None where
+        voxels are not standardised.
+    removed : ndarray of shape (n_spheres, n_voxels, n_out + 1)
+        Its product with its transpose is what the Gram matrix of all samples has more than X_c^T X_c.
+    """
+
+    shared: SharedRidge
+    left_out: Index | slice
+    n_train: int
+    sums: Array
+    means: Array
+    factors: Array | None
+    removed: Array
+
+    def transform(self, X: Array) -> Array:
+        """Return samples, (n_spheres, n_voxels, n), less the training means and divided by the SD."""
+        X = X - self.means
+        if self.factors is not None:
+            X *= self.factors
+        return X
+
+    def solve(self, used: Index, T: Array, alphas: Array) -> RidgeOperators:
+        """Return the operators of several alphas.
+
+        Parameters
+        ----------
+        used : ndarray of shape (n_used,), int
+            The columns of `SharedRidge.C` that are not 0 on the training set, `n_basis` of the result.
+        T : ndarray of shape (n_spheres, n_voxels, n_test)
+            Samples to predict, of `transform` or standardised otherwise.
+        alphas : ndarray of shape (n_alphas,)
+        """
+        shared, C = self.shared, self.shared.C[:, used]
+        mean_C = (C.sum(axis=0) - C[self.left_out].sum(axis=0)) / self.n_train
+        G = self.removed @ self.removed.swapaxes(1, 2)
+        np.subtract(shared.gram, G, out=G)
+        B = self.sums[:, :, used] - self.sums[:, :, -1:] * mean_C
+        total = _diagonal(shared.gram)
+        if self.factors is not None:
+            G *= self.factors
+            G *= self.factors.swapaxes(1, 2)
+            B *= self.factors
+            total = total * self.factors[:, :, 0] ** 2
+        system = _System(G, B, total.sum(axis=1))
+        errors = None
+        if len(alphas) == 1:
+            decisions, lost = _solve_one(system, T, float(alphas[0]))
+        else:
+            X_c = self.transform(shared.X)
+            decisions, errors, lost = _solve_several(system, T, X_c, C - mean_C, self.left_out, alphas)
+        decisions += mean_C
+        for s in np.flatnonzero(lost).tolist():
+            X, labels = self._standardise(s), np.delete(C, self.left_out, axis=0)
+            decisions[s], exact = _solve_exactly(X, T[s].T, labels, alphas)
+            if errors is not None:
+                errors[s] = exact
+        return RidgeOperators(decisions, errors)
+
+    def _standardise(self, s: int) -> Array:
+        """Return the training samples of one sphere, (n_train, n_voxels)."""
+        X = np.delete(self.shared.X[s], self.left_out, axis=1)
+        # Not by the means of `transform`, which are differences of sums.
+        X -= X.mean(axis=1, keepdims=True)
+        return (X if self.factors is None else X * self.factors[s]).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,43 +194,11 @@ class _System:
         X_c^T C.
     traces : ndarray of shape (n_spheres,)
         Of the largest matrix that G was computed from: rounding is relative to it.
-    X : ndarray of shape (n_spheres, n_voxels, n_samples)
-        Less the training means, if there are several alphas.
-    left_out : slice, ndarray of int or None
-        Samples that are not in the training set.
     """
 
     G: Array
     B: Array
     traces: Array
-    X: Array
-    left_out: Index | slice | None
-
-
-def _solve(system: _System, T: Array, C: Array, mean_C: Array, alphas: Array) -> RidgeOperators:
-    """Solve normal equations.
-
-    Parameters
-    ----------
-    T : ndarray of shape (n_spheres, n_voxels, n_test)
-        Less the training means.
-    C : ndarray of shape (n_samples, n_basis)
-        Less the training means, `mean_C`.
-    """
-    if len(alphas) == 1:
-        decisions, lost = _solve_one(system, T, float(alphas[0]))
-        errors = None
-    else:
-        decisions, errors, lost = _solve_several(system, T, C, alphas)
-    decisions += mean_C
-    for s in np.flatnonzero(lost):
-        X, labels = system.X[s].T, C + mean_C
-        if system.left_out is not None:
-            X, labels = np.delete(X, system.left_out, axis=0), np.delete(labels, system.left_out, axis=0)
-        decisions[s], exact = _solve_exactly(X, T[s].T, labels, alphas)
-        if errors is not None:
-            errors[s] = exact
-    return RidgeOperators(decisions, errors)
 
 
 def _solve_one(system: _System, T: Array, alpha: float) -> tuple[Array, NDArray[np.bool_]]:
@@ -181,26 +217,33 @@ def _solve_one(system: _System, T: Array, alpha: float) -> tuple[Array, NDArray[
 
 
 def _solve_several(
-    system: _System, T: Array, C: Array, alphas: Array
+    system: _System, T: Array, X_c: Array, C_c: Array, left_out: Index | slice, alphas: Array
 ) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """Return decision values and left-out errors, and which spheres have lost too many digits."""
+    """Return decision values and left-out errors, and which spheres have lost too many digits.
+
+    Parameters
+    ----------
+    X_c : ndarray of shape (n_spheres, n_voxels, n_samples)
+        All samples, standardised as the training samples are.
+    C_c : ndarray of shape (n_samples, n_basis)
+        Less the means over the training samples.
+    """
     n_spheres, p, k = system.B.shape
-    n = system.X.shape[2]
-    n_train = n if system.left_out is None else n - len(np.arange(n)[system.left_out])
+    n = X_c.shape[2]
+    n_train = n - len(np.arange(n)[left_out])
     eigenvalues, V = np.linalg.eigh(system.G)
     V_T = np.ascontiguousarray(V.swapaxes(1, 2))
     shifted = np.maximum(eigenvalues, 0.0)[:, np.newaxis] + alphas[:, np.newaxis]
     lost = ERROR_FACTOR * EPS * system.traces > ACCURACY * shifted.min(axis=(1, 2))
-    F, projected = V_T @ system.X, V_T @ system.B
+    F, projected = V_T @ X_c, V_T @ system.B
     # Coefficients of every alpha in the basis of the eigenvectors.
     coef = projected[:, np.newaxis] / shifted[..., np.newaxis]
     decisions = (T.swapaxes(1, 2) @ V)[:, np.newaxis] @ coef
     rows = np.ascontiguousarray(coef.swapaxes(2, 3)).reshape(n_spheres, -1, p)
-    residuals = C.T - (rows @ F).reshape(n_spheres, len(alphas), k, n)
+    residuals = C_c.T - (rows @ F).reshape(n_spheres, len(alphas), k, n)
     scales = (1 - 1 / n_train) - (1 / shifted) @ (F * F)
-    if system.left_out is not None:
-        residuals[..., system.left_out] = 0.0
-        scales[..., system.left_out] = 1.0
+    residuals[..., left_out] = 0.0
+    scales[..., left_out] = 1.0
     residuals /= scales[:, :, np.newaxis]
     return decisions, residuals @ residuals.swapaxes(2, 3), lost
 
@@ -212,7 +255,7 @@ def _solve_exactly(X: Array, T: Array, C: Array, alphas: Array) -> tuple[Array, 
     ----------
     X : ndarray of shape (n_train, n_voxels)
     T : ndarray of shape (n_test, n_voxels)
-        Less the means of the training samples.
+        Samples to predict, whose decision value at 0 is the mean label.
     C : ndarray of shape (n_train, n_basis)
 
     Returns
