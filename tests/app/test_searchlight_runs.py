@@ -33,8 +33,8 @@ TEST = ["inference=permutation"]
 
 @pytest.fixture(scope="module")
 def subject(tiny_subject):
-    """Six scanner runs with information in one voxel: 32 distinct relabellings."""
-    return tiny_subject(n_runs=6, planted={"face": (1, 2, 2)}, effect=60)
+    """Seven scanner runs with information in one voxel: 64 distinct relabellings."""
+    return tiny_subject(n_runs=7, planted={"face": (1, 2, 2)}, effect=60)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_tested_map_is_stored_replayed_and_compared_with_others(home, capsys):
     assert "harness.analysis" not in region.data.tags
     assert {"harness.digest.mask", "harness.digest.centres", "harness.relabellings"} <= tags.keys()
     maxima = pd.read_csv(client.download_artifacts(tested.info.run_id, "searchlight_maxima.csv"))
-    assert len(maxima) == metrics["n_relabellings"] == 32
+    assert len(maxima) == metrics["n_relabellings"] == 64
     p_fwe = nib.load(client.download_artifacts(tested.info.run_id, "searchlight_p_fwe_face_vs_cat.nii.gz"))
     assert metrics["n_corrected"] == (p_fwe.get_fdata() <= 0.05).sum() > 0
     assert metrics["smallest_p_fwe"] == p_fwe.get_fdata().min()

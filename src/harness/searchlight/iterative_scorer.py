@@ -53,7 +53,8 @@ class IterativeDecoder:
     """Decoders from an iteration; see `harness.searchlight.linear_scorer.BatchDecoder`.
 
     Spheres are decoded one after the other, all their folds and labellings together: a sphere has so many
-    decoders that further spheres would make nothing faster.
+    decoders that further spheres would make nothing faster. Where folds standardise their training samples,
+    each fold is decoded by itself if there are many labellings or a voxel hardly varies in a training set.
 
     Attributes
     ----------
