@@ -1,5 +1,7 @@
 """Figures of searchlights: colours around chance, outlines, and special maps."""
 
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -135,3 +137,17 @@ def test_every_correction_states_what_a_significant_centre_means():
         assert "somewhere within the radius" in describe_within(correction)
     assert "blurs" in describe_within("tfce")
     assert "no voxel" in describe_within("cluster_size")
+
+
+def test_a_mean_volume_with_undefined_voxels_is_a_background(subject, tmp_path):
+    result = make_result(subject["volume"])
+    mean = result.samples.grid.mean_volume.copy()
+    mean[0, 0, 0], mean[1, 1, 1] = np.nan, np.inf
+    mean.flags.writeable = False
+    samples = replace(result.samples, grid=replace(result.samples.grid, mean_volume=mean))
+    sources = samples.sources
+    without_anatomy = replace(sources, recording=replace(sources.recording, anat=None))
+    result = replace(result, samples=replace(samples, sources=without_anatomy))
+    draw_score_map(result, tmp_path / "map.png")
+    write_score_view(result, tmp_path / "map.html")
+    assert matplotlib.image.imread(tmp_path / "map.png").std() > 0.05

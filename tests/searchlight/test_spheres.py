@@ -112,3 +112,17 @@ def test_a_region_outside_the_mask_is_a_design_error():
 def test_a_region_of_another_shape_is_a_design_error():
     with pytest.raises(DesignError, match="on the grid of the image"):
         find_spheres(np.ones((3, 3, 3), dtype=bool), np.eye(4), np.ones((3, 3, 2), dtype=bool), 1.0)
+
+
+def test_radius_beyond_the_volume_takes_the_whole_mask():
+    mask = np.ones((3, 4, 5), dtype=bool)
+    spheres = find_spheres(mask, np.diag([3.0, 3.0, 3.0, 1.0]), mask, 1e9)
+    assert (spheres.sizes == 60).all()
+
+
+def test_spheres_that_would_use_up_the_memory_are_refused():
+    mask = np.ones((60, 60, 60), dtype=bool)
+    with pytest.raises(
+        UsageError, match=r"analysis.radius=500 mm: 216000 spheres .* choose a smaller radius"
+    ):
+        find_spheres(mask, np.diag([2.0, 2.0, 2.0, 1.0]), mask, 500)

@@ -214,7 +214,10 @@ def _background(decoding: Decoding) -> nib.Nifti1Image:
 
 
 def _mean_volume(decoding: Decoding) -> nib.Nifti1Image:
-    return nib.Nifti1Image(decoding.samples.grid.mean_volume, decoding.samples.grid.affine)
+    # A copy: nilearn replaces values that are not finite in place.
+    return nib.Nifti1Image(
+        np.nan_to_num(decoding.samples.grid.mean_volume, posinf=0.0, neginf=0.0), decoding.samples.grid.affine
+    )
 
 
 def _shades(image: nib.Nifti1Image) -> np.ndarray:

@@ -184,4 +184,7 @@ def _background(result: SearchlightResult) -> nib.Nifti1Image:
     anat = result.recording.anat
     if anat is not None:
         return read_anatomy(anat)
-    return nib.Nifti1Image(result.samples.grid.mean_volume, result.samples.grid.affine)
+    # A copy: nilearn replaces values that are not finite in place.
+    return nib.Nifti1Image(
+        np.nan_to_num(result.samples.grid.mean_volume, posinf=0.0, neginf=0.0), result.samples.grid.affine
+    )

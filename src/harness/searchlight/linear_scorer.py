@@ -26,6 +26,9 @@ Index = NDArray[np.intp]
 STACK = 16
 """Spheres whose systems are solved together: what they need fits into the cache of a core."""
 
+MAX_GRAM = 4_000_000
+"""Entries of the Gram matrices of a stack; large spheres are solved in smaller stacks."""
+
 MAX_PRODUCTS = 200_000
 """Products of label vectors' coefficients that are stored per fold."""
 
@@ -211,8 +214,9 @@ class RidgeDecoder:
         """Yield decision values; see `BatchDecoder.decide`."""
         n_columns = self.parts[0].Z.shape[1]
         step = max(1, min(STACK, COLUMNS // n_columns))
-        for start in range(0, len(columns), STACK):
-            stack = columns[start : start + STACK]
+        size = max(1, min(STACK, MAX_GRAM // columns.shape[1] ** 2))
+        for start in range(0, len(columns), size):
+            stack = columns[start : start + size]
             for fold, operators in enumerate(self._solve(stack)):
                 for first in range(0, len(stack), step):
                     some = slice(first, min(first + step, len(stack)))

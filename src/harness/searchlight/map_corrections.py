@@ -122,7 +122,8 @@ def open_z_maps(directory: Path | None, n_labellings: int, n_spheres: int) -> It
     Parameters
     ----------
     directory : Path or None
-        Where the file is written; in the temporary directory of the system if that is None or full.
+        Where the file is written if the temporary directory of the system has no room. It may be removed by
+        another process that has finished the same map.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def open_z_maps(directory: Path | None, n_labellings: int, n_spheres: int) -> It
     """
     shape = (n_labellings, n_spheres)
     reasons = []
-    for parent in (directory, Path(tempfile.gettempdir())):
+    for parent in (Path(tempfile.gettempdir()), directory):
         if parent is None:
             continue
         try:

@@ -13,6 +13,9 @@ TOLERANCE = 1e-6
 CHUNK = 2_000_000
 """Voxels that are looked up together."""
 
+MAX_MEMBERS = 500_000_000
+"""Voxels of all spheres together; their numbers need 4 GB."""
+
 
 @dataclass(frozen=True, eq=False)
 class Spheres:
@@ -82,13 +85,14 @@ def find_spheres(
             f"the region has the shape {centres.shape}, the mask of the samples {samples_mask.shape}; both "
             "must be on the grid of the image"
         )
-    offsets = _find_offsets(affine, radius)
+    offsets = _find_offsets(affine, radius, samples_mask.shape)
     at = np.argwhere(centres & samples_mask)
     if not len(at):
         raise DesignError(
             f"none of the {np.count_nonzero(centres)} voxels of the region (roi.mask) is a usable voxel of "
             "analysis.mask; choose a region in that mask"
         )
+    _check_size(len(at), len(offsets), radius)
     # A margin around the volume, so that every offset from a centre is a place in the array.
     margin = np.abs(offsets).max(axis=0)
     lookup = np.full(np.array(samples_mask.shape) + 2 * margin, -1, dtype=np.intp)
@@ -115,12 +119,23 @@ def find_spheres(
     return Spheres(column_of[places[enough]], np.concatenate(columns), starts, int((~enough).sum()))
 
 
-def _find_offsets(affine: NDArray[np.float64], radius: float) -> NDArray[np.intp]:
-    """Return the steps on the grid, (n_offsets, 3), in C order, that are not longer than the radius."""
+def _check_size(n_centres: int, n_offsets: int, radius: float) -> None:
+    """Refuse spheres whose lists of voxels alone would use up the memory."""
+    if n_centres * n_offsets > MAX_MEMBERS:
+        raise UsageError(
+            f"analysis.radius={radius:g} mm: {n_centres} spheres of up to {n_offsets} voxels need up to "
+            f"{8e-9 * n_centres * n_offsets:.0f} GB; choose a smaller radius or fewer centres (roi)"
+        )
+
+
+def _find_offsets(affine: NDArray[np.float64], radius: float, shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the steps on a grid, (n_offsets, 3), in C order, that are not longer than the radius."""
     linear = np.asarray(affine, dtype=np.float64)[:3, :3]
     # A step of length r moves the index i by at most r times the length of row i of the inverse.
     reach = np.floor((radius + TOLERANCE) * np.linalg.norm(np.linalg.inv(linear), axis=1) + 1e-9)
-    grid = np.indices((2 * reach + 1).astype(np.intp)).reshape(3, -1).T - reach.astype(np.intp)
+    # No step within the volume is longer than its side; one step more shows whether there is a neighbour.
+    reach = np.minimum(reach, np.maximum(1, np.array(shape) - 1)).astype(np.intp)
+    grid = np.indices(2 * reach + 1).reshape(3, -1).T - reach
     offsets = grid[np.linalg.norm(grid @ linear.T, axis=1) <= radius + TOLERANCE]
     if len(offsets) == 1:
         around = np.indices((3, 3, 3)).reshape(3, -1).T - 1
