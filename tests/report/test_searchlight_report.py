@@ -173,11 +173,12 @@ def test_a_sweep_of_decodings_has_no_section_of_maps(tmp_path):
     assert not {"maps", "map-methods"} & {section.anchor for section in describe_runs(runs)[1]}
 
 
-def write_text(correction="maximum", tested=True, data=None, **facts):
+def write_text(correction="maximum", tested=True, **options):
     config = make_config(
         analysis=ANALYSIS | {"correction": correction},
         inference={"kind": "permutation", "n": 1000} if tested else {"kind": "none"},
         roi={"mask": "brain"},
+        **options,
     )
     record = {"n_spheres": 500, "n_small": 3, "sphere_sizes": {"smallest": 10, "median": 81, "largest": 93}}
     method = "enumerated" if tested else ""
@@ -219,6 +220,39 @@ def test_methods_describe_the_chosen_correction(correction, expected):
     methods = write_text(correction)
     assert expected in "\n".join(methods.paragraphs)
     assert (REFERENCES["tfce"] in methods.references) == (correction == "tfce")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("ExactRidgeClassifierCV", {"alphas": [10.0]}, "a ridge classifier with a penalty of alpha = 10."),
+        ("ExactLogisticRegressionCV", {"Cs": [0.1], "cv": 5}, "(solved to its optimum) with C = 0.1."),
+        ("ExactLinearSVC", {"grid": {"C": [1.0]}}, "(C = 1)."),
+    ],
+)
+def test_methods_state_no_choice_from_a_single_penalty(name, values, words):
+    estimator = {"_target_": f"harness.solvers.estimators.{name}", "grid": {}} | values
+    text = "\n".join(write_text(estimator=estimator).paragraphs)
+    assert words in text
+    assert "chosen from" not in text
+
+
+def test_methods_state_a_choice_in_every_sphere():
+    node = {
+        "_target_": "harness.solvers.estimators.ExactRidgeClassifierCV",
+        "alphas": [0.1, 10.0],
+        "grid": {},
+    }
+    words = (
+        "(the penalty was chosen from 0.1, 10 inside the training volumes by exact leave-one-out, in every"
+    )
+    assert words in "\n".join(write_text(estimator=node).paragraphs)
+
+
+def test_methods_of_nilearns_searchlight_name_no_other_decoder():
+    text = "\n".join(write_text(engine="nilearn").paragraphs)
+    assert "The spheres were decoded by nilearn's SearchLight." in text
+    assert "nilearn's Decoder" not in text
 
 
 def test_methods_of_an_untested_map_name_no_test():
