@@ -115,12 +115,32 @@ def test_the_page_of_a_tested_map_answers_with_the_corrected_map(store):
     assert "Highest accuracy 0.900" in answer
     assert "1 of 126 centres with p <= .05, corrected over voxels (maximum statistic)" in answer
     assert "somewhere within the radius" in answer
+    assert "Null distribution: median over centres of its mean 0.524 (roc_auc). " in answer
     peaks = next(block for block in sections["peaks"].blocks if isinstance(block, DataTable))
     assert peaks.table["p corrected"].tolist() == [0.025]
     assert "p (not corrected)" in peaks.table
     assert [type(block) for block in sections["map"].blocks] == [Drawing]
     assert sum(isinstance(block, Frame) for block in sections["brain"].blocks) == 2
     assert "a caution of the design" in words_of(sections["test"])
+
+
+def test_the_page_of_a_leaky_run_reads_scores_against_the_null_distribution(store):
+    run = store()
+    leaky = replace(run, tags=run.tags | {AUDIT_TAG: "leak"})
+    answer = words_of(sections_of(leaky)["summary"])
+    assert "its mean 0.524 (roc_auc); because of the leak, scores have to be read against it" in answer
+
+
+def test_the_page_of_a_run_of_an_earlier_version_has_no_null_mean(store, tmp_path):
+    run, file = store(), tmp_path / "map" / "searchlight.json"
+    content = json.loads(file.read_text())
+    assert content["test"].pop("median_null_mean") == 0.524
+    file.write_text(json.dumps(content))
+    answer = words_of(
+        sections_of(replace(run, tags=run.tags | {FILES_TAG: write_digests(file.parent)}))["summary"]
+    )
+    assert "Highest accuracy" in answer
+    assert "ull distribution" not in answer
 
 
 def test_the_page_of_an_untested_map_has_no_test(store):
