@@ -241,6 +241,9 @@ def test_tested_map_is_stored_replayed_and_compared_with_others(home, capsys):
     assert len(maxima) == metrics["n_relabellings"] == 64
     p_fwe = nib.load(client.download_artifacts(tested.info.run_id, "searchlight_p_fwe_face_vs_cat.nii.gz"))
     assert metrics["n_corrected"] == (p_fwe.get_fdata() <= 0.05).sum() > 0
+    path = client.download_artifacts(tested.info.run_id, "searchlight_null_mean_face_vs_cat.nii.gz")
+    null_mean = nib.load(path).get_fdata()
+    assert metrics["median_null_mean"] == np.median(null_mean[null_mean != 0])
     assert metrics["smallest_p_fwe"] == p_fwe.get_fdata().min()
     assert (maxima["maximum"] >= maxima["maximum"][0] - 1e-10).mean() == metrics["smallest_p_fwe"]
 

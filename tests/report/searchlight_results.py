@@ -79,6 +79,7 @@ def _make_test(samples, spheres, settings, z, p_fwe):
         observed=0.5 + z / 20,
         z=z,
         p=np.where(z >= z.max(), 1 / N_RELABELLINGS, 0.5),
+        null_mean=0.524 + np.where(z > 0, 0.01, 0),
         corrected={name: CorrectedMap(values=z, p=p_fwe, threshold=4.0) for name in names},
         maxima=maxima,
         relabellings=plan_relabellings(

@@ -99,6 +99,20 @@ def test_a_grid_inside_the_estimator_is_stated():
     assert "The penalty was chosen from 0.1, 10 inside the training volumes" in text_of(estimator=node)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("ExactRidgeClassifierCV", {"alphas": [10.0]}, "a ridge classifier with a penalty of alpha = 10."),
+        ("ExactLogisticRegressionCV", {"Cs": [0.1], "cv": 5}, "(solved to its optimum) with C = 0.1."),
+    ],
+)
+def test_of_a_single_penalty_no_choice_is_stated(name, values, words):
+    text = text_of(estimator={"_target_": f"harness.solvers.estimators.{name}", "grid": {}} | values)
+    assert words in text
+    assert "no penalty that was chosen from the data" in text
+    assert "chosen from" not in text.replace("chosen from the data", "")
+
+
 def test_a_permutation_test_is_described_with_its_relabellings():
     settings = {"kind": "permutation", "relabel": "blocks", "n": 500, "seed": 7, "maps": True}
     enumerated = text_of(inference=settings, tested=ENUMERATED | {"has_tested_maps": True})
@@ -194,7 +208,8 @@ LINEAR = {
 
 @pytest.mark.parametrize(("name", "words"), LINEAR.items())
 def test_estimators_without_a_grid_have_no_optimistic_selected_scores(name, words):
-    node = {"_target_": f"harness.solvers.estimators.{name}", "alphas": [1.0], "Cs": [1.0], "cv": 5}
+    node = {"_target_": f"harness.solvers.estimators.{name}", "alphas": [1.0, 9.0], "Cs": [1.0, 9.0]}
+    node |= {"cv": 5}
     text = text_of(estimator=node | {"grid": {}})
     assert words in text
     assert "optimistic" not in text

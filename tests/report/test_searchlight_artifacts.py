@@ -59,6 +59,8 @@ def test_images_hold_the_maps_in_the_centres(written, maps):
     is_centre = np.isfinite(scores)
     assert np.array_equal(read(written, "searchlight"), np.nan_to_num(scores))
     assert np.array_equal(read(written, "searchlight_z"), np.where(is_centre, z, 0))
+    null_means = np.where(z > 0, 0.534, 0.524)  # as in searchlight_results.py
+    np.testing.assert_allclose(read(written, "searchlight_null_mean"), np.where(is_centre, null_means, 0))
     assert np.array_equal(read(written, "searchlight_p_fwe"), np.where(is_centre, p_fwe, 1))
     assert read(written, "searchlight_p")[0, 0, 0] == 1
     assert read(written, "searchlight_p")[PEAK] == 1 / N_RELABELLINGS

@@ -115,12 +115,32 @@ def test_the_page_of_a_tested_map_answers_with_the_corrected_map(store):
     assert "Highest accuracy 0.900" in answer
     assert "1 of 126 centres with p <= .05, corrected over voxels (maximum statistic)" in answer
     assert "somewhere within the radius" in answer
+    assert "Null distribution: median over centres of its mean 0.524 (roc_auc). " in answer
     peaks = next(block for block in sections["peaks"].blocks if isinstance(block, DataTable))
     assert peaks.table["p corrected"].tolist() == [0.025]
     assert "p (not corrected)" in peaks.table
     assert [type(block) for block in sections["map"].blocks] == [Drawing]
     assert sum(isinstance(block, Frame) for block in sections["brain"].blocks) == 2
     assert "a caution of the design" in words_of(sections["test"])
+
+
+def test_the_page_of_a_leaky_run_reads_scores_against_the_null_distribution(store):
+    run = store()
+    leaky = replace(run, tags=run.tags | {AUDIT_TAG: "leak"})
+    answer = words_of(sections_of(leaky)["summary"])
+    assert "its mean 0.524 (roc_auc); because of the leak, scores have to be read against it" in answer
+
+
+def test_the_page_of_a_run_of_an_earlier_version_has_no_null_mean(store, tmp_path):
+    run, file = store(), tmp_path / "map" / "searchlight.json"
+    content = json.loads(file.read_text())
+    assert content["test"].pop("median_null_mean") == 0.524
+    file.write_text(json.dumps(content))
+    answer = words_of(
+        sections_of(replace(run, tags=run.tags | {FILES_TAG: write_digests(file.parent)}))["summary"]
+    )
+    assert "Highest accuracy" in answer
+    assert "ull distribution" not in answer
 
 
 def test_the_page_of_an_untested_map_has_no_test(store):
@@ -173,11 +193,12 @@ def test_a_sweep_of_decodings_has_no_section_of_maps(tmp_path):
     assert not {"maps", "map-methods"} & {section.anchor for section in describe_runs(runs)[1]}
 
 
-def write_text(correction="maximum", tested=True, data=None, **facts):
+def write_text(correction="maximum", tested=True, **options):
     config = make_config(
         analysis=ANALYSIS | {"correction": correction},
         inference={"kind": "permutation", "n": 1000} if tested else {"kind": "none"},
         roi={"mask": "brain"},
+        **options,
     )
     record = {"n_spheres": 500, "n_small": 3, "sphere_sizes": {"smallest": 10, "median": 81, "largest": 93}}
     method = "enumerated" if tested else ""
@@ -219,6 +240,39 @@ def test_methods_describe_the_chosen_correction(correction, expected):
     methods = write_text(correction)
     assert expected in "\n".join(methods.paragraphs)
     assert (REFERENCES["tfce"] in methods.references) == (correction == "tfce")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "words"),
+    [
+        ("ExactRidgeClassifierCV", {"alphas": [10.0]}, "a ridge classifier with a penalty of alpha = 10."),
+        ("ExactLogisticRegressionCV", {"Cs": [0.1], "cv": 5}, "(solved to its optimum) with C = 0.1."),
+        ("ExactLinearSVC", {"grid": {"C": [1.0]}}, "(C = 1)."),
+    ],
+)
+def test_methods_state_no_choice_from_a_single_penalty(name, values, words):
+    estimator = {"_target_": f"harness.solvers.estimators.{name}", "grid": {}} | values
+    text = "\n".join(write_text(estimator=estimator).paragraphs)
+    assert words in text
+    assert "chosen from" not in text
+
+
+def test_methods_state_a_choice_in_every_sphere():
+    node = {
+        "_target_": "harness.solvers.estimators.ExactRidgeClassifierCV",
+        "alphas": [0.1, 10.0],
+        "grid": {},
+    }
+    words = (
+        "(the penalty was chosen from 0.1, 10 inside the training volumes by exact leave-one-out, in every"
+    )
+    assert words in "\n".join(write_text(estimator=node).paragraphs)
+
+
+def test_methods_of_nilearns_searchlight_name_no_other_decoder():
+    text = "\n".join(write_text(engine="nilearn").paragraphs)
+    assert "The spheres were decoded by nilearn's SearchLight." in text
+    assert "nilearn's Decoder" not in text
 
 
 def test_methods_of_an_untested_map_name_no_test():

@@ -20,10 +20,10 @@ def data(tiny_subject):
 
 @pytest.fixture
 def summarise(data, capsys, monkeypatch):
-    def summarise(*maps, width=160, hint="", **options):
+    def summarise(*maps, width=160, hint="", findings=FINDINGS, **options):
         monkeypatch.setattr("harness.report.console.FILE_WIDTH", width)
         result = replace(make_result(data, *maps, **options), warnings=("one voxel is odd",))
-        print_searchlight(result, FINDINGS, "sub-1 searchlight", "/runs/1", None, hint)
+        print_searchlight(result, findings, "sub-1 searchlight", "/runs/1", None, hint)
         return capsys.readouterr().out
 
     return summarise
@@ -54,6 +54,15 @@ def test_a_tested_map_is_summarised(summarise):
     ):
         assert expected in text
     assert "5.50" in text
+
+
+@pytest.mark.parametrize("verdict", [Verdict.ok, Verdict.caution, Verdict.leak])
+def test_scores_are_read_against_the_null_distribution_where_there_is_a_leak(summarise, verdict):
+    text = summarise(*make_maps(), findings=(Finding("blocks_split", verdict, "split.", "nowhere"),))
+    words = "null distribution: median over centres of its mean 0.524 (roc_auc)"
+    assert words in text
+    leak = f"{words}; because of the leak, scores have to be read against it, not against nominal chance"
+    assert (leak in " ".join(text.split())) == (verdict == Verdict.leak)
 
 
 def test_an_untested_map_has_the_hint_and_no_p(summarise):

@@ -53,7 +53,7 @@ def search(brain, settings=SMALL, centres=CENTRES, permutation=EVERY, question=N
 def assert_same_bits(found, expected):
     for name, values in expected.scores.items():
         np.testing.assert_array_equal(found.scores[name], values)
-    for name in ("observed", "z", "p", "kept", "kept_rows"):
+    for name in ("observed", "z", "p", "null_mean", "kept", "kept_rows"):
         np.testing.assert_array_equal(getattr(found.test, name), getattr(expected.test, name))
     for name, corrected in expected.test.corrected.items():
         other = found.test.corrected[name]
@@ -107,10 +107,26 @@ def test_every_map_is_that_of_all_relabellings_with_sklearn(brain, brute_force, 
     z = (table - table.mean(axis=0)) / table.std(axis=0)
     np.testing.assert_allclose(test.z, z[0], rtol=0, atol=1e-8)
     np.testing.assert_array_equal(test.p, (table >= table[0] - 1e-9).mean(axis=0))
+    np.testing.assert_allclose(test.null_mean, table.mean(axis=0), rtol=0, atol=1e-10)
     np.testing.assert_allclose(test.maxima["maximum"], z.max(axis=1), rtol=0, atol=1e-8)
     corrected = test.corrected["maximum"]
     np.testing.assert_array_equal(corrected.p, (z.max(axis=1)[:, None] >= z[0] - 1e-7).mean(axis=0))
     assert corrected.threshold == pytest.approx(np.sort(z.max(axis=1))[-2], abs=1e-8)
+
+
+def test_the_null_mean_of_random_relabellings_leaves_out_the_true_labelling(brain):
+    settings = PermutationSettings(n=19, limit=1)
+    relabellings = plan_relabellings(brain, settings)
+    assert not relabellings.enumerated
+    labels = np.stack([relabellings.labels(row) for row in range(20)])
+    places = np.argwhere(np.ones(CENTRES.shape))
+    column = np.flatnonzero(np.abs(places - [1, 1, 1]).sum(axis=1) <= 1)
+    expected = score_with_sklearn(brain, column, labels)[1:, 1].mean()
+    centre = np.zeros_like(CENTRES)
+    centre[1, 1, 1] = True
+    found = search(brain, SMALL, centre, settings).test
+    assert found.null_mean == pytest.approx([expected], abs=1e-10)
+    assert found.median_null_mean == found.null_mean[0]
 
 
 def test_the_maximum_statistic_is_that_of_the_whole_table(brain, brute_force):
@@ -213,8 +229,12 @@ def test_undefined_statistics_are_never_significant(rng, search_table, correctio
     assert found.p.tolist() == [1 / 32, 1 / 32, 2 / 32, 1 / 32, 1 / 32, 1 / 32]
     assert (found.corrected[correction].p == 2 / 32).all()
     assert "1 spheres have labellings without a defined statistic" in found.cautions[-1]
+    np.testing.assert_allclose(found.null_mean, np.nanmean(table, axis=0), rtol=0, atol=1e-12)
     table[0, 3] = np.nan  # the sphere cannot be tested
+    table[:, 4] = np.nan
     found = search_table(table, correction=correction, cluster_z=1.0)
+    assert np.isnan(found.null_mean).tolist() == [False, False, False, False, True, False]
+    assert found.median_null_mean == pytest.approx(np.nanmedian(found.null_mean))
     assert found.p[3] == 1
     assert found.z[3] == 0
 

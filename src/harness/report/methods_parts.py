@@ -1,14 +1,16 @@
 """Parts of methods texts that runs of every analysis have: data, estimator, scheme, relabelling, software."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.methods_facts import MethodFacts, config_class, config_section, list_classes
+from harness.report.methods_facts import MethodFacts, config_class, config_section, join_values, list_classes
 from harness.report.methods_words import (
     DIVIDES_BLOCKS,
     DUMMIES,
     DUMMY,
     ESTIMATORS,
+    FIXED_PENALTY,
+    INNER_CHOICE,
     NILEARNS_OWN,
     PACKAGES,
     SCHEMES,
@@ -118,7 +120,26 @@ def describe_estimator(facts: MethodFacts) -> str:
     }
     for key, value in values.items():
         words = words.replace(f"{{{key}}}", value)
+    for key, fixed in FIXED_PENALTY.items():
+        if name in INNER_CHOICE and is_single(node.get(key)):
+            words += f" with {fixed} = {join_values(node[key])}"
     return words
+
+
+def describe_inner_choice(facts: MethodFacts) -> str:
+    """Describe what the estimator chooses inside training sets; empty where it has one value or none."""
+    node, name = config_section(facts.config, "estimator"), estimator_name(facts)
+    if name not in INNER_CHOICE or any(is_single(node.get(key)) for key in FIXED_PENALTY):
+        return ""
+    text = INNER_CHOICE[name]
+    for key in ("Cs", "alphas", "cv"):
+        text = text.replace(f"{{{key}}}", join_values(node.get(key)))
+    return text
+
+
+def is_single(values: object) -> bool:
+    """Return whether values of a parameter leave nothing to choose."""
+    return isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 1
 
 
 def describe_scheme(facts: MethodFacts, keys: list[str]) -> str:
@@ -172,11 +193,11 @@ def describe_number(facts: MethodFacts, settings: Mapping[str, Any]) -> str:
     return f"{which}; {n - 1} were computed" if is_sequential and n else which
 
 
-def describe_software(facts: MethodFacts) -> str:
-    """Describe the versions of the packages, the engine and the seed."""
+def describe_software(facts: MethodFacts, has_decoder: bool = True) -> str:
+    """Describe the versions of the packages, the decoder of engine=nilearn if there is one, and the seed."""
     versions = [f"{name} {facts.versions[name]}" for name in PACKAGES if name in facts.versions]
     text = f"Software: {', '.join(versions) or 'versions not recorded'}."
-    if engine_name(facts) == "nilearn":
+    if has_decoder and engine_name(facts) == "nilearn":
         text += " Decoding was done by nilearn's Decoder."
     seed = facts.config.get("seed")
     return text if seed is None else f"{text} Seed: {seed}."

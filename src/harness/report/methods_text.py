@@ -6,7 +6,7 @@ References
    Neuroscience 20:299-303, doi:10.1038/nn.4500.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from harness.inference.permutation import EXCEEDANCES
 from harness.report.methods_facts import (
@@ -19,6 +19,7 @@ from harness.report.methods_facts import (
 from harness.report.methods_parts import (
     describe_classes,
     describe_estimator,
+    describe_inner_choice,
     describe_number,
     describe_recording,
     describe_region,
@@ -27,9 +28,10 @@ from harness.report.methods_parts import (
     describe_signal,
     describe_software,
     estimator_name,
+    is_single,
 )
 from harness.report.methods_references import REFERENCES
-from harness.report.methods_words import DATASET_REFERENCES, DUMMY, ESTIMATOR_REFERENCES, INNER_CHOICE
+from harness.report.methods_words import DATASET_REFERENCES, DUMMY, ESTIMATOR_REFERENCES
 from harness.report.report_page import write_score, write_words
 
 
@@ -91,23 +93,20 @@ def _describe_choice(facts: MethodFacts) -> str:
     else:
         inner = f"{scoring.get('inner_folds', 'the')} stratified inner folds of the training {{samples}}"
     texts = []
-    if name in INNER_CHOICE:
-        text = INNER_CHOICE[name]
-        for key in ("Cs", "alphas", "cv"):
-            text = text.replace(f"{{{key}}}", join_values(node.get(key)))
+    if text := describe_inner_choice(facts):
         texts.append(f"{text[0].upper()}{text[1:]}.")
     select = write_score(scoring.get("select", "a score"))
     is_chosen = False
     for key, values in grid.items():
         options = next(iter(values.values()), ()) if isinstance(values, Mapping) else values
-        is_single = isinstance(options, Sequence) and not isinstance(options, str) and len(options) == 1
-        is_chosen |= not is_single
+        is_fixed = is_single(options)
+        is_chosen |= not is_fixed
         shown = join_values(options)
         if isinstance(values, Mapping):
             shown += " times the smallest value with a non-zero weight"
         texts.append(
             f"The parameter {key} was {shown}."
-            if is_single
+            if is_fixed
             else f"The parameter {key} was chosen from {shown} by {select}."
         )
     if not texts:

@@ -29,6 +29,7 @@ INNER_CHOICE = {
     "ExactRidgeClassifierCV": "the penalty was chosen from {alphas} inside the training {samples} by exact "
     "leave-one-out",
 }
+FIXED_PENALTY = {"alphas": "a penalty of alpha", "Cs": "C"}  # where the choice is from one value
 SCHEMES = {
     "LeaveOneGroupOut": "leave-one-scanner-run-out cross-validation",
     "KFold": "{n_splits}-fold cross-validation with consecutive segments of the selected {samples}",

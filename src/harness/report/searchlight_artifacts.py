@@ -49,6 +49,7 @@ def write_searchlight(
                                                       0 elsewhere, as nilearn's SearchLight
     ``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
                                                       standardised by its own null
+    ``searchlight_null_mean_CONTRAST.nii.gz``         mean of the statistic under relabelling  all
     ``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
     ``searchlight_p_fwe_CONTRAST.nii.gz``             p, corrected over voxels by the maximum  all
                                                       statistic
@@ -124,6 +125,9 @@ def make_images(result: SearchlightResult) -> dict[str, Nifti1Image]:
     chosen = test.corrected[result.settings.correction]
     high_z = max(float(test.z.max()), result.settings.cluster_z + 1)
     maps[f"searchlight_z_{contrast}"] = image(test.z, f"z of {test.statistic}", (0.0, high_z))
+    null_means = np.nan_to_num(test.null_mean)
+    words, shown = f"mean {test.statistic} under relabelling", (null_means.min(), null_means.max())
+    maps[f"searchlight_null_mean_{contrast}"] = image(null_means, words, shown)
     maps[f"searchlight_p_{contrast}"] = image(test.p, "p, not corrected", (0.0, ALPHA), 1.0)
     for name, corrected in test.corrected.items():
         short = "fwe" if name == Correction.maximum else name
@@ -219,6 +223,7 @@ def _describe_test(test: MapTest) -> dict[str, Any]:
         "n_relabellings": len(test.maxima),
         "enumerated": test.relabellings.enumerated,
         "max_z": float(test.z.max()),
+        "median_null_mean": _finite(test.median_null_mean),
         "smallest_p": 1 / len(test.maxima),
         "corrections": {
             name: {

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.inference.corrections import format_p
-from harness.report.methods_facts import MethodFacts, Methods, config_class, config_section, join_values
+from harness.report.methods_facts import MethodFacts, Methods, config_section, join_values
 from harness.report.methods_parts import (
     describe_classes,
     describe_estimator,
+    describe_inner_choice,
     describe_number,
     describe_recording,
     describe_relabelling,
@@ -18,7 +19,7 @@ from harness.report.methods_parts import (
     estimator_name,
 )
 from harness.report.methods_references import REFERENCES
-from harness.report.methods_words import DATASET_REFERENCES, ESTIMATOR_REFERENCES, INNER_CHOICE, ZSCORES
+from harness.report.methods_words import DATASET_REFERENCES, ESTIMATOR_REFERENCES, ZSCORES
 from harness.report.report_page import write_score, write_words
 from harness.searchlight.choices import Correction, Statistic
 
@@ -53,7 +54,8 @@ def write_searchlight_methods(facts: MethodFacts, record: Mapping[str, Any]) -> 
         f"{describe_recording(facts)} {signal}",
         f"{_describe_spheres(facts, record, keys)} {_describe_decoding(facts, keys)}",
         _describe_test(facts, record, keys),
-        f"{describe_software(facts)} This description follows COBIDAS (Nichols et al. 2017).",
+        f"{describe_software(facts, has_decoder=False)} This description follows COBIDAS (Nichols et al. "
+        "2017).",
     ]
     averages = config_section(facts.config, "signal").get("average_blocks")
     samples = "block averages" if averages else "volumes"
@@ -108,16 +110,12 @@ def _describe_decoding(facts: MethodFacts, keys: list[str]) -> str:
 
 def _describe_parameter(facts: MethodFacts) -> str:
     """Describe the penalty: the first value of a grid, or what the estimator chooses in training sets."""
-    node, name = config_section(facts.config, "estimator"), config_class(facts.config, "estimator")
-    words = []
+    node, words = config_section(facts.config, "estimator"), []
     for key, values in (node.get("grid") or {}).items():
         options = next(iter(values.values()), ()) if isinstance(values, Mapping) else values
         first = next(iter(options), "not known") if isinstance(options, list | tuple) else options
         words.append(f"{key} = {join_values([first])}")
-    if name in INNER_CHOICE:
-        text = INNER_CHOICE[name]
-        for key in ("Cs", "alphas", "cv"):
-            text = text.replace(f"{{{key}}}", join_values(node.get(key)))
+    if text := describe_inner_choice(facts):
         words.append(f"{text}, in every sphere, fold and labelling")
     return f" ({'; '.join(words)})" if words else ""
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.checks.findings import Verdict
 from harness.errors import TrackingError
 from harness.inference.corrections import ALPHA, format_p
 from harness.report.map_figures import StoredImages, find_flat_axis, view_aspect
@@ -31,6 +32,7 @@ from harness.report.score_map import ScoreMap, draw_score_maps, render_score_vie
 from harness.report.searchlight_artifacts import MAXIMA, PEAKS, RECORD
 from harness.report.searchlight_figures import draw_maximum_nulls
 from harness.report.searchlight_methods import write_searchlight_methods
+from harness.report.searchlight_summary import describe_null
 from harness.searchlight.choices import Correction
 from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
 from harness.tracking.queries import COMPARED_PARAMS
@@ -158,6 +160,10 @@ class SearchlightContent:
         text = f"Highest {write_score(scorer)} {write_number(scores['max'])}, median "
         text += f"{write_number(scores['median'])}; nominal chance {found['chance']:.3f}. "
         if test := found.get("test"):
+            if (null_mean := test.get("median_null_mean")) is not None:  # earlier versions have none
+                is_leaky = self.record.run.tags.get(AUDIT_TAG) == Verdict.leak
+                null = describe_null(null_mean, test["statistic"], is_leaky)
+                text += f"{null[0].upper()}{null[1:]}. "
             chosen = test["corrections"][self.correction]
             text += f"{describe_correction(chosen['n_corrected'], found['n_spheres'], self.correction)}; "
             text += f"smallest corrected p {format_p(chosen['smallest_p'])}"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from harness.checks.findings import Verdict, worst_verdict
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA, format_p
 from harness.report.captions import describe_data
@@ -65,6 +66,9 @@ def print_searchlight(
     if result.test is not None:
         for line in describe_test(result.test, settings.correction):
             console.print(f"test     {line}")
+        is_leaky = worst_verdict(findings) == Verdict.leak
+        null = describe_null(result.test.median_null_mean, result.test.statistic, is_leaky)
+        console.print(f"test     {null}")
         console.print(describe_within(settings.correction))
         for text in result.test.cautions:
             console.print(f"caution: {text}", style="yellow")
@@ -115,6 +119,22 @@ def describe_test(test: MapTest, chosen: str) -> list[str]:
             text += f", threshold {corrected.threshold:.4g}"
         lines.append(text)
     return lines
+
+
+def describe_null(median: float, statistic: str, is_leaky: bool) -> str:
+    """Return what the null distributions of a map have as their mean, and whether it replaces chance.
+
+    Parameters
+    ----------
+    median : float
+        Over centres, of the mean of the null distribution.
+    is_leaky : bool
+        Whether the audit found a leak.
+    """
+    text = f"null distribution: median over centres of its mean {median:.3f} ({statistic})"
+    if is_leaky:
+        text += "; because of the leak, scores have to be read against it, not against nominal chance"
+    return text
 
 
 def _tabulate_peaks(peaks: Peaks, name: str) -> Table:

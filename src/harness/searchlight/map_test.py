@@ -1,5 +1,6 @@
 """The test of a searchlight's map by relabelling: p-values of every voxel, corrected over voxels."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,6 +47,10 @@ class MapTest:
         statistic does not vary, or is not defined for the true labelling.
     p : ndarray of shape (n_spheres,)
         Not corrected.
+    null_mean : ndarray of shape (n_spheres,)
+        Mean of the statistic over the null distribution of the sphere, which includes the true labelling
+        where relabellings are enumerated; NaN where the statistic is never defined. Scores of schemes that
+        leak are inflated, and so is it.
     corrected : mapping of str to CorrectedMap
         By name of the correction; "maximum" and the chosen one.
     maxima : DataFrame, one row per relabelling, the true labelling first
@@ -60,9 +65,16 @@ class MapTest:
     observed: Array
     z: Array
     p: Array
+    null_mean: Array
     corrected: Mapping[str, CorrectedMap]
     maxima: pd.DataFrame
     relabellings: Relabellings
     kept: NDArray[np.float32]
     kept_rows: NDArray[np.intp]
     cautions: tuple[str, ...] = ()
+
+    @property
+    def median_null_mean(self) -> float:
+        """The median of `null_mean` over spheres; NaN where it is defined for none."""
+        defined = self.null_mean[np.isfinite(self.null_mean)]
+        return float(np.median(defined)) if len(defined) else math.nan

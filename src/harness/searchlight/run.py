@@ -189,7 +189,8 @@ class _Job:
         if self.relabellings is not None:
             labels = np.stack([self.relabellings.labels(row) for row in range(len(self.relabellings))])
         scorer = make_scorer(self.samples, self.question, self.settings, self.spheres, labels)
-        work = SphereWork(scorer, self.kept_rows if tested else None, self._keeps_z)
+        enumerated = self.relabellings is None or self.relabellings.enumerated
+        work = SphereWork(scorer, self.kept_rows if tested else None, self._keeps_z, enumerated)
         store = Checkpoint(self.checkpoint, self._digest, "searchlight", "spheres")
         return compute_maps(
             work,
@@ -224,6 +225,7 @@ class _Job:
             observed=nulls.observed,
             z=nulls.z,
             p=nulls.p,
+            null_mean=nulls.null_mean,
             corrected=corrected,
             maxima=pd.DataFrame(maxima),
             relabellings=self.relabellings,

@@ -26,6 +26,8 @@ class NullMaps:
     ----------
     observed, z, p : ndarray of shape (n_spheres,)
         Of the true labelling.
+    null_mean : ndarray of shape (n_spheres,)
+        Mean of the statistic under relabelling; NaN where it is never defined.
     n_undefined : ndarray of shape (n_spheres,), int
         Labellings under which the statistic is not defined.
     maxima : ndarray of shape (n_labellings,)
@@ -36,6 +38,7 @@ class NullMaps:
     observed: Array
     z: Array
     p: Array
+    null_mean: Array
     n_undefined: NDArray[np.intp]
     maxima: Array
     kept: NDArray[np.float32]

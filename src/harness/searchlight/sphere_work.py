@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.inference.checkpoint import Arrays
-from harness.inference.corrections import share_reaching, standardise_nulls
+from harness.inference.corrections import drop_observed, share_reaching, standardise_nulls
 from harness.searchlight.sphere_scores import SphereScorer
 from harness.solvers.threads import one_blas_thread
 
@@ -26,11 +26,14 @@ class SphereWork:
     keeps_z : bool
         Whether the standardised statistic of every labelling is returned, for corrections that use the
         neighbours of a voxel.
+    enumerated : bool
+        Whether the labellings are all distinct ones, so that the true one is part of the null distribution.
     """
 
     scorer: SphereScorer
     kept_rows: NDArray[np.intp] | None
     keeps_z: bool = False
+    enumerated: bool = True
 
     def compute(self, numbers: Sequence[int]) -> Arrays:
         """Return what was found of some spheres.
@@ -38,9 +41,9 @@ class SphereWork:
         Returns
         -------
         arrays : dict of str to ndarray
-            ``scores`` (n_scorers, n_spheres), ``unconverged`` (); with a test ``observed``, ``z``, ``p`` and
-            ``n_undefined`` (n_spheres,), ``maxima`` (n_labellings,), ``kept`` (n_kept, n_spheres), and
-            ``z_maps`` (n_labellings, n_spheres) if they are kept.
+            ``scores`` (n_scorers, n_spheres), ``unconverged`` (); with a test ``observed``, ``z``, ``p``,
+            ``null_mean`` and ``n_undefined`` (n_spheres,), ``maxima`` (n_labellings,), ``kept`` (n_kept,
+            n_spheres), and ``z_maps`` (n_labellings, n_spheres) if they are kept.
         """
         with one_blas_thread():
             found = self.scorer.score(np.asarray(numbers, dtype=np.intp))
@@ -57,6 +60,7 @@ class SphereWork:
             "observed": table[0],
             "z": z[0],
             "p": p,
+            "null_mean": average_nulls(table, self.enumerated),
             "n_undefined": np.isnan(table).sum(axis=0),
             "maxima": z.max(axis=1),
             "kept": table[self.kept_rows].astype(np.float32),
@@ -64,6 +68,27 @@ class SphereWork:
         if self.keeps_z:
             arrays["z_maps"] = z.astype(np.float32)
         return arrays
+
+
+def average_nulls(table: Array, enumerated: bool) -> Array:
+    """Return the mean of the null distribution of every sphere, without undefined values.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n_labellings, n_spheres)
+        The true labelling first.
+    enumerated : bool
+        Whether the true labelling is part of the null distribution; see
+        `harness.inference.corrections.drop_observed`.
+
+    Returns
+    -------
+    means : ndarray of shape (n_spheres,)
+        NaN where no value is defined.
+    """
+    nulls = np.ascontiguousarray(drop_observed(table, enumerated).T)  # as in `standardise_spheres`
+    means = [values[~np.isnan(values)].mean() if not np.isnan(values).all() else np.nan for values in nulls]
+    return np.array(means, dtype=np.float64)
 
 
 def standardise_spheres(table: Array) -> Array:

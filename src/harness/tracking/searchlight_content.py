@@ -77,9 +77,10 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
     Returns
     -------
     values : dict of str to float
-        ``max_score, median_score, n_spheres``; with a test ``max_z, n_corrected`` (voxels with p <= .05 by
-        the chosen correction), ``n_corrected/NAME`` and ``threshold/NAME`` of every correction,
-        ``smallest_p_fwe`` (by the maximum statistic) and ``n_relabellings``. Undefined ones are left out.
+        ``max_score, median_score, n_spheres``; with a test ``max_z, median_null_mean, n_corrected``
+        (voxels with p <= .05 by the chosen correction), ``n_corrected/NAME`` and ``threshold/NAME`` of every
+        correction, ``smallest_p_fwe`` (by the maximum statistic) and ``n_relabellings``. Undefined ones are
+        left out.
     """
     scores = result.score_map[np.isfinite(result.score_map)]
     values = {"n_spheres": float(len(result.spheres))}
@@ -89,6 +90,7 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
         return values
     chosen = test.corrected[result.settings.correction]
     values["max_z"] = float(test.z.max())
+    values["median_null_mean"] = test.median_null_mean
     values["n_corrected"] = float((chosen.p <= LEVEL).sum())
     for name, corrected in test.corrected.items():
         values[f"n_corrected/{name}"] = float((corrected.p <= LEVEL).sum())
