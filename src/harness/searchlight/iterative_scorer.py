@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DesignError
+from harness.samples.signal import find_moments
 from harness.searchlight.fold_samples import FoldSamples
 from harness.searchlight.fold_scores import FoldScorer
 from harness.searchlight.linear_scorer import ClosedFormScorer
@@ -18,7 +19,7 @@ from harness.solvers.batched_decoders import (
     LogisticCVClassifier,
 )
 from harness.solvers.estimators import ExactLinearSVC, ExactLogisticRegressionCV
-from harness.solvers.training_units import standardise_training_sets
+from harness.solvers.training_units import find_training_units
 from harness.solvers.validation import check_penalties
 
 Array = NDArray[np.float64]
@@ -85,12 +86,14 @@ class IterativeDecoder:
             W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers)
         else:
             is_fast = isinstance(self.classifier, BatchedClassifier) and len(plan.Y) <= TOGETHER_UP_TO
-            shared = standardise_training_sets(X, plan.train) if is_fast else None
-            if shared is None:
+            location, scale = find_moments(X)
+            X = (X - location) / scale
+            units = find_training_units(X, plan.train) if is_fast else None
+            if units is None:
                 yield from self._fit_singly(columns)
                 return
             assert isinstance(self.classifier, BatchedClassifier)
-            W, unconverged = self.classifier.fit(shared[0], plan.Y, plan.train, plan.numbers, shared[1])
+            W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers, units)
         self.failures.append(unconverged)
         for signs, rows in zip(plan.signs, plan.rows, strict=True):
             yield signs[:, np.newaxis] * W[rows]
