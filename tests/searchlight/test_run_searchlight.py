@@ -26,6 +26,7 @@ from harness.searchlight import run as run_module
 from harness.searchlight.run import run_searchlight
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.sphere_scores import SphereScores
+from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
 from small_brains import ask, make_brain
 
 EVERY = PermutationSettings()
@@ -41,8 +42,7 @@ def brain():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    for name in ("TESTED", "UNTESTED", "SLOW"):
-        monkeypatch.setattr(run_module, name, 5)
+    monkeypatch.setattr(run_module, "LARGEST_BATCH", 5)
 
 
 def search(brain, settings=SMALL, centres=CENTRES, permutation=EVERY, question=None, **options):
@@ -110,15 +110,6 @@ def test_every_map_is_that_of_all_relabellings_with_sklearn(brain, brute_force, 
     corrected = test.corrected["maximum"]
     np.testing.assert_array_equal(corrected.p, (z.max(axis=1)[:, None] >= z[0] - 1e-7).mean(axis=0))
     assert corrected.threshold == pytest.approx(np.sort(z.max(axis=1))[-2], abs=1e-8)
-
-
-def test_the_maximum_statistic_is_that_of_the_whole_table(brain, brute_force):
-    table = brute_force[:, :, 2]
-    expected = maximum_statistic(standardise_nulls(table))
-    test = search(brain, replace(SMALL, statistic="decision_value")).test
-    np.testing.assert_array_equal(test.corrected["maximum"].p, expected.single_step)
-    np.testing.assert_array_equal(test.p, expected.uncorrected)
-    assert test.corrected["maximum"].threshold == pytest.approx(expected.threshold, abs=1e-8)
 
 
 def enhance_by_flood(volume):
@@ -304,11 +295,24 @@ def test_spheres_of_another_searchlight_are_not_used(brain, tmp_path):
     assert_same_bits(search(other, by_accuracy, checkpoint=tmp_path), search(other, by_accuracy))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_batches_and_chunks_do_not_change_a_bit(brain, monkeypatch, batch_size):
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_the_size_of_batches_does_not_change_a_bit_and_is_what_is_stored(brain, tmp_path, size):
     expected = search(brain)
-    monkeypatch.setattr(run_module, "TESTED", 2)
-    assert_same_bits(search(brain, replace(SMALL, batch_size=batch_size)), expected)
+    some = replace(SMALL, batch_size=size)
+    assert_same_bits(search(brain, some, checkpoint=tmp_path), expected)
+    stored = [np.load(file)["scores"].shape[1] for file in sorted(tmp_path.glob("*.npz"))]
+    assert stored == {1: [1] * 6, 3: [3, 3], 4: [4, 2]}[size]
+
+
+def test_slow_estimators_have_smaller_batches(brain):
+    """Each gets a whole number of spheres whatever the number of relabellings."""
+    ridge, lda, other = (
+        ask(Estimator(model.__class__.__name__, model))
+        for model in (ExactRidgeClassifierCV(), ExactLDA(), LinearSVC())
+    )
+    sizes = [run_module.choose_batch_size(question, 2048) for question in (ridge, lda, other)]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert [run_module.choose_batch_size(other, n) for n in (10**6, 1)] == [1, run_module.LARGEST_BATCH]
 
 
 BOTH = """
@@ -321,10 +325,9 @@ from harness.searchlight import run
 from harness.searchlight.settings import Searchlight
 from small_brains import ask, make_brain
 
-run.TESTED = 2
 found = run.run_searchlight(
     make_brain(effect=1.0), np.ones((4, 3, 3), dtype=bool), ask(),
-    Searchlight(radius=3.0, min_voxels=2, correction="tfce"), PermutationSettings(),
+    Searchlight(radius=3.0, min_voxels=2, correction="tfce", batch_size=2), PermutationSettings(),
     checkpoint=Path(sys.argv[2]),
 )
 np.save(sys.argv[3], found.test.corrected["tfce"].values)
@@ -345,10 +348,10 @@ def kill(stage, done, total):
     if stage.startswith(sys.argv[3]) and done:
         os.kill(os.getpid(), signal.SIGKILL)
 
-run.TESTED, map_corrections.CHUNK = 10, 5
+map_corrections.CHUNK = 5
 run.run_searchlight(
     make_brain(effect=1.0), np.ones((4, 3, 3), dtype=bool), ask(),
-    Searchlight(radius=3.0, min_voxels=2, correction="tfce"), PermutationSettings(),
+    Searchlight(radius=3.0, min_voxels=2, correction="tfce", batch_size=10), PermutationSettings(),
     progress=kill, checkpoint=Path(sys.argv[2]),
 )
 """
@@ -365,10 +368,9 @@ def test_a_killed_process_resumes_with_the_same_bits(brain, tmp_path, monkeypatc
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert len(list(kept.glob("*.npz"))) == (4 if stage == "tfce" else 1)
     assert len(list(kept.glob("tfce/*.npz"))) == n_corrected
-    monkeypatch.setattr(run_module, "TESTED", 10)
     monkeypatch.setattr("harness.searchlight.map_corrections.CHUNK", 5)
     everywhere = np.ones((4, 3, 3), dtype=bool)
-    settings = replace(SMALL, correction="tfce")
+    settings = replace(SMALL, correction="tfce", batch_size=10)
     found = search(brain, settings, everywhere, checkpoint=kept)
     assert_same_bits(found, search(brain, settings, everywhere))
 

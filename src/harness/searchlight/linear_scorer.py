@@ -66,8 +66,6 @@ class ClosedFormScorer:
         The same of the first labelling alone, whose decision values are the first columns.
     statistic : str
         See `harness.searchlight.settings.Searchlight`.
-    batch_size : int
-        Spheres that are computed together.
     """
 
     spheres: Spheres
@@ -75,7 +73,6 @@ class ClosedFormScorer:
     folds: Sequence[FoldScorer]
     true: Sequence[FoldScorer]
     statistic: str
-    batch_size: int
 
     def score(self, numbers: Index) -> SphereScores:
         """Return the scores of the spheres of these numbers; no sphere's depend on the others'."""
@@ -83,7 +80,7 @@ class ClosedFormScorer:
         scores = np.zeros((len(Scorer), len(numbers)))
         statistics = np.zeros((len(numbers), n_labellings))
         with one_blas_thread():
-            for places, columns in batch_spheres(self.spheres, numbers, self.batch_size):
+            for places, columns in batch_spheres(self.spheres, numbers):
                 first = [np.empty((fold.n_test, len(places), fold.training.shape[1])) for fold in self.true]
                 for fold, part, decisions in self.decoder.decide(columns):
                     first[fold][:, part] = decisions[:, :, : first[fold].shape[2]]
@@ -266,13 +263,13 @@ class DiscriminantDecoder:
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `BatchDecoder.decide`."""
         for number, labels in enumerate(self.labels):
-            training = self.samples.training(number, columns)
-            held_out = self.samples.held_out(number, columns)
-            for s in range(len(columns)):
-                coef, intercept = fit_discriminants(training[s], labels)
+            for s, of_sphere in enumerate(columns):
+                training = self.samples.training(number, of_sphere)
+                held_out = self.samples.held_out(number, of_sphere)
+                coef, intercept = fit_discriminants(training, labels)
                 if self.n_classes == 2:
                     coef, intercept = coef[:, 1] - coef[:, 0], intercept[:, 1] - intercept[:, 0]
-                decisions = held_out[s] @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
+                decisions = held_out @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
                 yield number, slice(s, s + 1), decisions[:, np.newaxis]
 
 

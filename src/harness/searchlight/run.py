@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.datasets.recording import Recording
-from harness.decoding.choices import Scorer
+from harness.decoding.choices import Engine, Scorer
 from harness.decoding.decode import choose_engine, collect_warnings, count_messages, timed
 from harness.decoding.evaluation import Progress
 from harness.decoding.question import Question
@@ -35,10 +35,13 @@ from harness.searchlight.sphere_maps import NullMaps, SphereMaps, compute_maps
 from harness.searchlight.sphere_samples import find_centres, open_sphere_sources, read_sphere_samples
 from harness.searchlight.sphere_work import SphereWork
 from harness.searchlight.spheres import Spheres, find_spheres
-from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
+from harness.solvers.estimators import ExactLDA, ExactLinearSVC, ExactRidgeClassifierCV
 
-TESTED, UNTESTED, SLOW = 128, 512, 16
-"""Spheres of a chunk: of estimators in closed form with a test; of all without one; of others with a test."""
+LARGEST_BATCH = 512
+SCORES_OF_BATCH = {"ridge": 2**18, "direct": 2**15, "other": 2**9}
+"""Spheres times labellings of a batch: it takes less than a minute, or is a single sphere. Measured per sphere
+of 33 voxels and 2048 labellings: ridge 3 to 11 ms, lda and svc 0.5 s; logistic with a choice of C 0.06 s per
+labelling, and nilearn's SearchLight about as long."""
 
 
 def map_searchlight(
@@ -194,7 +197,7 @@ class _Job:
         return compute_maps(
             work,
             self.spheres.sizes,
-            _choose_chunk_size(self.question, tested),
+            self.settings.batch_size or choose_batch_size(self.question, len(labels)),
             store,
             processes=self.processes,
             progress=progress,
@@ -299,11 +302,14 @@ def _treats_classes_alike(
     return np.allclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
-def _choose_chunk_size(question: Question, tested: bool) -> int:
+def choose_batch_size(question: Question, n_labellings: int) -> int:
     """Return how many spheres are computed, and stored, together."""
-    if not tested:
-        return UNTESTED
-    return TESTED if isinstance(question.estimator.model, ExactRidgeClassifierCV | ExactLDA) else SLOW
+    model, kind = fix_parameters(question.estimator)[0], "other"
+    if question.engine != Engine.nilearn and isinstance(model, ExactRidgeClassifierCV):
+        kind = "ridge"
+    elif question.engine != Engine.nilearn and isinstance(model, ExactLDA | ExactLinearSVC):
+        kind = "direct"
+    return int(np.clip(SCORES_OF_BATCH[kind] // n_labellings, 1, LARGEST_BATCH))
 
 
 def _mark_centres(spheres: Spheres, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -135,10 +135,8 @@ def _make_part(
         check_inner_folds(folds, classifier)
         plan = plan_training(codes, len(classes), samples, folds)
         decoder = IterativeDecoder(samples, folds, classifier, plan)
-        return IterativeScorer(
-            ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
-        )
-    return ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
+        return IterativeScorer(ClosedFormScorer(spheres, decoder, folds, true, settings.statistic))
+    return ClosedFormScorer(spheres, decoder, folds, true, settings.statistic)
 
 
 def _make_nilearn_scorer(

@@ -62,7 +62,7 @@ class SphereMaps:
 def compute_maps(
     work: SphereWork,
     sizes: NDArray[np.intp],
-    chunk_size: int,
+    batch_size: int,
     store: Checkpoint,
     *,
     processes: int = 1,
@@ -75,7 +75,7 @@ def compute_maps(
     ----------
     sizes : ndarray of shape (n_spheres,), int
         Number of voxels of every sphere.
-    chunk_size : int
+    batch_size : int
         Number of spheres of a chunk.
     z_maps : ndarray of shape (n_labellings, n_spheres), float32, optional
         Filled with the standardised statistic of every labelling.
@@ -87,7 +87,7 @@ def compute_maps(
     """
     # Large spheres first: the time left is then over- rather than underestimated.
     order = np.argsort(-sizes, kind="stable").tolist()
-    chunks = [order[start : start + chunk_size] for start in range(0, len(order), chunk_size)]
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     clock = Clock(progress, STAGE, len(order))
     maps: dict[str, NDArray[Any]] = {}
     maxima: Array | None = None
