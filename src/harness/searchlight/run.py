@@ -39,9 +39,11 @@ from harness.solvers.estimators import ExactLDA, ExactLinearSVC, ExactRidgeClass
 
 LARGEST_BATCH = 512
 SCORES_OF_BATCH = {"ridge": 2**18, "direct": 2**15, "other": 2**9}
-"""Spheres times labellings of a batch: it takes less than a minute, or is a single sphere. Measured per sphere
-of 33 voxels and 2048 labellings: ridge 3 to 11 ms, lda and svc 0.5 s; logistic with a choice of C 0.06 s per
-labelling, and nilearn's SearchLight about as long."""
+"""Spheres times labellings of a batch: it takes less than a minute, or is a single sphere.
+
+Measured per sphere of 33 voxels and 2048 labellings: ridge 3 to 11 ms, lda and svc 0.5 s; logistic with a
+choice of C 0.06 s per labelling, and nilearn's SearchLight about as long.
+"""
 
 
 def map_searchlight(
