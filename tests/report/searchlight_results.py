@@ -76,7 +76,6 @@ def _make_test(samples, spheres, settings, z, p_fwe):
     maxima.iloc[0] = z.max()
     return MapTest(
         statistic="roc_auc",
-        observed=0.5 + z / 20,
         z=z,
         p=np.where(z >= z.max(), 1 / N_RELABELLINGS, 0.5),
         corrected={name: CorrectedMap(values=z, p=p_fwe, threshold=4.0) for name in names},

@@ -94,10 +94,11 @@ def compute_searchlight(
     from harness.checks.split_audit import audit_split
     from harness.inference.chunked_work import count_cores
     from harness.inference.relabelling import plan_relabellings
-    from harness.searchlight.run import run_searchlight
+    from harness.searchlight.run import check_options, run_searchlight
 
     settings, question, permutation = data.spec.searchlight, data.spec.question, data.spec.permutation
     assert settings is not None
+    check_options(question, permutation)
     samples, centres = data.samples, data.centres
     findings = audit_split(samples, _without_grid(question))
     processes = settings.processes or (count_cores() if single else 1)

@@ -150,7 +150,7 @@ def make_ridge(
     labels : ndarray of shape (n_samples, n_labels), bool
         The label vectors whose training parts `folds` hold.
     """
-    C = find_label_basis(labels).C
+    C = find_label_basis(labels)
     parts = []
     for (train, _), fold in zip(samples.folds, folds, strict=True):
         used, first = np.unique(np.abs(C[train]).argmax(axis=1), return_index=True)
@@ -158,17 +158,6 @@ def make_ridge(
         Z = np.where(fold.training[first], signs[:, np.newaxis], -signs[:, np.newaxis])
         parts.append(RidgePart(_as_slice(np.setdiff1d(np.arange(len(C)), train)), used, Z))
     return RidgeDecoder(samples, alphas, n_problems, C, parts, samples.X.mean(axis=0))
-
-
-def _find_first_smallest(errors: Array) -> Index:
-    """Return the index along the first axis of the smallest value; of ties the first."""
-    # NumPy's argmin takes several times as long over the first axis.
-    smallest, chosen = errors[0].copy(), np.zeros(errors.shape[1], dtype=np.intp)
-    for place in range(1, len(errors)):
-        less = errors[place] < smallest
-        chosen[less] = place
-        np.minimum(smallest, errors[place], out=smallest)
-    return chosen
 
 
 def _as_slice(indices: Index) -> Index | slice:
@@ -190,7 +179,7 @@ class RidgeDecoder:
     n_problems : int
         Decoders per labelling, which share their alpha.
     C : ndarray of shape (n_samples, n_basis)
-        Basis of the label vectors; see `harness.searchlight.label_basis.LabelBasis`.
+        Basis of the label vectors; see `harness.searchlight.label_basis.find_label_basis`.
     parts : sequence of RidgePart
         One per fold.
     means : ndarray of shape (n_voxels,)
@@ -239,7 +228,7 @@ class RidgeDecoder:
             errors = self.parts[fold].quadratic_forms(Q)
             if self.n_problems > 1:
                 errors = errors.reshape(len(Q), -1, self.n_problems).sum(axis=2)
-            chosen = np.repeat(_find_first_smallest(errors), self.n_problems)
+            chosen = np.repeat(errors.argmin(axis=0), self.n_problems)
             for a in np.unique(chosen):
                 which = np.flatnonzero(chosen == a)
                 decisions[:, s, which] = M[s, a] @ Z[:, which]

@@ -39,11 +39,9 @@ class MapTest:
     ----------
     statistic : str
         See `harness.searchlight.settings.Searchlight`.
-    observed : ndarray of shape (n_spheres,)
-        The statistic under the true labelling.
     z : ndarray of shape (n_spheres,)
-        `observed`, standardised by the mean and SD of the same sphere over all relabellings; 0 where the
-        statistic does not vary, or is not defined for the true labelling.
+        The statistic of the true labelling, standardised by its mean and SD over all relabellings in the same
+        sphere; 0 where it does not vary, or is not defined for the true labelling.
     p : ndarray of shape (n_spheres,)
         Not corrected.
     corrected : mapping of str to CorrectedMap
@@ -57,7 +55,6 @@ class MapTest:
     """
 
     statistic: str
-    observed: Array
     z: Array
     p: Array
     corrected: Mapping[str, CorrectedMap]

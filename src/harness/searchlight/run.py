@@ -127,7 +127,7 @@ def run_searchlight(
         If there is no sphere, the estimator is a dummy, the design does not allow the test, or a worker
         process was killed.
     """
-    _check_options(question, permutation)
+    check_options(question, permutation)
     seconds: dict[str, float] = {}
     with collect_warnings() as caught:
         with timed(seconds, "spheres"):
@@ -226,7 +226,6 @@ class _Job:
             )
         return MapTest(
             statistic=self.settings.statistic,
-            observed=nulls.observed,
             z=nulls.z,
             p=nulls.p,
             corrected=corrected,
@@ -256,7 +255,8 @@ class _Job:
 # Checks before the work -------------------------------------------------------------------------------------
 
 
-def _check_options(question: Question, permutation: PermutationSettings | None) -> None:
+def check_options(question: Question, permutation: PermutationSettings | None) -> None:
+    """Refuse estimators and tests of which no map makes sense."""
     if question.estimator.is_dummy:
         raise DesignError(
             f"estimator={question.estimator.name} predicts from the labels alone, so that all spheres would "

@@ -89,11 +89,6 @@ def make_scorer(
     UsageError
         If the estimator cannot be used.
     """
-    if question.estimator.is_dummy and len(labels) > 1:
-        raise DesignError(
-            f"estimator={question.estimator.name} predicts from the labels alone, so that no permutation "
-            "test of its map has a meaning; leave out inference=permutation"
-        )
     grid = samples.grid if isinstance(samples, RecordedSamples) else None
     samples = strip_samples(samples)
     groups = group_folds(samples, question, labels)

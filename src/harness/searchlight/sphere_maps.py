@@ -24,7 +24,7 @@ class NullMaps:
 
     Attributes
     ----------
-    observed, z, p : ndarray of shape (n_spheres,)
+    z, p : ndarray of shape (n_spheres,)
         Of the true labelling.
     n_undefined : ndarray of shape (n_spheres,), int
         Labellings under which the statistic is not defined.
@@ -33,7 +33,6 @@ class NullMaps:
     kept : ndarray of shape (n_kept, n_spheres), float32
     """
 
-    observed: Array
     z: Array
     p: Array
     n_undefined: NDArray[np.intp]

@@ -38,7 +38,7 @@ class SphereWork:
         Returns
         -------
         arrays : dict of str to ndarray
-            ``scores`` (n_scorers, n_spheres), ``unconverged`` (); with a test ``observed``, ``z``, ``p`` and
+            ``scores`` (n_scorers, n_spheres), ``unconverged`` (); with a test ``z``, ``p`` and
             ``n_undefined`` (n_spheres,), ``maxima`` (n_labellings,), ``kept`` (n_kept, n_spheres), and
             ``z_maps`` (n_labellings, n_spheres) if they are kept.
         """
@@ -54,7 +54,6 @@ class SphereWork:
         z = standardise_spheres(table)
         p = np.array([share_reaching(column, column[:1])[0] for column in table.T])
         arrays |= {
-            "observed": table[0],
             "z": z[0],
             "p": p,
             "n_undefined": np.isnan(table).sum(axis=0),
