@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from harness.errors import DesignError
 from harness.samples.signal import find_moments
 from harness.searchlight.fold_samples import FoldSamples
-from harness.searchlight.fold_scores import FoldScorer
+from harness.searchlight.fold_scores import FoldScorer, list_problems
 from harness.searchlight.linear_scorer import ClosedFormScorer
 from harness.searchlight.sphere_scores import SphereScores
 from harness.solvers.batched_decoders import (
@@ -144,8 +144,7 @@ def plan_training(
     folds : sequence of FoldScorer
         One per fold of the samples, for these labellings.
     """
-    problems = np.arange(n_classes) if n_classes > 2 else np.array([1])
-    labels = (codes[:, np.newaxis] == problems[:, np.newaxis]).reshape(-1, codes.shape[1])
+    labels = list_problems(codes, n_classes).T
     train = np.zeros((len(folds), codes.shape[1]), dtype=bool)
     used: list[Index] = []
     fold_of, rows, signs = [], [], []

@@ -19,7 +19,12 @@ from harness.errors import DesignError, UsageError
 from harness.inference.checkpoint import PACKAGES, Checkpoint, digest_work
 from harness.inference.corrections import TOLERANCE
 from harness.inference.map_stability import choose_rows
-from harness.inference.null_scores import RelabelledAnalysis, strip_samples
+from harness.inference.null_scores import (
+    RelabelledAnalysis,
+    rename_classes,
+    scores_are_equal,
+    strip_samples,
+)
 from harness.inference.relabelling import Relabellings, plan_relabellings
 from harness.inference.settings import PermutationSettings
 from harness.samples.cache import SampleCache
@@ -290,18 +295,12 @@ def _treats_classes_alike(
     settings: Searchlight,
     spheres: Spheres,
     relabellings: Relabellings,
-    n: int = 3,
 ) -> bool:
     """Return whether renaming the classes leaves the statistics of the largest sphere as they are."""
-    names = np.unique(samples.y)
-    rows = range(1, min(1 + n, len(relabellings)))
-    some = np.stack([relabellings.labels(row) for row in rows])
-    renamed = np.roll(names, 1)[np.searchsorted(names, some)]
-    labels = np.concatenate([samples.y[np.newaxis], some, renamed])
-    scorer = make_scorer(samples, question, settings, spheres, labels)
+    pairs = [labels for pair in rename_classes(relabellings) for labels in pair]
+    scorer = make_scorer(samples, question, settings, spheres, np.stack([samples.y, *pairs]))
     found = scorer.score(np.array([np.argmax(spheres.sizes)])).statistics[1:, 0]
-    one, other = found[: len(some)], found[len(some) :]
-    return np.allclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
+    return scores_are_equal(found[::2], found[1::2])
 
 
 def choose_batch_size(question: Question, n_labellings: int) -> int:
