@@ -14,7 +14,7 @@ References
 .. [2] Nichols, Holmes (2002), Human Brain Mapping 15:1-25, doi:10.1002/hbm.1058.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -147,15 +147,11 @@ def permutation_of_mean_maps(
     """
     if not subjects:
         raise DesignError("there are no subjects to test")
-    n_voxels = subjects[0].shape[1]
     chosen, is_exact = _list_combinations([len(maps) for maps in subjects], n_draws, seed)
     observed = _sum_maps(subjects, chosen[:1])[0]
-    counts = np.zeros(n_voxels, dtype=np.int64)
+    counts = np.zeros(len(observed), dtype=np.int64)
     maxima, largest = np.empty(len(chosen)), np.zeros(len(chosen))
-    n_together = max(CHUNK_NUMBERS // max(n_voxels, 1), 1)
-    for start in range(0, len(chosen), n_together):
-        rows = slice(start, start + n_together)
-        values = _sum_maps(subjects, chosen[rows])
+    for rows, values in _sum_in_chunks(subjects, chosen):
         counts += (values >= observed - MAP_TOLERANCE).sum(axis=0)
         maxima[rows] = values.max(axis=1)
         if mask is not None and cluster_z is not None:
@@ -163,9 +159,7 @@ def permutation_of_mean_maps(
     varies = np.any([np.any(maps != 0, axis=0) for maps in subjects], axis=0)
     clusters = None
     if mask is not None and cluster_z is not None:
-        of_voxel = measure_clusters(observed, mask, cluster_z)
-        p = np.where(of_voxel > 0, share_reaching(largest, of_voxel), 1.0)
-        clusters = ClusterTest(cluster_z, of_voxel, p)
+        clusters = _compare_clusters(measure_clusters(observed, mask, cluster_z), largest, cluster_z)
     return MeanMapTest(
         n=len(subjects),
         z=observed,
@@ -186,6 +180,21 @@ def _list_combinations(sizes: Sequence[int], n_draws: int, seed: int) -> tuple[N
     rng = np.random.default_rng(seed)
     drawn = [rng.integers(size, size=n_draws) for size in sizes]
     return np.vstack([np.zeros(len(sizes), dtype=np.intp), np.column_stack(drawn)]), False
+
+
+def _compare_clusters(sizes: Array, largest: Array, cluster_z: float) -> ClusterTest:
+    """Return the p-values of clusters by the largest one of every combination."""
+    return ClusterTest(cluster_z, sizes, np.where(sizes > 0, share_reaching(largest, sizes), 1.0))
+
+
+def _sum_in_chunks(
+    subjects: Sequence[NDArray[np.floating]], chosen: NDArray[np.intp]
+) -> Iterator[tuple[slice, Array]]:
+    """Yield Z of some combinations at a time, and which they are."""
+    n_together = max(CHUNK_NUMBERS // max(subjects[0].shape[1], 1), 1)
+    for start in range(0, len(chosen), n_together):
+        rows = slice(start, start + n_together)
+        yield rows, _sum_maps(subjects, chosen[rows])
 
 
 def _sum_maps(subjects: Sequence[NDArray[np.floating]], chosen: NDArray[np.intp]) -> Array:

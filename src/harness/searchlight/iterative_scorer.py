@@ -10,7 +10,7 @@ from harness.errors import DesignError
 from harness.samples.signal import find_moments
 from harness.searchlight.fold_samples import FoldSamples
 from harness.searchlight.fold_scores import FoldScorer, list_problems
-from harness.searchlight.linear_scorer import ClosedFormScorer
+from harness.searchlight.linear_scorer import BatchedScorer
 from harness.searchlight.sphere_scores import SphereScores
 from harness.solvers.batched_decoders import (
     BatchedClassifier,
@@ -35,11 +35,11 @@ class IterativeScorer:
 
     Attributes
     ----------
-    scorer : ClosedFormScorer
+    scorer : BatchedScorer
         With an `IterativeDecoder`.
     """
 
-    scorer: ClosedFormScorer
+    scorer: BatchedScorer
 
     def score(self, numbers: Index) -> SphereScores:
         """Return the scores of the spheres of these numbers; no sphere's depend on the others'."""

@@ -55,8 +55,8 @@ class BatchDecoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ClosedFormScorer:
-    """Scores spheres with a decoder in closed form; see `harness.searchlight.sphere_scores.SphereScorer`.
+class BatchedScorer:
+    """Scores spheres with a decoder of batches; see `harness.searchlight.sphere_scores.SphereScorer`.
 
     Attributes
     ----------

@@ -139,15 +139,13 @@ def run_searchlight(
             grid = samples.grid
             spheres = find_spheres(grid.mask, grid.affine, centres, settings.radius, settings.min_voxels)
         split = split_samples(samples, question.scheme)
-        relabellings = None
-        if permutation is not None:
-            relabellings = _plan(samples, question, settings, spheres, permutation)
-        job = _Job(samples, question, settings, spheres, relabellings, checkpoint, processes)
-        with job.open_z_maps() as z_maps:
+        relabellings = _plan(samples, question, settings, spheres, permutation)
+        computation = _Computation(samples, question, settings, spheres, relabellings, checkpoint, processes)
+        with computation.open_z_maps() as z_maps:
             with timed(seconds, "searchlight"):
-                maps = job.compute_spheres(z_maps, progress)
+                maps = computation.compute_spheres(z_maps, progress)
             with timed(seconds, "correction"):
-                test = None if maps.nulls is None else job.test_map(maps.nulls, z_maps, progress)
+                test = None if maps.nulls is None else computation.test_map(maps.nulls, z_maps, progress)
     return SearchlightResult(
         question=question,
         settings=settings,
@@ -163,7 +161,7 @@ def run_searchlight(
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class _Computation:
     """One searchlight: its spheres, its labellings, and where and by how many processes it is computed."""
 
     samples: RecordedSamples
@@ -279,9 +277,11 @@ def _plan(
     question: Question,
     settings: Searchlight,
     spheres: Spheres,
-    permutation: PermutationSettings,
-) -> Relabellings:
+    permutation: PermutationSettings | None,
+) -> Relabellings | None:
     """Return the relabellings; those that differ by a renaming of classes count once if they score alike."""
+    if permutation is None:
+        return None
     relabellings = plan_relabellings(samples, permutation)
     analysis = RelabelledAnalysis(strip_samples(samples), question, choose_engine(samples, question))
     if analysis.is_symmetric or _treats_classes_alike(samples, question, settings, spheres, relabellings):

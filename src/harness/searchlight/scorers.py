@@ -26,7 +26,7 @@ from harness.searchlight.iterative_scorer import (
 )
 from harness.searchlight.linear_scorer import (
     BatchDecoder,
-    ClosedFormScorer,
+    BatchedScorer,
     make_discriminant,
     make_ridge,
 )
@@ -130,8 +130,8 @@ def _make_part(
         check_inner_folds(folds, classifier)
         plan = plan_training(codes, len(classes), samples, folds)
         decoder = IterativeDecoder(samples, folds, classifier, plan)
-        return IterativeScorer(ClosedFormScorer(spheres, decoder, folds, true, settings.statistic))
-    return ClosedFormScorer(spheres, decoder, folds, true, settings.statistic)
+        return IterativeScorer(BatchedScorer(spheres, decoder, folds, true, settings.statistic))
+    return BatchedScorer(spheres, decoder, folds, true, settings.statistic)
 
 
 def _make_nilearn_scorer(

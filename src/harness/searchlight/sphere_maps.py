@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from harness.decoding.evaluation import Progress
 from harness.inference.checkpoint import Checkpoint
-from harness.inference.chunked_work import Chunk, Clock, compute_chunks
+from harness.inference.chunked_work import Chunk, ProgressClock, compute_chunks
 from harness.searchlight.sphere_work import SphereWork
 
 Array = NDArray[np.float64]
@@ -87,7 +87,7 @@ def compute_maps(
     # Large spheres first: the time left is then over- rather than underestimated.
     order = np.argsort(-sizes, kind="stable").tolist()
     chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    clock = Clock(progress, STAGE, len(order))
+    clock = ProgressClock(progress, STAGE, len(order))
     maps: dict[str, NDArray[Any]] = {}
     maxima: Array | None = None
     unconverged = 0
