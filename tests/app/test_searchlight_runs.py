@@ -221,7 +221,7 @@ def test_scores_are_those_of_nilearns_searchlight(home, subject):
     assert stored.data.metrics["n_spheres"] == centres.sum()
 
 
-def test_tested_map_is_stored_replayed_and_compared_with_others(home, capsys):
+def test_tested_map_is_stored_and_compared_with_others(home, capsys):
     """One run of every kind, and what the verbs say about them."""
     directory, overrides = home
     decoding = [word for word in overrides if not word.startswith("analysis")]
@@ -253,9 +253,6 @@ def test_tested_map_is_stored_replayed_and_compared_with_others(home, capsys):
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 
-    for stored in (tested, plain):
-        status, printed = verb("replay", stored.info.run_id, "analysis.processes=2")
-        assert (status, "identical: every number" in printed) == (0, True), printed
     _, printed = verb("explain", tested.info.run_id, plain.info.run_id)
     assert "80 and 120 centres, 80 in both; 0 with another score" in printed
     assert f"corrected: {metrics['n_corrected']:.0f} and not tested" in printed
@@ -275,6 +272,17 @@ def test_tested_map_is_stored_replayed_and_compared_with_others(home, capsys):
     assert (status, "only searchlights" in printed) == (1, True)
     _, printed = verb("compare", "--pivot", "roi,estimator", "--score", "max_score")
     assert f"{metrics['max_score']:.3f}" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test", [TEST, []], ids=["tested", "not tested"])
+def test_map_is_replayed_with_other_processes(home, capsys, test):
+    directory, overrides = home
+    assert run([*overrides, *test]) == 0
+    _, (stored,) = read_runs(directory)
+    capsys.readouterr()
+    status = run_verb(["replay", stored.info.run_id, "analysis.processes=2"])
+    assert (status, "identical: every number" in capsys.readouterr().out) == (0, True)
 
 
 def test_runs_without_the_parameter_count_as_decodings(home, capsys):
@@ -301,10 +309,11 @@ def test_runs_without_the_parameter_count_as_decodings(home, capsys):
     assert run_verb(["replay", find_runs(directory)[1][-1].info.run_id]) == 0
 
 
-def test_finished_map_is_skipped_on_resume(home, capsys):
+def test_finished_map_names_the_test_without_timing_it_and_is_skipped_on_resume(home, capsys, monkeypatch):
     _, overrides = home
+    monkeypatch.delattr("harness.searchlight.duration.estimate_map_test")
     assert run(overrides) == 0
-    capsys.readouterr()
+    assert "add inference=permutation for a map corrected over voxels\n" in capsys.readouterr().out
     assert run([*overrides, "resume=true", "analysis.batch_size=9"]) == 0
     assert "has finished before" in capsys.readouterr().out
 

@@ -76,7 +76,6 @@ def _make_test(samples, spheres, settings, z, p_fwe):
     maxima.iloc[0] = z.max()
     return MapTest(
         statistic="roc_auc",
-        observed=0.5 + z / 20,
         z=z,
         p=np.where(z >= z.max(), 1 / N_RELABELLINGS, 0.5),
         null_mean=0.524 + np.where(z > 0, 0.01, 0),

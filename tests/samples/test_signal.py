@@ -19,7 +19,7 @@ from harness.errors import DataError, DesignError, UsageError
 from harness.samples.cache import SampleCache
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Roi, load_samples
-from harness.samples.signal import Signal, clean_runs, degrees_of_freedom
+from harness.samples.signal import Signal, clean_runs, degrees_of_freedom, find_moments
 from harness.samples.smoothing import mask_smoothed
 
 FACE_CAT = make_contrast(["face", "cat"])
@@ -36,6 +36,24 @@ def load(recording, cache=None, **signal):
 
 def masked(recording):
     return apply_mask(recording.bold, recording.masks["vt"], dtype=np.float32)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("value", [700.1, -1e5 / 3, 0.1, 0.0])
+def test_constant_voxels_of_any_number_of_samples_become_0(value, axis):
+    for n_samples in (*range(2, 60), 864, 1452):
+        X = np.full((n_samples, 3), value)
+        X = X if axis == 0 else np.ascontiguousarray(X.T)
+        location, scale = find_moments(X, axis)
+        assert np.array_equal(scale, np.ones_like(scale)), n_samples
+        np.testing.assert_allclose((X - location) / scale, 0, atol=1e-9)
+
+
+def test_voxels_that_vary_have_numpys_moments(rng):
+    X = (1000 + rng.normal(size=(30, 4)) * [20, 1, 1e-3, 1e-6]).astype(np.float64)
+    location, scale = find_moments(X)
+    assert np.array_equal(location[0], X.mean(axis=0))
+    assert np.array_equal(scale[0], X.std(axis=0, ddof=1))
 
 
 @pytest.mark.parametrize(

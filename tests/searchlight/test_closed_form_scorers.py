@@ -55,13 +55,11 @@ def relabel(rng, samples, n_labellings):
     return np.array(rows)
 
 
-def score(samples, model, labels, spheres, statistic="roc_auc", splitter=None, numbers=None, batch_size=128):
+def score(samples, model, labels, spheres, statistic="roc_auc", splitter=None, numbers=None):
     question = Question(
         samples.contrast, Estimator("any", model), Scheme("any", splitter or LeaveOneGroupOut())
     )
-    scorer = make_scorer(
-        samples, question, Searchlight(statistic=statistic, batch_size=batch_size), spheres, labels
-    )
+    scorer = make_scorer(samples, question, Searchlight(statistic=statistic), spheres, labels)
     return scorer.score(np.arange(len(spheres)) if numbers is None else numbers)
 
 
@@ -173,22 +171,6 @@ def test_numbers_of_a_sphere_do_not_depend_on_the_others(
         some = score(samples, exact, labels, spheres, statistic, numbers=numbers)
         assert np.array_equal(some.statistics, together.statistics[:, numbers])
         assert np.array_equal(some.scores, together.scores[:, numbers])
-
-
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_numbers_do_not_depend_on_the_size_of_batches(rng, estimator):
-    """Spheres of 7 voxels by the dozen, in batches that end anywhere."""
-    samples = make_samples(rng, ("cat", "face"), "own")
-    spheres = Spheres(
-        np.arange(40), np.concatenate([np.arange(i, i + 7) for i in range(40)]), np.arange(41) * 7
-    )
-    labels = relabel(rng, samples, 4)
-    exact, _ = ESTIMATORS[estimator]
-    first = score(samples, exact, labels, spheres, "decision_value")
-    for batch_size in (1, 7, 33):
-        other = score(samples, exact, labels, spheres, "decision_value", batch_size=batch_size)
-        assert np.array_equal(other.statistics, first.statistics)
-        assert np.array_equal(other.scores, first.scores)
 
 
 def test_a_class_missing_from_the_folds_of_a_relabelling_is_a_design_error(rng, spheres):

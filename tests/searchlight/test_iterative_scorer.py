@@ -116,11 +116,10 @@ def test_scores_equal_those_of_single_decoders(make_samples, question, rng, name
 def test_a_sphere_has_the_same_bits_whatever_is_scored_with_it(make_samples, question, rng, name, zscore):
     samples, labels = make_design(make_samples, rng, ["cat", "face"], zscore)
     question = replace(question, estimator=Estimator(name, MODELS[name]), contrast=samples.contrast)
-    together = make_scorer(samples, question, Searchlight(), make_spheres(), labels)
-    singly = make_scorer(samples, question, Searchlight(batch_size=1), make_spheres(), labels)
-    whole = together.score(np.arange(5))
+    scorer = make_scorer(samples, question, Searchlight(), make_spheres(), labels)
+    whole = scorer.score(np.arange(5))
     for number in range(5):
-        alone = singly.score(np.array([number]))
+        alone = scorer.score(np.array([number]))
         np.testing.assert_array_equal(alone.statistics[:, 0], whole.statistics[:, number])
         np.testing.assert_array_equal(alone.scores[:, 0], whole.scores[:, number])
 

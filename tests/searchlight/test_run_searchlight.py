@@ -27,6 +27,7 @@ from harness.searchlight import run as run_module
 from harness.searchlight.run import run_searchlight
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.sphere_scores import SphereScores
+from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
 from small_brains import ask, make_brain
 
 EVERY = PermutationSettings()
@@ -42,8 +43,7 @@ def brain():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    for name in ("TESTED", "UNTESTED", "SLOW"):
-        monkeypatch.setattr(run_module, name, 5)
+    monkeypatch.setattr(run_module, "LARGEST_BATCH", 5)
 
 
 def search(brain, settings=SMALL, centres=CENTRES, permutation=EVERY, question=None, **options):
@@ -53,7 +53,7 @@ def search(brain, settings=SMALL, centres=CENTRES, permutation=EVERY, question=N
 def assert_same_bits(found, expected):
     for name, values in expected.scores.items():
         np.testing.assert_array_equal(found.scores[name], values)
-    for name in ("observed", "z", "p", "null_mean", "kept", "kept_rows"):
+    for name in ("z", "p", "null_mean", "kept", "kept_rows"):
         np.testing.assert_array_equal(getattr(found.test, name), getattr(expected.test, name))
     for name, corrected in expected.test.corrected.items():
         other = found.test.corrected[name]
@@ -102,7 +102,6 @@ def test_every_map_is_that_of_all_relabellings_with_sklearn(brain, brute_force, 
     test = found.test
     np.testing.assert_allclose(found.scores["accuracy"], brute_force[0, :, 0], rtol=0, atol=1e-12)
     np.testing.assert_allclose(found.scores["roc_auc"], brute_force[0, :, 1], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(test.observed, table[0], rtol=0, atol=1e-10)
     np.testing.assert_allclose(test.kept, table, rtol=1e-6, atol=1e-7)
     z = (table - table.mean(axis=0)) / table.std(axis=0)
     np.testing.assert_allclose(test.z, z[0], rtol=0, atol=1e-8)
@@ -127,15 +126,6 @@ def test_the_null_mean_of_random_relabellings_leaves_out_the_true_labelling(brai
     found = search(brain, SMALL, centre, settings).test
     assert found.null_mean == pytest.approx([expected], abs=1e-10)
     assert found.median_null_mean == found.null_mean[0]
-
-
-def test_the_maximum_statistic_is_that_of_the_whole_table(brain, brute_force):
-    table = brute_force[:, :, 2]
-    expected = maximum_statistic(standardise_nulls(table))
-    test = search(brain, replace(SMALL, statistic="decision_value")).test
-    np.testing.assert_array_equal(test.corrected["maximum"].p, expected.single_step)
-    np.testing.assert_array_equal(test.p, expected.uncorrected)
-    assert test.corrected["maximum"].threshold == pytest.approx(expected.threshold, abs=1e-8)
 
 
 def enhance_by_flood(volume):
@@ -187,11 +177,12 @@ def test_a_map_without_inference_has_scores_alone(brain):
 
 
 def test_kept_maps_begin_with_the_true_labelling(brain):
-    test = search(brain, replace(SMALL, keep_maps=7)).test
+    found = search(brain, replace(SMALL, keep_maps=7))
+    test = found.test
     assert test.kept.shape == (7, 6)
     assert test.kept_rows[0] == 0
     assert len(set(test.kept_rows.tolist())) == 7
-    np.testing.assert_array_equal(test.kept[0], test.observed.astype(np.float32))
+    np.testing.assert_array_equal(test.kept[0], found.scores["roc_auc"].astype(np.float32))
     assert search(brain, replace(SMALL, keep_maps=0)).test.kept.shape == (0, 6)
 
 
@@ -335,11 +326,24 @@ def test_spheres_of_another_searchlight_are_not_used(brain, tmp_path):
     assert_same_bits(search(other, by_accuracy, checkpoint=tmp_path), search(other, by_accuracy))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_batches_and_chunks_do_not_change_a_bit(brain, monkeypatch, batch_size):
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_the_size_of_batches_does_not_change_a_bit_and_is_what_is_stored(brain, tmp_path, size):
     expected = search(brain)
-    monkeypatch.setattr(run_module, "TESTED", 2)
-    assert_same_bits(search(brain, replace(SMALL, batch_size=batch_size)), expected)
+    some = replace(SMALL, batch_size=size)
+    assert_same_bits(search(brain, some, checkpoint=tmp_path), expected)
+    stored = [np.load(file)["scores"].shape[1] for file in sorted(tmp_path.glob("*.npz"))]
+    assert stored == {1: [1] * 6, 3: [3, 3], 4: [4, 2]}[size]
+
+
+def test_slow_estimators_have_smaller_batches(brain):
+    """Each gets a whole number of spheres whatever the number of relabellings."""
+    ridge, lda, other = (
+        ask(Estimator(model.__class__.__name__, model))
+        for model in (ExactRidgeClassifierCV(), ExactLDA(), LinearSVC())
+    )
+    sizes = [run_module.choose_batch_size(question, 2048) for question in (ridge, lda, other)]
+    assert sizes == sorted(set(sizes), reverse=True)
+    assert [run_module.choose_batch_size(other, n) for n in (10**6, 1)] == [1, run_module.LARGEST_BATCH]
 
 
 BOTH = """
@@ -352,10 +356,9 @@ from harness.searchlight import run
 from harness.searchlight.settings import Searchlight
 from small_brains import ask, make_brain
 
-run.TESTED = 2
 found = run.run_searchlight(
     make_brain(effect=1.0), np.ones((4, 3, 3), dtype=bool), ask(),
-    Searchlight(radius=3.0, min_voxels=2, correction="tfce"), PermutationSettings(),
+    Searchlight(radius=3.0, min_voxels=2, correction="tfce", batch_size=2), PermutationSettings(),
     checkpoint=Path(sys.argv[2]),
 )
 np.save(sys.argv[3], found.test.corrected["tfce"].values)
@@ -376,10 +379,10 @@ def kill(stage, done, total):
     if stage.startswith(sys.argv[3]) and done:
         os.kill(os.getpid(), signal.SIGKILL)
 
-run.TESTED, map_corrections.CHUNK = 10, 5
+map_corrections.CHUNK = 5
 run.run_searchlight(
     make_brain(effect=1.0), np.ones((4, 3, 3), dtype=bool), ask(),
-    Searchlight(radius=3.0, min_voxels=2, correction="tfce"), PermutationSettings(),
+    Searchlight(radius=3.0, min_voxels=2, correction="tfce", batch_size=10), PermutationSettings(),
     progress=kill, checkpoint=Path(sys.argv[2]),
 )
 """
@@ -396,10 +399,9 @@ def test_a_killed_process_resumes_with_the_same_bits(brain, tmp_path, monkeypatc
     assert process.returncode == -signal.SIGKILL, process.stderr
     assert len(list(kept.glob("*.npz"))) == (4 if stage == "tfce" else 1)
     assert len(list(kept.glob("tfce/*.npz"))) == n_corrected
-    monkeypatch.setattr(run_module, "TESTED", 10)
     monkeypatch.setattr("harness.searchlight.map_corrections.CHUNK", 5)
     everywhere = np.ones((4, 3, 3), dtype=bool)
-    settings = replace(SMALL, correction="tfce")
+    settings = replace(SMALL, correction="tfce", batch_size=10)
     found = search(brain, settings, everywhere, checkpoint=kept)
     assert_same_bits(found, search(brain, settings, everywhere))
 

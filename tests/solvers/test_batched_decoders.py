@@ -12,7 +12,7 @@ from harness.solvers.batched_decoders import (
     LogisticCVClassifier,
 )
 from harness.solvers.estimators import ExactLogisticRegressionCV
-from harness.solvers.training_units import standardise_training_sets
+from harness.solvers.training_units import find_training_units
 
 NAMES = {"squared_hinge": "squared hinge", "logistic": "logistic"}
 
@@ -58,7 +58,8 @@ def test_folds_that_standardise_by_themselves_are_as_if_each_had_its_own_samples
 ):
     X, Y, train = simulate(rng, 120, n_voxels, n_labels, n_folds)
     X = 1000 + 20 * X + rng.standard_normal(n_folds)[np.arange(120) % n_folds, np.newaxis]
-    shared, units = standardise_training_sets(X, train)
+    shared = (X - X.mean(axis=0)) / X.std(axis=0, ddof=1)
+    units = find_training_units(shared, train)
     W, unconverged = BatchedClassifier(loss, 0.7).fit(
         shared, Y, train, every_decoder(n_folds, n_labels), units
     )

@@ -108,33 +108,38 @@ def build_spec(
     UsageError
         If a ``_target_`` may not be built, or an argument is refused.
     """
+    from harness.decoding.choices import Engine
     from harness.decoding.estimator import Estimator
     from harness.decoding.evaluation import Scoring
+    from harness.decoding.nilearn_decoder import check_nilearn, check_parameters
     from harness.decoding.question import Question
     from harness.decoding.splitters import Scheme
     from harness.inference.settings import PermutationSettings
     from harness.samples.samples import Roi
     from harness.samples.signal import Signal
-    from harness.searchlight.question import SphereQuestion
     from harness.searchlight.settings import Searchlight
 
     grid = check_grid(settings["estimator"])
     model = _instantiate("estimator", options["estimator"], settings["estimator"], excluded=("grid",))
     splitter = _instantiate("cv", options["cv"], settings["cv"], excluded=("incomplete",))
     analysis = _instantiate("analysis", options["analysis"], settings["analysis"])
-    kind = SphereQuestion if isinstance(analysis, Searchlight) else Question
+    question = Question(
+        contrast=contrast,
+        estimator=Estimator(words["estimator"], model, grid),
+        scheme=Scheme(words["cv"], splitter, settings["cv"]["incomplete"]),
+        roi=Roi(**settings["roi"]),
+        signal=Signal(**settings["signal"]),
+        scoring=Scoring(**settings["scoring"] | {"report": tuple(settings["scoring"]["report"])}),
+        engine=settings["engine"],
+    )
+    if question.engine == Engine.nilearn and isinstance(analysis, Searchlight):
+        check_parameters(question.estimator)  # its SearchLight takes any standardisation
+    elif question.engine == Engine.nilearn:
+        check_nilearn(question.estimator, question.signal.zscore)
     return RunSpec(
         subject=settings["subject"],
         dataset=_instantiate("dataset", options["dataset"], settings["dataset"]),
-        question=kind(
-            contrast=contrast,
-            estimator=Estimator(words["estimator"], model, grid),
-            scheme=Scheme(words["cv"], splitter, settings["cv"]["incomplete"]),
-            roi=Roi(**settings["roi"]),
-            signal=Signal(**settings["signal"]),
-            scoring=Scoring(**settings["scoring"] | {"report": tuple(settings["scoring"]["report"])}),
-            engine=settings["engine"],
-        ),
+        question=question,
         analysis=analysis,
         permutation=_read_permutation(settings["inference"], PermutationSettings),
         name=name,

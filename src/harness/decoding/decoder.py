@@ -27,7 +27,7 @@ from harness.decoding.grid_scores import TriedValues, find_last_best, read_inner
 from harness.decoding.scores import score_decisions
 from harness.errors import UsageError, first_line
 from harness.samples.samples import FoldPreprocessing
-from harness.samples.signal import zscore
+from harness.samples.signal import find_moments, zscore
 from harness.solvers.decoders import CandidateDecoders
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -165,7 +165,7 @@ class TrainingMoments:
     Attributes
     ----------
     location, scale : ndarray of shape (n_voxels,), float64
-        `scale` is 1 in place of a zero.
+        See `harness.samples.signal.find_moments`.
     """
 
     location: np.ndarray
@@ -174,9 +174,8 @@ class TrainingMoments:
     @classmethod
     def of(cls, X: np.ndarray) -> "TrainingMoments":
         """Return the moments of volumes."""
-        scale = X.std(axis=0, ddof=1, dtype=np.float64)
-        scale[scale < np.finfo(np.float64).eps] = 1.0
-        return cls(X.mean(axis=0, dtype=np.float64), scale)
+        location, scale = find_moments(X)
+        return cls(location[0], scale[0])
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Return the standardised volumes."""

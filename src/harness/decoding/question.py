@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from harness.decoding.choices import Engine
 from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
-from harness.decoding.nilearn_decoder import check_nilearn
 from harness.decoding.splitters import Scheme
 from harness.errors import UsageError
 from harness.samples.contrasts import Contrast
@@ -32,7 +31,7 @@ class Question:
     Raises
     ------
     UsageError
-        If the engine is unknown, or cannot fit this estimator or standardise in this way.
+        If the engine is unknown.
     """
 
     contrast: Contrast
@@ -44,12 +43,5 @@ class Question:
     engine: str = Engine.harness.value
 
     def __post_init__(self) -> None:
-        check_engine(self.engine)
-        if self.engine == Engine.nilearn:
-            check_nilearn(self.estimator, self.signal.zscore)
-
-
-def check_engine(engine: str) -> None:
-    """Raise a UsageError for an unknown engine."""
-    if engine not in list(Engine):
-        raise UsageError(f"engine={engine!r} is unknown; expected one of {', '.join(Engine)}")
+        if self.engine not in list(Engine):
+            raise UsageError(f"engine={self.engine!r} is unknown; expected one of {', '.join(Engine)}")

@@ -85,7 +85,7 @@ def _open_pool(
         ) from error
 
 
-class Clock:
+class ProgressClock:
     """Reports progress, with an estimate of the time left from what was computed now.
 
     Parameters

@@ -112,13 +112,15 @@ def maximum_statistic(table: ArrayLike, alpha: float = ALPHA) -> MaximumStatisti
     )
 
 
-def standardise_nulls(table: ArrayLike) -> Array:
+def standardise_nulls(table: ArrayLike, tolerance: float | Array = TOLERANCE) -> Array:
     """Return every column minus its mean, divided by its standard deviation, both over all rows.
 
     Parameters
     ----------
     table : ndarray of shape (n_relabellings, n_columns)
         Scores, those of the true labelling in the first row.
+    tolerance : float or ndarray of shape (n_columns,)
+        Standard deviation up to which a column does not vary but for rounding.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def standardise_nulls(table: ArrayLike) -> Array:
     """
     T = np.asarray(table, dtype=np.float64)
     sd = T.std(axis=0)
-    varies = sd > TOLERANCE
+    varies = sd > tolerance
     return np.where(varies, (T - T.mean(axis=0)) / np.where(varies, sd, 1.0), 0.0)
 
 

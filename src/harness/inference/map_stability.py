@@ -17,7 +17,7 @@ from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import FitDecoder, Scoring, split_inner
 from harness.decoding.patterns import compute_patterns, standardise_samples
 from harness.errors import DesignError
-from harness.inference.corrections import reaches
+from harness.inference.corrections import share_reaching
 from harness.samples.samples import Samples
 
 Array = NDArray[np.float64]
@@ -58,12 +58,12 @@ class MapStability:
     @property
     def p_weights(self) -> float:
         """Share of labellings, the true one included, whose weights agree at least as well."""
-        return _share_reaching(self.weights)
+        return float(share_reaching(self.weights, self.weights[:1])[0])
 
     @property
     def p_patterns(self) -> float:
         """Share of labellings, the true one included, whose patterns agree at least as well."""
-        return _share_reaching(self.patterns)
+        return float(share_reaching(self.patterns, self.patterns[:1])[0])
 
 
 def measure_stability(
@@ -208,7 +208,3 @@ def _correlate(a: Array, b: Array) -> Array:
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     products = np.einsum("kv,kv->k", a, b)
     return np.divide(products, norms, out=np.zeros(len(a)), where=norms > 0)
-
-
-def _share_reaching(values: Array) -> float:
-    return float(reaches(values, values[0]).mean())

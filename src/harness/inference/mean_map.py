@@ -14,7 +14,7 @@ References
 .. [2] Nichols, Holmes (2002), Human Brain Mapping 15:1-25, doi:10.1002/hbm.1058.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import DesignError
 from harness.inference.cluster_size import measure_clusters
-from harness.inference.corrections import ALPHA
+from harness.inference.corrections import share_reaching, standardise_nulls, threshold_of_maxima
 from harness.inference.group_tests import N_DRAWS
 
 Array = NDArray[np.float64]
@@ -108,10 +108,7 @@ def standardise_maps(maps: ArrayLike) -> NDArray[np.float32]:
         0 in voxels that do not vary.
     """
     values = np.asarray(maps, dtype=np.float64)
-    sd = values.std(axis=0)
-    varies = sd > ROUNDING * np.abs(values).max(axis=0, initial=0.0)
-    z = (values - values.mean(axis=0)) / np.where(varies, sd, 1.0)
-    return np.where(varies, z, 0.0).astype(np.float32)
+    return standardise_nulls(values, ROUNDING * np.abs(values).max(axis=0)).astype(np.float32)
 
 
 def permutation_of_mean_maps(
@@ -150,22 +147,11 @@ def permutation_of_mean_maps(
     """
     if not subjects:
         raise DesignError("there are no subjects to test")
-    n_voxels = subjects[0].shape[1]
-    sizes = [len(maps) for maps in subjects]
-    is_exact = prod(sizes) - 1 <= n_draws
-    if is_exact:
-        chosen = np.array(list(product(*map(range, sizes))))
-    else:
-        rng = np.random.default_rng(seed)
-        drawn = [rng.integers(size, size=n_draws) for size in sizes]
-        chosen = np.vstack([np.zeros(len(sizes), dtype=np.intp), np.column_stack(drawn)])
+    chosen, is_exact = _list_combinations([len(maps) for maps in subjects], n_draws, seed)
     observed = _sum_maps(subjects, chosen[:1])[0]
-    counts = np.zeros(n_voxels, dtype=np.int64)
+    counts = np.zeros(len(observed), dtype=np.int64)
     maxima, largest = np.empty(len(chosen)), np.zeros(len(chosen))
-    n_together = max(CHUNK_NUMBERS // max(n_voxels, 1), 1)
-    for start in range(0, len(chosen), n_together):
-        rows = slice(start, start + n_together)
-        values = _sum_maps(subjects, chosen[rows])
+    for rows, values in _sum_in_chunks(subjects, chosen):
         counts += (values >= observed - MAP_TOLERANCE).sum(axis=0)
         maxima[rows] = values.max(axis=1)
         if mask is not None and cluster_z is not None:
@@ -173,16 +159,13 @@ def permutation_of_mean_maps(
     varies = np.any([np.any(maps != 0, axis=0) for maps in subjects], axis=0)
     clusters = None
     if mask is not None and cluster_z is not None:
-        of_voxel = measure_clusters(observed, mask, cluster_z)
-        clusters = ClusterTest(
-            cluster_z, of_voxel, np.where(of_voxel > 0, share_reaching(largest, of_voxel), 1.0)
-        )
+        clusters = _compare_clusters(measure_clusters(observed, mask, cluster_z), largest, cluster_z)
     return MeanMapTest(
         n=len(subjects),
         z=observed,
         p=np.where(varies, counts / len(chosen), 1.0),
         p_fwe=np.where(varies, share_reaching(maxima, observed, MAP_TOLERANCE), 1.0),
-        threshold=find_threshold(maxima),
+        threshold=threshold_of_maxima(maxima),
         n_draws=len(chosen) - 1,
         is_exact=is_exact,
         maxima=maxima,
@@ -190,16 +173,28 @@ def permutation_of_mean_maps(
     )
 
 
-def share_reaching(maxima: Array, values: Array, tolerance: float = 0.0) -> Array:
-    """Return the share of maxima that are at least every value, of the shape of `values`."""
-    ascending = np.sort(maxima)
-    return (len(ascending) - ascending.searchsorted(values - tolerance)) / len(ascending)
+def _list_combinations(sizes: Sequence[int], n_draws: int, seed: int) -> tuple[NDArray[np.intp], bool]:
+    """Return the map of every subject in combinations, the true one first, and whether they are all."""
+    if prod(sizes) - 1 <= n_draws:
+        return np.array(list(product(*map(range, sizes)))), True
+    rng = np.random.default_rng(seed)
+    drawn = [rng.integers(size, size=n_draws) for size in sizes]
+    return np.vstack([np.zeros(len(sizes), dtype=np.intp), np.column_stack(drawn)]), False
 
 
-def find_threshold(maxima: Array, alpha: float = ALPHA) -> float | None:
-    """Return the maximum above which values have a corrected p of at most alpha; None if no value can."""
-    n_above = int(np.floor(alpha * len(maxima) + 1e-9))
-    return float(np.sort(maxima)[::-1][n_above]) if n_above else None
+def _compare_clusters(sizes: Array, largest: Array, cluster_z: float) -> ClusterTest:
+    """Return the p-values of clusters by the largest one of every combination."""
+    return ClusterTest(cluster_z, sizes, np.where(sizes > 0, share_reaching(largest, sizes), 1.0))
+
+
+def _sum_in_chunks(
+    subjects: Sequence[NDArray[np.floating]], chosen: NDArray[np.intp]
+) -> Iterator[tuple[slice, Array]]:
+    """Yield Z of some combinations at a time, and which they are."""
+    n_together = max(CHUNK_NUMBERS // max(subjects[0].shape[1], 1), 1)
+    for start in range(0, len(chosen), n_together):
+        rows = slice(start, start + n_together)
+        yield rows, _sum_maps(subjects, chosen[rows])
 
 
 def _sum_maps(subjects: Sequence[NDArray[np.floating]], chosen: NDArray[np.intp]) -> Array:

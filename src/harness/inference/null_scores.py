@@ -5,7 +5,7 @@ Where nothing but the labels changes, many relabellings are solved together (`Ba
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from harness.decoding.evaluation import Evaluation, FitDecoder, evaluate
 from harness.decoding.question import Question
 from harness.errors import DesignError
 from harness.inference.batched_scores import BatchedScores, can_batch, is_blind
+from harness.inference.corrections import TOLERANCE
 from harness.inference.relabelling import Relabellings
 from harness.samples.samples import Samples
 
@@ -152,14 +153,10 @@ class RelabelledAnalysis:
 
     def treats_classes_alike(self, relabellings: Relabellings, n: int = 3) -> bool:
         """Return whether renaming the classes leaves the scores of some relabellings as they are."""
-        names = np.unique(self.samples.y)
-        for row in range(1, min(1 + n, len(relabellings))):
-            y = relabellings.labels(row)
-            renamed = np.roll(names, 1)[np.searchsorted(names, y)]
-            one, other = self.repeat(y, row), self.repeat(renamed, row)
-            if not np.allclose(one.scores, other.scores, rtol=0, atol=1e-10, equal_nan=True):
-                return False
-        return True
+        return all(
+            scores_are_equal(self.repeat(y, row).scores, self.repeat(renamed, row).scores)
+            for row, (y, renamed) in enumerate(rename_classes(relabellings, n), start=1)
+        )
 
     @staticmethod
     def _join(parts: Sequence[NullScores]) -> NullScores:
@@ -168,6 +165,21 @@ class RelabelledAnalysis:
             np.concatenate([part.decisions for part in parts]),
             sum(part.unconverged for part in parts),
         )
+
+
+def rename_classes(
+    relabellings: Relabellings, n: int = 3
+) -> Iterator[tuple[NDArray[np.str_], NDArray[np.str_]]]:
+    """Yield the labels under the first relabellings, as they are and with the classes exchanged."""
+    names = np.unique(relabellings.labels(0))
+    for row in range(1, min(1 + n, len(relabellings))):
+        y = relabellings.labels(row)
+        yield y, np.roll(names, 1)[np.searchsorted(names, y)]
+
+
+def scores_are_equal(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Return whether scores differ by rounding alone; undefined scores are equal."""
+    return np.allclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
 def strip_samples(samples: Samples) -> Samples:

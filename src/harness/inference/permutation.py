@@ -18,7 +18,7 @@ from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, HarnessError
 from harness.inference.checkpoint import Arrays, Checkpoint, digest_work
-from harness.inference.chunked_work import Clock, compute_chunks
+from harness.inference.chunked_work import ProgressClock, compute_chunks
 from harness.inference.corrections import TOLERANCE, besag_clifford, drop_observed, format_p, reaches
 from harness.inference.null_scores import NullScores, RelabelledAnalysis, strip_samples
 from harness.inference.relabelling import Relabellings, plan_relabellings
@@ -170,7 +170,7 @@ def run_permutation_test(
     size = analysis.chunk_size
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     parts: list[NullScores] = []
-    clock = Clock(progress, STAGE, len(order))
+    clock = ProgressClock(progress, STAGE, len(order))
     for chunk in compute_chunks(partial(_compute_rows, analysis, relabellings), chunks, store, processes):
         found = chunk.arrays
         part = NullScores(found["scores"], found["decisions"], int(found["unconverged"]))

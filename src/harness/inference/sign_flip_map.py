@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import DesignError
-from harness.inference.corrections import TOLERANCE
+from harness.inference.corrections import TOLERANCE, share_reaching, threshold_of_maxima
 from harness.inference.group_tests import N_DRAWS
-from harness.inference.mean_map import CHUNK_NUMBERS, find_threshold, share_reaching
+from harness.inference.mean_map import CHUNK_NUMBERS
 
 Array = NDArray[np.float64]
 
@@ -132,7 +132,7 @@ def sign_flip_map(
         p_fwe=np.where(varies, share_reaching(maxima, observed, TOLERANCE), 1.0),
         tfce=enhanced,
         p_tfce=np.where(enhanced > 0, share_reaching(of_tfce, enhanced, tolerance), 1.0),
-        threshold_tfce=find_threshold(of_tfce),
+        threshold_tfce=threshold_of_maxima(of_tfce),
         n_patterns=len(signs),
         is_exact=is_exact,
     )

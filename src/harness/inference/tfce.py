@@ -49,14 +49,8 @@ def find_neighbours(mask: NDArray[np.bool_]) -> VoxelNeighbours:
     return VoxelNeighbours(np.column_stack(found))
 
 
-def compute_tfce(
-    values: ArrayLike,
-    neighbours: VoxelNeighbours,
-    *,
-    extent_power: float = EXTENT_POWER,
-    height_power: float = HEIGHT_POWER,
-) -> Array:
-    """Return the TFCE of a map [1]_.
+def compute_tfce(values: ArrayLike, neighbours: VoxelNeighbours) -> Array:
+    """Return the TFCE of a map, with the powers E = 0.5 and H = 2 [1]_.
 
     The extent of a cluster changes only at the heights of its voxels, so that the integral is a sum over the
     voxels of the cluster that are lower than the voxel itself.
@@ -96,11 +90,11 @@ def compute_tfce(
     counts = np.bincount(tree.cluster, minlength=len(tree.ends))
     starts = np.concatenate([[0], np.cumsum(counts)])
     extents = np.arange(1, n + 1) + np.repeat(tree.add_up(counts) - starts[:-1], counts)
-    powers = np.append(x[order] ** (height_power + 1) / (height_power + 1), 0.0)
+    powers = np.append(x[order] ** (HEIGHT_POWER + 1) / (HEIGHT_POWER + 1), 0.0)
     lower = np.append(by_cluster[1:], n)
     filled = np.flatnonzero(counts)
     lower[starts[1:][filled] - 1] = tree.ends[filled]
-    shares = extents**extent_power * (powers[by_cluster] - powers[lower])
+    shares = extents**EXTENT_POWER * (powers[by_cluster] - powers[lower])
     # Sums from the lowest voxel of a cluster upwards, on top of the larger cluster that it becomes part of.
     sums = np.zeros(n + 1)
     for cluster in filled[::-1].tolist():

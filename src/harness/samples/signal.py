@@ -131,6 +131,27 @@ def zscore(X: np.ndarray) -> np.ndarray:
     return clean(X, detrend=False, standardize="zscore_sample", filter=False)
 
 
+def find_moments(X: np.ndarray, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and SD (ddof=1) of every voxel, the latter 1 for voxels that are constant but for rounding.
+
+    Parameters
+    ----------
+    X : ndarray
+    axis : int
+        Of the samples; kept, with length 1.
+
+    Returns
+    -------
+    location, scale : ndarray, float64
+    """
+    location = X.mean(axis=axis, keepdims=True, dtype=np.float64)
+    scale = X.std(axis=axis, ddof=1, keepdims=True, dtype=np.float64)
+    # Sums of n equal values are rounded n times, so that their mean may differ from them.
+    rounding = max(10, X.shape[axis]) * np.finfo(np.float64).eps
+    scale[scale < rounding * np.maximum(1.0, np.abs(location))] = 1.0
+    return location, scale
+
+
 def clean_runs(
     data: np.ndarray,
     runs: np.ndarray,

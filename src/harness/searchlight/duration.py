@@ -16,8 +16,8 @@ from harness.searchlight.spheres import Spheres
 from harness.solvers.threads import one_blas_thread
 
 N_SPHERES = 8
-FEW = 9  # labellings that are timed first
-AFFORDABLE = 0.25  # seconds; longer times are extrapolated
+FIRST_LABELLINGS = 9  # labellings that are timed first
+TIMED_SECONDS = 0.25  # seconds; longer times are extrapolated
 
 
 def estimate_map_test(
@@ -48,9 +48,9 @@ def estimate_map_test(
         labels = np.stack([relabellings.labels(row) for row in range(n_rows)])
         return _time_spheres(samples, question, settings, spheres, labels, some)
 
-    n_rows, seconds = min(FEW, n), time_rows(min(FEW, n))
+    n_rows, seconds = min(FIRST_LABELLINGS, n), time_rows(min(FIRST_LABELLINGS, n))
     slope = seconds / n_rows
-    while seconds < AFFORDABLE and n_rows < n:
+    while seconds < TIMED_SECONDS and n_rows < n:
         before, n_rows = (n_rows, seconds), min(n, 4 * n_rows)
         seconds = time_rows(n_rows)
         slope = max(0.0, seconds - before[1]) / (n_rows - before[0])

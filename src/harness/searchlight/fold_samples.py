@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.samples.samples import Samples
+from harness.samples.signal import find_moments
 
 Array = NDArray[np.float64]
 Folds = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -47,7 +48,7 @@ class FoldSamples:
         train, _ = self.folds[fold]
         values = np.take(self.take(columns), train, axis=-1)
         if self.zscore is not None:
-            location, scale = _find_moments(values)
+            location, scale = find_moments(values, axis=-1)
             values = (values - location) / scale
         return values.swapaxes(-1, -2)
 
@@ -62,7 +63,8 @@ class FoldSamples:
         held = np.take(values, test, axis=-1)
         if self.zscore is None:
             return held
-        location, scale = _find_moments(held if self.zscore == "own" else np.take(values, train, axis=-1))
+        reference = held if self.zscore == "own" else np.take(values, train, axis=-1)
+        location, scale = find_moments(reference, axis=-1)
         return np.asarray((held - location) / scale)
 
     def take(self, columns: NDArray[np.intp]) -> Array:
@@ -81,12 +83,3 @@ def prepare_fold_samples(samples: Samples, folds: Folds) -> FoldSamples:
     X = np.asfortranarray(samples.X, dtype=np.float64)
     every = [(np.asarray(train), np.asarray(test)) for train, test in folds]
     return FoldSamples(X, every, samples.preparation.zscore)
-
-
-def _find_moments(values: Array) -> tuple[Array, Array]:
-    """Return mean and SD (ddof=1) over the last axis, which is kept; the SD of constant values is 1."""
-    location = values.mean(axis=-1, keepdims=True)
-    scale = values.std(axis=-1, ddof=1, keepdims=True)
-    # Rounding of the mean leaves a constant voxel an SD of this order.
-    scale[scale < 10 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(location))] = 1.0
-    return location, scale

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DesignError
+from harness.samples.signal import find_moments
 from harness.searchlight.fold_samples import FoldSamples
-from harness.searchlight.fold_scores import FoldScorer
-from harness.searchlight.linear_scorer import ClosedFormScorer
+from harness.searchlight.fold_scores import FoldScorer, list_problems
+from harness.searchlight.linear_scorer import BatchedScorer
 from harness.searchlight.sphere_scores import SphereScores
 from harness.solvers.batched_decoders import (
     BatchedClassifier,
@@ -18,7 +19,7 @@ from harness.solvers.batched_decoders import (
     LogisticCVClassifier,
 )
 from harness.solvers.estimators import ExactLinearSVC, ExactLogisticRegressionCV
-from harness.solvers.training_units import standardise_training_sets
+from harness.solvers.training_units import find_training_units
 from harness.solvers.validation import check_penalties
 
 Array = NDArray[np.float64]
@@ -34,11 +35,11 @@ class IterativeScorer:
 
     Attributes
     ----------
-    scorer : ClosedFormScorer
+    scorer : BatchedScorer
         With an `IterativeDecoder`.
     """
 
-    scorer: ClosedFormScorer
+    scorer: BatchedScorer
 
     def score(self, numbers: Index) -> SphereScores:
         """Return the scores of the spheres of these numbers; no sphere's depend on the others'."""
@@ -85,12 +86,14 @@ class IterativeDecoder:
             W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers)
         else:
             is_fast = isinstance(self.classifier, BatchedClassifier) and len(plan.Y) <= TOGETHER_UP_TO
-            shared = standardise_training_sets(X, plan.train) if is_fast else None
-            if shared is None:
+            location, scale = find_moments(X)
+            X = (X - location) / scale
+            units = find_training_units(X, plan.train) if is_fast else None
+            if units is None:
                 yield from self._fit_singly(columns)
                 return
             assert isinstance(self.classifier, BatchedClassifier)
-            W, unconverged = self.classifier.fit(shared[0], plan.Y, plan.train, plan.numbers, shared[1])
+            W, unconverged = self.classifier.fit(X, plan.Y, plan.train, plan.numbers, units)
         self.failures.append(unconverged)
         for signs, rows in zip(plan.signs, plan.rows, strict=True):
             yield signs[:, np.newaxis] * W[rows]
@@ -141,8 +144,7 @@ def plan_training(
     folds : sequence of FoldScorer
         One per fold of the samples, for these labellings.
     """
-    problems = np.arange(n_classes) if n_classes > 2 else np.array([1])
-    labels = (codes[:, np.newaxis] == problems[:, np.newaxis]).reshape(-1, codes.shape[1])
+    labels = list_problems(codes, n_classes).T
     train = np.zeros((len(folds), codes.shape[1]), dtype=bool)
     used: list[Index] = []
     fold_of, rows, signs = [], [], []

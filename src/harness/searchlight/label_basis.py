@@ -1,46 +1,32 @@
 """Label vectors written in few basis vectors, for decoders that are linear in the labels."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class LabelBasis:
-    """Label vectors as products of a basis and few coefficients: Y = C Z.
+def find_label_basis(labels: NDArray[np.bool_]) -> Array:
+    """Return a basis C of label vectors Y, with few columns: Y = C Z, where all entries of Y and Z are +-1.
 
     Samples that have the same, or always the opposite, label in all vectors share a basis vector. Two classes
     whose blocks are exchanged within scanner runs need one per scanner run, whatever the number of volumes.
 
-    Attributes
-    ----------
-    C : ndarray of shape (n_samples, n_basis)
-        One entry of -1 or +1 per row, the others 0.
-    Z : ndarray of shape (n_basis, n_labels)
-        Entries of -1 and +1.
-    """
-
-    C: Array
-    Z: Array
-
-
-def find_label_basis(Y: NDArray[np.generic]) -> LabelBasis:
-    """Return the basis of label vectors.
-
     Parameters
     ----------
-    Y : ndarray of shape (n_samples, n_labels)
-        Entries of -1 and +1.
+    labels : ndarray of shape (n_samples, n_labels), bool
+        Where Y is +1.
+
+    Returns
+    -------
+    C : ndarray of shape (n_samples, n_basis)
+        One entry of -1 or +1 per row, the others 0.
     """
-    positive = np.asarray(Y) > 0
-    flipped = ~positive[:, 0]
-    Z, basis = np.unique(positive ^ flipped[:, np.newaxis], axis=0, return_inverse=True)
-    C = np.zeros((len(positive), len(Z)))
-    C[np.arange(len(positive)), basis.ravel()] = np.where(flipped, -1.0, 1.0)
-    return LabelBasis(C, np.where(Z, 1.0, -1.0))
+    flipped = ~labels[:, 0]
+    distinct, basis = np.unique(labels ^ flipped[:, np.newaxis], axis=0, return_inverse=True)
+    C = np.zeros((len(labels), len(distinct)))
+    C[np.arange(len(labels)), basis.ravel()] = np.where(flipped, -1.0, 1.0)
+    return C
 
 
 def merge_opposite_columns(

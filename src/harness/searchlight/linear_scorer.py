@@ -58,8 +58,8 @@ class BatchDecoder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ClosedFormScorer:
-    """Scores spheres with a decoder in closed form; see `harness.searchlight.sphere_scores.SphereScorer`.
+class BatchedScorer:
+    """Scores spheres with a decoder of batches; see `harness.searchlight.sphere_scores.SphereScorer`.
 
     Attributes
     ----------
@@ -69,8 +69,6 @@ class ClosedFormScorer:
         The same of the first labelling alone, whose decision values are the first columns.
     statistic : str
         See `harness.searchlight.settings.Searchlight`.
-    batch_size : int
-        Spheres that are computed together.
     """
 
     spheres: Spheres
@@ -78,7 +76,6 @@ class ClosedFormScorer:
     folds: Sequence[FoldScorer]
     true: Sequence[FoldScorer]
     statistic: str
-    batch_size: int
 
     def score(self, numbers: Index) -> SphereScores:
         """Return the scores of the spheres of these numbers; no sphere's depend on the others'."""
@@ -86,7 +83,7 @@ class ClosedFormScorer:
         scores = np.zeros((len(Scorer), len(numbers)))
         statistics = np.zeros((len(numbers), n_labellings))
         with one_blas_thread():
-            for places, columns in batch_spheres(self.spheres, numbers, self.batch_size):
+            for places, columns in batch_spheres(self.spheres, numbers):
                 first = [np.empty((fold.n_test, len(places), fold.training.shape[1])) for fold in self.true]
                 for fold, part, decisions in self.decoder.decide(columns):
                     first[fold][:, part] = decisions[:, :, : first[fold].shape[2]]
@@ -156,7 +153,7 @@ def make_ridge(
     labels : ndarray of shape (n_samples, n_labels), bool
         The label vectors whose training parts `folds` hold.
     """
-    C = find_label_basis(labels).C
+    C = find_label_basis(labels)
     parts = []
     for (train, _), fold in zip(samples.folds, folds, strict=True):
         used, first = np.unique(np.abs(C[train]).argmax(axis=1), return_index=True)
@@ -164,17 +161,6 @@ def make_ridge(
         Z = np.where(fold.training[first], signs[:, np.newaxis], -signs[:, np.newaxis])
         parts.append(RidgePart(_as_slice(np.setdiff1d(np.arange(len(C)), train)), used, Z))
     return RidgeDecoder(samples, alphas, n_problems, C, parts, samples.X.mean(axis=0))
-
-
-def _find_first_smallest(errors: Array) -> Index:
-    """Return the index along the first axis of the smallest value; of ties the first."""
-    # NumPy's argmin takes several times as long over the first axis.
-    smallest, chosen = errors[0].copy(), np.zeros(errors.shape[1], dtype=np.intp)
-    for place in range(1, len(errors)):
-        less = errors[place] < smallest
-        chosen[less] = place
-        np.minimum(smallest, errors[place], out=smallest)
-    return chosen
 
 
 def _as_slice(indices: Index) -> Index | slice:
@@ -196,7 +182,7 @@ class RidgeDecoder:
     n_problems : int
         Decoders per labelling, which share their alpha.
     C : ndarray of shape (n_samples, n_basis)
-        Basis of the label vectors; see `harness.searchlight.label_basis.LabelBasis`.
+        Basis of the label vectors; see `harness.searchlight.label_basis.find_label_basis`.
     parts : sequence of RidgePart
         One per fold.
     means : ndarray of shape (n_voxels,)
@@ -246,7 +232,7 @@ class RidgeDecoder:
             errors = self.parts[fold].quadratic_forms(Q)
             if self.n_problems > 1:
                 errors = errors.reshape(len(Q), -1, self.n_problems).sum(axis=2)
-            chosen = np.repeat(_find_first_smallest(errors), self.n_problems)
+            chosen = np.repeat(errors.argmin(axis=0), self.n_problems)
             for a in np.unique(chosen):
                 which = np.flatnonzero(chosen == a)
                 decisions[:, s, which] = M[s, a] @ Z[:, which]
@@ -270,13 +256,13 @@ class DiscriminantDecoder:
     def decide(self, columns: Index) -> Iterator[tuple[int, slice, Array]]:
         """Yield decision values; see `BatchDecoder.decide`."""
         for number, labels in enumerate(self.labels):
-            training = self.samples.training(number, columns)
-            held_out = self.samples.held_out(number, columns)
-            for s in range(len(columns)):
-                coef, intercept = fit_discriminants(training[s], labels)
+            for s, of_sphere in enumerate(columns):
+                training = self.samples.training(number, of_sphere)
+                held_out = self.samples.held_out(number, of_sphere)
+                coef, intercept = fit_discriminants(training, labels)
                 if self.n_classes == 2:
                     coef, intercept = coef[:, 1] - coef[:, 0], intercept[:, 1] - intercept[:, 0]
-                decisions = held_out[s] @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
+                decisions = held_out @ coef.reshape(-1, coef.shape[-1]).T + intercept.ravel()
                 yield number, slice(s, s + 1), decisions[:, np.newaxis]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.decoding.evaluation import Progress
 from harness.errors import HarnessError
 from harness.inference.checkpoint import Arrays, Checkpoint
-from harness.inference.chunked_work import Clock, compute_chunks
+from harness.inference.chunked_work import ProgressClock, compute_chunks
 from harness.inference.cluster_size import measure_clusters
 from harness.inference.corrections import share_reaching, threshold_of_maxima
 from harness.inference.tfce import VoxelNeighbours, compute_tfce, find_neighbours
@@ -30,7 +30,7 @@ CHUNK = 32
 
 OPTION = "analysis.processes"
 
-TIE = 1e-6
+TIE_SHARE = 1e-6
 """Relative difference of values that are equal. Maps are rounded to float32, relatively by up to 6e-8, and
 TFCE changes continuously with the map, at most with the third power of its scale."""
 
@@ -105,14 +105,14 @@ def correct_z_maps(
     work = MapWork(z_maps, mask, find_neighbours(mask), correction, cluster_z)
     rows = range(len(z_maps))
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    clock = Clock(progress, correction.replace("_", " "), len(rows))
+    clock = ProgressClock(progress, correction.replace("_", " "), len(rows))
     parts = []
     for chunk in compute_chunks(work.compute, chunks, store, processes, OPTION):
         parts.append(np.asarray(chunk.arrays["maxima"], dtype=np.float64))
         clock.report(len(chunk.rows), chunk.is_new)
     maxima = np.concatenate(parts)
     values = work.enhance(0)
-    return correct_by_maxima(values, maxima, TIE * np.abs(values)), maxima
+    return correct_by_maxima(values, maxima, TIE_SHARE * np.abs(values)), maxima
 
 
 @contextmanager

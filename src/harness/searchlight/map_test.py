@@ -40,11 +40,9 @@ class MapTest:
     ----------
     statistic : str
         See `harness.searchlight.settings.Searchlight`.
-    observed : ndarray of shape (n_spheres,)
-        The statistic under the true labelling.
     z : ndarray of shape (n_spheres,)
-        `observed`, standardised by the mean and SD of the same sphere over all relabellings; 0 where the
-        statistic does not vary, or is not defined for the true labelling.
+        The statistic of the true labelling, standardised by its mean and SD over all relabellings in the same
+        sphere; 0 where it does not vary, or is not defined for the true labelling.
     p : ndarray of shape (n_spheres,)
         Not corrected.
     null_mean : ndarray of shape (n_spheres,)
@@ -62,7 +60,6 @@ class MapTest:
     """
 
     statistic: str
-    observed: Array
     z: Array
     p: Array
     null_mean: Array

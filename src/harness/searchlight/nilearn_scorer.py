@@ -22,6 +22,7 @@ from harness.decoding.estimator import REFUSALS
 from harness.decoding.scores import roc_auc
 from harness.errors import UsageError, first_line
 from harness.samples.samples import VoxelGrid
+from harness.samples.signal import find_moments
 from harness.searchlight.choices import Statistic
 from harness.searchlight.fold_samples import Folds
 from harness.searchlight.sphere_scores import SphereScores
@@ -48,7 +49,7 @@ class OwnMoments(TransformerMixin, BaseEstimator):
         return True
 
 
-class TrainingMoments(TransformerMixin, BaseEstimator):
+class TrainingSetMoments(TransformerMixin, BaseEstimator):
     """Standardises volumes by the mean and SD (ddof=1) of the training volumes."""
 
     def fit(self, X: Array, y: Any = None) -> Self:
@@ -97,9 +98,8 @@ class FirstMultiple(ClassifierMixin, BaseEstimator):
 
 def standardise(X: Array, reference: Array) -> Array:
     """Return volumes, standardised by the mean and SD (ddof=1) of others; constant voxels become 0."""
-    location, scale = reference.mean(axis=0), reference.std(axis=0, ddof=1)
-    scale[scale < 10 * np.finfo(np.float64).eps * np.maximum(1.0, np.abs(location))] = 1.0
-    return (X - location) / scale
+    location, scale = find_moments(reference)
+    return np.asarray((X - location) / scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ class NilearnScorer:
         """Return the scores of the centres under one labelling, the statistic last."""
         from nilearn.decoding import SearchLight
 
-        steps = {"own": [OwnMoments()], "train": [TrainingMoments()], None: []}[self.zscore]
+        steps = {"own": [OwnMoments()], "train": [TrainingSetMoments()], None: []}[self.zscore]
         recorder = ScoreRecorder(np.unique(y), report, self.statistic)
         search = SearchLight(
             mask_img=mask,

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.datasets.recording import Recording
-from harness.decoding.choices import Scorer
+from harness.decoding.choices import Engine, Scorer
 from harness.decoding.decode import choose_engine, collect_warnings, count_messages, timed
 from harness.decoding.evaluation import Progress
 from harness.decoding.question import Question
@@ -19,7 +19,12 @@ from harness.errors import DesignError, UsageError
 from harness.inference.checkpoint import PACKAGES, Checkpoint, digest_work
 from harness.inference.corrections import TOLERANCE
 from harness.inference.map_stability import choose_rows
-from harness.inference.null_scores import RelabelledAnalysis, strip_samples
+from harness.inference.null_scores import (
+    RelabelledAnalysis,
+    rename_classes,
+    scores_are_equal,
+    strip_samples,
+)
 from harness.inference.relabelling import Relabellings, plan_relabellings
 from harness.inference.settings import PermutationSettings
 from harness.samples.cache import SampleCache
@@ -35,10 +40,15 @@ from harness.searchlight.sphere_maps import NullMaps, SphereMaps, compute_maps
 from harness.searchlight.sphere_samples import find_centres, open_sphere_sources, read_sphere_samples
 from harness.searchlight.sphere_work import SphereWork
 from harness.searchlight.spheres import Spheres, find_spheres
-from harness.solvers.estimators import ExactLDA, ExactRidgeClassifierCV
+from harness.solvers.estimators import ExactLDA, ExactLinearSVC, ExactRidgeClassifierCV
 
-TESTED, UNTESTED, SLOW = 128, 512, 16
-"""Spheres of a chunk: of estimators in closed form with a test; of all without one; of others with a test."""
+LARGEST_BATCH = 512
+SCORES_OF_BATCH = {"ridge": 2**18, "direct": 2**15, "other": 2**9}
+"""Spheres times labellings of a batch: it takes less than a minute, or is a single sphere.
+
+Measured per sphere of 33 voxels and 2048 labellings: ridge 3 to 11 ms, lda and svc 0.5 s; logistic with a
+choice of C 0.06 s per labelling, and nilearn's SearchLight about as long.
+"""
 
 
 def map_searchlight(
@@ -122,22 +132,20 @@ def run_searchlight(
         If there is no sphere, the estimator is a dummy, the design does not allow the test, or a worker
         process was killed.
     """
-    _check_options(question, permutation)
+    check_options(question, permutation)
     seconds: dict[str, float] = {}
     with collect_warnings() as caught:
         with timed(seconds, "spheres"):
             grid = samples.grid
             spheres = find_spheres(grid.mask, grid.affine, centres, settings.radius, settings.min_voxels)
         split = split_samples(samples, question.scheme)
-        relabellings = None
-        if permutation is not None:
-            relabellings = _plan(samples, question, settings, spheres, permutation)
-        job = _Job(samples, question, settings, spheres, relabellings, checkpoint, processes)
-        with job.open_z_maps() as z_maps:
+        relabellings = _plan(samples, question, settings, spheres, permutation)
+        computation = _Computation(samples, question, settings, spheres, relabellings, checkpoint, processes)
+        with computation.open_z_maps() as z_maps:
             with timed(seconds, "searchlight"):
-                maps = job.compute_spheres(z_maps, progress)
+                maps = computation.compute_spheres(z_maps, progress)
             with timed(seconds, "correction"):
-                test = None if maps.nulls is None else job.test_map(maps.nulls, z_maps, progress)
+                test = None if maps.nulls is None else computation.test_map(maps.nulls, z_maps, progress)
     return SearchlightResult(
         question=question,
         settings=settings,
@@ -153,7 +161,7 @@ def run_searchlight(
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class _Computation:
     """One searchlight: its spheres, its labellings, and where and by how many processes it is computed."""
 
     samples: RecordedSamples
@@ -195,7 +203,7 @@ class _Job:
         return compute_maps(
             work,
             self.spheres.sizes,
-            _choose_chunk_size(self.question, tested),
+            self.settings.batch_size or choose_batch_size(self.question, len(labels)),
             store,
             processes=self.processes,
             progress=progress,
@@ -222,7 +230,6 @@ class _Job:
             )
         return MapTest(
             statistic=self.settings.statistic,
-            observed=nulls.observed,
             z=nulls.z,
             p=nulls.p,
             null_mean=nulls.null_mean,
@@ -253,7 +260,8 @@ class _Job:
 # Checks before the work -------------------------------------------------------------------------------------
 
 
-def _check_options(question: Question, permutation: PermutationSettings | None) -> None:
+def check_options(question: Question, permutation: PermutationSettings | None) -> None:
+    """Refuse estimators and tests of which no map makes sense."""
     if question.estimator.is_dummy:
         raise DesignError(
             f"estimator={question.estimator.name} predicts from the labels alone, so that all spheres would "
@@ -271,9 +279,11 @@ def _plan(
     question: Question,
     settings: Searchlight,
     spheres: Spheres,
-    permutation: PermutationSettings,
-) -> Relabellings:
+    permutation: PermutationSettings | None,
+) -> Relabellings | None:
     """Return the relabellings; those that differ by a renaming of classes count once if they score alike."""
+    if permutation is None:
+        return None
     relabellings = plan_relabellings(samples, permutation)
     analysis = RelabelledAnalysis(strip_samples(samples), question, choose_engine(samples, question))
     if analysis.is_symmetric or _treats_classes_alike(samples, question, settings, spheres, relabellings):
@@ -287,25 +297,22 @@ def _treats_classes_alike(
     settings: Searchlight,
     spheres: Spheres,
     relabellings: Relabellings,
-    n: int = 3,
 ) -> bool:
     """Return whether renaming the classes leaves the statistics of the largest sphere as they are."""
-    names = np.unique(samples.y)
-    rows = range(1, min(1 + n, len(relabellings)))
-    some = np.stack([relabellings.labels(row) for row in rows])
-    renamed = np.roll(names, 1)[np.searchsorted(names, some)]
-    labels = np.concatenate([samples.y[np.newaxis], some, renamed])
-    scorer = make_scorer(samples, question, settings, spheres, labels)
+    pairs = [labels for pair in rename_classes(relabellings) for labels in pair]
+    scorer = make_scorer(samples, question, settings, spheres, np.stack([samples.y, *pairs]))
     found = scorer.score(np.array([np.argmax(spheres.sizes)])).statistics[1:, 0]
-    one, other = found[: len(some)], found[len(some) :]
-    return np.allclose(one, other, rtol=0, atol=TOLERANCE, equal_nan=True)
+    return scores_are_equal(found[::2], found[1::2])
 
 
-def _choose_chunk_size(question: Question, tested: bool) -> int:
+def choose_batch_size(question: Question, n_labellings: int) -> int:
     """Return how many spheres are computed, and stored, together."""
-    if not tested:
-        return UNTESTED
-    return TESTED if isinstance(question.estimator.model, ExactRidgeClassifierCV | ExactLDA) else SLOW
+    model, kind = fix_parameters(question.estimator)[0], "other"
+    if question.engine != Engine.nilearn and isinstance(model, ExactRidgeClassifierCV):
+        kind = "ridge"
+    elif question.engine != Engine.nilearn and isinstance(model, ExactLDA | ExactLinearSVC):
+        kind = "direct"
+    return int(np.clip(SCORES_OF_BATCH[kind] // n_labellings, 1, LARGEST_BATCH))
 
 
 def _mark_centres(spheres: Spheres, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

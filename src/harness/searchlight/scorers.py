@@ -26,7 +26,7 @@ from harness.searchlight.iterative_scorer import (
 )
 from harness.searchlight.linear_scorer import (
     BatchDecoder,
-    ClosedFormScorer,
+    BatchedScorer,
     make_discriminant,
     make_ridge,
 )
@@ -89,11 +89,6 @@ def make_scorer(
     UsageError
         If the estimator cannot be used.
     """
-    if question.estimator.is_dummy and len(labels) > 1:
-        raise DesignError(
-            f"estimator={question.estimator.name} predicts from the labels alone, so that no permutation "
-            "test of its map has a meaning; leave out inference=permutation"
-        )
     grid = samples.grid if isinstance(samples, RecordedSamples) else None
     samples = strip_samples(samples)
     groups = group_folds(samples, question, labels)
@@ -135,10 +130,8 @@ def _make_part(
         check_inner_folds(folds, classifier)
         plan = plan_training(codes, len(classes), samples, folds)
         decoder = IterativeDecoder(samples, folds, classifier, plan)
-        return IterativeScorer(
-            ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
-        )
-    return ClosedFormScorer(spheres, decoder, folds, true, settings.statistic, settings.batch_size)
+        return IterativeScorer(BatchedScorer(spheres, decoder, folds, true, settings.statistic))
+    return BatchedScorer(spheres, decoder, folds, true, settings.statistic)
 
 
 def _make_nilearn_scorer(

@@ -34,8 +34,10 @@ class Searchlight:
     keep_maps : int
         Relabelled maps that are stored with a tested map, for tests over subjects; that of the true labelling
         is one of them.
-    batch_size : int
-        Spheres that are computed together, at most; memory grows with it, results do not depend on it.
+    batch_size : int, optional
+        Spheres that a process computes, holds in memory under all labellings, and stores together, so that a
+        killed run loses at most so many per process. By default few where a sphere takes long, so that this
+        is less than about a minute. Results do not depend on it.
     processes : int, optional
         Processes that share the spheres; by default one per core for a single run, and one in a sweep.
 
@@ -53,7 +55,7 @@ class Searchlight:
     correction: str = Correction.maximum.value
     cluster_z: float = 3.09
     keep_maps: int = 100
-    batch_size: int = 128
+    batch_size: int | None = None
     processes: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +66,7 @@ class Searchlight:
                 raise UsageError(f"analysis.{name}={value} cannot be used; expected a number above 0")
         for name, least in (("min_voxels", 1), ("keep_maps", 0), ("batch_size", 1), ("processes", 1)):
             value = getattr(self, name)
-            if value is None and name == "processes":
+            if value is None and name in ("batch_size", "processes"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(

@@ -10,14 +10,12 @@ from harness.searchlight.spheres import Spheres
 Index = NDArray[np.intp]
 
 
-def batch_spheres(spheres: Spheres, numbers: Index, size: int) -> Iterator[tuple[Index, Index]]:
-    """Divide spheres into batches of equal numbers of voxels.
+def batch_spheres(spheres: Spheres, numbers: Index) -> Iterator[tuple[Index, Index]]:
+    """Divide spheres into batches of equally many voxels.
 
     Parameters
     ----------
     numbers : ndarray of shape (n_numbers,), int
-    size : int
-        Of the largest batch.
 
     Yields
     ------
@@ -29,8 +27,6 @@ def batch_spheres(spheres: Spheres, numbers: Index, size: int) -> Iterator[tuple
     order = np.argsort(n_voxels, kind="stable")
     ends = np.flatnonzero(np.diff(n_voxels[order])) + 1
     for members in np.split(order, ends):
-        for start in range(0, len(members), size):
-            places = members[start : start + size]
-            if len(places):
-                within = np.arange(n_voxels[places[0]])
-                yield places, spheres.columns[spheres.starts[numbers[places]][:, np.newaxis] + within]
+        if len(members):
+            within = np.arange(n_voxels[members[0]])
+            yield members, spheres.columns[spheres.starts[numbers[members]][:, np.newaxis] + within]

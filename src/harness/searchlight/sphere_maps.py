@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from harness.decoding.evaluation import Progress
 from harness.inference.checkpoint import Checkpoint
-from harness.inference.chunked_work import Chunk, Clock, compute_chunks
+from harness.inference.chunked_work import Chunk, ProgressClock, compute_chunks
 from harness.searchlight.sphere_work import SphereWork
 
 Array = NDArray[np.float64]
@@ -24,7 +24,7 @@ class NullMaps:
 
     Attributes
     ----------
-    observed, z, p : ndarray of shape (n_spheres,)
+    z, p : ndarray of shape (n_spheres,)
         Of the true labelling.
     null_mean : ndarray of shape (n_spheres,)
         Mean of the statistic under relabelling; NaN where it is never defined.
@@ -35,7 +35,6 @@ class NullMaps:
     kept : ndarray of shape (n_kept, n_spheres), float32
     """
 
-    observed: Array
     z: Array
     p: Array
     null_mean: Array
@@ -65,7 +64,7 @@ class SphereMaps:
 def compute_maps(
     work: SphereWork,
     sizes: NDArray[np.intp],
-    chunk_size: int,
+    batch_size: int,
     store: Checkpoint,
     *,
     processes: int = 1,
@@ -78,7 +77,7 @@ def compute_maps(
     ----------
     sizes : ndarray of shape (n_spheres,), int
         Number of voxels of every sphere.
-    chunk_size : int
+    batch_size : int
         Number of spheres of a chunk.
     z_maps : ndarray of shape (n_labellings, n_spheres), float32, optional
         Filled with the standardised statistic of every labelling.
@@ -90,8 +89,8 @@ def compute_maps(
     """
     # Large spheres first: the time left is then over- rather than underestimated.
     order = np.argsort(-sizes, kind="stable").tolist()
-    chunks = [order[start : start + chunk_size] for start in range(0, len(order), chunk_size)]
-    clock = Clock(progress, STAGE, len(order))
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    clock = ProgressClock(progress, STAGE, len(order))
     maps: dict[str, NDArray[Any]] = {}
     maxima: Array | None = None
     unconverged = 0

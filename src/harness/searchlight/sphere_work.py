@@ -41,9 +41,9 @@ class SphereWork:
         Returns
         -------
         arrays : dict of str to ndarray
-            ``scores`` (n_scorers, n_spheres), ``unconverged`` (); with a test ``observed``, ``z``, ``p``,
-            ``null_mean`` and ``n_undefined`` (n_spheres,), ``maxima`` (n_labellings,), ``kept`` (n_kept,
-            n_spheres), and ``z_maps`` (n_labellings, n_spheres) if they are kept.
+            ``scores`` (n_scorers, n_spheres), ``unconverged`` (); with a test ``z``, ``p``, ``null_mean`` and
+            ``n_undefined`` (n_spheres,), ``maxima`` (n_labellings,), ``kept`` (n_kept, n_spheres), and
+            ``z_maps`` (n_labellings, n_spheres) if they are kept.
         """
         with one_blas_thread():
             found = self.scorer.score(np.asarray(numbers, dtype=np.intp))
@@ -57,7 +57,6 @@ class SphereWork:
         z = standardise_spheres(table)
         p = np.array([share_reaching(column, column[:1])[0] for column in table.T])
         arrays |= {
-            "observed": table[0],
             "z": z[0],
             "p": p,
             "null_mean": average_nulls(table, self.enumerated),

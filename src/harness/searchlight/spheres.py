@@ -10,7 +10,7 @@ from harness.errors import DesignError, UsageError
 TOLERANCE = 1e-6
 """Millimetres that a voxel may lie outside the radius: rounding of distances that equal it."""
 
-CHUNK = 2_000_000
+VOXELS_TOGETHER = 2_000_000
 """Voxels that are looked up together."""
 
 MAX_MEMBERS = 500_000_000
@@ -93,22 +93,7 @@ def find_spheres(
             "analysis.mask; choose a region in that mask"
         )
     _check_size(len(at), len(offsets), radius)
-    # A margin around the volume, so that every offset from a centre is a place in the array.
-    margin = np.abs(offsets).max(axis=0)
-    lookup = np.full(np.array(samples_mask.shape) + 2 * margin, -1, dtype=np.intp)
-    inner = tuple(slice(width, width + size) for width, size in zip(margin, samples_mask.shape, strict=True))
-    lookup[inner][samples_mask] = np.arange(np.count_nonzero(samples_mask))
-    steps = offsets @ (np.array(lookup.strides) // lookup.itemsize)
-    places = np.ravel_multi_index(tuple((at + margin).T), lookup.shape)
-    column_of, columns, sizes = lookup.ravel(), [], []
-    rows = max(1, CHUNK // len(steps))
-    for start in range(0, len(places), rows):
-        found = column_of[places[start : start + rows, np.newaxis] + steps]
-        inside = found >= 0
-        kept = inside.sum(axis=1) >= min_voxels
-        columns.append(found[kept][inside[kept]])
-        sizes.append(inside.sum(axis=1))
-    n_voxels = np.concatenate(sizes)
+    found, columns, n_voxels = _look_up(samples_mask, at, offsets, min_voxels)
     enough = n_voxels >= min_voxels
     if not enough.any():
         raise DesignError(
@@ -116,7 +101,36 @@ def find_spheres(
             f"largest has {n_voxels.max()} voxels; choose fewer voxels or a larger radius"
         )
     starts = np.concatenate([[0], np.cumsum(n_voxels[enough])]).astype(np.intp)
-    return Spheres(column_of[places[enough]], np.concatenate(columns), starts, int((~enough).sum()))
+    return Spheres(found[enough], columns, starts, int((~enough).sum()))
+
+
+def _look_up(
+    samples_mask: NDArray[np.bool_], at: NDArray[np.intp], offsets: NDArray[np.intp], min_voxels: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the column of every centre, the columns of spheres that are kept, and the sizes of all spheres.
+
+    Parameters
+    ----------
+    at : ndarray of shape (n_centres, 3), int
+        Indices of the centres.
+    """
+    # A margin around the volume, so that every offset from a centre is a place in the array.
+    margin = np.abs(offsets).max(axis=0)
+    lookup = np.full(np.array(samples_mask.shape) + 2 * margin, -1, dtype=np.intp)
+    inner = tuple(slice(width, width + size) for width, size in zip(margin, samples_mask.shape, strict=True))
+    lookup[inner][samples_mask] = np.arange(np.count_nonzero(samples_mask))
+    steps = offsets @ (np.array(lookup.strides) // lookup.itemsize)
+    places = np.ravel_multi_index(tuple((at + margin).T), lookup.shape)
+    column_of = lookup.ravel()
+    columns, sizes = [], []
+    rows = max(1, VOXELS_TOGETHER // len(steps))
+    for start in range(0, len(places), rows):
+        found = column_of[places[start : start + rows, np.newaxis] + steps]
+        inside = found >= 0
+        kept = inside.sum(axis=1) >= min_voxels
+        columns.append(found[kept][inside[kept]])
+        sizes.append(inside.sum(axis=1))
+    return column_of[places], np.concatenate(columns), np.concatenate(sizes)
 
 
 def _check_size(n_centres: int, n_offsets: int, radius: float) -> None:

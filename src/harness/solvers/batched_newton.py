@@ -51,15 +51,12 @@ class BatchedResult:
     ----------
     W : ndarray of shape (n_problems, n_weights)
         w~ of every decoder.
-    n_iter : ndarray of int of shape (n_problems,)
-        Steps taken.
     converged : ndarray of bool of shape (n_problems,)
         Whether w~ is within `ACCURACY` of the optimum, rounding included. If not, the problem is badly
         conditioned and should be solved with `harness.solvers.refinement`, as `solve_squared_hinge` does.
     """
 
     W: Array
-    n_iter: NDArray[np.intp]
     converged: NDArray[np.bool_]
 
 
@@ -251,9 +248,7 @@ class _Iteration:
         self.X, self.losses, self.systems, self.tol, self.units = X, losses, systems, tol, units
         self.squares = np.einsum("ij,ij->i", X, X)[np.newaxis] if units is None else units.square_lengths(X)
         n_problems = len(Y)
-        self.result = BatchedResult(
-            np.empty_like(W), np.zeros(n_problems, dtype=np.intp), np.zeros(n_problems, dtype=bool)
-        )
+        self.result = BatchedResult(np.empty_like(W), np.zeros(n_problems, dtype=bool))
         self.numbers, self.Y, self.W = np.arange(n_problems), Y, W
         self.F, self.S, self.H, self.G, self.norm = self._evaluate(losses, Y, W, units)
         self.smallest = np.full(n_problems, np.inf)
@@ -280,7 +275,7 @@ class _Iteration:
         if not ends.any():
             return True
         at = self.numbers[ends]
-        self.result.W[at], self.result.n_iter[at] = self.W[ends], self.n_steps
+        self.result.W[at] = self.W[ends]
         self.result.converged[at] = self._are_accurate(ends, scale[ends])
         kept = np.flatnonzero(~ends)
         self.losses = self.losses.take(kept)

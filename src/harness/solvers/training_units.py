@@ -69,34 +69,27 @@ class TrainingUnits:
         return np.asarray(lengths + np.vecdot(self.shifts**2, squares)[:, np.newaxis])
 
 
-def standardise_training_sets(X: Array, train: NDArray[np.bool_]) -> tuple[Array, TrainingUnits] | None:
-    """Return samples that folds can share, and the units of every fold.
+def find_training_units(X: Array, train: NDArray[np.bool_]) -> TrainingUnits | None:
+    """Return the units of every fold, in which it shares the samples with the others.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_voxels)
+        Standardised over all samples; 0, but for rounding, in voxels that are constant.
     train : ndarray of shape (n_folds, n_samples), bool
 
     Returns
     -------
-    shared : ndarray of shape (n_samples, n_voxels)
-        Standardised over all samples.
-    units : TrainingUnits
-        A row per fold. None instead of both where a voxel varies so much less in a training set than in all
-        samples that digits would be lost, or not at all.
+    units : TrainingUnits or None
+        A row per fold. None where a voxel varies so much less in a training set than in all samples that
+        digits would be lost, or not at all.
     """
-    X = X - X.mean(axis=0)
     squares = X * X
-    total = squares.sum(axis=0)
     n_train = train.sum(axis=1, keepdims=True)
     weights = train.astype(np.float64)
     shifts = weights @ X / n_train
     variances = (weights @ squares - n_train * shifts**2) / (n_train - 1)
-    variance = total / (len(X) - 1)
-    if (variances <= SMALLEST_SHARE * variance).any() or not (variance > np.finfo(np.float64).eps).all():
+    if (variances <= SMALLEST_SHARE).any():
         return None
-    scale = np.sqrt(variance)
     last = np.ones((len(train), 1))
-    return X / scale, TrainingUnits(
-        np.hstack([shifts / scale, 0 * last]), np.hstack([scale / np.sqrt(variances), last])
-    )
+    return TrainingUnits(np.hstack([shifts, 0 * last]), np.hstack([1 / np.sqrt(variances), last]))
