@@ -153,8 +153,8 @@ def test_an_untested_map_has_no_files_of_a_test(data, maps, tmp_path):
     write_searchlight(make_result(data, maps[0]), (), tmp_path, "", "off")
     names = {file.name for file in tmp_path.iterdir()}
     assert names == {
-        *("searchlight_face_vs_cat.nii.gz", "peaks.csv", "searchlight.json", "config.yaml"),
-        "environment.txt",
+        *("searchlight_face_vs_cat.nii.gz", "centres.npz", "peaks.csv", "searchlight.json"),
+        *("config.yaml", "environment.txt"),
     }
 
 

@@ -18,9 +18,11 @@ from harness.report.run_report import describe_run, write_run_report
 from harness.report.searchlight_artifacts import describe_searchlight, write_searchlight
 from harness.report.searchlight_methods import write_searchlight_methods
 from harness.report.searchlight_peaks import find_peaks
+from harness.report.searchlight_report import show_stored
 from harness.report.sweep_report import describe_runs, write_sweep_report
 from harness.tracking.file_digests import write_digests
 from harness.tracking.searchlight_content import summarise_map
+from harness.tracking.stored_map import read_map
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import ANALYSIS_TAG, AUDIT_TAG, FILES_TAG, INFERENCE_TAG
 
@@ -56,10 +58,11 @@ def make_maps(seed=0):
 def store(data, tmp_path):
     """Return a function that writes the files of a searchlight, and returns its run."""
 
-    def store(name="map", tested=True, subject="1", **options):
+    def store(name="map", tested=True, subject="1", scores=None, **options):
         directory = tmp_path / name
         directory.mkdir()
         maps = make_maps() if tested else make_maps()[:1]
+        maps = maps if scores is None else (scores, *maps[1:])
         findings = (Finding("runs_split", Verdict.caution, "one of 3 runs.", "nowhere"),)
         analysis = ANALYSIS | options
         kind = {"kind": "permutation", "n": N_RELABELLINGS - 1} if tested else {"kind": "none"}
@@ -137,6 +140,13 @@ def test_a_damaged_file_leaves_the_other_sections(store, tmp_path):
     assert "This section is missing" in words_of(sections["peaks"])
     assert "Highest accuracy" in words_of(sections["summary"])
     assert "peaks.csv" in words_of(sections["files"])
+
+
+def test_a_score_of_0_is_drawn_as_a_centre(store):
+    run = store(tested=False, scores=np.zeros(SHAPE))
+    shown = show_stored(read_map(run))
+    assert shown.centres.all()
+    assert shown.scores.tolist() == np.zeros(SHAPE).tolist()
 
 
 @pytest.mark.slow

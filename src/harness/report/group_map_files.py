@@ -17,6 +17,7 @@ from harness.report.report_page import write_score
 from harness.report.run_files import draw_pictures
 from harness.report.score_map import ScoreMap, draw_score_maps
 from harness.report.spreadsheets import write_csv
+from harness.searchlight.descriptions import describe_within
 
 if TYPE_CHECKING:
     from harness.comparison.group_maps import GroupMaps
@@ -204,8 +205,7 @@ def _describe_figure(maps: "GroupMaps", shown: ScoreMap) -> tuple[str, str, str]
     statistic = write_score(str(maps.settings.get("statistic", "")))
     legend += (
         f" {outlined}{n} of {len(maps.mean)} voxels with p <= .05, corrected over voxels (permutation of "
-        f"means of {statistic}, maximum statistic). A significant voxel means that "
-        "there is information somewhere within the radius. Left is left."
+        f"means of {statistic}, maximum statistic). {describe_within()} Left is left."
     )
     return title, method, legend
 

@@ -34,7 +34,7 @@ def print_group_maps(
 ) -> None:
     """Print one row per configuration, the notes, and why others have no maps."""
     if groups:
-        from harness.comparison.group_map_record import WITHIN, explain_several
+        from harness.comparison.group_map_record import explain_several
 
         table = tabulate_group_maps(groups)
         varying = [str(name) for name in table if name not in HEADINGS]
@@ -48,7 +48,7 @@ def print_group_maps(
             shown.add_row(*(str(row[name]) for name in varying), *(_format(name, row[name]) for name in kept))
         console.print("searchlight maps over subjects", style="italic")
         console.print(shown)
-        console.print(" ".join([*_explain(kept), explain_several(groups), WITHIN]))
+        console.print(" ".join([*_explain(kept), explain_several(groups), describe_within()]))
         for note, which in _collect_notes(groups, varying).items():
             console.print(f"note: {which}{note}", style="yellow", markup=False, highlight=False)
     for item in refused:

@@ -31,8 +31,9 @@ from harness.searchlight.choices import Correction
 from harness.searchlight.map_test import MapTest
 from harness.searchlight.result import SearchlightResult
 from harness.tracking.fingerprint import LEFT_OUT
+from harness.tracking.stored_map import CENTRES, KEPT, RECORD
 
-RECORD, PEAKS, MAXIMA, KEPT = "searchlight.json", "peaks.csv", "searchlight_maxima.csv", "relabelled_maps.npz"
+PEAKS, MAXIMA = "peaks.csv", "searchlight_maxima.csv"
 # Codes of a header for an affine that no known space has (NIfTI-1, field sform_code): aligned with a scan.
 ALIGNED = 2
 
@@ -47,6 +48,8 @@ def write_searchlight(
     ================================================  =======================================  ===========
     ``searchlight_CONTRAST.nii.gz``                   score of every sphere, in its centre;    all
                                                       0 elsewhere, as nilearn's SearchLight
+    ``centres.npz``                                   places of the centres in the volume, in  all
+                                                      C order, and their scores
     ``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
                                                       standardised by its own null
     ``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
@@ -91,9 +94,9 @@ def write_searchlight(
         nib.save(image, directory / f"{name}.nii.gz")
     peaks = find_peaks(result)
     write_csv(peaks.table, directory / PEAKS)
+    _write_arrays(result, directory)
     if result.test is not None:
         write_csv(result.test.maxima, directory / MAXIMA)
-        _write_kept(result, result.test, directory / KEPT)
     record = json.dumps(describe_searchlight(result, peaks), indent=1)
     (directory / RECORD).write_text(record + "\n", encoding="utf-8")
     failed = draw_pictures(_list_pictures(result, figures), directory)
@@ -159,19 +162,21 @@ def _label_image(
     return image
 
 
-def _write_kept(result: SearchlightResult, test: MapTest, file: Path) -> None:
-    """Write the statistic under some relabellings, with the places of the spheres."""
+def _write_arrays(result: SearchlightResult, directory: Path) -> None:
+    """Write the places of the centres with their scores, and of a tested map the relabelled maps."""
     mask = result.samples.grid.mask
-    np.savez_compressed(
-        file,
-        maps=test.kept,
-        rows=test.kept_rows,
-        voxels=np.flatnonzero(mask)[result.spheres.centres],
-        shape=np.array(mask.shape),
-        affine=result.samples.grid.affine,
-        statistic=np.array(test.statistic),
-        space=np.array(str(getattr(result.recording, "space", None) or "")),
-    )
+    places: dict[str, Any] = {
+        "voxels": np.flatnonzero(mask)[result.spheres.centres],
+        "shape": np.array(mask.shape),
+        "affine": result.samples.grid.affine,
+        "space": np.array(result.recording.space or ""),
+    }
+    np.savez_compressed(directory / CENTRES, scores=result.score_map, **places)
+    if (test := result.test) is not None:
+        statistic = np.array(test.statistic)
+        np.savez_compressed(
+            directory / KEPT, maps=test.kept, rows=test.kept_rows, statistic=statistic, **places
+        )
 
 
 def describe_searchlight(result: SearchlightResult, peaks: Peaks) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 from harness.searchlight.choices import Correction
 
-WITHIN = "A significant centre means that there is information somewhere within the radius, not in that voxel"
+WITHIN = (
+    "A significant centre means that there is information somewhere within the radius, not necessarily in "
+    "that voxel"
+)
 BLUR = {
     Correction.maximum: "",
     Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
-    Correction.cluster_size: "cluster size tests whole clusters: no voxel of one is significant by itself",
+    Correction.cluster_size: "cluster size tests whole clusters: no single voxel of a significant "
+    "cluster is significant by itself",
 }
 CORRECTIONS = {
     Correction.maximum: "maximum statistic",
@@ -20,7 +24,7 @@ def name_correction(name: str) -> str:
     return CORRECTIONS[Correction(name)]
 
 
-def describe_within(correction: str | None) -> str:
+def describe_within(correction: str | None = None) -> str:
     """Return in a sentence what a significant centre means, and what the correction adds to it."""
     blur = BLUR[Correction(correction)] if correction else ""
     return f"{WITHIN}; {blur}." if blur else f"{WITHIN}."
