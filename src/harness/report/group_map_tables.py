@@ -8,6 +8,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from harness.inference.corrections import ALPHA
+from harness.searchlight.descriptions import describe_within
+
 if TYPE_CHECKING:
     from harness.comparison.group_maps import GroupMaps, RefusedGroup
 
@@ -80,7 +83,7 @@ def tabulate_group_maps(groups: Sequence["GroupMaps"]) -> pd.DataFrame:
         row["max_gamma0"] = metrics.get("max_gamma0", math.nan)
         for name in ("means", "cluster_size", "prevalence_majority", "sign_flip_tfce"):
             row[f"n_{name}"] = metrics.get(f"n_corrected/{name}", math.nan)
-        if item.prevalence is not None and item.prevalence.smallest_p_majority > 0.05:
+        if item.prevalence is not None and item.prevalence.smallest_p_majority > ALPHA:
             row["n_prevalence_majority"] = math.nan  # it could not have been rejected
         rows.append(row)
     return pd.DataFrame(rows, columns=[*varying, *HEADINGS])

@@ -229,8 +229,8 @@ def _describe_test(test: MapTest) -> dict[str, Any]:
             name: {
                 "threshold": _finite(corrected.threshold),
                 "observed_maximum": _finite(float(corrected.values.max())),
-                "n_corrected": int((corrected.p <= ALPHA).sum()),
-                "smallest_p": float(corrected.p.min()),
+                "n_corrected": corrected.n_significant,
+                "smallest_p": corrected.smallest_p,
             }
             for name, corrected in test.corrected.items()
         },

@@ -25,8 +25,6 @@ from harness.tracking.tags import INFERENCE_TAG, NOTE_TAG, RELABELLINGS_TAG
 if TYPE_CHECKING:
     from harness.searchlight.result import SearchlightResult
 
-LEVEL = 0.05  # of corrected p-values
-
 
 def describe_searchlight(
     result: "SearchlightResult",
@@ -89,12 +87,12 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
         return values
     chosen = test.corrected[result.settings.correction]
     values["max_z"] = float(test.z.max())
-    values["n_corrected"] = float((chosen.p <= LEVEL).sum())
+    values["n_corrected"] = float(chosen.n_significant)
     for name, corrected in test.corrected.items():
-        values[f"n_corrected/{name}"] = float((corrected.p <= LEVEL).sum())
+        values[f"n_corrected/{name}"] = float(corrected.n_significant)
         if corrected.threshold is not None:
             values[f"threshold/{name}"] = float(corrected.threshold)
-    values["smallest_p_fwe"] = float(test.corrected["maximum"].p.min())
+    values["smallest_p_fwe"] = test.corrected["maximum"].smallest_p
     if test.relabellings.n_distinct.bit_length() < 1000:  # a larger one is no float
         values["n_relabellings"] = float(test.relabellings.n_distinct)
     return {name: value for name, value in values.items() if math.isfinite(value)}
