@@ -17,6 +17,7 @@ from harness.datasets.images import list_files
 from harness.decoding.choices import Scorer
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA
+from harness.report.map_peaks import ALIGNED, label_image
 from harness.report.run_files import draw_pictures, write_settings, write_warnings
 from harness.report.searchlight_figures import (
     draw_maxima,
@@ -25,7 +26,7 @@ from harness.report.searchlight_figures import (
     write_score_view,
     write_thresholded_view,
 )
-from harness.report.searchlight_peaks import Peaks, find_peaks
+from harness.report.searchlight_peaks import Peaks, list_peaks
 from harness.report.spreadsheets import write_csv
 from harness.searchlight.choices import Correction
 from harness.searchlight.map_test import MapTest
@@ -34,8 +35,6 @@ from harness.tracking.fingerprint import LEFT_OUT
 from harness.tracking.stored_map import CENTRES, KEPT, RECORD
 
 PEAKS, MAXIMA = "peaks.csv", "searchlight_maxima.csv"
-# Codes of a header for an affine that no known space has (NIfTI-1, field sform_code): aligned with a scan.
-ALIGNED = 2
 
 
 def write_searchlight(
@@ -63,7 +62,7 @@ def write_searchlight(
                                                       relabelling, the true one first
     ``relabelled_maps.npz``                           statistic under some relabellings, for   all
                                                       tests over subjects
-    ``peaks.csv``                                     peaks; see `find_peaks`                  all
+    ``peaks.csv``                                     peaks; see `list_peaks`                  all
     ``searchlight.json``                              counts, thresholds, settings             all
     ``searchlight_CONTRAST.png``                      map on the anatomy                       full, light
     ``searchlight_maxima.png``                        null distributions of the maximum        full
@@ -92,7 +91,7 @@ def write_searchlight(
     write_settings(findings, config, directory)
     for name, image in make_images(result).items():
         nib.save(image, directory / f"{name}.nii.gz")
-    peaks = find_peaks(result)
+    peaks = list_peaks(result)
     write_csv(peaks.table, directory / PEAKS)
     _write_arrays(result, directory)
     if result.test is not None:
@@ -118,7 +117,7 @@ def make_images(result: SearchlightResult) -> dict[str, Nifti1Image]:
     def image(
         values: NDArray[Any], words: str, shown: tuple[float, float], outside: float = 0.0
     ) -> Nifti1Image:
-        return _label_image(result.to_image(values, outside), codes, words, shown)
+        return label_image(result.to_image(values, outside), codes, words, shown)
 
     scores = np.nan_to_num(result.score_map)
     maps = {f"searchlight_{contrast}": image(scores, f"searchlight: {scorer}", limits)}
@@ -146,28 +145,11 @@ def _read_codes(result: SearchlightResult) -> tuple[int, int]:
     return int(header["sform_code"]), int(header["qform_code"])
 
 
-def _label_image(
-    image: Nifti1Image, codes: tuple[int, int], words: str, limits: tuple[float, float]
-) -> Nifti1Image:
-    """Enter into the header of an image the space, what it shows, and the range that viewers show."""
-    header, affine, (sform, qform) = image.header, image.affine, codes
-    image.set_sform(affine, sform or qform or ALIGNED)
-    image.set_qform(affine, qform or sform or ALIGNED)
-    if not np.allclose(image.get_qform(), affine, atol=1e-4):  # a qform holds no shears
-        image.set_qform(affine, 0)
-    header.set_xyzt_units("mm")
-    header["descrip"] = words.encode("ascii", "replace")[:79]
-    low, high = limits
-    header["cal_min"], header["cal_max"] = low, high if high > low else low + 1e-3
-    return image
-
-
 def _write_arrays(result: SearchlightResult, directory: Path) -> None:
     """Write the places of the centres with their scores, and of a tested map the relabelled maps."""
-    mask = result.samples.grid.mask
     places: dict[str, Any] = {
-        "voxels": np.flatnonzero(mask)[result.spheres.centres],
-        "shape": np.array(mask.shape),
+        "voxels": np.flatnonzero(result.centres),
+        "shape": np.array(result.centres.shape),
         "affine": result.samples.grid.affine,
         "space": np.array(result.recording.space or ""),
     }

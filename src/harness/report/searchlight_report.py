@@ -29,7 +29,12 @@ from harness.report.score_map import ScoreMap, draw_score_maps, render_score_vie
 from harness.report.searchlight_artifacts import MAXIMA, PEAKS
 from harness.report.searchlight_figures import draw_maximum_nulls
 from harness.report.searchlight_methods import write_searchlight_methods
-from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
+from harness.searchlight.descriptions import (
+    describe_correction,
+    describe_within,
+    name_correction,
+    name_relabellings,
+)
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_map import StoredMap, read_map, read_record
 from harness.tracking.stored_run import StoredRun
@@ -221,7 +226,7 @@ class SearchlightContent:
             "Maximum over the map under relabelling, and under the true labelling (blue). A corrected p is "
             "the share of relabellings whose maximum reaches the value of the voxel.",
         )
-        which = "all distinct" if test["enumerated"] else "random"
+        which = name_relabellings(test["enumerated"])
         text = (
             f"Statistic: {write_score(test['statistic'])}, mean over folds, standardised in every sphere by "
             f"its mean and SD over {test['n_relabellings']} relabellings ({which}); smallest possible p "

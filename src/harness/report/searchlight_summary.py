@@ -8,12 +8,12 @@ import pandas as pd
 from rich.table import Table
 
 from harness.decoding.scores import nominal_chance
-from harness.inference.corrections import ALPHA, format_p
+from harness.inference.corrections import format_p
 from harness.report.captions import describe_data
 from harness.report.console import PlainConsole, print_store_commands
 from harness.report.inference_tables import print_audit
-from harness.report.searchlight_peaks import Peaks, find_peaks
-from harness.searchlight.descriptions import describe_within, name_correction
+from harness.report.searchlight_peaks import Peaks, list_peaks
+from harness.searchlight.descriptions import describe_within, name_correction, name_relabellings
 from harness.searchlight.map_test import MapTest
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def print_searchlight(
         The command that adds a test, printed where the run has none.
     """
     console, settings, question = PlainConsole(), result.settings, result.question
-    console.print(_tabulate_peaks(find_peaks(result), name))
+    console.print(_tabulate_peaks(list_peaks(result), name))
     samples = result.samples
     unit = "blocks" if question.signal.average_blocks else "volumes"
     console.print(
@@ -101,14 +101,14 @@ def describe_spheres(result: "SearchlightResult") -> str:
 def describe_test(test: MapTest, chosen: str) -> list[str]:
     """Return what the test of a map found, a sentence per correction, the chosen one first."""
     n = len(test.maxima)
-    which = "all distinct" if test.relabellings.enumerated else "random"
+    which = name_relabellings(test.relabellings.enumerated)
     lines = [
         f"{n} relabellings of the blocks ({which}) of {test.statistic.replace('_', ' ')}; smallest possible "
         f"p: {format_p(1 / n)}"
     ]
     for name in sorted(test.corrected, key=lambda name: name != chosen):
         corrected = test.corrected[name]
-        n_voxels, smallest = int((corrected.p <= ALPHA).sum()), float(corrected.p.min())
+        n_voxels, smallest = corrected.n_significant, corrected.smallest_p
         text = f"{name_correction(name)}: {n_voxels} of {len(corrected.p)} centres with p <= .05"
         text += f", smallest p {format_p(smallest)}"
         if corrected.threshold is not None:

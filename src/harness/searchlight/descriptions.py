@@ -24,6 +24,11 @@ def name_correction(name: str) -> str:
     return CORRECTIONS[Correction(name)]
 
 
+def name_relabellings(are_enumerated: bool) -> str:
+    """Return in a word or two which relabellings a test computes."""
+    return "all distinct" if are_enumerated else "random"
+
+
 def describe_within(correction: str | None = None) -> str:
     """Return in a sentence what a significant centre means, and what the correction adds to it."""
     blur = BLUR[Correction(correction)] if correction else ""
