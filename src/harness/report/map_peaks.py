@@ -38,7 +38,7 @@ def find_peaks(
     Returns
     -------
     peaks : DataFrame, one row per peak, the highest of every cluster first
-        ``voxel`` (index into `values`); ``cluster``: a number, with a letter for further peaks of the cluster;
+        ``voxel``: index into `values`; ``cluster``: a number, with a letter for further peaks of a cluster;
         ``x_mm``, ``y_mm``, ``z_mm``; ``cluster_mm3``, NaN for further peaks.
     """
     from nilearn.reporting import get_clusters_table

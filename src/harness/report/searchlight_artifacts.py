@@ -1,4 +1,35 @@
-"""The files that a searchlight writes."""
+"""The files that a searchlight writes; CONTRAST is the name of the contrast.
+
+================================================  =======================================  ===========
+file                                              content                                  figures
+================================================  =======================================  ===========
+``searchlight_CONTRAST.nii.gz``                   score of every sphere, in its centre;    all
+                                                  0 elsewhere, as nilearn's SearchLight
+``centres.npz``                                   places of the centres in the volume, in  all
+                                                  C order, and their scores
+``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
+                                                  standardised by its own null
+``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
+``searchlight_p_fwe_CONTRAST.nii.gz``             p, corrected over voxels by the maximum  all
+                                                  statistic
+``searchlight_p_tfce_CONTRAST.nii.gz``,           p of the chosen correction               all
+``searchlight_p_cluster_size_CONTRAST.nii.gz``
+``searchlight_thresholded_CONTRAST.nii.gz``       score where p of the chosen correction   all
+                                                  is at most .05, else 0
+``searchlight_maxima.csv``                        maximum over the map of every            all
+                                                  relabelling, the true one first
+``relabelled_maps.npz``                           statistic under some relabellings, for   all
+                                                  tests over subjects
+``peaks.csv``                                     peaks; see `find_peaks`                  all
+``searchlight.json``                              counts, thresholds, settings             all
+``searchlight_CONTRAST.png``                      map on the anatomy                       full, light
+``searchlight_maxima.png``                        null distributions of the maximum        full
+``searchlight_CONTRAST.html``,                    interactive views                        full
+``searchlight_thresholded_CONTRAST.html``
+``audit.json``, ``config.yaml``,                  as in other runs                         all
+``environment.txt``, ``warnings.txt``
+================================================  =======================================  ===========
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -40,37 +71,7 @@ PEAKS, MAXIMA = "peaks.csv", "searchlight_maxima.csv"
 def write_searchlight(
     result: SearchlightResult, findings: Sequence[Finding], directory: Path, config: str, figures: str
 ) -> SearchlightResult:
-    """Write the files of a searchlight into an existing directory; CONTRAST is the name of the contrast.
-
-    ================================================  =======================================  ===========
-    file                                              content                                  figures
-    ================================================  =======================================  ===========
-    ``searchlight_CONTRAST.nii.gz``                   score of every sphere, in its centre;    all
-                                                      0 elsewhere, as nilearn's SearchLight
-    ``centres.npz``                                   places of the centres in the volume, in  all
-                                                      C order, and their scores
-    ``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
-                                                      standardised by its own null
-    ``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
-    ``searchlight_p_fwe_CONTRAST.nii.gz``             p, corrected over voxels by the maximum  all
-                                                      statistic
-    ``searchlight_p_tfce_CONTRAST.nii.gz``,           p of the chosen correction               all
-    ``searchlight_p_cluster_size_CONTRAST.nii.gz``
-    ``searchlight_thresholded_CONTRAST.nii.gz``       score where p of the chosen correction   all
-                                                      is at most .05, else 0
-    ``searchlight_maxima.csv``                        maximum over the map of every            all
-                                                      relabelling, the true one first
-    ``relabelled_maps.npz``                           statistic under some relabellings, for   all
-                                                      tests over subjects
-    ``peaks.csv``                                     peaks; see `list_peaks`                  all
-    ``searchlight.json``                              counts, thresholds, settings             all
-    ``searchlight_CONTRAST.png``                      map on the anatomy                       full, light
-    ``searchlight_maxima.png``                        null distributions of the maximum        full
-    ``searchlight_CONTRAST.html``,                    interactive views                        full
-    ``searchlight_thresholded_CONTRAST.html``
-    ``audit.json``, ``config.yaml``,                  as in other runs                         all
-    ``environment.txt``, ``warnings.txt``
-    ================================================  =======================================  ===========
+    """Write the files of a searchlight into an existing directory.
 
     Parameters
     ----------

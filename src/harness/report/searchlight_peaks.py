@@ -49,7 +49,8 @@ def list_peaks(result: SearchlightResult) -> Peaks:
         values, quantity = result.score_map, "score"
         chance = nominal_chance(settings.scorer, len(result.samples.contrast.classes))
         threshold = max(float(np.nanpercentile(values, HIGHEST_PERCENTILE)), chance + 2 * MARGIN)
-        rule = f"{settings.scorer} of at least {threshold:.3f} (the highest {100 - HIGHEST_PERCENTILE} %, above chance)"
+        share = f"the highest {100 - HIGHEST_PERCENTILE} %, above chance"
+        rule = f"{settings.scorer} of at least {threshold:.3f} ({share})"
     # Undefined scores, of folds without one of the classes, are no peaks.
     values = np.where(np.isfinite(values), values, np.nanmin(values, initial=0.0))
     highest = float(values.max())

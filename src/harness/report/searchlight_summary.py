@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from harness.checks.audited_split import count
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import format_p
 from harness.report.captions import describe_data
@@ -54,7 +55,7 @@ def print_searchlight(
     unit = "blocks" if question.signal.average_blocks else "volumes"
     console.print(
         f"data     {describe_data(result)}; {len(samples.y)} {unit}, {samples.n_voxels} voxels; "
-        f"{question.estimator.name}, cv={question.scheme.name}, {result.n_folds} folds"
+        f"{question.estimator.name}, cv={question.scheme.name}, {count(result.n_folds, 'fold')}"
     )
     console.print(f"spheres  {describe_spheres(result)}")
     scores, chance = result.score_map, nominal_chance(settings.scorer, len(samples.contrast.classes))
@@ -62,19 +63,7 @@ def print_searchlight(
         f"scores   {settings.scorer.replace('_', ' ')}: highest {np.nanmax(scores):.3f}, median "
         f"{np.nanmedian(scores):.3f}; nominal chance {chance:.3f}"
     )
-    if result.test is not None:
-        for line in describe_test(result.test, settings.correction):
-            console.print(f"test     {line}")
-        console.print(describe_within(settings.correction))
-        for text in result.test.cautions:
-            console.print(f"caution: {text}", style="yellow")
-    else:
-        console.print(
-            "A centre has the score of the sphere around it: the information is somewhere within the radius."
-        )
-        console.print(
-            "The highest of many scores is above chance without any information: the map is not tested."
-        )
+    _print_test(console, result)
     print_audit(console, findings)
     if hint and result.test is None:
         console.print(hint, soft_wrap=True)
@@ -86,6 +75,21 @@ def print_searchlight(
     if tracked is not None:
         print_store_commands(console, tracked.store)
         console.print(f"this run {tracked.page}", soft_wrap=True)
+
+
+def _print_test(console: PlainConsole, result: "SearchlightResult") -> None:
+    """Print what the test found, or how a map without one is to be read."""
+    if result.test is None:
+        console.print(
+            "A centre has the score of the sphere around it. The highest of many scores is above chance "
+            "without any information: the map is not tested."
+        )
+        return
+    for line in describe_test(result.test, result.settings.correction):
+        console.print(f"test     {line}")
+    console.print(describe_within(result.settings.correction))
+    for text in result.test.cautions:
+        console.print(f"caution: {text}", style="yellow")
 
 
 def describe_spheres(result: "SearchlightResult") -> str:
