@@ -15,7 +15,7 @@ from harness.report.methods_facts import MethodFacts
 from harness.report.methods_references import REFERENCES
 from harness.report.report_page import DataTable, Drawing, Frame, Text
 from harness.report.run_report import describe_run, write_run_report
-from harness.report.searchlight_artifacts import describe_searchlight, write_searchlight
+from harness.report.searchlight_artifacts import make_record, write_searchlight
 from harness.report.searchlight_methods import write_searchlight_methods
 from harness.report.searchlight_peaks import list_peaks
 from harness.report.searchlight_report import show_stored
@@ -244,5 +244,5 @@ def test_methods_without_a_configuration_are_written():
 def test_the_record_can_be_written_as_json(data):
     result = make_result(data, *make_maps())
     result = replace(result, settings=replace(result.settings, processes=2))
-    content = describe_searchlight(result, list_peaks(result))
+    content = make_record(result, list_peaks(result))
     assert json.loads(json.dumps(content)) == content

@@ -125,7 +125,7 @@ def maps_to_plain(maps: GroupMaps) -> dict[str, Any]:
     }
     if (test := maps.mean_test) is not None:
         content["permutation_of_means"] = {
-            "statistic": maps.settings.get("statistic"),
+            "statistic": maps.settings["statistic"],
             "combinations": test.n_draws,
             "enumerated": test.is_exact,
             "threshold": test.threshold,

@@ -97,7 +97,7 @@ def write_searchlight(
     _write_arrays(result, directory)
     if result.test is not None:
         write_csv(result.test.maxima, directory / MAXIMA)
-    record = json.dumps(describe_searchlight(result, peaks), indent=1)
+    record = json.dumps(make_record(result, peaks), indent=1)
     (directory / RECORD).write_text(record + "\n", encoding="utf-8")
     failed = draw_pictures(_list_pictures(result, figures), directory)
     result = replace(result, warnings=(*result.warnings, *failed))
@@ -162,7 +162,7 @@ def _write_arrays(result: SearchlightResult, directory: Path) -> None:
         )
 
 
-def describe_searchlight(result: SearchlightResult, peaks: Peaks) -> dict[str, Any]:
+def make_record(result: SearchlightResult, peaks: Peaks) -> dict[str, Any]:
     """Return the counts, thresholds and settings of a searchlight, for ``searchlight.json``."""
     samples, sizes = result.samples, result.spheres.sizes
     # A replay compares this file: the mask counts by its content, and processes change no number.

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from harness.checks.audited_split import count
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA, format_p
 from harness.report.canvas import lay_out, literal, new_figure, read_anatomy
@@ -43,7 +44,7 @@ def describe_searchlight_method(result: SearchlightResult) -> str:
     return (
         f"{n} {'sphere' if n == 1 else 'spheres'} of {settings.radius:g} mm, centres: {question.roi.name}; "
         f"{len(result.samples.y)} {unit}; {question.estimator.name}, cv={question.scheme.name}, "
-        f"{result.n_folds} {'fold' if result.n_folds == 1 else 'folds'}; "
+        f"{count(result.n_folds, 'fold')}; "
         f"signal: {describe_signal(question.signal)}"
     )
 

@@ -56,7 +56,7 @@ PEAK_WORDS = {
 def describe_searchlight_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, list[Section]]:
     """Return title, subtitle and sections of the report of a searchlight."""
     record = RunRecord(run, images)
-    content = SearchlightContent(record)
+    content = SearchlightBlocks(record)
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Question and answer", content.answer),
         "map": ("Score map", content.map),
@@ -85,7 +85,7 @@ def show_stored(found: StoredMap) -> ScoreMap:
 
 
 @dataclass(frozen=True, eq=False)
-class SearchlightContent:
+class SearchlightBlocks:
     """The blocks of every section of a searchlight's report."""
 
     record: RunRecord

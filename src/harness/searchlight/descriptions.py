@@ -2,11 +2,11 @@
 
 from harness.searchlight.choices import Correction
 
-WITHIN = (
+MEANING = (
     "A significant centre means that there is information somewhere within the radius, not necessarily in "
     "that voxel"
 )
-BLUR = {
+ADDED_BY_CORRECTION = {
     Correction.maximum: "",
     Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
     Correction.cluster_size: "cluster size tests whole clusters: no single voxel of a significant "
@@ -31,8 +31,8 @@ def name_relabellings(are_enumerated: bool) -> str:
 
 def describe_within(correction: str | None = None) -> str:
     """Return in a sentence what a significant centre means, and what the correction adds to it."""
-    blur = BLUR[Correction(correction)] if correction else ""
-    return f"{WITHIN}; {blur}." if blur else f"{WITHIN}."
+    blur = ADDED_BY_CORRECTION[Correction(correction)] if correction else ""
+    return f"{MEANING}; {blur}." if blur else f"{MEANING}."
 
 
 def describe_correction(n_corrected: int, n_spheres: int, correction: str) -> str:

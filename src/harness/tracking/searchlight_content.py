@@ -15,9 +15,9 @@ from harness.tracking.run_content import (
     RunContent,
     common_tags,
     dataset_input,
-    describe_audit,
     image_link,
     list_metrics,
+    list_verdicts,
     quote_markdown,
 )
 from harness.tracking.tags import INFERENCE_TAG, NOTE_TAG, RELABELLINGS_TAG
@@ -138,7 +138,7 @@ def describe_map(result: "SearchlightResult", findings: Sequence[Finding], image
     if result.recording.notice:
         lines += ["", f"**{quote_markdown(result.recording.notice)}**"]
     if findings:
-        lines += ["", *describe_audit(findings)]
+        lines += ["", *list_verdicts(findings)]
     if result.warnings:
         lines += ["", *(f"- warning: {quote_markdown(text)}" for text in result.warnings)]
     return "\n".join(lines)
