@@ -149,6 +149,17 @@ def test_a_score_of_0_is_drawn_as_a_centre(store):
     assert shown.scores.tolist() == np.zeros(SHAPE).tolist()
 
 
+def test_a_stored_map_is_read_back_as_it_was_written(store):
+    scores, z, p = make_maps()
+    scores[0, 0, 0] = np.nan  # no centre
+    found = read_map(store(scores=scores))
+    centres = np.isfinite(scores)
+    assert np.array_equal(found.to_volume(np.ones(len(found.voxels))) > 0, centres)
+    assert found.scores.tolist() == scores[centres].tolist()
+    assert found.p.tolist() == p[centres].tolist()
+    assert found.kept[0].tolist() == z[centres].astype(np.float32).tolist()
+
+
 @pytest.mark.slow
 def test_the_page_is_written_with_its_figures(store, tmp_path):
     files = write_run_report(store(), NO_IMAGES, tmp_path / "page")
