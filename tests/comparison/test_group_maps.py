@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from map_files import write_map
 from rich.console import Console
 
 from harness.comparison.group_map_record import describe_maps, explain_several, maps_to_json
@@ -25,7 +26,6 @@ START = datetime(2026, 11, 21, tzinfo=UTC)
 SHAPE = (4, 3, 3)
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 LOGO = {"_target_": "sklearn.model_selection.LeaveOneGroupOut"}
-SETTINGS = {"radius": 6.0, "min_voxels": 1, "scorer": "accuracy", "statistic": "roc_auc", "keep_maps": 8}
 
 
 @pytest.fixture
@@ -37,22 +37,16 @@ def make_run(tmp_path):
         number = len(made)
         rng = np.random.default_rng(number)
         directory = tmp_path / f"run{number}"
-        directory.mkdir()
         voxels = np.arange(5, 30) if voxels is None else np.asarray(voxels)
         if scores is None:
             scores = rng.uniform(0.4, 0.9, len(voxels))
         if kept is None:
             kept = rng.uniform(0.3, 0.7, (8, len(voxels)))
         shape, affine = changed.pop("shape", SHAPE), changed.pop("affine", AFFINE)
-        volume = np.zeros(shape)
-        volume.ravel()[voxels] = scores
-        contrast = changed.pop("stored_contrast", "face_vs_cat")
-        nib.save(nib.Nifti1Image(volume, affine), directory / f"searchlight_{contrast}.nii.gz")
-        space, statistic = changed.pop("space", "MNI152NLin2009cAsym"), changed.pop("statistic", "roc_auc")
-        record = {"contrast": contrast, "classes": ["face", "cat"], "chance": 0.5, "space": space}
-        record |= {"settings": SETTINGS | changed.pop("settings", {}), "class_sizes": {"face": 9, "cat": 9}}
-        record |= changed.pop("record", {})
-        (directory / "searchlight.json").write_text(json.dumps(record))
+        space = changed.pop("space", "MNI152NLin2009cAsym")
+        contrast, settings = changed.pop("stored_contrast", "face_vs_cat"), changed.pop("settings", {})
+        record = changed.pop("record", {})
+        write_map(directory, voxels, scores, shape, affine, contrast, space, settings, **record)
         tags = {ANALYSIS_TAG: "searchlight"}
         if len(kept):
             np.savez_compressed(
@@ -62,7 +56,7 @@ def make_run(tmp_path):
                 voxels=voxels,
                 shape=np.array(shape),
                 affine=affine,
-                statistic=np.array(statistic),
+                statistic=np.array("roc_auc"),
                 space=np.array(space or ""),
             )
             tags |= {INFERENCE_TAG: "enumerated", RELABELLINGS_TAG: "x"}
@@ -143,7 +137,7 @@ def test_undefined_voxels_are_left_out(make_run, rng):
         ({"affine": np.diag([2.0, 3.0, 3.0, 1.0])}, ["the affine", "2.0"]),
         ({"settings": {"radius": 8.0}}, ["analysis.radius", "6.0", "8.0"]),
         ({"settings": {"scorer": "roc_auc"}}, ["analysis.scorer", "accuracy", "roc_auc"]),
-        ({"statistic": "decision_value"}, ["the statistic", "roc_auc", "decision_value"]),
+        ({"settings": {"statistic": "decision_value"}}, ["analysis.statistic", "roc_auc", "decision_value"]),
         ({"stored_contrast": "face_vs_house"}, ["the contrast", "face_vs_cat", "face_vs_house"]),
         ({"voxels": np.arange(31, 36)}, ["no voxel is in the maps of all"]),
     ],
@@ -193,7 +187,7 @@ def test_maps_that_do_not_fit_their_voxels_are_refused(make_run, tmp_path):
     np.savez_compressed(file, **stored | {"voxels": stored["voxels"][::-1]})
     tags = dict(runs[1].tags) | {FILES_TAG: write_digests(tmp_path / "run1")}
     runs[1] = StoredRun(**{**vars(runs[1]), "tags": tags})
-    assert "its maps do not fit its voxels" in refusal(runs)
+    assert "its maps do not fit the centres" in refusal(runs)
 
 
 def test_subject_without_relabelled_maps_leaves_the_mean_map(make_run):

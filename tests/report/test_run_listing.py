@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from harness.report.run_listing import print_comparison, print_runs
-from harness.report.sweep_summary import print_sweep
+from harness.report.sweep_summary import SweepSummary, print_sweep
 from harness.tracking.ledger import Outcome, Sweep
 from harness.tracking.run_tables import RunTable
 
@@ -99,7 +99,8 @@ def test_sweep_counts_the_worst_verdicts_of_its_runs(tmp_path, capsys):
         Outcome(job, "finished", name=str(job), run_id=str(job), scores=scores, audit=verdict)
         for job, verdict in enumerate(verdicts)
     ]
-    print_sweep(Sweep(tmp_path), [*outcomes, Outcome(5, "failed", error="out of memory")], None, [], "")
+    failed = Outcome(5, "failed", error="out of memory")
+    print_sweep(SweepSummary(Sweep(tmp_path), [*outcomes, failed]))
     assert "worst verdicts of the runs: 1 leak, 2 caution, 1 ok" in capsys.readouterr().out
 
 

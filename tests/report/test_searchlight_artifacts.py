@@ -11,7 +11,7 @@ from searchlight_results import N_RELABELLINGS, make_result
 
 from harness.checks.findings import Finding, Verdict
 from harness.report.searchlight_artifacts import write_searchlight
-from harness.report.searchlight_peaks import find_peaks
+from harness.report.searchlight_peaks import list_peaks
 
 SHAPE = (7, 6, 5)
 AFFINE = np.array([[-4.0, 0, 0, 20], [0, 3, 0, -30], [0, 0, 5, -40], [0, 0, 0, 1]])
@@ -105,7 +105,7 @@ def test_peaks_are_in_millimetres_with_the_values_of_their_voxels(written):
 
 
 def test_peaks_of_an_untested_map_are_those_of_its_highest_scores(data, maps):
-    peaks = find_peaks(make_result(data, maps[0]))
+    peaks = list_peaks(make_result(data, maps[0]))
     assert peaks.quantity == "score"
     assert peaks.table["score"].tolist() == [0.75, 0.71]
     assert not {"z", "p", "p_fwe"} & set(peaks.table)
@@ -115,7 +115,7 @@ def test_peaks_of_an_untested_map_are_those_of_its_highest_scores(data, maps):
 def test_a_map_without_a_peak_lists_its_highest_voxel(data, score):
     scores = np.full(SHAPE, np.nan)
     scores[3, 2, 1] = score
-    table = find_peaks(make_result(data, scores)).table
+    table = list_peaks(make_result(data, scores)).table
     assert table[["x_mm", "y_mm", "z_mm"]].to_numpy().tolist() == [[20 - 12, -30 + 6, -40 + 5]]
     assert table["score"].tolist() == [score]
 
@@ -155,8 +155,8 @@ def test_an_untested_map_has_no_files_of_a_test(data, maps, tmp_path):
     write_searchlight(make_result(data, maps[0]), (), tmp_path, "", "off")
     names = {file.name for file in tmp_path.iterdir()}
     assert names == {
-        *("searchlight_face_vs_cat.nii.gz", "peaks.csv", "searchlight.json", "config.yaml"),
-        "environment.txt",
+        *("searchlight_face_vs_cat.nii.gz", "centres.npz", "peaks.csv", "searchlight.json"),
+        *("config.yaml", "environment.txt"),
     }
 
 
@@ -221,5 +221,5 @@ def test_undefined_scores_are_no_peaks(data, maps):
     result = make_result(data, scores)
     values = result.score_map.copy()
     values[3] = np.nan
-    peaks = find_peaks(replace(result, scores={name: values for name in result.scores}))
+    peaks = list_peaks(replace(result, scores={name: values for name in result.scores}))
     assert peaks.table["score"].tolist() == [0.75, 0.71]

@@ -136,7 +136,7 @@ def test_every_correction_states_what_a_significant_centre_means():
     for correction in ("maximum", "tfce", "cluster_size"):
         assert "somewhere within the radius" in describe_within(correction)
     assert "blurs" in describe_within("tfce")
-    assert "no voxel" in describe_within("cluster_size")
+    assert "no single voxel" in describe_within("cluster_size")
 
 
 def test_a_mean_volume_with_undefined_voxels_is_a_background(subject, tmp_path):

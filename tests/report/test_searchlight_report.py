@@ -15,12 +15,14 @@ from harness.report.methods_facts import MethodFacts
 from harness.report.methods_references import REFERENCES
 from harness.report.report_page import DataTable, Drawing, Frame, Text
 from harness.report.run_report import describe_run, write_run_report
-from harness.report.searchlight_artifacts import describe_searchlight, write_searchlight
+from harness.report.searchlight_artifacts import make_record, write_searchlight
 from harness.report.searchlight_methods import write_searchlight_methods
-from harness.report.searchlight_peaks import find_peaks
+from harness.report.searchlight_peaks import list_peaks
+from harness.report.searchlight_report import show_stored
 from harness.report.sweep_report import describe_runs, write_sweep_report
 from harness.tracking.file_digests import write_digests
 from harness.tracking.searchlight_content import summarise_map
+from harness.tracking.stored_map import read_map
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import ANALYSIS_TAG, AUDIT_TAG, FILES_TAG, INFERENCE_TAG
 
@@ -56,10 +58,11 @@ def make_maps(seed=0):
 def store(data, tmp_path):
     """Return a function that writes the files of a searchlight, and returns its run."""
 
-    def store(name="map", tested=True, subject="1", **options):
+    def store(name="map", tested=True, subject="1", scores=None, **options):
         directory = tmp_path / name
         directory.mkdir()
         maps = make_maps() if tested else make_maps()[:1]
+        maps = maps if scores is None else (scores, *maps[1:])
         findings = (Finding("runs_split", Verdict.caution, "one of 3 runs.", "nowhere"),)
         analysis = ANALYSIS | options
         kind = {"kind": "permutation", "n": N_RELABELLINGS - 1} if tested else {"kind": "none"}
@@ -157,6 +160,24 @@ def test_a_damaged_file_leaves_the_other_sections(store, tmp_path):
     assert "This section is missing" in words_of(sections["peaks"])
     assert "Highest accuracy" in words_of(sections["summary"])
     assert "peaks.csv" in words_of(sections["files"])
+
+
+def test_a_score_of_0_is_drawn_as_a_centre(store):
+    run = store(tested=False, scores=np.zeros(SHAPE))
+    shown = show_stored(read_map(run))
+    assert shown.centres.all()
+    assert shown.scores.tolist() == np.zeros(SHAPE).tolist()
+
+
+def test_a_stored_map_is_read_back_as_it_was_written(store):
+    scores, z, p = make_maps()
+    scores[0, 0, 0] = np.nan  # no centre
+    found = read_map(store(scores=scores))
+    centres = np.isfinite(scores)
+    assert np.array_equal(found.to_volume(np.ones(len(found.voxels))) > 0, centres)
+    assert found.scores.tolist() == scores[centres].tolist()
+    assert found.p.tolist() == p[centres].tolist()
+    assert found.kept[0].tolist() == z[centres].astype(np.float32).tolist()
 
 
 @pytest.mark.slow
@@ -288,5 +309,5 @@ def test_methods_without_a_configuration_are_written():
 def test_the_record_can_be_written_as_json(data):
     result = make_result(data, *make_maps())
     result = replace(result, settings=replace(result.settings, processes=2))
-    content = describe_searchlight(result, find_peaks(result))
+    content = make_record(result, list_peaks(result))
     assert json.loads(json.dumps(content)) == content

@@ -52,11 +52,11 @@ def store_group_maps(
         Identifier of the sweep; empty for runs of several.
     """
     from harness.comparison.group_map_record import describe_maps
-    from harness.comparison.group_maps import map_groups, select_searchlights
+    from harness.comparison.group_maps import map_groups
     from harness.report.group_map_files import write_group_maps
     from harness.tracking.group_run import store_group
 
-    chosen = select_searchlights(runs)
+    chosen = [run for run in runs if run.is_searchlight]
     if not chosen:
         return StoredGroupMaps()
     if n_tested := sum(run.has_complete_test for run in chosen):

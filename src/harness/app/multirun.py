@@ -125,7 +125,7 @@ def _check_values(plan: Plan) -> None:
 def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespace) -> int:
     """Run the jobs of a sweep, also if some fail; print a summary and return the exit status."""
     from harness.report.progress import SweepProgress
-    from harness.report.sweep_summary import print_sweep
+    from harness.report.sweep_summary import SweepSummary, print_sweep
     from harness.tracking.sweep_notes import begin_sweep
 
     sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
@@ -164,7 +164,9 @@ def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespa
             groups, maps, pages = _summarise_subjects(plan, sweep, stores)
             views = _prepare_views(sweep, stores)
             print_sweep(
-                sweep, outcomes, first, views, again, families, groups, pages, maps.groups, maps.refused
+                SweepSummary(
+                    sweep, outcomes, first, views, again, families, groups, pages, maps.groups, maps.refused
+                )
             )
     if isinstance(stopped, SystemExit):
         return int(stopped.code or 1)

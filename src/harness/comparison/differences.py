@@ -6,12 +6,10 @@ from enum import StrEnum
 from typing import Any
 
 from harness.comparison.origins import Origin
-from harness.tracking.fingerprint import LEFT_OUT, NOT_COUNTED
+from harness.tracking.fingerprint import LEFT_OUT, NOT_COUNTED, OF_MAP_TESTS
 from harness.tracking.provenance import COMPUTING_PACKAGES
 
 ROLE_OF_PLACE = {"roi.mask": "mask", "analysis.mask": "mask", "signal.confounds_file": "confounds"}
-# Settings of a searchlight that its scores do not depend on.
-OF_MAP_TESTS = ("analysis.statistic", "analysis.correction", "analysis.cluster_z", "analysis.keep_maps")
 CENTRES = "centres"  # role of the mask of the region in a searchlight
 NOT_RECORDED = "not recorded"
 MAX_PACKAGES = 8  # named in one line
@@ -132,7 +130,7 @@ def _judge_setting(name: str, first: Origin, second: Origin) -> tuple[Effect, st
         return Effect.no, "no number depends on it"
     if key in LEFT_OUT.get(group, ()):
         return Effect.no, "how the work is shared"
-    if name in OF_MAP_TESTS:
+    if group == "analysis" and key in OF_MAP_TESTS:
         return Effect.p_values, "tests the map"
     if group == "inference":
         return Effect.p_values, "tests the score"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.comparison.subject_maps import SubjectMaps
 from harness.errors import DesignError
+from harness.tracking.stored_map import StoredMap
 
 NO_SPACE = (
     "the maps of subjects are compared voxel by voxel, and these are not in a common space: normalise the "
@@ -36,7 +36,7 @@ class GroupGrid:
     n_partial: int
 
 
-def check_comparable(subjects: Sequence[SubjectMaps]) -> None:
+def check_comparable(subjects: Sequence[StoredMap]) -> None:
     """Raise DesignError unless maps are of different subjects in one space, and of equal searchlights."""
     first = subjects[0]
     for item in subjects:
@@ -60,18 +60,16 @@ def check_comparable(subjects: Sequence[SubjectMaps]) -> None:
                 )
 
 
-def _list_compared(first: SubjectMaps, item: SubjectMaps) -> list[tuple[str, Any, Any]]:
+def _list_compared(first: StoredMap, item: StoredMap) -> list[tuple[str, Any, Any]]:
     compared: list[tuple[str, Any, Any]] = [
         ("the space", first.space, item.space),
         ("the shape of the volume", first.shape, item.shape),
         ("the affine of the volume", first.affine, item.affine),
-        ("the contrast", first.record.get("contrast"), item.record.get("contrast")),
-        ("the classes", first.record.get("classes"), item.record.get("classes")),
+        ("the contrast", first.contrast, item.contrast),
+        ("the classes", first.record["classes"], item.record["classes"]),
     ]
     names = dict.fromkeys([*first.settings, *item.settings])
     compared += [(f"analysis.{name}", first.settings.get(name), item.settings.get(name)) for name in names]
-    if first.kept is not None and item.kept is not None:
-        compared.append(("the statistic of the relabelled maps", first.statistic, item.statistic))
     return [*compared, ("cv", first.run.params.get("cv"), item.run.params.get("cv"))]
 
 
@@ -85,7 +83,7 @@ def _show(value: Any) -> str:
     return str(np.round(value, 4).tolist()) if isinstance(value, np.ndarray) else str(value)
 
 
-def find_shared_voxels(subjects: Sequence[SubjectMaps]) -> tuple[GroupGrid, list[NDArray[np.intp]]]:
+def find_shared_voxels(subjects: Sequence[StoredMap]) -> tuple[GroupGrid, list[NDArray[np.intp]]]:
     """Return the voxels in which all subjects have finite values, and their columns in every subject's maps.
 
     Raises

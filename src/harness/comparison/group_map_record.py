@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from harness.comparison.group_maps import GroupMaps
 from harness.comparison.group_record import NAMED_PARAMS
 from harness.inference.corrections import ALPHA, format_p
+from harness.searchlight.descriptions import describe_within
 from harness.tracking.group_run import GroupRecord
 from harness.tracking.run_content import quote_markdown
 
@@ -31,10 +32,6 @@ HYPOTHESES = {
     "sign_flip_tfce": "scores are symmetric about 0.5 in all subjects",
     "sign_flip": "scores are symmetric about 0.5 in all subjects",
 }
-WITHIN = (
-    "A significant voxel means that there is information somewhere within the radius around it, not in that "
-    "voxel."
-)
 OVER_VOXELS = "P-values are corrected over the voxels of a map"
 
 
@@ -128,7 +125,7 @@ def maps_to_plain(maps: GroupMaps) -> dict[str, Any]:
     }
     if (test := maps.mean_test) is not None:
         content["permutation_of_means"] = {
-            "statistic": maps.settings.get("statistic"),
+            "statistic": maps.settings["statistic"],
             "combinations": test.n_draws,
             "enumerated": test.is_exact,
             "threshold": test.threshold,
@@ -177,7 +174,7 @@ def _write_note(maps: GroupMaps) -> str:
             for name, p in corrected_p(maps).items()
         ),
         "",
-        f"{OVER_VOXELS}, not over the maps of other configurations. {WITHIN}",
+        f"{OVER_VOXELS}, not over the maps of other configurations. {describe_within()}",
         "",
     ]
     if math.isfinite(maps.p_holm):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ from harness.comparison.chance_level import CHANCE, refuse_half
 from harness.comparison.comparability import describe_unfinished
 from harness.comparison.group import SHARED_PARAMS, SubjectGroup, collect_groups
 from harness.comparison.group_grid import GroupGrid, check_comparable, find_shared_voxels
-from harness.comparison.subject_maps import SubjectMaps, read_subject_maps
 from harness.errors import DesignError, HarnessError
 from harness.inference.corrections import ALPHA
 from harness.inference.group_tests import N_DRAWS, PrevalenceArrays, prevalence_arrays
@@ -28,12 +27,10 @@ from harness.inference.mean_map import (
 from harness.inference.paired_tests import holm
 from harness.inference.sign_flip_map import SignFlipMap, refuse_few, sign_flip_map
 from harness.inference.tfce import compute_tfce, find_neighbours
+from harness.tracking.stored_map import StoredMap, read_map
 from harness.tracking.stored_run import StoredRun
-from harness.tracking.tags import ANALYSIS_TAG
 
 Array = NDArray[np.float64]
-
-SEARCHLIGHT = "searchlight"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +92,12 @@ class RefusedGroup:
     """
 
     params: Mapping[str, str]
-    run_ids: tuple[str, ...]
     reason: str
-    notes: tuple[str, ...] = field(default=())
-
-
-def select_searchlights(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """Return those runs that are searchlights."""
-    return [run for run in runs if run.tags.get(ANALYSIS_TAG) == SEARCHLIGHT]
 
 
 def refuse_ungrouped(runs: Sequence[StoredRun]) -> None:
     """Raise DesignError unless there are finished searchlights that differ in subject alone."""
-    chosen = select_searchlights(runs)
+    chosen = [run for run in runs if run.is_searchlight]
     if not chosen:
         raise DesignError(
             f"no maps over subjects: none of the {len(runs)} selected runs is a searchlight; run "
@@ -171,12 +161,11 @@ def map_groups(
     """
     found: list[GroupMaps] = []
     refused: list[RefusedGroup] = []
-    for group in collect_groups(select_searchlights(runs), n_planned):
+    for group in collect_groups([run for run in runs if run.is_searchlight], n_planned):
         try:
             found.append(_map_group(group, n_draws, seed))
         except HarnessError as error:
-            ids = tuple(run.run_id for run in group.runs)
-            refused.append(RefusedGroup(group.params, ids, str(error), group.notes))
+            refused.append(RefusedGroup(group.params, str(error)))
     return _correct(found), refused
 
 
@@ -198,7 +187,7 @@ def _map_group(group: SubjectGroup, n_draws: int, seed: int) -> GroupMaps:
     TrackingError
         If the files of a run are missing, edited or damaged.
     """
-    subjects = [read_subject_maps(run) for run in group.runs]
+    subjects = [read_map(run) for run in group.runs]
     check_comparable(subjects)
     grid, columns = find_shared_voxels(subjects)
     notes = list(group.notes)
@@ -222,14 +211,14 @@ def _map_group(group: SubjectGroup, n_draws: int, seed: int) -> GroupMaps:
             for item, places in zip(subjects, columns, strict=True)
             if item.kept is not None
         ]
-        cluster_z = float(subjects[0].record.get("settings", {}).get("cluster_z", 3.09))
+        cluster_z = float(subjects[0].record["settings"]["cluster_z"])
         mean_test = permutation_of_mean_maps(tables, n_draws, seed, mask=grid.mask, cluster_z=cluster_z)
         prevalence = prevalence_arrays(tables, ALPHA, n_draws, seed, MAP_TOLERANCE)
         notes += _note_maps(subjects) + _note_prevalence(prevalence)
     flipped, why = _flip_signs(subjects, scores, grid, n_draws, seed)
     notes += [why] if why else []
     first = subjects[0].record
-    described = {name: first[name] for name in ("contrast", "chance", "classes") if name in first}
+    described = {name: first[name] for name in ("contrast", "chance", "classes")}
     return GroupMaps(
         params=group.params,
         settings=subjects[0].settings | described,
@@ -250,7 +239,7 @@ def _list_subjects(names: Sequence[str]) -> str:
     return f"subject {names[0]} has" if len(names) == 1 else f"subjects {', '.join(names)} have"
 
 
-def _note_maps(subjects: Sequence[SubjectMaps]) -> list[str]:
+def _note_maps(subjects: Sequence[StoredMap]) -> list[str]:
     """Note subjects with few relabelled maps, and with other numbers of them."""
     counts: dict[int, list[str]] = {}
     for item in subjects:
@@ -279,11 +268,11 @@ def _note_prevalence(found: PrevalenceArrays) -> list[str]:
 
 
 def _flip_signs(
-    subjects: Sequence[SubjectMaps], scores: Array, grid: GroupGrid, n_draws: int, seed: int
+    subjects: Sequence[StoredMap], scores: Array, grid: GroupGrid, n_draws: int, seed: int
 ) -> tuple[SignFlipMap | None, str]:
     """Test scores minus .5 by changes of sign, or return None and why not."""
     why = refuse_few(len(subjects)) or refuse_half([item.run for item in subjects])
-    if not why and subjects[0].settings.get("scorer") == "accuracy":
+    if not why and subjects[0].settings["scorer"] == "accuracy":
         why = _refuse_unequal_classes(subjects)
     if why:
         return None, f"no test of the scores against {CHANCE:.1f} by changes of sign: {why}"
@@ -291,7 +280,7 @@ def _flip_signs(
     return sign_flip_map(scores - CHANCE, enhance, n_draws, seed), ""
 
 
-def _refuse_unequal_classes(subjects: Sequence[SubjectMaps]) -> str:
+def _refuse_unequal_classes(subjects: Sequence[StoredMap]) -> str:
     for item in subjects:
         sizes = item.record.get("class_sizes")
         if not isinstance(sizes, dict):
@@ -304,7 +293,7 @@ def _refuse_unequal_classes(subjects: Sequence[SubjectMaps]) -> str:
     return ""
 
 
-def _tabulate(subjects: Sequence[SubjectMaps]) -> pd.DataFrame:
+def _tabulate(subjects: Sequence[StoredMap]) -> pd.DataFrame:
     rows = [
         {
             "subject": item.subject,

@@ -1,6 +1,5 @@
 """How the maps of two searchlights differ."""
 
-import json
 import math
 from dataclasses import dataclass
 
@@ -8,9 +7,8 @@ import nibabel as nib
 import numpy as np
 
 from harness.errors import TrackingError
+from harness.tracking.stored_map import read_map
 from harness.tracking.stored_run import StoredRun
-
-RECORD = "searchlight.json"
 
 
 @dataclass(frozen=True)
@@ -60,41 +58,32 @@ def compare_maps(first: StoredRun, second: StoredRun) -> MapDifferences | str | 
             "whole has it, so that their scores cannot be compared"
         )
     try:
-        images = _read_map(first), _read_map(second)
+        one, other = read_map(first), read_map(second)
     except TrackingError as error:
         return str(error)
-    one, other = (np.asarray(image.dataobj, dtype=np.float64) for image in images)
-    if one.shape != other.shape or not np.allclose(images[0].affine, images[1].affine):
+    if one.shape != other.shape or not np.allclose(one.affine, other.affine):
         return f"the maps have different grids ({one.shape}, {other.shape} voxels), so that voxels differ"
-    centres = one != 0, other != 0  # outside of the centres, maps are 0
-    both = centres[0] & centres[1]
-    if not both.any():
+    voxels, of_one, of_other = np.intersect1d(one.voxels, other.voxels, True, return_indices=True)
+    if not len(voxels):
         return "no voxel is a centre in both maps"
-    change = np.where(both, other - one, 0.0)
-    place = np.unravel_index(int(np.abs(change).argmax()), change.shape)
-    where = nib.affines.apply_affine(images[0].affine, place)
+    scores = one.scores[of_one], other.scores[of_other]
+    defined = np.isfinite(scores[0]) & np.isfinite(scores[1])
+    if not defined.any():
+        return "no voxel has a score that is defined in both maps"
+    change = np.where(defined, scores[1] - scores[0], 0.0)
+    largest = int(np.abs(change).argmax())
+    where = nib.affines.apply_affine(one.affine, np.unravel_index(voxels[largest], one.shape))
     return MapDifferences(
-        n_first=int(centres[0].sum()),
-        n_second=int(centres[1].sum()),
-        n_both=int(both.sum()),
-        correlation=_correlate(one[both], other[both]),
-        n_changed=int((change != 0).sum()),
-        mean=float(change[both].mean()),
-        largest=float(change[place]),
+        n_first=len(one.voxels),
+        n_second=len(other.voxels),
+        n_both=len(voxels),
+        correlation=_correlate(scores[0][defined], scores[1][defined]),
+        n_changed=int((change != 0).sum() + (np.isnan(scores[0]) != np.isnan(scores[1])).sum()),
+        mean=float(change[defined].mean()),
+        largest=float(change[largest]),
         where=tuple(float(value) for value in where),
         n_corrected=(_count_corrected(first), _count_corrected(second)),
     )
-
-
-def _read_map(run: StoredRun) -> nib.Nifti1Image:
-    """Return the scores of a searchlight; errors as in `StoredRun.read_file`."""
-    run.require_finished()
-    content = run.read_file(RECORD)
-    try:
-        contrast = json.loads(content)["contrast"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrackingError(f"{RECORD} of run {run.title} cannot be read; repeat the run") from error
-    return run.read_image(f"searchlight_{contrast}.nii.gz")
 
 
 def _correlate(one: np.ndarray, other: np.ndarray) -> float:

@@ -78,8 +78,6 @@ class MeanMapTest:
         Combinations besides the true one, so that p = (b + 1) / (n_draws + 1).
     is_exact : bool
         Whether these are all combinations.
-    maxima : ndarray of shape (n_draws + 1,)
-        Largest value of every combination, the true one first.
     clusters : ClusterTest or None
     """
 
@@ -90,7 +88,6 @@ class MeanMapTest:
     threshold: float | None
     n_draws: int
     is_exact: bool
-    maxima: Array
     clusters: ClusterTest | None = None
 
 
@@ -168,7 +165,6 @@ def permutation_of_mean_maps(
         threshold=threshold_of_maxima(maxima),
         n_draws=len(chosen) - 1,
         is_exact=is_exact,
-        maxima=maxima,
         clusters=clusters,
     )
 

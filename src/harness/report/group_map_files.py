@@ -1,5 +1,6 @@
 """The files of searchlight maps over subjects: images, peaks, a figure and a summary."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,24 +8,23 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from harness.inference.corrections import ALPHA
 from harness.report.canvas import new_figure, quiet
 from harness.report.captions import draw_caption
+from harness.report.map_peaks import ALIGNED, HIGHEST_PERCENTILE, find_peaks, label_image
 from harness.report.report_page import write_score
 from harness.report.run_files import draw_pictures
 from harness.report.score_map import ScoreMap, draw_score_maps
 from harness.report.spreadsheets import write_csv
+from harness.searchlight.descriptions import describe_within
 
 if TYPE_CHECKING:
     from harness.comparison.group_maps import GroupMaps
 
 TEMPLATE = "MNI152"  # how names of the spaces begin that nilearn has an image of
-MNI_CODE, ALIGNED_CODE = 4, 2  # of affines in NIfTI-1: a coordinate system of the MNI; aligned with something
-HIGHEST = 95  # percentile above which scores of a map without a test make clusters
-BELOW = 1e-9  # so that a value that equals a threshold is above it
+MNI_CODE = 4  # of affines in NIfTI-1: a coordinate system of the MNI
 
 
 def write_group_maps(maps: "GroupMaps", directory: Path) -> None:
@@ -58,7 +58,7 @@ def write_group_maps(maps: "GroupMaps", directory: Path) -> None:
     """
     from harness.comparison.group_map_record import maps_to_json
 
-    contrast = str(maps.settings.get("contrast", "map"))
+    contrast = str(maps.settings["contrast"])
     for name, image in make_group_images(maps).items():
         nib.save(image, directory / f"{name}_{contrast}.nii.gz")
     write_csv(find_group_peaks(maps), directory / "group_peaks.csv")
@@ -71,7 +71,7 @@ def write_group_maps(maps: "GroupMaps", directory: Path) -> None:
 
 def make_group_images(maps: "GroupMaps") -> dict[str, nib.Nifti1Image]:
     """Return the maps as images, by the name of their file without contrast and suffix."""
-    chance = float(maps.settings.get("chance", 0.5))
+    chance = float(maps.settings["chance"])
     image = partial(_make_image, maps)
     images = {"group_mean": image(maps.mean, "mean score over subjects", (chance, float(maps.mean.max())))}
     if (test := maps.mean_test) is not None:
@@ -117,18 +117,15 @@ def _make_image(
     maps: "GroupMaps", values: NDArray[Any], words: str, shown: tuple[float, float], outside: float = 0.0
 ) -> nib.Nifti1Image:
     image = nib.Nifti1Image(_unmask(maps, values, outside), maps.grid.affine)
-    image.set_sform(maps.grid.affine, MNI_CODE if maps.grid.space.startswith(TEMPLATE) else ALIGNED_CODE)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = words.encode("ascii", "replace")[:79]
-    low, high = shown
-    image.header["cal_min"], image.header["cal_max"] = low, high if high > low else low + 1e-3
-    return image
+    return label_image(
+        image, (MNI_CODE if maps.grid.space.startswith(TEMPLATE) else ALIGNED, 0), words, shown
+    )
 
 
 def find_group_peaks(maps: "GroupMaps") -> pd.DataFrame:
     """Return the peaks of the standardised mean, or of the mean score where there is no test.
 
-    Peaks of one cluster are at least two radii apart; see `nilearn.reporting.get_clusters_table`.
+    See `harness.report.map_peaks.find_peaks`.
 
     Returns
     -------
@@ -136,24 +133,15 @@ def find_group_peaks(maps: "GroupMaps") -> pd.DataFrame:
         ``cluster, x_mm, y_mm, z_mm, mean_score``; ``z, p, p_fwe, p_majority, gamma0`` and
         ``p_sign_flip_tfce`` of those that were computed; ``cluster_mm3``, NaN for further peaks of a cluster.
     """
-    from nilearn.reporting import get_clusters_table
-
     test = maps.mean_test
     if test is not None:
-        values, threshold = test.z, 3.09 if test.clusters is None else test.clusters.threshold
+        values, threshold = test.z, math.inf if test.clusters is None else test.clusters.threshold
     else:
-        values, threshold = maps.mean, float(np.percentile(maps.mean, HIGHEST))
+        values, threshold = maps.mean, float(np.percentile(maps.mean, HIGHEST_PERCENTILE))
     threshold = min(threshold, float(values.max()))  # without any cluster, the highest voxel is listed
-    lift = max(0.0, 1.0 - threshold)  # nilearn takes values above a threshold, and only positive ones
-    image = nib.Nifti1Image(_unmask(maps, values + lift), maps.grid.affine)
-    radius = float(maps.settings.get("radius", 8.0))
-    with quiet():
-        found = get_clusters_table(image, threshold + lift - BELOW, min_distance=2 * radius)
-    millimetres = found[["X", "Y", "Z"]].to_numpy(dtype=np.float64)
-    places = apply_affine(maps.grid.affine, np.argwhere(maps.grid.mask))
-    voxels = [int(np.square(places - position).sum(axis=1).argmin()) for position in millimetres]
-    columns: dict[str, object] = {"cluster": found["Cluster ID"].astype(str).to_numpy()}
-    columns |= {f"{axis}_mm": millimetres[:, place].round(3) for place, axis in enumerate("xyz")}
+    found = find_peaks(values, maps.grid.mask, maps.grid.affine, threshold, maps.settings["radius"])
+    voxels = found["voxel"].to_numpy()
+    columns: dict[str, object] = {name: found[name] for name in ("cluster", "x_mm", "y_mm", "z_mm")}
     columns["mean_score"] = maps.mean[voxels]
     if test is not None:
         columns |= {"z": test.z[voxels], "p": test.p[voxels], "p_fwe": test.p_fwe[voxels]}
@@ -162,7 +150,7 @@ def find_group_peaks(maps: "GroupMaps") -> pd.DataFrame:
         columns["gamma0"] = maps.prevalence.gamma0_corrected[voxels]
     if maps.sign_flip is not None:
         columns["p_sign_flip_tfce"] = maps.sign_flip.p_tfce[voxels]
-    columns["cluster_mm3"] = pd.to_numeric(found["Cluster Size (mm3)"], errors="coerce").to_numpy(float)
+    columns["cluster_mm3"] = found["cluster_mm3"]
     return pd.DataFrame(columns)
 
 
@@ -174,8 +162,8 @@ def draw_group_map(maps: "GroupMaps", file: Path) -> None:
         centres=maps.grid.mask,
         affine=maps.grid.affine,
         significant=None if significant is None else _unmask(maps, significant) > 0,
-        chance=float(maps.settings.get("chance", 0.5)),
-        unit=write_score(str(maps.settings.get("scorer", "score"))),
+        chance=float(maps.settings["chance"]),
+        unit=write_score(str(maps.settings["scorer"])),
     )
     flat = 1 in shown.scores.shape
     width, height = (8.0, 4.9) if flat else (9.5, 6.0)
@@ -189,11 +177,11 @@ def _describe_figure(maps: "GroupMaps", shown: ScoreMap) -> tuple[str, str, str]
     params = maps.params
     title = (
         f"{params.get('dataset', '')}: {params.get('estimator', '')} searchlight of {maps.n} subjects, "
-        f"{maps.settings.get('contrast', '')} (mean {shown.unit})"
+        f"{maps.settings['contrast']} (mean {shown.unit})"
     )
     method = (
         f"{len(maps.mean)} voxels that all subjects have, {maps.grid.space}; radius "
-        f"{maps.settings.get('radius', 0):g} mm; cv={params.get('cv', '')}; signal: "
+        f"{maps.settings['radius']:g} mm; cv={params.get('cv', '')}; signal: "
         f"{params.get('signal', '')}"
     )
     legend = f"Mean over subjects; white: chance ({shown.chance:.3g})."
@@ -201,11 +189,10 @@ def _describe_figure(maps: "GroupMaps", shown: ScoreMap) -> tuple[str, str, str]
         return title, method, f"{legend} Not tested: no p-values. Left is left."
     n = int(shown.significant.sum())
     outlined = "Outlined: " if n else ""
-    statistic = write_score(str(maps.settings.get("statistic", "")))
+    statistic = write_score(str(maps.settings["statistic"]))
     legend += (
         f" {outlined}{n} of {len(maps.mean)} voxels with p <= .05, corrected over voxels (permutation of "
-        f"means of {statistic}, maximum statistic). A significant voxel means that "
-        "there is information somewhere within the radius. Left is left."
+        f"means of {statistic}, maximum statistic). {describe_within()} Left is left."
     )
     return title, method, legend
 

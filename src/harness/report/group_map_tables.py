@@ -8,6 +8,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from harness.inference.corrections import ALPHA
+from harness.searchlight.descriptions import describe_within
+
 if TYPE_CHECKING:
     from harness.comparison.group_maps import GroupMaps, RefusedGroup
 
@@ -34,7 +37,7 @@ def print_group_maps(
 ) -> None:
     """Print one row per configuration, the notes, and why others have no maps."""
     if groups:
-        from harness.comparison.group_map_record import WITHIN, explain_several
+        from harness.comparison.group_map_record import explain_several
 
         table = tabulate_group_maps(groups)
         varying = [str(name) for name in table if name not in HEADINGS]
@@ -48,7 +51,7 @@ def print_group_maps(
             shown.add_row(*(str(row[name]) for name in varying), *(_format(name, row[name]) for name in kept))
         console.print("searchlight maps over subjects", style="italic")
         console.print(shown)
-        console.print(" ".join([*_explain(kept), explain_several(groups), WITHIN]))
+        console.print(" ".join([*_explain(kept), explain_several(groups), describe_within()]))
         for note, which in _collect_notes(groups, varying).items():
             console.print(f"note: {which}{note}", style="yellow", markup=False, highlight=False)
     for item in refused:
@@ -80,7 +83,7 @@ def tabulate_group_maps(groups: Sequence["GroupMaps"]) -> pd.DataFrame:
         row["max_gamma0"] = metrics.get("max_gamma0", math.nan)
         for name in ("means", "cluster_size", "prevalence_majority", "sign_flip_tfce"):
             row[f"n_{name}"] = metrics.get(f"n_corrected/{name}", math.nan)
-        if item.prevalence is not None and item.prevalence.smallest_p_majority > 0.05:
+        if item.prevalence is not None and item.prevalence.smallest_p_majority > ALPHA:
             row["n_prevalence_majority"] = math.nan  # it could not have been rejected
         rows.append(row)
     return pd.DataFrame(rows, columns=[*varying, *HEADINGS])

@@ -78,7 +78,7 @@ def describe_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, 
     if run.is_searchlight:
         return describe_searchlight_run(run, images)
     record = RunRecord(run, images)
-    content = RunContent(record)
+    content = DecodingBlocks(record)
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Question and answer", content.answer),
         "scores": ("Scores per fold", content.scores),
@@ -98,7 +98,7 @@ def describe_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, 
 
 
 @dataclass(frozen=True, eq=False)
-class RunContent:
+class DecodingBlocks:
     """The blocks of every section of a run's report."""
 
     record: RunRecord

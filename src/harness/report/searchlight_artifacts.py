@@ -1,4 +1,36 @@
-"""The files that a searchlight writes."""
+"""The files that a searchlight writes; CONTRAST is the name of the contrast.
+
+================================================  =======================================  ===========
+file                                              content                                  figures
+================================================  =======================================  ===========
+``searchlight_CONTRAST.nii.gz``                   score of every sphere, in its centre;    all
+                                                  0 elsewhere, as nilearn's SearchLight
+``centres.npz``                                   places of the centres in the volume, in  all
+                                                  C order, and their scores
+``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
+                                                  standardised by its own null
+``searchlight_null_mean_CONTRAST.nii.gz``         mean of the statistic under relabelling  all
+``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
+``searchlight_p_fwe_CONTRAST.nii.gz``             p, corrected over voxels by the maximum  all
+                                                  statistic
+``searchlight_p_tfce_CONTRAST.nii.gz``,           p of the chosen correction               all
+``searchlight_p_cluster_size_CONTRAST.nii.gz``
+``searchlight_thresholded_CONTRAST.nii.gz``       score where p of the chosen correction   all
+                                                  is at most .05, else 0
+``searchlight_maxima.csv``                        maximum over the map of every            all
+                                                  relabelling, the true one first
+``relabelled_maps.npz``                           statistic under some relabellings, for   all
+                                                  tests over subjects
+``peaks.csv``                                     peaks; see `find_peaks`                  all
+``searchlight.json``                              counts, thresholds, settings             all
+``searchlight_CONTRAST.png``                      map on the anatomy                       full, light
+``searchlight_maxima.png``                        null distributions of the maximum        full
+``searchlight_CONTRAST.html``,                    interactive views                        full
+``searchlight_thresholded_CONTRAST.html``
+``audit.json``, ``config.yaml``,                  as in other runs                         all
+``environment.txt``, ``warnings.txt``
+================================================  =======================================  ===========
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,6 +49,7 @@ from harness.datasets.images import list_files
 from harness.decoding.choices import Scorer
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA
+from harness.report.map_peaks import ALIGNED, label_image
 from harness.report.run_files import draw_pictures, write_settings, write_warnings
 from harness.report.searchlight_figures import (
     draw_maxima,
@@ -25,51 +58,21 @@ from harness.report.searchlight_figures import (
     write_score_view,
     write_thresholded_view,
 )
-from harness.report.searchlight_peaks import Peaks, find_peaks
+from harness.report.searchlight_peaks import Peaks, list_peaks
 from harness.report.spreadsheets import write_csv
 from harness.searchlight.choices import Correction
 from harness.searchlight.map_test import MapTest
 from harness.searchlight.result import SearchlightResult
 from harness.tracking.fingerprint import LEFT_OUT
+from harness.tracking.stored_map import CENTRES, KEPT, RECORD
 
-RECORD, PEAKS, MAXIMA, KEPT = "searchlight.json", "peaks.csv", "searchlight_maxima.csv", "relabelled_maps.npz"
-# Codes of a header for an affine that no known space has (NIfTI-1, field sform_code): aligned with a scan.
-ALIGNED = 2
+PEAKS, MAXIMA = "peaks.csv", "searchlight_maxima.csv"
 
 
 def write_searchlight(
     result: SearchlightResult, findings: Sequence[Finding], directory: Path, config: str, figures: str
 ) -> SearchlightResult:
-    """Write the files of a searchlight into an existing directory; CONTRAST is the name of the contrast.
-
-    ================================================  =======================================  ===========
-    file                                              content                                  figures
-    ================================================  =======================================  ===========
-    ``searchlight_CONTRAST.nii.gz``                   score of every sphere, in its centre;    all
-                                                      0 elsewhere, as nilearn's SearchLight
-    ``searchlight_z_CONTRAST.nii.gz``                 of a tested map: the statistic,          all
-                                                      standardised by its own null
-    ``searchlight_null_mean_CONTRAST.nii.gz``         mean of the statistic under relabelling  all
-    ``searchlight_p_CONTRAST.nii.gz``                 p, not corrected; 1 outside of centres   all
-    ``searchlight_p_fwe_CONTRAST.nii.gz``             p, corrected over voxels by the maximum  all
-                                                      statistic
-    ``searchlight_p_tfce_CONTRAST.nii.gz``,           p of the chosen correction               all
-    ``searchlight_p_cluster_size_CONTRAST.nii.gz``
-    ``searchlight_thresholded_CONTRAST.nii.gz``       score where p of the chosen correction   all
-                                                      is at most .05, else 0
-    ``searchlight_maxima.csv``                        maximum over the map of every            all
-                                                      relabelling, the true one first
-    ``relabelled_maps.npz``                           statistic under some relabellings, for   all
-                                                      tests over subjects
-    ``peaks.csv``                                     peaks; see `find_peaks`                  all
-    ``searchlight.json``                              counts, thresholds, settings             all
-    ``searchlight_CONTRAST.png``                      map on the anatomy                       full, light
-    ``searchlight_maxima.png``                        null distributions of the maximum        full
-    ``searchlight_CONTRAST.html``,                    interactive views                        full
-    ``searchlight_thresholded_CONTRAST.html``
-    ``audit.json``, ``config.yaml``,                  as in other runs                         all
-    ``environment.txt``, ``warnings.txt``
-    ================================================  =======================================  ===========
+    """Write the files of a searchlight into an existing directory.
 
     Parameters
     ----------
@@ -90,12 +93,12 @@ def write_searchlight(
     write_settings(findings, config, directory)
     for name, image in make_images(result).items():
         nib.save(image, directory / f"{name}.nii.gz")
-    peaks = find_peaks(result)
+    peaks = list_peaks(result)
     write_csv(peaks.table, directory / PEAKS)
+    _write_arrays(result, directory)
     if result.test is not None:
         write_csv(result.test.maxima, directory / MAXIMA)
-        _write_kept(result, result.test, directory / KEPT)
-    record = json.dumps(describe_searchlight(result, peaks), indent=1)
+    record = json.dumps(make_record(result, peaks), indent=1)
     (directory / RECORD).write_text(record + "\n", encoding="utf-8")
     failed = draw_pictures(_list_pictures(result, figures), directory)
     result = replace(result, warnings=(*result.warnings, *failed))
@@ -116,7 +119,7 @@ def make_images(result: SearchlightResult) -> dict[str, Nifti1Image]:
     def image(
         values: NDArray[Any], words: str, shown: tuple[float, float], outside: float = 0.0
     ) -> Nifti1Image:
-        return _label_image(result.to_image(values, outside), codes, words, shown)
+        return label_image(result.to_image(values, outside), codes, words, shown)
 
     scores = np.nan_to_num(result.score_map)
     maps = {f"searchlight_{contrast}": image(scores, f"searchlight: {scorer}", limits)}
@@ -147,38 +150,23 @@ def _read_codes(result: SearchlightResult) -> tuple[int, int]:
     return int(header["sform_code"]), int(header["qform_code"])
 
 
-def _label_image(
-    image: Nifti1Image, codes: tuple[int, int], words: str, limits: tuple[float, float]
-) -> Nifti1Image:
-    """Enter into the header of an image the space, what it shows, and the range that viewers show."""
-    header, affine, (sform, qform) = image.header, image.affine, codes
-    image.set_sform(affine, sform or qform or ALIGNED)
-    image.set_qform(affine, qform or sform or ALIGNED)
-    if not np.allclose(image.get_qform(), affine, atol=1e-4):  # a qform holds no shears
-        image.set_qform(affine, 0)
-    header.set_xyzt_units("mm")
-    header["descrip"] = words.encode("ascii", "replace")[:79]
-    low, high = limits
-    header["cal_min"], header["cal_max"] = low, high if high > low else low + 1e-3
-    return image
+def _write_arrays(result: SearchlightResult, directory: Path) -> None:
+    """Write the places of the centres with their scores, and of a tested map the relabelled maps."""
+    places: dict[str, Any] = {
+        "voxels": np.flatnonzero(result.centres),
+        "shape": np.array(result.centres.shape),
+        "affine": result.samples.grid.affine,
+        "space": np.array(result.recording.space or ""),
+    }
+    np.savez_compressed(directory / CENTRES, scores=result.score_map, **places)
+    if (test := result.test) is not None:
+        statistic = np.array(test.statistic)
+        np.savez_compressed(
+            directory / KEPT, maps=test.kept, rows=test.kept_rows, statistic=statistic, **places
+        )
 
 
-def _write_kept(result: SearchlightResult, test: MapTest, file: Path) -> None:
-    """Write the statistic under some relabellings, with the places of the spheres."""
-    mask = result.samples.grid.mask
-    np.savez_compressed(
-        file,
-        maps=test.kept,
-        rows=test.kept_rows,
-        voxels=np.flatnonzero(mask)[result.spheres.centres],
-        shape=np.array(mask.shape),
-        affine=result.samples.grid.affine,
-        statistic=np.array(test.statistic),
-        space=np.array(str(getattr(result.recording, "space", None) or "")),
-    )
-
-
-def describe_searchlight(result: SearchlightResult, peaks: Peaks) -> dict[str, Any]:
+def make_record(result: SearchlightResult, peaks: Peaks) -> dict[str, Any]:
     """Return the counts, thresholds and settings of a searchlight, for ``searchlight.json``."""
     samples, sizes = result.samples, result.spheres.sizes
     # A replay compares this file: the mask counts by its content, and processes change no number.
@@ -229,8 +217,8 @@ def _describe_test(test: MapTest) -> dict[str, Any]:
             name: {
                 "threshold": _finite(corrected.threshold),
                 "observed_maximum": _finite(float(corrected.values.max())),
-                "n_corrected": int((corrected.p <= ALPHA).sum()),
-                "smallest_p": float(corrected.p.min()),
+                "n_corrected": corrected.n_significant,
+                "smallest_p": corrected.smallest_p,
             }
             for name, corrected in test.corrected.items()
         },

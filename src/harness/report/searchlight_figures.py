@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from harness.checks.audited_split import count
 from harness.decoding.scores import nominal_chance
 from harness.inference.corrections import ALPHA, format_p
 from harness.report.canvas import lay_out, literal, new_figure, read_anatomy
@@ -16,7 +17,12 @@ from harness.report.report_page import write_score
 from harness.report.score_figures import CHANCE, COLOURS
 from harness.report.score_map import ScoreMap, draw_score_maps, render_score_view
 from harness.searchlight.choices import Correction
-from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
+from harness.searchlight.descriptions import (
+    describe_correction,
+    describe_within,
+    name_correction,
+    name_relabellings,
+)
 from harness.searchlight.map_test import MapTest
 from harness.searchlight.result import SearchlightResult
 
@@ -38,22 +44,20 @@ def describe_searchlight_method(result: SearchlightResult) -> str:
     return (
         f"{n} {'sphere' if n == 1 else 'spheres'} of {settings.radius:g} mm, centres: {question.roi.name}; "
         f"{len(result.samples.y)} {unit}; {question.estimator.name}, cv={question.scheme.name}, "
-        f"{result.n_folds} {'fold' if result.n_folds == 1 else 'folds'}; "
+        f"{count(result.n_folds, 'fold')}; "
         f"signal: {describe_signal(question.signal)}"
     )
 
 
 def show_scores(result: SearchlightResult) -> ScoreMap:
     """Return the score map of a searchlight as it is drawn."""
-    ones = np.ones(len(result.spheres))
-    centres = np.asarray(result.to_image(ones).dataobj) > 0
     significant = None
     if result.test is not None:
         p = result.test.corrected[result.settings.correction].p
         significant = np.asarray(result.to_image(p <= ALPHA).dataobj) > 0
     return ScoreMap(
         scores=np.asarray(result.to_image(result.score_map).dataobj),
-        centres=centres,
+        centres=result.centres,
         affine=result.samples.grid.affine,
         significant=significant,
         chance=nominal_chance(result.settings.scorer, len(result.samples.contrast.classes)),
@@ -103,14 +107,14 @@ def draw_maxima(result: SearchlightResult, test: MapTest, file: Path) -> None:
     """Draw the null distribution of the maximum for every correction, as a PNG."""
     n = len(test.maxima.columns)
     height = 1.4 + 1.6 * n
-    which = "all distinct" if test.relabellings.enumerated else "random"
+    which = name_relabellings(test.relabellings.enumerated)
     title = f"{describe_data(result)}: maximum over {len(result.spheres)} spheres"
     details = f"{len(test.maxima)} relabellings ({which}), the true one included; "
     details += describe_searchlight_method(result)
     with new_figure(file, (7.5, height)) as figure:
         draw_caption(figure, title, details)
         figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.75 / height))
-        p = {name: float(corrected.p.min()) for name, corrected in test.corrected.items()}
+        p = {name: corrected.smallest_p for name, corrected in test.corrected.items()}
         thresholds = {name: corrected.threshold for name, corrected in test.corrected.items()}
         draw_maximum_nulls(figure, test.maxima, thresholds, p)
 

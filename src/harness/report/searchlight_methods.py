@@ -22,6 +22,7 @@ from harness.report.methods_references import REFERENCES
 from harness.report.methods_words import DATASET_REFERENCES, ESTIMATOR_REFERENCES, ZSCORES
 from harness.report.report_page import write_score, write_words
 from harness.searchlight.choices import Correction, Statistic
+from harness.searchlight.descriptions import describe_within
 
 OWN = (
     "The training and the held-out {samples} of a fold were standardised (voxels with mean 0, SD 1), each by "
@@ -53,7 +54,7 @@ def write_searchlight_methods(facts: MethodFacts, record: Mapping[str, Any]) -> 
     paragraphs = [
         f"{describe_recording(facts)} {signal}",
         f"{_describe_spheres(facts, record, keys)} {_describe_decoding(facts, keys)}",
-        _describe_test(facts, record, keys),
+        _describe_test(facts, keys),
         f"{describe_software(facts, has_decoder=False)} This description follows COBIDAS (Nichols et al. "
         "2017).",
     ]
@@ -120,7 +121,7 @@ def _describe_parameter(facts: MethodFacts) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def _describe_test(facts: MethodFacts, record: Mapping[str, Any], keys: list[str]) -> str:
+def _describe_test(facts: MethodFacts, keys: list[str]) -> str:
     settings = config_section(facts.config, "analysis")
     relabelled = config_section(facts.config, "inference")
     if relabelled.get("kind") != "permutation" or not facts.inference_method:
@@ -151,10 +152,7 @@ def _describe_test(facts: MethodFacts, record: Mapping[str, Any], keys: list[str
         )
     if facts.n_relabellings:
         text += f" The smallest possible p is {format_p(1 / facts.n_relabellings)} (Phipson and Smyth 2010)."
-    return (
-        f"{text} A significant centre means that the voxels within the radius carry information, not which "
-        "of them (Etzel et al. 2013)."
-    )
+    return f"{text} {describe_within(correction).removesuffix('.')} (Etzel et al. 2013)."
 
 
 def _number(settings: Mapping[str, Any], name: str) -> str:

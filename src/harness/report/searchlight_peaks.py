@@ -4,16 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from nibabel.affines import apply_affine
-from numpy.typing import NDArray
 
 from harness.decoding.scores import nominal_chance
-from harness.report.canvas import quiet
+from harness.report.map_peaks import HIGHEST_PERCENTILE, MARGIN, find_peaks
 from harness.searchlight.choices import Correction
 from harness.searchlight.result import SearchlightResult
-
-HIGHEST = 95  # percentile above which scores of a map without a test make clusters
-BELOW = 1e-9  # so that a value that equals a threshold is above it
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,63 +35,40 @@ class Peaks:
     rule: str
 
 
-def find_peaks(result: SearchlightResult) -> Peaks:
-    """Return the peaks of a map.
-
-    Peaks of one cluster are at least two radii apart: their spheres share no voxel. Voxels of a cluster have
-    common faces. See `nilearn.reporting.get_clusters_table`, which finds them.
-    """
-    from nilearn.reporting import get_clusters_table
-
+def list_peaks(result: SearchlightResult) -> Peaks:
+    """Return the peaks of a map; see `harness.report.map_peaks.find_peaks`."""
     test, settings = result.test, result.settings
     if test is not None:
         values, quantity, threshold = test.z, "z", settings.cluster_z
         rule = f"z of at least {threshold:g} (analysis.cluster_z)"
         corrected = test.corrected[Correction.maximum].threshold
         if corrected is not None and corrected < threshold:
-            threshold = corrected + 2 * BELOW  # a value that equals it has a p above .05
+            threshold = corrected + 2 * MARGIN  # a value that equals it has a p above .05
             rule = f"z above {corrected:.4g} (p <= .05, maximum statistic)"
     else:
         values, quantity = result.score_map, "score"
         chance = nominal_chance(settings.scorer, len(result.samples.contrast.classes))
-        threshold = max(float(np.nanpercentile(values, HIGHEST)), chance + 2 * BELOW)
-        rule = f"{settings.scorer} of at least {threshold:.3f} (the highest {100 - HIGHEST} %, above chance)"
+        threshold = max(float(np.nanpercentile(values, HIGHEST_PERCENTILE)), chance + 2 * MARGIN)
+        share = f"the highest {100 - HIGHEST_PERCENTILE} %, above chance"
+        rule = f"{settings.scorer} of at least {threshold:.3f} ({share})"
     # Undefined scores, of folds without one of the classes, are no peaks.
     values = np.where(np.isfinite(values), values, np.nanmin(values, initial=0.0))
     highest = float(values.max())
     if highest < threshold:
         rule = f"no sphere has {rule}; the highest is listed"
         threshold = highest
-    # nilearn takes values above the threshold, and only positive ones.
-    lift = max(0.0, 1.0 - threshold)
-    image = result.to_image(values + lift)
-    with quiet():
-        found = get_clusters_table(image, threshold + lift - BELOW, min_distance=2 * settings.radius)
+    found = find_peaks(values, result.centres, result.samples.grid.affine, threshold, settings.radius)
     return Peaks(_describe_peaks(result, found), quantity, threshold, rule)
 
 
 def _describe_peaks(result: SearchlightResult, found: pd.DataFrame) -> pd.DataFrame:
-    """Return the maps at the peaks that nilearn's table names."""
-    millimetres = found[["X", "Y", "Z"]].to_numpy(dtype=np.float64)
-    numbers = _find_spheres(result, millimetres)
-    columns: dict[str, object] = {
-        "cluster": found["Cluster ID"].astype(str).to_numpy(),
-        **{f"{axis}_mm": millimetres[:, place].round(3) for place, axis in enumerate("xyz")},
-        "score": result.score_map[numbers],
-    }
+    """Return the maps at the peaks."""
+    numbers = found["voxel"].to_numpy()
+    columns: dict[str, object] = {name: found[name] for name in ("cluster", "x_mm", "y_mm", "z_mm")}
+    columns["score"] = result.score_map[numbers]
     if result.test is not None:
         columns |= {"z": result.test.z[numbers], "p": result.test.p[numbers]}
         for name, corrected in result.test.corrected.items():
             columns["p_fwe" if name == Correction.maximum else f"p_{name}"] = corrected.p[numbers]
-    columns["n_voxels"] = result.spheres.sizes[numbers]
-    columns["cluster_mm3"] = pd.to_numeric(found["Cluster Size (mm3)"], errors="coerce").to_numpy(float)
+    columns |= {"n_voxels": result.spheres.sizes[numbers], "cluster_mm3": found["cluster_mm3"]}
     return pd.DataFrame(columns)
-
-
-def _find_spheres(result: SearchlightResult, millimetres: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the spheres whose centres are nearest to positions, (n_positions,)."""
-    centres = np.argwhere(result.samples.grid.mask)[result.spheres.centres]
-    places = apply_affine(result.samples.grid.affine, centres)
-    return np.array(
-        [np.square(places - position).sum(axis=1).argmin() for position in millimetres], dtype=np.intp
-    )

@@ -1,7 +1,6 @@
 """The report of one searchlight: its map, peaks, test, audit and methods."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from harness.checks.findings import Verdict
-from harness.errors import TrackingError
 from harness.inference.corrections import ALPHA, format_p
 from harness.report.map_figures import StoredImages, find_flat_axis, view_aspect
 from harness.report.methods_facts import MethodFacts, Methods
@@ -29,13 +27,18 @@ from harness.report.report_page import (
 from harness.report.run_record import RunRecord
 from harness.report.run_sections import describe_audit, describe_methods, list_run_files
 from harness.report.score_map import ScoreMap, draw_score_maps, render_score_view
-from harness.report.searchlight_artifacts import MAXIMA, PEAKS, RECORD
+from harness.report.searchlight_artifacts import MAXIMA, PEAKS
 from harness.report.searchlight_figures import draw_maximum_nulls
 from harness.report.searchlight_methods import write_searchlight_methods
 from harness.report.searchlight_summary import describe_null
-from harness.searchlight.choices import Correction
-from harness.searchlight.descriptions import describe_correction, describe_within, name_correction
+from harness.searchlight.descriptions import (
+    describe_correction,
+    describe_within,
+    name_correction,
+    name_relabellings,
+)
 from harness.tracking.queries import COMPARED_PARAMS
+from harness.tracking.stored_map import StoredMap, read_map, read_record
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, NOTICES_TAG
 
@@ -55,7 +58,7 @@ PEAK_WORDS = {
 def describe_searchlight_run(run: StoredRun, images: StoredImages | str) -> tuple[str, str, list[Section]]:
     """Return title, subtitle and sections of the report of a searchlight."""
     record = RunRecord(run, images)
-    content = SearchlightContent(record)
+    content = SearchlightBlocks(record)
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Question and answer", content.answer),
         "map": ("Score map", content.map),
@@ -71,44 +74,20 @@ def describe_searchlight_run(run: StoredRun, images: StoredImages | str) -> tupl
     return run.name, subtitle, sections
 
 
-def read_searchlight(run: StoredRun) -> dict[str, Any]:
-    """Return the content of a run's ``searchlight.json``; errors as in `StoredRun.read_file`."""
-    try:
-        record = json.loads(run.read_file(RECORD))
-        if not {"settings", "contrast", "chance", "scores", "n_spheres"} <= set(record):
-            raise ValueError("it lacks keys")
-    except (ValueError, TypeError) as error:
-        raise TrackingError(
-            f"{RECORD} of run {run.title} cannot be read: {error}; repeat the run with resume=false"
-        ) from error
-    return dict(record)
-
-
-def read_score_map(run: StoredRun, record: Mapping[str, Any]) -> ScoreMap:
-    """Return the score map of a stored searchlight.
-
-    Parameters
-    ----------
-    record : mapping of str to object
-        See `read_searchlight`.
-    """
-    contrast, settings = record["contrast"], record["settings"]
-    image = run.read_image(f"searchlight_{contrast}.nii.gz")
-    scores = np.asarray(image.dataobj, dtype=np.float64)
-    significant, centres = None, scores != 0
-    if "test" in record:
-        correction = settings["correction"]
-        short = "fwe" if correction == Correction.maximum else correction
-        p = np.asarray(run.read_image(f"searchlight_p_{short}_{contrast}.nii.gz").dataobj)
-        significant = p <= ALPHA
-        centres |= significant
+def show_stored(found: StoredMap) -> ScoreMap:
+    """Return the map of a stored searchlight as it is drawn."""
     return ScoreMap(
-        scores, centres, image.affine, significant, record["chance"], write_score(settings["scorer"])
+        scores=found.to_volume(found.scores),
+        centres=found.to_volume(np.ones(len(found.voxels), dtype=bool)),
+        affine=found.affine,
+        significant=None if found.p is None else found.to_volume(found.p <= ALPHA),
+        chance=found.record["chance"],
+        unit=write_score(found.record["settings"]["scorer"]),
     )
 
 
 @dataclass(frozen=True, eq=False)
-class SearchlightContent:
+class SearchlightBlocks:
     """The blocks of every section of a searchlight's report."""
 
     record: RunRecord
@@ -116,12 +95,12 @@ class SearchlightContent:
     @cached_property
     def found(self) -> dict[str, Any]:
         """Counts, thresholds and settings."""
-        return read_searchlight(self.record.run)
+        return read_record(self.record.run)
 
     @cached_property
     def shown(self) -> ScoreMap:
         """The score map."""
-        return read_score_map(self.record.run, self.found)
+        return show_stored(read_map(self.record.run))
 
     @property
     def correction(self) -> str:
@@ -253,7 +232,7 @@ class SearchlightContent:
             "Maximum over the map under relabelling, and under the true labelling (blue). A corrected p is "
             "the share of relabellings whose maximum reaches the value of the voxel.",
         )
-        which = "all distinct" if test["enumerated"] else "random"
+        which = name_relabellings(test["enumerated"])
         text = (
             f"Statistic: {write_score(test['statistic'])}, mean over folds, standardised in every sphere by "
             f"its mean and SD over {test['n_relabellings']} relabellings ({which}); smallest possible p "

@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from harness.checks.audited_split import count
 from harness.checks.findings import Verdict, worst_verdict
 from harness.decoding.scores import nominal_chance
-from harness.inference.corrections import ALPHA, format_p
+from harness.inference.corrections import format_p
 from harness.report.captions import describe_data
 from harness.report.console import PlainConsole, print_store_commands
 from harness.report.inference_tables import print_audit
-from harness.report.searchlight_peaks import Peaks, find_peaks
-from harness.searchlight.descriptions import describe_within, name_correction
+from harness.report.searchlight_peaks import Peaks, list_peaks
+from harness.searchlight.descriptions import describe_within, name_correction, name_relabellings
 from harness.searchlight.map_test import MapTest
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def print_searchlight(
         The command that adds a test, printed where the run has none.
     """
     console, settings, question = PlainConsole(), result.settings, result.question
-    console.print(_tabulate_peaks(find_peaks(result), name))
+    console.print(_tabulate_peaks(list_peaks(result), name))
     samples = result.samples
     unit = "blocks" if question.signal.average_blocks else "volumes"
     console.print(
         f"data     {describe_data(result)}; {len(samples.y)} {unit}, {samples.n_voxels} voxels; "
-        f"{question.estimator.name}, cv={question.scheme.name}, {result.n_folds} folds"
+        f"{question.estimator.name}, cv={question.scheme.name}, {count(result.n_folds, 'fold')}"
     )
     console.print(f"spheres  {describe_spheres(result)}")
     scores, chance = result.score_map, nominal_chance(settings.scorer, len(samples.contrast.classes))
@@ -63,22 +64,7 @@ def print_searchlight(
         f"scores   {settings.scorer.replace('_', ' ')}: highest {np.nanmax(scores):.3f}, median "
         f"{np.nanmedian(scores):.3f}; nominal chance {chance:.3f}"
     )
-    if result.test is not None:
-        for line in describe_test(result.test, settings.correction):
-            console.print(f"test     {line}")
-        is_leaky = worst_verdict(findings) == Verdict.leak
-        null = describe_null(result.test.median_null_mean, result.test.statistic, is_leaky)
-        console.print(f"test     {null}")
-        console.print(describe_within(settings.correction))
-        for text in result.test.cautions:
-            console.print(f"caution: {text}", style="yellow")
-    else:
-        console.print(
-            "A centre has the score of the sphere around it: the information is somewhere within the radius."
-        )
-        console.print(
-            "The highest of many scores is above chance without any information: the map is not tested."
-        )
+    _print_test(console, result, findings)
     print_audit(console, findings)
     if hint and result.test is None:
         console.print(hint, soft_wrap=True)
@@ -90,6 +76,24 @@ def print_searchlight(
     if tracked is not None:
         print_store_commands(console, tracked.store)
         console.print(f"this run {tracked.page}", soft_wrap=True)
+
+
+def _print_test(console: PlainConsole, result: "SearchlightResult", findings: Sequence["Finding"]) -> None:
+    """Print what the test found, or how a map without one is to be read."""
+    if result.test is None:
+        console.print(
+            "A centre has the score of the sphere around it. The highest of many scores is above chance "
+            "without any information: the map is not tested."
+        )
+        return
+    for line in describe_test(result.test, result.settings.correction):
+        console.print(f"test     {line}")
+    is_leaky = worst_verdict(findings) == Verdict.leak
+    null = describe_null(result.test.median_null_mean, result.test.statistic, is_leaky)
+    console.print(f"test     {null}")
+    console.print(describe_within(result.settings.correction))
+    for text in result.test.cautions:
+        console.print(f"caution: {text}", style="yellow")
 
 
 def describe_spheres(result: "SearchlightResult") -> str:
@@ -105,14 +109,14 @@ def describe_spheres(result: "SearchlightResult") -> str:
 def describe_test(test: MapTest, chosen: str) -> list[str]:
     """Return what the test of a map found, a sentence per correction, the chosen one first."""
     n = len(test.maxima)
-    which = "all distinct" if test.relabellings.enumerated else "random"
+    which = name_relabellings(test.relabellings.enumerated)
     lines = [
         f"{n} relabellings of the blocks ({which}) of {test.statistic.replace('_', ' ')}; smallest possible "
         f"p: {format_p(1 / n)}"
     ]
     for name in sorted(test.corrected, key=lambda name: name != chosen):
         corrected = test.corrected[name]
-        n_voxels, smallest = int((corrected.p <= ALPHA).sum()), float(corrected.p.min())
+        n_voxels, smallest = corrected.n_significant, corrected.smallest_p
         text = f"{name_correction(name)}: {n_voxels} of {len(corrected.p)} centres with p <= .05"
         text += f", smallest p {format_p(smallest)}"
         if corrected.threshold is not None:

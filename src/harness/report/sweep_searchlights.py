@@ -20,9 +20,10 @@ from harness.report.run_record import RunRecord
 from harness.report.run_sections import show_methods
 from harness.report.score_map import ScoreMap, draw_colour_bar, make_colours
 from harness.report.searchlight_methods import write_searchlight_methods
-from harness.report.searchlight_report import read_score_map, read_searchlight
+from harness.report.searchlight_report import show_stored
 from harness.report.sweep_record import SweepRecord
 from harness.searchlight.descriptions import describe_within, name_correction
+from harness.tracking.stored_map import read_map, read_record
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG
 
@@ -60,7 +61,7 @@ class SearchlightSweep:
         found: dict[str, dict[str, Any] | TrackingError] = {}
         for run in self.record.finished:
             try:
-                found[run.run_id] = read_searchlight(run)
+                found[run.run_id] = read_record(run)
             except TrackingError as error:
                 found[run.run_id] = error
         return found
@@ -79,10 +80,7 @@ class SearchlightSweep:
         unread: list[str] = []
         for run in self.ordered[:MAX_MAPS]:
             try:
-                found = self.records[run.run_id]
-                if isinstance(found, TrackingError):
-                    raise found
-                shown = read_score_map(run, found)
+                shown = show_stored(read_map(run))
                 groups.setdefault((shown.chance, shown.unit), []).append((self._label(run), shown))
             except TrackingError as error:
                 unread.append(first_line(error))
@@ -228,7 +226,7 @@ def _draw_slice(axes: "Axes", shown: ScoreMap) -> None:
     flat = find_flat_axis(image)
     axis = 2 if flat is None else flat
     across, up = [other for other in range(3) if other != axis]
-    peak = np.unravel_index(np.where(centres, values, -np.inf).argmax(), values.shape)
+    peak = np.unravel_index(np.where(centres, np.fmax(values, -np.inf), -np.inf).argmax(), values.shape)
     place = int(peak[axis])
     low, high = shown.limits
     sizes = voxel_sizes(image.affine)

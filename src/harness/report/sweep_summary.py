@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -26,21 +27,11 @@ if TYPE_CHECKING:
 PAGES_PRINTED = 3  # of group summaries
 
 
-def print_sweep(
-    sweep: Sweep,
-    outcomes: Sequence[Outcome],
-    store: "Store | None",
-    views: Sequence[str],
-    rerun: str,
-    families: Sequence["CorrectedTests"] = (),
-    groups: Sequence["GroupSummary"] = (),
-    group_pages: Sequence[str] = (),
-    group_maps: "Sequence[GroupMaps]" = (),
-    refused_maps: "Sequence[RefusedGroup]" = (),
-) -> None:
-    """Print the results of a sweep, the best first, its warnings, and the runs that failed.
+@dataclass(frozen=True)
+class SweepSummary:
+    """What is printed of a sweep.
 
-    Parameters
+    Attributes
     ----------
     store : Store or None
         Where its runs are, if they are tracked.
@@ -59,14 +50,30 @@ def print_sweep(
     refused_maps : sequence of RefusedGroup
         Searchlights over whose maps no test is possible.
     """
+
+    sweep: Sweep
+    outcomes: Sequence[Outcome]
+    store: "Store | None" = None
+    views: Sequence[str] = ()
+    rerun: str = ""
+    families: "Sequence[CorrectedTests]" = ()
+    groups: "Sequence[GroupSummary]" = ()
+    group_pages: Sequence[str] = ()
+    group_maps: "Sequence[GroupMaps]" = ()
+    refused_maps: "Sequence[RefusedGroup]" = ()
+
+
+def print_sweep(summary: SweepSummary) -> None:
+    """Print the results of a sweep, the best first, its warnings, and the runs that failed."""
+    sweep, outcomes, group_pages = summary.sweep, summary.outcomes, summary.group_pages
     console = PlainConsole()
     results = [outcome for outcome in outcomes if outcome.status in ("finished", "skipped")]
     if results:
         print_comparison(compare_outcomes(results))
-    for family in families:
+    for family in summary.families:
         print_corrected_tests(console, family)
-    print_groups(console, groups)
-    print_group_maps(console, group_maps, refused_maps)
+    print_groups(console, summary.groups)
+    print_group_maps(console, summary.group_maps, summary.refused_maps)
     skipped = sum(outcome.status == "skipped" for outcome in outcomes)
     if skipped:
         console.print(
@@ -83,17 +90,17 @@ def print_sweep(
         share = "" if times == len(results) else f" [{times} of {len(results)} runs]"
         console.print(f"{notice}{share}", style="yellow")
     console.print(f"sweep    {sweep.id}")
-    if store is not None:
-        print_store_commands(console, store, f" --sweep {sweep.id}")
+    if summary.store is not None:
+        print_store_commands(console, summary.store, f" --sweep {sweep.id}")
     for page in group_pages[:PAGES_PRINTED]:
         console.print(f"group    {page}", soft_wrap=True)
     if len(group_pages) > PAGES_PRINTED:
         console.print(
             f"group    and {len(group_pages) - PAGES_PRINTED} more, in the experiment of the groups"
         )
-    for link in views:
+    for link in summary.views:
         console.print(f"view     {link}", soft_wrap=True)
-    _print_failures(outcomes, rerun)
+    _print_failures(outcomes, summary.rerun)
 
 
 def _print_failures(outcomes: Sequence[Outcome], rerun: str) -> None:

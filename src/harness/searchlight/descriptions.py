@@ -2,11 +2,15 @@
 
 from harness.searchlight.choices import Correction
 
-WITHIN = "A significant centre means that there is information somewhere within the radius, not in that voxel"
-BLUR = {
+MEANING = (
+    "A significant centre means that there is information somewhere within the radius, not necessarily in "
+    "that voxel"
+)
+ADDED_BY_CORRECTION = {
     Correction.maximum: "",
     Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
-    Correction.cluster_size: "cluster size tests whole clusters: no voxel of one is significant by itself",
+    Correction.cluster_size: "cluster size tests whole clusters: no single voxel of a significant "
+    "cluster is significant by itself",
 }
 CORRECTIONS = {
     Correction.maximum: "maximum statistic",
@@ -20,10 +24,15 @@ def name_correction(name: str) -> str:
     return CORRECTIONS[Correction(name)]
 
 
-def describe_within(correction: str | None) -> str:
+def name_relabellings(are_enumerated: bool) -> str:
+    """Return in a word or two which relabellings a test computes."""
+    return "all distinct" if are_enumerated else "random"
+
+
+def describe_within(correction: str | None = None) -> str:
     """Return in a sentence what a significant centre means, and what the correction adds to it."""
-    blur = BLUR[Correction(correction)] if correction else ""
-    return f"{WITHIN}; {blur}." if blur else f"{WITHIN}."
+    blur = ADDED_BY_CORRECTION[Correction(correction)] if correction else ""
+    return f"{MEANING}; {blur}." if blur else f"{MEANING}."
 
 
 def describe_correction(n_corrected: int, n_spheres: int, correction: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.inference.corrections import ALPHA
 from harness.inference.relabelling import Relabellings
 
 Array = NDArray[np.float64]
@@ -30,6 +31,16 @@ class CorrectedMap:
     values: Array
     p: Array
     threshold: float | None
+
+    @property
+    def n_significant(self) -> int:
+        """Number of centres with p <= .05."""
+        return int((self.p <= ALPHA).sum())
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p of the map."""
+        return float(self.p.min())
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,13 @@ class SearchlightResult:
         """The score of the map, (n_spheres,)."""
         return self.scores[self.settings.scorer]
 
+    @property
+    def centres(self) -> NDArray[np.bool_]:
+        """The voxels in the centres of the spheres, (x, y, z); in C order those of `spheres`."""
+        centres = np.zeros(self.samples.grid.mask.shape, dtype=bool)
+        centres.ravel()[np.flatnonzero(self.samples.grid.mask)[self.spheres.centres]] = True
+        return centres
+
     def to_image(self, values: NDArray[np.generic], outside: float = 0.0) -> Nifti1Image:
         """Return values of spheres, (n_spheres,), as an image, in the voxels in their centres.
 
@@ -66,9 +73,6 @@ class SearchlightResult:
         outside : float
             Of all other voxels.
         """
-        mask = self.samples.grid.mask
-        column = np.full(mask.sum(), outside, dtype=np.float64)
-        column[self.spheres.centres] = values
-        volume = np.full(mask.shape, outside, dtype=np.float64)
-        volume[mask] = column
+        volume = np.full(self.samples.grid.mask.shape, outside, dtype=np.float64)
+        volume[self.centres] = values
         return Nifti1Image(volume, self.samples.grid.affine)

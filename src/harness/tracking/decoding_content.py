@@ -16,9 +16,9 @@ from harness.tracking.run_content import (
     RunContent,
     common_tags,
     dataset_input,
-    describe_audit,
     image_link,
     list_metrics,
+    list_verdicts,
     quote_markdown,
 )
 from harness.tracking.tags import (
@@ -157,7 +157,7 @@ def describe_run(result: "RunResult", image: str | None = None) -> str:
     if decoding.recording.notice:
         lines += ["", f"**{quote_markdown(decoding.recording.notice)}**"]
     if result.findings:
-        lines += ["", *describe_audit(result.findings)]
+        lines += ["", *list_verdicts(result.findings)]
     if decoding.warnings:
         lines += ["", *(f"- warning: {quote_markdown(text)}" for text in decoding.warnings)]
     return "\n".join(lines)

@@ -21,6 +21,8 @@ LEFT_OUT = {
 }
 # Packages whose version `digest_code` counts; classes of others count by their files.
 KNOWN_PACKAGES = ("harness", "sklearn", "nilearn", "numpy", "scipy", "builtins", "abc", "typing")
+# Settings of a searchlight that its scores do not depend on: they count, because they change its test.
+OF_MAP_TESTS = ("statistic", "correction", "cluster_z", "keep_maps")
 CODE_SUFFIXES = (".py", ".so", ".pyd")
 
 

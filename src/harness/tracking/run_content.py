@@ -73,7 +73,7 @@ def image_link(run_id: str, name: str) -> str:
     return f"get-artifact?{urlencode({'path': name, 'run_uuid': run_id})}"
 
 
-def describe_audit(findings: Sequence[Finding]) -> list[str]:
+def list_verdicts(findings: Sequence[Finding]) -> list[str]:
     """Return the cautions and leaks in Markdown, the worst first, and what the standardisation assumes."""
     ordered = sort_findings(findings)
     lines = [

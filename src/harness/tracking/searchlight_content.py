@@ -15,17 +15,15 @@ from harness.tracking.run_content import (
     RunContent,
     common_tags,
     dataset_input,
-    describe_audit,
     image_link,
     list_metrics,
+    list_verdicts,
     quote_markdown,
 )
 from harness.tracking.tags import INFERENCE_TAG, NOTE_TAG, RELABELLINGS_TAG
 
 if TYPE_CHECKING:
     from harness.searchlight.result import SearchlightResult
-
-LEVEL = 0.05  # of corrected p-values
 
 
 def describe_searchlight(
@@ -91,12 +89,12 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
     chosen = test.corrected[result.settings.correction]
     values["max_z"] = float(test.z.max())
     values["median_null_mean"] = test.median_null_mean
-    values["n_corrected"] = float((chosen.p <= LEVEL).sum())
+    values["n_corrected"] = float(chosen.n_significant)
     for name, corrected in test.corrected.items():
-        values[f"n_corrected/{name}"] = float((corrected.p <= LEVEL).sum())
+        values[f"n_corrected/{name}"] = float(corrected.n_significant)
         if corrected.threshold is not None:
             values[f"threshold/{name}"] = float(corrected.threshold)
-    values["smallest_p_fwe"] = float(test.corrected["maximum"].p.min())
+    values["smallest_p_fwe"] = test.corrected["maximum"].smallest_p
     if test.relabellings.n_distinct.bit_length() < 1000:  # a larger one is no float
         values["n_relabellings"] = float(test.relabellings.n_distinct)
     return {name: value for name, value in values.items() if math.isfinite(value)}
@@ -142,7 +140,7 @@ def describe_map(result: "SearchlightResult", findings: Sequence[Finding], image
     if result.recording.notice:
         lines += ["", f"**{quote_markdown(result.recording.notice)}**"]
     if findings:
-        lines += ["", *describe_audit(findings)]
+        lines += ["", *list_verdicts(findings)]
     if result.warnings:
         lines += ["", *(f"- warning: {quote_markdown(text)}" for text in result.warnings)]
     return "\n".join(lines)
