@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from small_brains import ask, make_brain
 
 from harness.inference.settings import PermutationSettings
 from harness.searchlight import duration
 from harness.searchlight.duration import estimate_map_test
 from harness.searchlight.settings import Searchlight
 from harness.searchlight.spheres import find_spheres
+from small_brains import ask, make_brain
 
 RANDOM = PermutationSettings(n=199, limit=1)
 SETTINGS = Searchlight(radius=3.0, min_voxels=2)
