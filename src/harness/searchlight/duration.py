@@ -56,9 +56,11 @@ def estimate_map_test(
     slope, is_measured = seconds / n_rows, False
     while n_rows < n:
         more = min(n, TIMES * n_rows)
-        expected = seconds + slope * (more - n_rows)
-        if is_measured and time.process_time() - start + expected > BUDGET:
-            break
+        if is_measured and slope > 0:
+            left = BUDGET - (time.process_time() - start) - seconds
+            more = min(more, n_rows + int(left / slope))
+            if more < min(n, 2 * n_rows):
+                break
         before, seconds = seconds, time_rows(more, some)
         slope = max(0.0, seconds - before) / (more - n_rows)
         n_rows, is_measured = more, True
