@@ -79,7 +79,8 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
     values : dict of str to float
         ``max_score, median_score, n_spheres``; with a test ``max_z, n_corrected`` (voxels with p <= .05 by
         the chosen correction), ``n_corrected/NAME`` and ``threshold/NAME`` of every correction,
-        ``smallest_p_fwe`` (by the maximum statistic) and ``n_relabellings``. Undefined ones are left out.
+        ``smallest_p_fwe`` (by the maximum statistic), ``smallest_p_fwe/NAME`` and ``n_relabellings``.
+        Undefined ones are left out.
     """
     scores = result.score_map[np.isfinite(result.score_map)]
     values = {"n_spheres": float(len(result.spheres))}
@@ -92,6 +93,7 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
     values["n_corrected"] = float((chosen.p <= LEVEL).sum())
     for name, corrected in test.corrected.items():
         values[f"n_corrected/{name}"] = float((corrected.p <= LEVEL).sum())
+        values[f"smallest_p_fwe/{name}"] = float(corrected.p.min())
         if corrected.threshold is not None:
             values[f"threshold/{name}"] = float(corrected.threshold)
     values["smallest_p_fwe"] = float(test.corrected["maximum"].p.min())
