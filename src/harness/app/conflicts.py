@@ -112,12 +112,15 @@ def check_searchlight(settings: Mapping[str, Any]) -> None:
 
 def _check_map_test(analysis: Mapping[str, Any]) -> None:
     """Raise a UsageError if an option of the test of a map is set, but none is chosen."""
+    from harness.searchlight.choices import Correction, Statistic
     from harness.searchlight.settings import Searchlight
 
     for key in OF_MAP_TESTS:
         usual = next(field.default for field in fields(Searchlight) if field.name == key)
-        if analysis.get(key, usual) != usual:
-            typed = f"analysis.{key}={analysis[key]}"
+        value = analysis.get(key, usual)
+        # A value that does not exist is refused as such, when the searchlight is built.
+        if value != usual and (isinstance(value, int) or value in [*Statistic, *Correction]):
+            typed = f"analysis.{key}={value}"
             raise UsageError(f"{typed} has no effect with inference=none; type inference=permutation {typed}")
 
 
