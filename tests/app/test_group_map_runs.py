@@ -77,6 +77,14 @@ def test_sweep_of_searchlights_ends_with_maps_over_subjects(home, capsys):
     assert content["space"] == "template"
     assert group.data.metrics["smallest_p/means"] == pytest.approx(min(expected))
 
+    capsys.readouterr()
+    assert run_verb(["report", "--sweep", "latest", "--no-log", "--out", str(directory / "page")]) == 0
+    page = next((directory / "page").glob("*.html")).read_text()
+    assert "Searchlight maps over subjects" in page
+    assert "permutation of means, maximum statistic" in page
+    assert group.info.run_id[:8] in page
+    assert list((directory / "page").rglob("group_maps*.png"))
+
 
 @pytest.mark.slow
 def test_subjects_run_one_by_one_are_compared_later(home, capsys):

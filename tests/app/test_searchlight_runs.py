@@ -92,6 +92,12 @@ class TestComposition:
                 (["analysis=searchlight", "analysis.correction=fdr"], "maximum, tfce, cluster_size"),
                 (["analysis._target_=sklearn.svm.SVC"], "is not an analysis"),
                 (["analysis=searchlite"], "searchlight"),
+                (["analysis=searchlight", "analysis.mask=null"], "expected the name of a mask or a path"),
+                (["analysis=searchlight", "analysis.mask=[brain]"], "expected the name of a mask or a path"),
+                (["analysis=searchlight", "analysis.mask=3"], "expected the name of a mask or a path"),
+                (["analysis=searchlight", "analysis.correction=tfce"], "type inference=permutation"),
+                (["analysis=searchlight", "analysis.statistic=accuracy"], "type inference=permutation"),
+                (["analysis=searchlight", "analysis.keep_maps=7"], "type inference=permutation"),
             ],
         ),
     )
@@ -150,7 +156,7 @@ def test_masks_of_different_grids_are_both_named(home, tmp_path, brain):
     affine = brain.affine.copy()
     affine[0, 3] += 1
     moved = write_mask(tmp_path / "moved.nii.gz", brain.get_fdata(), affine)
-    with pytest.raises(DataError, match=r"moved\.nii\.gz.*mask\.nii\.gz.*different grids"):
+    with pytest.raises(DataError, match=r"moved\.nii\.gz.*mask\.nii\.gz.*different grids: origins"):
         _ = open_data(overrides, f"roi.mask={moved}").sources
 
 

@@ -54,6 +54,14 @@ def test_effect_of_a_setting(key, effect):
     assert judge("settings", **{key: "another"}) == {key.replace("__", "."): effect}
 
 
+def test_searchlight_setting_that_was_not_set_is_shown_with_its_default():
+    target = {"analysis._target_": "harness.searchlight.settings.Searchlight"}
+    usual = replace(ORIGIN, settings=ORIGIN.settings | target)
+    changed = replace(usual, settings=usual.settings | {"analysis.radius": 10})
+    (found,) = list_differences(usual, changed)
+    assert (found.first, found.second) == ("8", "10")
+
+
 def test_place_of_other_files_can_move_the_score():
     other = replace(
         ORIGIN,

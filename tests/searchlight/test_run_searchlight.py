@@ -169,6 +169,14 @@ def test_corrections_with_neighbours_are_those_of_every_standardised_map(brain, 
     assert corrected.threshold == pytest.approx(np.sort(maxima)[-2], rel=1e-5)
 
 
+def test_clusters_that_no_labelling_has_are_a_caution(brain):
+    settings = replace(SMALL, correction="cluster_size", cluster_z=1e6)
+    cautions = search(brain, settings).test.cautions
+    assert any("no voxel is above z 1e+06" in text and "analysis.cluster_z" in text for text in cautions)
+    usual = search(brain, replace(settings, cluster_z=0.8)).test.cautions
+    assert not any("analysis.cluster_z" in text for text in usual)
+
+
 def test_a_map_without_inference_has_scores_alone(brain):
     found = search(brain, permutation=None)
     assert found.test is None

@@ -11,6 +11,7 @@ from harness.errors import UsageError
 # Hydra's keys that have an effect only on several runs, and only on one run.
 FOR_SEVERAL_RUNS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep")
 FOR_ONE_RUN = ("hydra.run",)
+OF_MAP_TESTS = ("statistic", "correction", "keep_maps")  # cluster_z shapes the table of peaks, too
 SEARCHLIGHT = "harness.searchlight.settings.Searchlight"
 
 
@@ -91,6 +92,8 @@ def check_searchlight(settings: Mapping[str, Any]) -> None:
         if inference[key] != getattr(usual, key):
             value = str(inference[key]).lower()
             raise UsageError(f"inference.{key}={value} has no effect with analysis=searchlight: {reason}")
+    if inference["kind"] == "none":
+        _check_map_test(settings["analysis"])
     percentile = settings["roi"]["screening_percentile"]
     if percentile != RoiSchema().screening_percentile:
         raise UsageError(
@@ -105,6 +108,20 @@ def check_searchlight(settings: Mapping[str, Any]) -> None:
                 f"scoring.{key}={typed} has no effect with analysis=searchlight, which chooses nothing on a "
                 "scored fold; analysis.scorer is the score of the map, analysis.statistic that of its test"
             )
+
+
+def _check_map_test(analysis: Mapping[str, Any]) -> None:
+    """Raise a UsageError if an option of the test of a map is set, but none is chosen."""
+    from harness.searchlight.choices import Correction, Statistic
+    from harness.searchlight.settings import Searchlight
+
+    for key in OF_MAP_TESTS:
+        usual = next(field.default for field in fields(Searchlight) if field.name == key)
+        value = analysis.get(key, usual)
+        # A value that does not exist is refused as such, when the searchlight is built.
+        if value != usual and (isinstance(value, int) or value in [*Statistic, *Correction]):
+            typed = f"analysis.{key}={value}"
+            raise UsageError(f"{typed} has no effect with inference=none; type inference=permutation {typed}")
 
 
 def check_launching(overrides: Sequence[str], multirun: bool) -> None:

@@ -1,11 +1,12 @@
 """In what the origins of two results differ, and which of it can move the score."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
 
 from harness.comparison.origins import Origin
+from harness.searchlight.settings import Searchlight
 from harness.tracking.fingerprint import LEFT_OUT, NOT_COUNTED, OF_MAP_TESTS
 from harness.tracking.provenance import COMPUTING_PACKAGES
 
@@ -106,12 +107,21 @@ def _compare_settings(first: Origin, second: Origin) -> Iterator[Difference]:
         return
     for name, one, other in _pair(first.settings, second.settings):
         effect, reason = _judge_setting(name, first, second)
-        absent = "not set"  # also of a value that equals the default, which `normalise` leaves out
         shown = [
-            absent if name not in origin.settings else _write(value)
+            _write_absent(name, origin) if name not in origin.settings else _write(value)
             for origin, value in ((first, one), (second, other))
         ]
         yield Difference("setting", name, shown[0], shown[1], effect, reason)
+
+
+def _write_absent(name: str, origin: Origin) -> str:
+    """Return a setting that was not set, or that equals the default, which `normalise` leaves out."""
+    group, _, key = name.partition(".")
+    if group == "analysis" and str(origin.settings.get("analysis._target_")).endswith(".Searchlight"):
+        for field in fields(Searchlight):
+            if field.name == key:
+                return f"{field.default:g}" if isinstance(field.default, float) else _write(field.default)
+    return "not set"
 
 
 def _judge_setting(name: str, first: Origin, second: Origin) -> tuple[Effect, str]:

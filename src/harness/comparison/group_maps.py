@@ -127,13 +127,17 @@ def refuse_ungrouped(runs: Sequence[StoredRun]) -> None:
     others = [run for run in finished if run.params.get("subject") != first.params.get("subject")]
     nearest = min(others, key=lambda run: len(differing(run)))
     described = "; ".join(
-        f"{name} is {first.params.get(name, 'none')} in run {first.title} and "
-        f"{nearest.params.get(name, 'none')} in run {nearest.title}"
+        f"{name} {first.params.get(name) or 'none'} and {nearest.params.get(name) or 'none'}"
         for name in differing(nearest)
     )
     raise DesignError(
         " ".join(
-            [f"no maps over subjects: no two searchlights differ in subject alone: {described}.", *notes]
+            [
+                "no maps over subjects: no two searchlights differ in subject alone. The nearest are "
+                f"{first.title} and {nearest.title}, which differ in {described}. --sweep ID selects the "
+                "runs of one sweep.",
+                *notes,
+            ]
         )
     )
 

@@ -12,6 +12,7 @@ from harness.comparison.differences import Difference, Effect
 from harness.comparison.map_differences import MapDifferences
 from harness.comparison.numbers import NumberChange
 from harness.comparison.volumes import VolumeDifferences
+from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole
 from harness.report.fitted_table import print_first_that_fits
 
@@ -100,7 +101,11 @@ def _print_scores(console: "Console", explanation: "Explanation") -> None:
         table.add_column(column, justify="left" if column == "score" else "right")
     for _, row in explanation.scores.iterrows():
         digits = 0 if row["score"].startswith("n_") else 3
-        values = [_format(row[name], digits=digits) for name in ("first", "second")]
+        is_p = row["score"].startswith(("p_value/", "smallest_p"))
+        values = [
+            format_p(row[name]) if is_p and not math.isnan(row[name]) else _format(row[name], digits=digits)
+            for name in ("first", "second")
+        ]
         table.add_row(row["score"], *values, _format(row["difference"], sign=True, digits=digits))
     console.print(table)
 

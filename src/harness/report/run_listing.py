@@ -9,6 +9,7 @@ from rich.table import Table
 from harness.inference.corrections import format_p
 from harness.report.console import PlainConsole, format_duration, format_moment, format_score, plus_minus
 from harness.report.fitted_table import print_first_that_fits
+from harness.searchlight.descriptions import name_correction
 from harness.tracking.run_tables import RunTable
 from harness.tracking.sweep_notes import SweepRecord
 
@@ -21,6 +22,7 @@ MAP_HEADINGS = {
     "smallest_p_fwe": "min p fwe",
     "n_spheres": "spheres",
 }
+THRESHOLDS = {"maximum": "z", "tfce": "TFCE of z", "cluster_size": "voxels of a cluster"}  # units
 OPTIONS = "options"  # the column that all options share on a narrow terminal
 
 
@@ -41,6 +43,10 @@ def _print_maps(console: Console, comparison: RunTable) -> None:
     """Print searchlights side by side."""
     runs = comparison.runs
     shown = _print_same(console, comparison, ["subject", "analysis", "estimator"])
+    corrections = [] if "correction" not in runs else sorted(runs["correction"].dropna().unique())
+    if len(corrections) > 1:
+        shown.append("correction")
+        runs = runs.assign(correction=runs["correction"].fillna(""))
     values = [name for name in MAP_HEADINGS if name in runs]
     formatted = pd.DataFrame(
         {MAP_HEADINGS[name]: [_format_map_value(name, value) for value in runs[name]] for name in values}
@@ -53,9 +59,10 @@ def _print_maps(console: Console, comparison: RunTable) -> None:
     print_first_that_fits(console, candidates, wrapping=OPTIONS)
     words = "searchlights: the score is the mean over folds of test scores in the best sphere"
     if "n_corrected" in runs:
+        units = "; ".join(f"{name_correction(name)}: {THRESHOLDS[name]}" for name in corrections)
         words += (
             "; voxels: those with p <= .05 after the correction over voxels (analysis.correction), whose "
-            "statistic is above the threshold"
+            f"statistic is above the threshold; threshold and min p fwe are of that correction ({units})"
         )
     console.print(f"{words}.")
 
@@ -65,7 +72,8 @@ def _format_map_value(name: str, value: float) -> str:
         return ""
     if name == "smallest_p_fwe":
         return format_p(value)
-    return f"{value:.0f}" if name in ("n_corrected", "n_spheres") else f"{value:.3f}"
+    counts = name in ("n_corrected", "n_spheres") or (name == "threshold" and float(value).is_integer())
+    return f"{value:.0f}" if counts else f"{value:.3f}"
 
 
 def _print_same(console: Console, comparison: RunTable, usual: Sequence[str]) -> list[str]:

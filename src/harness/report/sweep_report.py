@@ -35,6 +35,7 @@ from harness.report.report_page import (
 )
 from harness.report.run_record import RunRecord
 from harness.report.score_figures import draw_rows
+from harness.report.sweep_group_maps import select_group_maps, show_group_maps
 from harness.report.sweep_record import MAX_ROWS, SweepRecord
 from harness.report.sweep_searchlights import SearchlightSweep
 from harness.samples.contrasts import file_word
@@ -55,9 +56,13 @@ COUNTS = ("n_samples", "n_voxels", "n_folds", "n_folds_skipped")
 
 
 def write_sweep_report(
-    title: str, runs: Sequence[StoredRun], directory: Path, notes: Sequence[str] = ()
+    title: str,
+    runs: Sequence[StoredRun],
+    directory: Path,
+    notes: Sequence[str] = (),
+    groups: Sequence[StoredRun] = (),
 ) -> list[Path]:
-    """Write the report of several runs; see `harness.report.report_page.write_report`.
+    """Write the report of several runs, and of their group runs; see `report_page.write_report`.
 
     Raises
     ------
@@ -66,10 +71,12 @@ def write_sweep_report(
     UsageError
         If the directory cannot be written.
     """
-    return write_report(title, *describe_runs(runs, notes), directory)
+    return write_report(title, *describe_runs(runs, notes, groups), directory)
 
 
-def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple[str, list[Section]]:
+def describe_runs(
+    runs: Sequence[StoredRun], notes: Sequence[str] = (), groups: Sequence[StoredRun] = ()
+) -> tuple[str, list[Section]]:
     """Return subtitle and sections of the report of several runs."""
     finished = tuple(run for run in runs if run.status == "FINISHED")
     if not finished:
@@ -82,9 +89,11 @@ def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple
     mapped = tuple(run for run in finished if run.is_searchlight)
     content = SweepContent(SweepRecord(decoded, decoded))
     maps = SearchlightSweep(SweepRecord(mapped, mapped))
+    group_maps = select_group_maps(groups)
     builders: dict[str, tuple[str, Callable[[], Sequence[Block]]]] = {
         "summary": ("Summary", whole.summary),
         "maps": ("Searchlight maps", maps.maps),
+        "group-maps": ("Searchlight maps over subjects", partial(show_group_maps, group_maps)),
         "scores": ("Scores", content.scores),
         "groups": ("Group of subjects", content.groups),
         "pairs": ("Paired comparisons", content.pairs),
@@ -96,8 +105,9 @@ def describe_runs(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> tuple
         "runs": ("All runs", content.all_runs),
     }
     absent = [] if mapped else ["maps", "map-methods"]
+    absent += [] if group_maps else ["group-maps"]
     if not decoded:
-        absent = ["scores", "groups", "pairs", "subjects", "dissimilarity", "methods", "runs"]
+        absent += ["scores", "groups", "pairs", "subjects", "dissimilarity", "methods", "runs"]
     for anchor in absent:
         del builders[anchor]
     sections = [make_section(anchor, *entry) for anchor, entry in builders.items()]

@@ -23,6 +23,7 @@ from harness.report.searchlight_methods import write_searchlight_methods
 from harness.report.searchlight_report import show_stored
 from harness.report.sweep_record import SweepRecord
 from harness.searchlight.descriptions import describe_within, name_correction
+from harness.tracking.run_tables import map_values
 from harness.tracking.stored_map import read_map, read_record
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import AUDIT_TAG, INFERENCE_TAG
@@ -39,7 +40,7 @@ METRICS = {
     "median_score": "median score",
     "n_spheres": "spheres",
     "n_corrected": "centres with p <= .05, corrected",
-    "smallest_p_fwe": "smallest p corrected by the maximum",
+    "smallest_p_fwe": "smallest p, corrected",
 }
 
 
@@ -134,8 +135,9 @@ class SearchlightSweep:
         for run in self.ordered[:MAX_TABLE]:
             row: dict[str, object] = {"run": run.run_id[:8]}
             row |= {name: write_words(run.params.get(name, "")) for name in self.record.varying_names}
+            values = map_values(run.metrics)
             row |= {
-                words: run.metrics.get(name, np.nan)
+                words: values.get(name, np.nan)
                 for name, words in METRICS.items()
                 if any(name in other.metrics for other in self.ordered)
             }

@@ -1,5 +1,6 @@
 """A searchlight of one recording: the map, its test, and the corrections of the test."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from harness.decoding.question import Question
 from harness.decoding.splitters import split_samples
 from harness.errors import DesignError, UsageError
 from harness.inference.checkpoint import PACKAGES, Checkpoint, digest_work
-from harness.inference.corrections import TOLERANCE
+from harness.inference.corrections import ALPHA, TOLERANCE
 from harness.inference.map_stability import choose_rows
 from harness.inference.null_scores import (
     RelabelledAnalysis,
@@ -31,7 +32,7 @@ from harness.samples.cache import SampleCache
 from harness.samples.samples import RecordedSamples
 from harness.searchlight.choices import Correction
 from harness.searchlight.map_corrections import ZMaps, correct_by_maxima, correct_z_maps, open_z_maps
-from harness.searchlight.map_test import MapTest
+from harness.searchlight.map_test import CorrectedMap, MapTest
 from harness.searchlight.parameters import fix_parameters
 from harness.searchlight.result import SearchlightResult
 from harness.searchlight.scorers import make_scorer
@@ -238,7 +239,11 @@ class _Computation:
             relabellings=self.relabellings,
             kept=nulls.kept,
             kept_rows=self.kept_rows,
-            cautions=(*self.relabellings.cautions, *_caution_undefined(nulls)),
+            cautions=(
+                *self.relabellings.cautions,
+                *_caution_undefined(nulls),
+                *_caution_no_clusters(corrected, maxima, cluster_z),
+            ),
         )
 
     @cached_property
@@ -329,6 +334,22 @@ def _caution_undefined(nulls: NullMaps) -> list[str]:
     return [
         f"{n} spheres have labellings without a defined statistic, which count as if they reached every "
         "observed value: their p-values are too large rather than too small"
+    ]
+
+
+def _caution_no_clusters(
+    corrected: Mapping[str, CorrectedMap], maxima: Mapping[str, NDArray[np.float64]], cluster_z: float
+) -> list[str]:
+    """Return a caution where nearly all labellings have no cluster, so that any cluster is significant."""
+    name = str(Correction.cluster_size)
+    if name not in corrected:
+        return []
+    n, total = int((maxima[name] == 0).sum()), len(maxima[name])
+    if n < total * (1 - ALPHA):
+        return []
+    return [
+        f"no voxel is above z {cluster_z:g} under {n} of {total} labellings, so that cluster size tests "
+        "hardly more than whether any voxel is; choose a smaller analysis.cluster_z before looking at the map"
     ]
 
 

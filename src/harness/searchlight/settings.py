@@ -59,6 +59,10 @@ class Searchlight:
     processes: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mask, str) or not self.mask:
+            raise UsageError(
+                f"analysis.mask={self.mask!r} cannot be used; expected the name of a mask or a path"
+            )
         expand_path("analysis.mask", self.mask)
         for name in ("radius", "cluster_z"):
             value = getattr(self, name)

@@ -39,8 +39,7 @@ def open_sphere_sources(recording: Recording, question: Question, settings: Sear
     if centres.shape != sources.mask.shape or not np.allclose(affine, sources.affine):
         raise DataError(
             f"{centres_file} (roi.mask, the centres) and {sources.mask_file} ({MASK_KEY}) have different "
-            f"grids: shapes {centres.shape} and {sources.mask.shape}, voxel sizes "
-            f"{_format_sizes(affine)} and {_format_sizes(sources.affine)} mm; {SAME_GRID}"
+            f"grids: {_describe_difference((centres, affine), (sources.mask, sources.affine))}; {SAME_GRID}"
         )
     return replace(sources, centres_file=centres_file)
 
@@ -89,6 +88,17 @@ def find_centres(samples: RecordedSamples) -> NDArray[np.bool_]:
 
 def _samples_roi(settings: Searchlight) -> Roi:
     return Roi(settings.mask, screening_percentile=100.0)
+
+
+def _describe_difference(*grids: tuple[NDArray[np.bool_], NDArray[np.float64]]) -> str:
+    """Return in what two grids, each a mask and its affine, differ."""
+    found = {
+        "shapes": [str(mask.shape) for mask, _ in grids],
+        "voxel sizes": [f"{_format_sizes(affine)} mm" for _, affine in grids],
+        "origins": [", ".join(f"{place:.4g}" for place in affine[:3, 3]) + " mm" for _, affine in grids],
+    }
+    words = [f"{name} {first} and {other}" for name, (first, other) in found.items() if first != other]
+    return ", ".join(words) or "the directions of their axes differ"
 
 
 def _format_sizes(affine: NDArray[np.float64]) -> str:

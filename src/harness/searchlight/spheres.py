@@ -96,9 +96,11 @@ def find_spheres(
     found, columns, n_voxels = _look_up(samples_mask, at, offsets, min_voxels)
     enough = n_voxels >= min_voxels
     if not enough.any():
+        largest, n = n_voxels.max(), len(at)
         raise DesignError(
-            f"analysis.min_voxels={min_voxels}: of {len(at)} spheres of analysis.radius={radius:g} mm the "
-            f"largest has {n_voxels.max()} voxels; choose fewer voxels or a larger radius"
+            f"analysis.min_voxels={min_voxels}: of {n} {'sphere' if n == 1 else 'spheres'} of "
+            f"analysis.radius={radius:g} mm the largest has {largest} "
+            f"{'voxel' if largest == 1 else 'voxels'}; choose fewer voxels or a larger radius"
         )
     starts = np.concatenate([[0], np.cumsum(n_voxels[enough])]).astype(np.intp)
     return Spheres(found[enough], columns, starts, int((~enough).sum()))

@@ -17,13 +17,16 @@ from harness.tracking.sweep_notes import SweepRecord
 from harness.tracking.tags import AUDIT_TAG, ERROR_TAG, PRIMARY_TAG
 
 COMPARED_SCORES = ("test_accuracy", "test_roc_auc", "selected_roc_auc", "selected_accuracy")
-# Columns of searchlights; the threshold is that of the chosen correction.
+# Columns of searchlights; threshold and smallest p are those of the chosen correction.
 MAP_VALUES = (
     *("max_score", "median_score", "max_z", "n_corrected", "threshold", "smallest_p_fwe", "n_spheres"),
 )
+CORRECTED = ("n_corrected", "threshold", "smallest_p_fwe")  # of every correction, such as threshold/tfce
 MAP_METRICS = tuple(name for name in MAP_VALUES if name != "threshold")
+MAXIMUM = "maximum"  # the correction that every test has
 SIZES = {"folds": "n_folds", "volumes": "n_samples"}  # columns of tables, and the parameters that they are
 SCORED_DIFFERENTLY = ("cv", "scoring", "contrast")  # scores of other schemes or chance levels have no order
+SCORER = r"\bscorer=(\w+)"  # of a searchlight that has another one than the usual
 TWO_CLASSES = re.compile(r"((?!_vs_).)+_vs_((?!_vs_).)+")  # names of contrasts whose chance level is .5
 
 
@@ -35,10 +38,11 @@ class RunTable:
     ----------
     runs : DataFrame, one row per run
         Columns ``name, status``, the parameters in which runs can differ, ``folds, volumes``, mean and SD of
-        the scores; where a run is a searchlight, ``searchlight`` (true or false) and `MAP_VALUES`; where a
-        run has a permutation test, ``p`` (of the primary score, uncorrected), ``p_fwe`` (corrected over the
-        runs of its sweep) and ``p_score`` (the primary score); ``audit`` (the worst verdict; empty where
-        there was no audit) and ``run_id``.
+        the scores; where a run is a searchlight, ``searchlight`` (true or false), `MAP_VALUES` and
+        ``correction`` (the chosen one, that `CORRECTED` are of; none without a test); where a run has a
+        permutation test, ``p`` (of the primary score, uncorrected), ``p_fwe`` (corrected over the runs of its
+        sweep) and ``p_score`` (the primary score); ``audit`` (the worst verdict; empty where there was no
+        audit) and ``run_id``.
     has_more : bool
         Whether older runs match, too.
     sweep : str or None
@@ -114,7 +118,7 @@ def compare_outcomes(outcomes: Sequence[Outcome]) -> RunTable:
     rows = {
         # Two jobs of a sweep that are the same run have one row.
         outcome.run_id or str(outcome.job): _row(outcome.name, "FINISHED", outcome.words, outcome.scores)
-        | _map_values(outcome.scores, "n_spheres" in outcome.scores)
+        | (map_values(outcome.scores) if "n_spheres" in outcome.scores else {})
         | {"audit": outcome.audit, "run_id": outcome.run_id}
         for outcome in outcomes
     }
@@ -132,17 +136,22 @@ def _tabulate(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 def _best_first(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     """Return a table with the best run of every scheme, scoring and number of classes first.
 
-    Searchlights follow the decodings, those with the most corrected voxels first within each analysis.
+    Searchlights follow the decodings, the highest score first within each of these and each scorer, those
+    without a score last.
     """
     table = _tabulate(rows)
     if "searchlight" not in table:
         return _order_decodings(table)
-    order = [name for name in ("n_corrected", "max_score") if name in table]
     maps = table[table["searchlight"]]
-    apart = [*_find_scales(maps), *(["analysis"] if maps["analysis"].nunique() > 1 else [])]
-    ascending = [True] * len(apart) + [False] * len(order)
-    if order or apart:
-        maps = maps.sort_values([*apart, *order], ascending=ascending, na_position="last")
+    apart, order = _find_scales(maps), [name for name in ("max_score", "n_corrected") if name in table]
+    if order:
+        keys = maps[[*apart, *order]].assign(
+            scorer=maps["analysis"].str.extract(SCORER, expand=False).fillna(""),
+            failed=maps[order[0]].isna(),
+        )
+        first = ["failed", *apart, "scorer"]
+        ascending = [True] * len(first) + [False] * len(order)
+        maps = maps.loc[keys.sort_values([*first, *order], ascending=ascending, kind="stable").index]
     decodings = _order_decodings(table[~table["searchlight"]])
     return pd.concat([decodings, maps]).reset_index(drop=True)[table.columns]
 
@@ -170,7 +179,7 @@ def _run_row(run: Run) -> dict[str, object]:
     params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
     row = _row(run.info.run_name, run.info.status, params, metrics)
     row |= {column: params.get(name, "") for column, name in SIZES.items()}
-    row |= _map_values(metrics, is_searchlight(tags))
+    row |= map_values(metrics) if is_searchlight(tags) else {}
     primary = tags.get(PRIMARY_TAG, "")
     for column, metric in (("p", f"p_value/{primary}"), ("p_fwe", f"p_fwe/{primary}")):
         if metric in metrics:
@@ -189,15 +198,24 @@ def _row(
     return row
 
 
-def _map_values(metrics: Mapping[str, float], searchlight: bool) -> dict[str, object]:
-    """Return the columns of a searchlight; none for a decoding."""
-    if not searchlight:
-        return {}
+def map_values(metrics: Mapping[str, float]) -> dict[str, object]:
+    """Return the columns of a searchlight."""
     row: dict[str, object] = {name: metrics[name] for name in MAP_METRICS if name in metrics}
+    correction = find_correction(metrics)
+    if correction is not None:
+        row |= {"correction": correction}
+        if correction != MAXIMUM:
+            row.pop("smallest_p_fwe", None)  # that of the maximum statistic
+        found = {name: metrics.get(f"{name}/{correction}") for name in CORRECTED}
+        row |= {name: value for name, value in found.items() if value is not None}
+    return row | {"searchlight": True}
+
+
+def find_correction(metrics: Mapping[str, float]) -> str | None:
+    """Return the correction over voxels that was chosen for a searchlight; None without a test."""
     # The maximum statistic is computed in any case, another correction only if it was chosen.
-    thresholds = {key.partition("/")[2]: metrics[key] for key in metrics if key.startswith("threshold/")}
-    chosen = sorted(thresholds, key=lambda name: name == "maximum")
-    return row | {"searchlight": True} | ({"threshold": thresholds[chosen[0]]} if chosen else {})
+    names = [key.partition("/")[2] for key in metrics if key.startswith("n_corrected/")]
+    return min(names, key=lambda name: name == MAXIMUM, default=None)
 
 
 def _run_times(run: Run) -> dict[str, object]:

@@ -77,8 +77,8 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
     values : dict of str to float
         ``max_score, median_score, n_spheres``; with a test ``max_z, median_null_mean, n_corrected``
         (voxels with p <= .05 by the chosen correction), ``n_corrected/NAME`` and ``threshold/NAME`` of every
-        correction, ``smallest_p_fwe`` (by the maximum statistic) and ``n_relabellings``. Undefined ones are
-        left out.
+        correction, ``smallest_p_fwe`` (by the maximum statistic), ``smallest_p_fwe/NAME`` and
+        ``n_relabellings``. Undefined ones are left out.
     """
     scores = result.score_map[np.isfinite(result.score_map)]
     values = {"n_spheres": float(len(result.spheres))}
@@ -92,6 +92,7 @@ def summarise_map(result: "SearchlightResult") -> dict[str, float]:
     values["n_corrected"] = float(chosen.n_significant)
     for name, corrected in test.corrected.items():
         values[f"n_corrected/{name}"] = float(corrected.n_significant)
+        values[f"smallest_p_fwe/{name}"] = corrected.smallest_p
         if corrected.threshold is not None:
             values[f"threshold/{name}"] = float(corrected.threshold)
     values["smallest_p_fwe"] = test.corrected["maximum"].smallest_p

@@ -97,6 +97,7 @@ def _report_run(options: argparse.Namespace, word: str, uri: str) -> int:
 def _report_runs(options: argparse.Namespace, uri: str) -> int:
     from harness.report.sweep_report import write_sweep_report
     from harness.tracking.queries import select_runs
+    from harness.tracking.report_log import find_group_runs
     from harness.tracking.stored_run import read_stored_runs
 
     selection = read_selection(options)
@@ -110,12 +111,10 @@ def _report_runs(options: argparse.Namespace, uri: str) -> int:
     title = f"Sweep {selected.sweep}" if selected.sweep else f"{len(runs)} runs"
     if selection.params:
         title += ": " + ", ".join(f"{key}={','.join(values)}" for key, values in selection.params.items())
-    files = write_sweep_report(title, runs, _directory(options, name), notes)
-    if options.no_log or selected.sweep is None or selection.params:
-        return _finish(options, files, [])
-    from harness.tracking.report_log import find_group_runs
-
-    return _finish(options, files, find_group_runs(uri, selected.sweep))
+    whole = selected.sweep is not None and not selection.params
+    groups = find_group_runs(uri, selected.sweep) if whole and selected.sweep else []
+    files = write_sweep_report(title, runs, _directory(options, name), notes, groups)
+    return _finish(options, files, [] if options.no_log else groups)
 
 
 def _name_selection(runs: "Sequence[StoredRun]") -> str:
