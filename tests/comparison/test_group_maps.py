@@ -282,7 +282,10 @@ def test_runs_that_make_no_group_are_explained(make_run, case):
     words = {
         "none": ["none of the 1 selected runs is a searchlight"],
         "one subject": ["all of subject 1"],
-        "radius": ["searchlight[radius=6] in run 00000001 (sub-2)", "searchlight in run 00000000 (sub-1)"],
+        "radius": [
+            "00000001 (sub-2), which differ in analysis searchlight[radius=6] and searchlight",
+            "--sweep",
+        ],
         "killed": ["all of subject 1", "1 KILLED"],
     }[case]
     with pytest.raises(DesignError) as caught:

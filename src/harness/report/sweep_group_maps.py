@@ -64,7 +64,7 @@ def show_group_maps(runs: Sequence[StoredRun]) -> list[Block]:
     table = [DataTable(pd.DataFrame(rows).fillna("-"), caption)] if rows else []
     described = "; ".join(f"{name}: {words}" for name, words in nulls.items())
     places = [Text(f"Files: MLflow run {run.title} of the experiment of the groups.", "note") for run in runs]
-    methods = [Text(METHODS.format(nulls=described))] if nulls else []
+    methods = [Text(METHODS.format(nulls=described))] if TESTS["means"] in nulls else []
     return [*table, *(Text(note, "note") for note in dict.fromkeys(notes)), *figures, *places, *methods]
 
 
