@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.comparison.group_map_record import OVER_VOXELS, TESTS, WITHIN
+from harness.comparison.group_map_record import OVER_VOXELS, TESTS
 from harness.errors import TrackingError, first_line
 from harness.inference.corrections import format_p
 from harness.report.report_page import Block, DataTable, Drawing, Text
+from harness.searchlight.descriptions import describe_within
 from harness.tracking.stored_run import StoredRun
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def show_group_maps(runs: Sequence[StoredRun]) -> list[Block]:
             name = "group_maps" if not figures else f"group_maps_{len(figures) + 1}"
             words = f"Mean score over subjects: {run.name}."
             figures.append(Drawing(name, SIZE, partial(_draw, picture=picture), words, words))
-    caption = f"Voxels with p <= .05, corrected. {OVER_VOXELS}. {WITHIN}"
+    caption = f"Voxels with p <= .05, corrected. {OVER_VOXELS}. {describe_within()}"
     table = [DataTable(pd.DataFrame(rows).fillna("-"), caption)] if rows else []
     described = "; ".join(f"{name}: {words}" for name, words in nulls.items())
     places = [Text(f"Files: MLflow run {run.title} of the experiment of the groups.", "note") for run in runs]

@@ -2,15 +2,13 @@
 
 from harness.searchlight.choices import Correction
 
-MEANING = (
-    "A significant centre means that there is information somewhere within the radius, not necessarily in "
-    "that voxel"
-)
-ADDED_BY_CORRECTION = {
-    Correction.maximum: "",
-    Correction.tfce: "TFCE adds support from neighbours and blurs the map further",
-    Correction.cluster_size: "cluster size tests whole clusters: no single voxel of a significant "
-    "cluster is significant by itself",
+MEANINGS = {
+    Correction.maximum: "A significant centre means that there is information somewhere within the radius, "
+    "not necessarily in that voxel.",
+    Correction.tfce: "A significant centre means that there is information near it, possibly farther away "
+    "than the radius: TFCE adds support from neighbours.",
+    Correction.cluster_size: "A significant cluster means that there is information somewhere in it or "
+    "within the radius of it: no single voxel is significant by itself.",
 }
 CORRECTIONS = {
     Correction.maximum: "maximum statistic",
@@ -30,9 +28,8 @@ def name_relabellings(are_enumerated: bool) -> str:
 
 
 def describe_within(correction: str | None = None) -> str:
-    """Return in a sentence what a significant centre means, and what the correction adds to it."""
-    blur = ADDED_BY_CORRECTION[Correction(correction)] if correction else ""
-    return f"{MEANING}; {blur}." if blur else f"{MEANING}."
+    """Return in a sentence what a significant centre, or cluster, means; by default of the maximum."""
+    return MEANINGS[Correction(correction or Correction.maximum)]
 
 
 def describe_correction(n_corrected: int, n_spheres: int, correction: str) -> str:
