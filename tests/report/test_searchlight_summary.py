@@ -86,7 +86,7 @@ def test_the_table_fits_80_columns(summarise, correction):
 def test_a_chosen_correction_comes_before_the_maximum(summarise):
     text = summarise(*make_maps(), correction="tfce")
     assert text.index("TFCE: 1 of 120") < text.index("maximum statistic: 1 of 120")
-    assert "blurs the map further" in " ".join(text.split())
+    assert "possibly farther away than the radius" in " ".join(text.split())
 
 
 def test_many_peaks_are_cut(summarise):
