@@ -406,7 +406,7 @@ def _fit_best(
             is_own = not type(estimator.model).__module__.startswith("sklearn.")
             if is_own and not isinstance(error, TypeError | ValueError):
                 raise  # a defect in the user's own class: its traceback is needed
-            reason = first_line(error)
+            reason = _explain_refusal(estimator.model, error)
             raise UsageError(
                 f"estimator={estimator.name} cannot be fitted with {params}: {reason}"
             ) from error
@@ -428,6 +428,18 @@ def _fit_best(
             )
     assert best is not None
     return replace(best, tried=record_grid(grid, scorer, scores)) if grid[0] else best
+
+
+def _explain_refusal(model: ClassifierMixin, error: Exception) -> str:
+    """Return why a classifier cannot be fitted.
+
+    Only a ValueError has words for users: the others are what Python says of an argument of a wrong type.
+    """
+    if isinstance(error, ValueError):
+        return first_line(error)
+    given = {name: value for name, value in model.get_params(deep=False).items() if value is not None}
+    listed = ", ".join(f"{name}={value!r}" for name, value in given.items()) or "its arguments"
+    return f"{type(model).__name__} does not work with {listed}"
 
 
 def _grid_values(estimator: Estimator, X: np.ndarray, y: np.ndarray) -> Iterator[dict[str, Any]]:
