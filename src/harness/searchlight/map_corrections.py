@@ -122,13 +122,13 @@ def open_z_maps(directory: Path | None, n_labellings: int, n_spheres: int) -> It
     Parameters
     ----------
     directory : Path or None
-        Where the file is written if the temporary directory of the system has no room. It may be removed by
+        Where the file is written if the temporary directory of the system is full. It may be removed by
         another process that has finished the same map.
 
     Raises
     ------
     HarnessError
-        If neither has room.
+        If both are full.
     """
     shape = (n_labellings, n_spheres)
     reasons = []
@@ -153,7 +153,7 @@ def open_z_maps(directory: Path | None, n_labellings: int, n_spheres: int) -> It
             return
     raise HarnessError(
         f"the maps of {n_labellings} labellings need {4 * n_labellings * n_spheres / 1e6:.0f} MB on disk "
-        f"({'; '.join(reasons)}); make room, set TMPDIR to a directory with room, or use "
+        f"({'; '.join(reasons)}); free disk space, set TMPDIR to another directory, or use "
         "analysis.correction=maximum"
     )
 
