@@ -1,6 +1,7 @@
 """Spheres that nilearn's `SearchLight` scores."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ class RefusesAtTimes(MajorityOfVoxels):
 class VoxelNames(MajorityOfVoxels):
     """Keeps the voxels of every sphere, whose values are their columns."""
 
-    seen: list = []  # noqa: RUF012
+    seen: ClassVar[list] = []  # shared by the clones that scikit-learn makes
 
     def fit(self, X, y):
         self.seen.append(X[0].astype(int).tolist())

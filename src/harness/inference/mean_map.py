@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from harness.errors import DesignError
 from harness.inference.cluster_size import measure_clusters
 from harness.inference.corrections import share_reaching, standardise_nulls, threshold_of_maxima
-from harness.inference.group_tests import N_DRAWS
+from harness.inference.group_tests import CHUNK_NUMBERS, N_DRAWS
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,6 @@ ROUNDING = 1e-6
 """Share of its largest value up to which the SD of a voxel may be rounding alone."""
 
 MIN_MAPS = 100  # per subject; [1]_ takes 100
-CHUNK_NUMBERS = 4_000_000  # values of combinations that are held at a time
 
 
 @dataclass(frozen=True, eq=False)

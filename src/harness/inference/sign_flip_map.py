@@ -21,8 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.errors import DesignError
 from harness.inference.corrections import TOLERANCE, share_reaching, threshold_of_maxima
-from harness.inference.group_tests import N_DRAWS
-from harness.inference.mean_map import CHUNK_NUMBERS
+from harness.inference.group_tests import CHUNK_NUMBERS, N_DRAWS
 
 Array = NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from harness.inference.corrections import format_p
 from harness.tracking.run_content import (
     RunContent,
     common_tags,
+    count_params,
     dataset_input,
     image_link,
     list_metrics,
@@ -50,16 +51,10 @@ def describe_decoding(
         Of the run whose page shows the figure.
     """
     decoding = result.decoding
-    counts = {
-        "n_samples": len(decoding.samples.y),
-        "n_voxels": decoding.samples.n_voxels,
-        "n_folds": len(decoding.folds),
-        "n_folds_skipped": len(decoding.skipped),
-    }
     figure = _find_figure(decoding, artifacts)
     image = None if figure is None else image_link(run_id, figure.name)
     return RunContent(
-        params={name: str(value) for name, value in counts.items()},
+        params=count_params(decoding.samples, len(decoding.folds), len(decoding.skipped)),
         metrics=(*summary_metrics(result, seconds), *fold_metrics(decoding)),
         tags=_result_tags(result) | {NOTE_TAG: describe_run(result, image)},
         dataset=dataset_input(decoding.samples),

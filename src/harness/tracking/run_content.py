@@ -55,6 +55,17 @@ def list_metrics(values: Mapping[str, float], seconds: Mapping[str, float]) -> l
     return [Metric(key, float(value), now, 0) for key, value in named.items() if math.isfinite(value)]
 
 
+def count_params(samples: RecordedSamples, n_folds: int, n_skipped: int) -> dict[str, str]:
+    """Return the counts that runs of every analysis have."""
+    counts = {
+        "n_samples": len(samples.y),
+        "n_voxels": samples.n_voxels,
+        "n_folds": n_folds,
+        "n_folds_skipped": n_skipped,
+    }
+    return {name: str(value) for name, value in counts.items()}
+
+
 def common_tags(
     samples: RecordedSamples, findings: Sequence[Finding], notices: Sequence[str], n_warnings: int
 ) -> dict[str, str]:

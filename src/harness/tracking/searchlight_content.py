@@ -14,6 +14,7 @@ from harness.searchlight.descriptions import describe_correction, describe_withi
 from harness.tracking.run_content import (
     RunContent,
     common_tags,
+    count_params,
     dataset_input,
     image_link,
     list_metrics,
@@ -47,12 +48,6 @@ def describe_searchlight(
         Of the run whose page shows the figure.
     """
     samples = result.samples
-    counts = {
-        "n_samples": len(samples.y),
-        "n_voxels": samples.n_voxels,
-        "n_folds": result.n_folds,
-        "n_folds_skipped": len(result.skipped),
-    }
     tags = common_tags(samples, findings, list_notices(result), len(result.warnings))
     if result.test is not None:
         relabellings = result.test.relabellings
@@ -61,7 +56,7 @@ def describe_searchlight(
     figure = _find_figure(result, artifacts)
     image = None if figure is None else image_link(run_id, figure.name)
     return RunContent(
-        params={name: str(value) for name, value in counts.items()},
+        params=count_params(samples, result.n_folds, len(result.skipped)),
         metrics=tuple(list_metrics(summarise_map(result), seconds)),
         tags=tags | {NOTE_TAG: describe_map(result, findings, image)},
         dataset=dataset_input(samples),
