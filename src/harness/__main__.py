@@ -65,7 +65,9 @@ def _print_version(arguments: list[str]) -> int:
     from importlib.metadata import version
     from platform import python_version
 
-    print(f"harness {version('harness')}")
+    from harness.tracking.provenance import DISTRIBUTION
+
+    print(f"harness {version(DISTRIBUTION)}")
     packages = [f"{name} {version(name)}" for name in ("nilearn", "scikit-learn", "mlflow", "hydra-core")]
     print(", ".join([f"Python {python_version()}", *packages]))
     return 0

@@ -15,7 +15,7 @@ def test_version_names_the_packages_that_a_result_depends_on(monkeypatch, capsys
         main()
     assert end.value.code == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert first == f"harness {version('harness')}"
+    assert first == f"harness {version('fmri-decoding-harness')}"
     for name in ("nilearn", "scikit-learn", "mlflow"):
         assert f"{name} {version(name)}" in second
     assert "Python {}.{}.{}".format(*sys.version_info[:3]) in second

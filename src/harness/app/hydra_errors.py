@@ -147,5 +147,7 @@ def format_launcher_error(error: RuntimeError) -> HarnessError:
     )
     if missing is not None:
         extra = {"joblib": "joblib", "submitit": "slurm"}[missing.group(1)]
-        return UsageError(f"this launcher is not installed; it comes with: pip install 'harness[{extra}]'")
+        return UsageError(
+            f"this launcher is not installed; it comes with: pip install 'fmri-decoding-harness[{extra}]'"
+        )
     return HarnessError(f"the launcher gave up: {format_error(error)}. The same command resumes the sweep")

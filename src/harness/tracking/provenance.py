@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+DISTRIBUTION = "fmri-decoding-harness"  # under which pip knows this package
 COMPUTING_PACKAGES = ("numpy", "scipy", "scikit-learn", "nilearn", "nibabel", "pandas")
 # The packages whose version can change a number or a figure.
 PACKAGES = ("harness", *COMPUTING_PACKAGES, "mlflow", "hydra-core", "matplotlib")
@@ -29,7 +30,7 @@ def package_versions() -> dict[str, str]:
 @cache
 def _installed_version(name: str) -> str | None:
     try:
-        return metadata.version(name)
+        return metadata.version(DISTRIBUTION if name == "harness" else name)
     except metadata.PackageNotFoundError:
         return None
 
