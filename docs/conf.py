@@ -31,7 +31,7 @@ extensions = [
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header"]  # an included page may begin below the first level
+suppress_warnings = ["myst.header", "toc.empty_glob"]
 default_role = "py:obj"  # single backticks in docstrings are names
 
 # No network is needed: names of other projects are listed in inventories/.
@@ -54,12 +54,20 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 
+templates_path = ["templates"]
 autosummary_generate = True
+# Methods of scikit-learn's base classes, which its own documentation describes.
+autosummary_context = {
+    "skipped_methods": [
+        *("get_metadata_routing", "get_params", "score", "set_fit_request", "set_params"),
+        "set_score_request",
+    ]
+}
 autodoc_typehints = "none"  # the types are in the docstrings
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
-numpydoc_xref_ignore = {"of", "or", "optional", "shape", "default", "mapping", "sequence", "to", "with", "columns"}
+numpydoc_xref_ignore = "all"  # words of descriptions that are no types
 numpydoc_xref_aliases = {
     "DataFrame": "pandas.DataFrame",
     "Path": "pathlib.Path",

@@ -18,6 +18,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+import harness
 from harness.app import schema
 from site_pages.markdown import format_code, format_table, to_markdown
 
@@ -190,7 +191,7 @@ def _format_open(group: str, options: list[Option]) -> str:
     for option in options:
         parts.append(f"### {group.replace('.', '/')}={option.name}\n")
         if not option.target.startswith(LAUNCHERS):
-            parts.append(f"{{py:obj}}`{option.target}`{_format_more(option)}\n")
+            parts.append(f"{_link_class(option.target)}{_format_more(option)}\n")
         rows = [
             (
                 f"`{group}.{key}`",
@@ -237,6 +238,13 @@ def _format_argument_type(option: Option, key: str) -> str:
     if value is None:
         return ""
     return "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else _NAMES[type(value)]
+
+
+def _link_class(target: str) -> str:
+    """Return a link to a class: of harness under its public name, where it has one."""
+    name = target.rpartition(".")[2]
+    public = f"harness.{name}" if name in harness.__all__ else target
+    return f"{{py:obj}}`{target} <{public}>`" if public != target else f"{{py:obj}}`{target}`"
 
 
 def _format_more(option: Option) -> str:
