@@ -6,10 +6,9 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
+from harness.tracking.provenance import package_versions  # noqa: E402
 from site_pages import write_pages  # noqa: E402
 from site_pages.inventories import write_inventories  # noqa: E402
-
-from harness.tracking.provenance import package_versions  # noqa: E402
 
 project = "harness"
 author = "The harness developers"
