@@ -104,7 +104,7 @@ def plan_studies(studies: Sequence[str], words: list[str]) -> tuple[Plan, dict[s
 
 def _check_params_alone(study: str, config: DictConfig, plain: DictConfig) -> None:
     """Raise unless a study is its ``hydra.sweeper.params``: else a sweep of several would lose the rest."""
-    for key in plain:
+    for key in map(str, plain):
         if key != "hydra" and config[key] != plain[key]:
             raise UsageError(
                 f"the study {study} changes {key} outside of hydra.sweeper.params; studies that are run "
