@@ -48,7 +48,7 @@ def run_multirun(
     from harness.report.sweep_summary import SweepSummary, print_sweep
     from harness.tracking.sweep_notes import begin_sweep
 
-    sweep = sweep or begin_sweep_of(plan)
+    sweep = sweep or Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
     command = shlex.join(["python", "-m", "harness", *arguments])
     # Made before any job starts, under a lock: processes that make a store at the same time destroy it.
     opened = [open_configured_store(plan.tracking, experiment) for experiment in plan.experiments]
@@ -96,11 +96,6 @@ def run_multirun(
     incomplete = unclosed or len(outcomes) < len(plan.jobs)
     statuses = {outcome.exit_status for outcome in failed} | ({1} if incomplete else set())
     return statuses.pop() if len(statuses) == 1 else min(len(statuses), 1)
-
-
-def begin_sweep_of(plan: Plan) -> Sweep:
-    """Name a new sweep of a plan in its store's directory."""
-    return Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
 
 
 def _launch(plan: Plan) -> None:

@@ -69,7 +69,9 @@ def _write(value: Item, decimals: int | None) -> str:
 
 
 def _write_exactly(value: Item) -> str:
-    return value if isinstance(value, str) else str(int(value)) if value == int(value) else repr(value)
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
 
 
 def describe_cell(cell: Cell) -> str:
