@@ -1,6 +1,6 @@
 """Quantities of a stored run, by the names that publications of values use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from harness.tracking.stored_run import StoredRun
 
 FOLD_COLUMN = r"(test|selected|best)_\w+|n_train|n_test"  # columns of folds.csv
 
-Values = list[float] | list[str]
+Values = Sequence[float] | Sequence[str]
 
 
 def read_quantity(run: StoredRun, quantity: str) -> Values:
@@ -51,7 +51,7 @@ def read_quantity(run: StoredRun, quantity: str) -> Values:
 def _read_param(name: str) -> Callable[[StoredRun], Values]:
     def read(run: StoredRun) -> Values:
         try:
-            return [float(run.params[name])]
+            return [int(run.params[name])]
         except (KeyError, ValueError) as error:
             raise TrackingError(f"run {run.title} has no number {name}") from error
 
@@ -65,7 +65,7 @@ def _read_train_accuracy(run: StoredRun) -> Values:
 
 
 def _read_shape(run: StoredRun) -> Values:
-    return [float(n) for n in read_decoder(run).settings["shape"]]
+    return [int(n) for n in read_decoder(run).settings["shape"]]
 
 
 def _read_classes(run: StoredRun) -> Values:
@@ -74,7 +74,7 @@ def _read_classes(run: StoredRun) -> Values:
 
 def _read_counts(run: StoredRun) -> Values:
     sequence = _read_sequence(run)
-    return [float(sequence.count(name)) for name in _read_classes(run)]  # type: ignore[arg-type]
+    return [sequence.count(name) for name in _read_classes(run)]
 
 
 def _read_sequence(run: StoredRun) -> Values:
@@ -109,7 +109,7 @@ QUANTITIES: dict[str, Callable[[StoredRun], Values]] = {
     "class_counts": _read_counts,
     "label_sequence": _read_sequence,
     "train_accuracy": _read_train_accuracy,
-    "coef_shape": lambda run: [float(n) for n in _read_coefficients(run).shape],
+    "coef_shape": lambda run: list(_read_coefficients(run).shape),
     "coef": _list_coefficients,
     "coef_first": _list_coefficients,
     "coef_norm": lambda run: [float(np.linalg.norm(_read_coefficients(run)))],

@@ -10,21 +10,32 @@ from rich.table import Table
 from harness.comparison.published import Item
 from harness.comparison.published_cells import Cell, CellVerdict
 from harness.report.console import PlainConsole
+from harness.report.report_page import write_score
 
 MAX_WRITTEN = 4  # values in a cell; of more, their number is written
 COLUMNS = ("section", "quantity", "fold", "published", "obtained", "comparison")
 
 
-def tabulate_cells(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return one row per cell: `section, quantity, fold, published, obtained, comparison`, as texts."""
+def find_common_reason(cells: Sequence[Cell]) -> str:
+    """Return why no cell is applicable, if it is one reason for all; else an empty text."""
+    reasons = {(cell.verdict, cell.reason) for cell in cells}
+    verdict, reason = next(iter(reasons)) if len(reasons) == 1 else (None, "")
+    return reason if verdict == CellVerdict.not_applicable else ""
+
+
+def tabulate_cells(cells: Sequence[Cell], known: str = "") -> pd.DataFrame:
+    """Return one row per cell: `section, quantity, fold, published, obtained, comparison`, as texts.
+
+    The reason `known` is left out of them.
+    """
     rows = [
         (
             cell.section,
-            cell.quantity.replace("_", " "),
+            write_score(cell.quantity),
             "" if cell.fold is None else str(cell.fold),
             write_values(cell.published, cell.decimals),
             write_values(cell.obtained, None),
-            describe_cell(cell),
+            describe_cell(cell, known),
         )
         for cell in cells
     ]
@@ -38,8 +49,8 @@ def list_cells(cells: Sequence[Cell]) -> pd.DataFrame:
             "section": [cell.section for cell in cells],
             "quantity": [cell.quantity for cell in cells],
             "fold": pd.array([cell.fold for cell in cells], dtype="Int64"),
-            "published": [" ".join(map(_write_exactly, cell.published)) for cell in cells],
-            "obtained": [" ".join(map(_write_exactly, cell.obtained)) for cell in cells],
+            "published": [" ".join(map(str, cell.published)) for cell in cells],
+            "obtained": [" ".join(map(str, cell.obtained)) for cell in cells],
             "verdict": [cell.verdict.value for cell in cells],
             "difference": pd.array([cell.difference for cell in cells], dtype="Float64"),
             "reason": [cell.reason for cell in cells],
@@ -57,27 +68,24 @@ def write_values(values: Sequence[Item], decimals: int | None) -> str:
 
 
 def _write(value: Item, decimals: int | None) -> str:
-    if isinstance(value, str):
-        return value
-    if math.isnan(value):
+    if isinstance(value, str | int):
+        return str(value)
+    if not math.isfinite(value):
         return "not defined"
     if decimals is not None:
         return f"{value:.{decimals}f}"
-    if value == int(value) and abs(value) >= 2:
-        return str(int(value))
     return f"{value:.6g}" if value != int(value) else f"{value:.1f}"
 
 
-def _write_exactly(value: Item) -> str:
-    if isinstance(value, str):
-        return value
-    return str(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
+def describe_cell(cell: Cell, known: str = "") -> str:
+    """Describe a comparison in words: ``equal``, ``differs by ...``, ``not applicable`` with the reason.
 
-
-def describe_cell(cell: Cell) -> str:
-    """Describe a comparison in words: ``equal``, ``differs by ...``, ``not applicable`` with the reason."""
+    The reason `known`, which is printed once for all cells, is left out.
+    """
     if cell.verdict == CellVerdict.equal:
         return "equal"
+    if cell.verdict != CellVerdict.differs and cell.reason == known:
+        return cell.verdict.value
     if cell.verdict != CellVerdict.differs:
         return f"{cell.verdict}: {cell.reason}"
     parts = [] if cell.difference is None else [f"by {cell.difference:+.2g}"]
@@ -101,7 +109,8 @@ def print_cells(cells: Sequence[Cell], source: str) -> None:
     for name in COLUMNS:
         is_number = name in ("fold", "published", "obtained")
         table.add_column(name, overflow="fold", justify="right" if is_number else "left")
-    shown = tabulate_cells(cells)
+    reason = find_common_reason(cells)
+    shown = tabulate_cells(cells, reason)
     before = ("", "")
     for row in shown.itertuples(index=False):
         section, quantity, *rest = map(str, row)
@@ -110,4 +119,4 @@ def print_cells(cells: Sequence[Cell], source: str) -> None:
         before = (section, quantity)
     console.print(table)
     console.print(f"source   {source}")
-    console.print(f"cells    {count_verdicts(cells)}")
+    console.print(f"cells    {count_verdicts(cells)}" + (f": {reason}" if reason else ""))

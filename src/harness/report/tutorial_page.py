@@ -10,7 +10,7 @@ import pandas as pd
 from harness.comparison.published_cells import Cell
 from harness.errors import HarnessError
 from harness.report.map_figures import view_aspect
-from harness.report.published_table import count_verdicts, tabulate_cells
+from harness.report.published_table import count_verdicts, find_common_reason, tabulate_cells
 from harness.report.report_page import (
     Block,
     DataTable,
@@ -31,6 +31,7 @@ from harness.tracking.tags import NOTICES_TAG
 CONFUSION = ("holdout30", "kfold5", "stratified5", "leave_one_run_out", "dummy")  # sections that show it
 VOLUMES_PICTURE = "predicted_volumes.png"
 SUMMARY = "summary"
+HEADING = 0.1  # height of the heading of a stored view, in units of its width
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +127,11 @@ def describe_section(section: TutorialSection) -> Section:
     """Return a section of the page; what cannot be read says why."""
     blocks: list[Block] = [Text(section.question, "lead"), Text(section.command, "copy")]
     if section.cells:
-        shown = tabulate_cells(section.cells).drop(columns="section")
+        reason = find_common_reason(section.cells)
+        shown = tabulate_cells(section.cells, reason).drop(columns="section")
         shown = shown.loc[:, [name != "fold" or bool(shown[name].any()) for name in shown]]
-        blocks.append(DataTable(shown, "Published values, and those of this run."))
+        caption = "Published values, and those of this run."
+        blocks.append(DataTable(shown, f"{caption} Not applicable: {reason}." if reason else caption))
     if isinstance(section.run, StoredRun):
         blocks += _show_run(section.name, section.run)
         which = section.run.run_id[:8]
@@ -171,6 +174,7 @@ def _show_weights(record: RunRecord) -> list[Block]:
         view = record.run.read_file(f"weights_{weights}.html").decode("utf-8")
         blocks += [
             Picture(record.run.read_file(f"weights_{weights}.png"), caption, caption),
-            Frame(f"interactive view: {words}", partial(str, view), view_aspect(image)),
+            # The page of a run has a heading above its view.
+            Frame(f"interactive view: {words}", partial(str, view), view_aspect(image) + HEADING),
         ]
     return blocks

@@ -191,14 +191,14 @@ def _write_page(
     sections = [
         TutorialSection(
             page.name,
-            f"{number}. {page.title}",
+            page.title,
             page.question,
             page.reading,
             shlex.join(["python", "-m", "harness", "-cn", f"tutorial/{page.name}", *typed]),
             results.runs[page.name],
             [cell for cell in results.cells if cell.section == page.name],
         )
-        for number, page in enumerate(others, start=1)
+        for page in others
     ]
     shown = [word for word in typed if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
     page, *_ = write_tutorial_page(
@@ -207,7 +207,7 @@ def _write_page(
         f"sweep {results.sweep.id}; {shlex.join(['python', '-m', 'harness', *_list_arguments(options)])}",
         published.source,
         LookingSection(
-            f"0. {looking.title}",
+            looking.title,
             looking.question,
             looking.reading,
             shlex.join(["python", "-m", "harness", "inspect", *shown]),
