@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.comparison.published import Item, PublishedValue, PublishedValues
-from harness.comparison.run_quantities import Values, read_quantity
+from harness.comparison.run_quantities import QUANTITIES, Values, read_quantity
 from harness.errors import TrackingError
 from harness.tracking.choices import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 
-MAX_CELLS = 20  # of one quantity; longer lists, such as coefficients, are one cell
+MAX_CELLS = 20  # of one quantity, one per fold; longer lists are one cell, as coefficients are
 # Parameters that change no value: where the files are, whether a test was added, and whose code computes.
 WITHOUT_EFFECT = ("location", "inference", "engine")
 # The same optimisation problem by another solver: the published digits are the measure of it.
 SAME_PROBLEM = {"svc": "svc_liblinear", "logistic": "logistic_liblinear"}
-SEVERAL = ("class_order", "class_counts", "image_shape", "coef_shape")  # lists that are one cell
 
 
 class CellVerdict(StrEnum):
@@ -112,8 +111,8 @@ def _compare_value(section: str, value: PublishedValue, run: StoredRun, reason: 
     if value.values is None and not reason:
         reason = "no value is published"
     n = len(obtained)
-    per_fold = value.is_list if value.values is not None else n > 1
-    per_fold = per_fold and n <= MAX_CELLS and value.quantity not in SEVERAL
+    per_fold = value.quantity not in QUANTITIES and n <= MAX_CELLS
+    per_fold = per_fold and (value.is_list or value.values is None)
     per_fold = per_fold and (value.values is None or reason != "" or len(value.values) == n)
     places = [[place] for place in range(n)] if per_fold else [list(range(n))]
     for chosen in places:

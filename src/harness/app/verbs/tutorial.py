@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.app.verbs import inspect
 from harness.app.verbs.arguments import add_override_arguments, print_json, write_table
+from harness.errors import DataError
 
 if TYPE_CHECKING:
     from harness.app.tutorial import PlannedTutorial, SectionPage
@@ -116,7 +117,13 @@ def _inspect(options: argparse.Namespace, directory: Path) -> None:
     inspect.add_arguments(parser)
     shown = [word for word in options.overrides if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
     flags = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
-    inspect.run(parser.parse_intermixed_args([*shown, *flags, "--out", str(directory)]))
+    try:
+        inspect.run(parser.parse_intermixed_args([*shown, *flags, "--out", str(directory)]))
+    except DataError as error:
+        fetch = shlex.join(["python", "-m", "harness", "fetch", *flags, *shown])
+        if "harness fetch" in str(error):
+            raise
+        raise DataError(f"{error}. To download the subject: {fetch}") from error
 
 
 def _run_sections(
