@@ -65,14 +65,11 @@ class Page:
     def __init__(self, directory, haxby, cache):
         self.directory = directory
         self.haxby = haxby
-        binaries = directory / "bin"
-        binaries.mkdir()
-        (binaries / "python").symlink_to(sys.executable)
         self.environment = os.environ | {
             "HARNESS_CACHE": str(cache),
             "NILEARN_DATA": str(haxby),
             "OMP_NUM_THREADS": "1",
-            "PATH": f"{binaries}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
     def fill_in(self, text):
