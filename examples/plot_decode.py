@@ -2,13 +2,21 @@
 Decode in ten lines
 ===================
 
-Can faces be told from cats by the volumes of ventral temporal cortex? A decoder is trained on eleven
-scanner runs and predicts the volumes of the twelfth, once for every scanner run.
+Can faces and cats be distinguished by the volumes of ventral temporal cortex? A decoder is trained on
+eleven scanner runs and predicts the volumes of the twelfth, once for every scanner run.
 """
 
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness import Estimator, ExactLinearSVC, Question, Scheme, Simulated, decode, make_contrast
+from harness import (
+    Estimator,
+    ExactLinearSVC,
+    Question,
+    Scheme,
+    Simulated,
+    decode,
+    make_contrast,
+)
 
 question = Question(
     make_contrast(["face", "cat"]),
@@ -28,11 +36,13 @@ decoding.folds[["fold", "runs_held_out", "test_accuracy", "test_roc_auc", "best_
 # %%
 # Every decoding can be audited: what could make its score too high, or hard to interpret?
 
+from textwrap import fill
+
 from harness import audit
 
 for finding in audit(decoding):
     if finding.verdict != "ok":
-        print(f"{finding.verdict}: {finding.rule}: {finding.evidence}\n")
+        print(fill(f"{finding.verdict}: {finding.rule}: {finding.evidence}", 80), end="\n\n")
 
 # %%
 # The weights are an image in the space of the mask. Positive weights are evidence for the first condition,
@@ -42,11 +52,6 @@ import matplotlib.pyplot as plt
 from nilearn.plotting import plot_stat_map
 
 weights = decoding.weights[0].mean
-plot_stat_map(
-    weights,
-    bg_img=str(decoding.recording.anat),
-    title="weights, face against cat",
-    cut_coords=4,
-    display_mode="z",
-)
+anatomy = str(decoding.recording.anat)
+plot_stat_map(weights, anatomy, title="weights, face against cat", cut_coords=4, display_mode="z")
 plt.show()

@@ -15,7 +15,16 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import LeaveOneGroupOut
 
-from harness import Estimator, ExactLinearSVC, Nifti, Question, Roi, Scheme, decode, make_contrast
+from harness import (
+    Estimator,
+    ExactLinearSVC,
+    Nifti,
+    Question,
+    Roi,
+    Scheme,
+    decode,
+    make_contrast,
+)
 
 # %%
 # **The labels.** Six scanner runs; in each, two blocks of eight volumes with words and two with pictures,
@@ -30,20 +39,22 @@ labels = pd.DataFrame(rows, columns=["condition", "run"])
 labels.head(6)
 
 # %%
-# **The images**: an array of shape (x, y, z, volumes). Noise, to which a cube of 4 x 4 x 4 voxels adds 15
+# **The images**: an array of shape (x, y, z, volumes). Noise, to which a cube of 4 x 4 x 4 voxels adds 25
 # while words are shown. The affine says that voxels have a size of 3 mm.
 
 volumes = rng.normal(1000, 40, (16, 16, 10, len(labels)))
-volumes[6:10, 6:10, 3:7] += 15 * (labels["condition"] == "word").to_numpy()
+volumes[6:10, 6:10, 3:7] += 25 * (labels["condition"] == "word").to_numpy()
 affine = nib.affines.from_matvec(np.diag([3.0, 3.0, 3.0]), [-24, -24, -15])
 
 directory = Path(tempfile.mkdtemp())
-nib.save(nib.Nifti1Image(volumes.astype(np.float32), affine), directory / "bold.nii.gz")
-nib.save(nib.Nifti1Image(np.ones(volumes.shape[:3], np.uint8), affine), directory / "mask.nii.gz")
+bold = nib.Nifti1Image(volumes.astype(np.float32), affine)
+mask = nib.Nifti1Image(np.ones(volumes.shape[:3], np.uint8), affine)
+nib.save(bold, directory / "bold.nii.gz")
+nib.save(mask, directory / "mask.nii.gz")
 labels.to_csv(directory / "labels.tsv", sep="\t", index=False)
 
 # %%
-# **The decoding.** Paths may contain ``{subject}``. The names in `masks` are those that `Roi` takes.
+# **The decoding.** Paths may contain ``{subject}``. The names in ``masks`` are those that ``Roi`` takes.
 
 dataset = Nifti(
     bold=directory / "bold.nii.gz",

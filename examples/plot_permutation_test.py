@@ -36,7 +36,7 @@ print(test.statement)
 # %%
 # Face against cat has one block of each class in each of 12 scanner runs: 2048 distinct relabellings. This
 # example computes 199 random ones to save time; by default all of them are computed
-# (``PermutationSettings()``). `test.scores` has one row per labelling, the true one first:
+# (``PermutationSettings()``). ``test.scores`` has one row per labelling, the true one first:
 
 test.scores.head()
 

@@ -12,15 +12,15 @@ import tempfile
 from pathlib import Path
 
 directory = Path(tempfile.mkdtemp())
-command = [sys.executable, "-m", "harness", "-m", "estimator=ridge,lda", "cv=logo"]
-subprocess.run(command, cwd=directory, check=True, capture_output=True)
+command = [sys.executable, "-m", "harness", "-m", "estimator=ridge,lda", "figures=off"]
+finished = subprocess.run(command, cwd=directory, check=True, capture_output=True)
 
 # %%
 # In a terminal, this is::
 #
-#     python -m harness -m estimator=ridge,lda cv=logo
+#     python -m harness -m estimator=ridge,lda figures=off
 #
-# The store is a database in `mlruns/` of the current directory. Every run is one row, with choices as
+# The store is a database in ``mlruns/`` of the current directory. Every run is one row, with choices as
 # parameters and scores as metrics:
 
 import os
@@ -40,10 +40,12 @@ runs[["params.subject", "params.estimator", "params.cv", "metrics.test_accuracy_
 import pandas as pd
 
 run = runs.iloc[0]
-files = Path(mlflow.artifacts.download_artifacts(run_id=run["run_id"], dst_path=str(directory / "copy")))
-pd.read_csv(files / "folds.csv")[["fold", "runs_held_out", "test_accuracy", "test_roc_auc"]]
+files = Path(mlflow.artifacts.download_artifacts(run_id=run["run_id"]))
+folds = pd.read_csv(files / "folds.csv")
+folds[["fold", "runs_held_out", "test_accuracy", "test_roc_auc"]]
 
 # %%
+# How often each class was predicted, by the class that was shown:
 
 predictions = pd.read_csv(files / "predictions.csv")
 predictions.groupby("class")["predicted"].value_counts().unstack()
@@ -67,13 +69,14 @@ plt.show()
 
 from nilearn.plotting import plot_glass_brain
 
-plot_glass_brain(files / "weights_face_vs_cat.nii.gz", colorbar=True, plot_abs=False, title="weights")
+weights = files / "weights_face_vs_cat.nii.gz"
+plot_glass_brain(weights, colorbar=True, plot_abs=False, title="weights")
 plt.show()
 
 # %%
 # All files of a run:
 
-print(*sorted(str(file.relative_to(files)) for file in files.rglob("*") if file.is_file()), sep="\n")
+print("\n".join(sorted(file.name for file in files.iterdir())))
 
 import shutil
 

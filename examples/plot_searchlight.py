@@ -24,15 +24,16 @@ from harness import (
 )
 
 question = Question(
-    make_contrast(["face", "house"]),
+    make_contrast(["face", "cat"]),
     Estimator("ridge_fixed", ExactRidgeClassifierCV([10.0])),
     Scheme("logo", LeaveOneGroupOut()),
     roi=Roi("vt"),
 )
 settings = Searchlight(radius=8.0, scorer="accuracy")
-result = map_searchlight(Simulated().load(2), question, settings, PermutationSettings(limit=100, n=199))
+permutation = PermutationSettings(limit=100, n=199)
+result = map_searchlight(Simulated().load(2), question, settings, permutation)
 p = result.test.corrected["maximum"].p
-print(f"{len(p)} spheres; highest accuracy {result.score_map.max():.2f}; {np.sum(p <= 0.05)} with p <= .05")
+print(f"{len(p)} spheres, {np.sum(p <= 0.05)} with p <= .05 after correction")
 
 # %%
 # The centres are the voxels of ventral temporal cortex (``Roi("vt")``); ``Roi("brain")`` maps the whole
@@ -46,17 +47,9 @@ from nilearn.plotting import plot_stat_map
 
 anatomy = str(result.recording.anat)
 accuracy = result.to_image(result.score_map)
-plot_stat_map(
-    accuracy,
-    bg_img=anatomy,
-    threshold=0.5,
-    vmin=0.5,
-    vmax=1,
-    cmap="inferno",
-    display_mode="z",
-    cut_coords=4,
-    title="accuracy",
-)
+style = {"threshold": 0.5, "vmin": 0.5, "vmax": 1, "cmap": "inferno"}
+cuts = {"display_mode": "z", "cut_coords": 4}
+plot_stat_map(accuracy, anatomy, title="accuracy", **style, **cuts)
 plt.show()
 
 # %%
@@ -64,15 +57,5 @@ plt.show()
 # information somewhere within the radius of 8 mm, not necessarily in that voxel.
 
 significant = result.to_image(np.where(p <= 0.05, result.score_map, 0))
-plot_stat_map(
-    significant,
-    bg_img=anatomy,
-    threshold=0.5,
-    vmin=0.5,
-    vmax=1,
-    cmap="inferno",
-    display_mode="z",
-    cut_coords=4,
-    title="accuracy, p <= .05 corrected",
-)
+plot_stat_map(significant, anatomy, title="accuracy, p <= .05 corrected", **style, **cuts)
 plt.show()
