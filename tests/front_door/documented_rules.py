@@ -66,7 +66,11 @@ SHORTER = (
         r"subject='range\(1,7\)' .*searchlight|searchlight .*range\(1,7\)", "subject=1,2", "6 subjects"
     ),
     Shortened(r"subject='range\(1,7\)' .*inference=", "subject=1,2,3", "6 subjects"),
-    Shortened(r"^python -m harness scoring.inner=runs inference=permutation", SMALL_TEST, "2 minutes"),
+    Shortened(
+        r"^python -m harness (estimator=ridge )?scoring.inner=runs inference=permutation",
+        SMALL_TEST,
+        "2048 relabellings",
+    ),
     Shortened(
         r"dataset=(nifti|bids|mine)\b", "scoring.inner_folds=2", "the study of the test has few volumes"
     ),

@@ -2,10 +2,10 @@
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -20,6 +20,7 @@ PAGES = list_pages()
 STEPS = [step for page in PAGES for step in read_steps(page)]
 COMMANDS = [step for step in STEPS if step.kind == "command"]
 RUN_PAGES = [page for page in PAGES if any(step.page == page and step.kind != "shown" for step in STEPS)]
+PLACEHOLDER = re.compile(r"\b(RUN_A|RUN_B|RUN|868f30a7)(?= |$)")
 BARE_VERB = re.compile(r"python -m harness [a-z]+")
 HAXBY_CONDITIONS = ("face", "cat", "house", "chair", "bottle", "scissors", "shoe", "scrambledpix")
 
@@ -27,6 +28,12 @@ HAXBY_CONDITIONS = ("face", "cat", "house", "chair", "bottle", "scissors", "shoe
 def compared_with_the_command_line(step):
     """Return whether tests/front_door/test_notebook.py runs a Python block."""
     return step.kind == "python" and step.text.rstrip().endswith("decoding.folds")
+
+
+def children_seconds():
+    """Return the processor time of all processes that were started, and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def find_exception(step):
@@ -77,15 +84,15 @@ class Page:
         text = re.sub(r"(?<=[='\" ])/(data|my|new)/", rf"{self.directory}/\1/", text)
         text = re.sub(r"=DIR\b", f"={self.haxby}", text)
         text = re.sub(r"--sweep ID\b", "--sweep latest", text)
-        if re.search(r"\b(RUN_A|RUN_B|RUN|868f30a7)(?= |$)", text):
+        if PLACEHOLDER.search(text):
             _, runs = read_runs(self.directory)
             ids = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
-            text = text.replace("RUN_A", ids[0]).replace("RUN_B", ids[1])
-            text = re.sub(r"\bRUN(?= |$)", ids[0], text).replace("868f30a7", ids[0][:8])
+            names = {"RUN_A": ids[0], "RUN_B": ids[-1], "RUN": ids[0], "868f30a7": ids[0][:8]}
+            text = PLACEHOLDER.sub(lambda found: names[found[0]], text)
         return text
 
     def run(self, command):
-        start = time.perf_counter()
+        start = children_seconds()
         process = subprocess.run(
             ["bash", "-c", command],
             cwd=self.directory,
@@ -94,7 +101,7 @@ class Page:
             text=True,
             timeout=300,
         )
-        print(f"{time.perf_counter() - start:6.1f} s  {command}")
+        print(f"{children_seconds() - start:6.1f} s CPU  {command}")
         return process
 
 
