@@ -1,4 +1,4 @@
-"""The README's notebook examples give the results of the command line; importing the package is light."""
+"""The examples of docs/notebook.md give the results of the command line; importing the package is light."""
 
 import csv
 import json
@@ -14,8 +14,8 @@ import harness
 from processes import harness as run_harness
 from processes import read_runs
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGE = (Path(__file__).parents[2] / "docs" / "notebook.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 SHOW = """
 import json
 folds = {name: [float(value).hex() for value in decoding.folds[name]] for name in decoding.score_columns}
