@@ -18,6 +18,7 @@ VERBS = {
     "report": "Write one page on a run or a sweep, and figures fit for a paper.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
+    "tutorial": "Run nilearn's introduction to decoding, and compare every number with the published one.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
     "check": "Check whether the classes can be predicted from the design alone, without the brain.",
     "fetch": "Download subjects (or make simulated ones), and check that they are complete.",
