@@ -1,5 +1,7 @@
 """Standard output and standard error whose failures do not stop a run: lost text is reported at the end."""
 
+from __future__ import annotations
+
 import io
 import sys
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Provenance of a result: versions of the code and of the packages."""
 
+from __future__ import annotations
+
 import hashlib
 import platform
 import re

@@ -1,5 +1,7 @@
 """Arguments that several verbs share: overrides, a store, the runs to list."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
