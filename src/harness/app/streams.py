@@ -24,7 +24,7 @@ class LossyFile(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write or discard bytes; return their number."""
         if self.error is None:
             try:

@@ -1,7 +1,7 @@
 """Diagnoses of an environment: what each check of ``doctor`` finds, and the command that repairs it.
 
 This module is imported in environments in which packages are missing or Python is too old, so it needs the
-standard library of Python 3.8 only.
+standard library of Python 3.9 only.
 """
 
 from __future__ import annotations

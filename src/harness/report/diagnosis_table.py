@@ -1,4 +1,4 @@
-"""The table of ``doctor``: plain text and JSON, made with the standard library of Python 3.8 alone."""
+"""The table of ``doctor``: plain text and JSON, made with the standard library of Python 3.9 alone."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def digest_sources() -> str:
 
 
 @cache
-def hash_sources() -> "hashlib._Hash":
+def hash_sources() -> hashlib._Hash:
     """Hash the harness's own code that computes."""
     here = Path(__file__).resolve().parents[1]
     summed = hashlib.sha256()

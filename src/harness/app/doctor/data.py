@@ -179,9 +179,10 @@ def check_simulated(selection: Selection) -> Iterator[Diagnosis]:
             complete.append(subject)
             continue
         status = FAULT if own and subject in selection.subjects else CAUTION
-        text, facts = f"{damage}; the next run simulates it again", {"subject": subject}
-        yield Diagnosis("data", f"simulated subject {subject}", status, text, f"rm -r {quote(home)}", facts)
-    facts = {"directory": str(directory), "complete": complete}
+        text = f"{damage}; the next run simulates it again"
+        name = f"simulated subject {subject}"
+        yield Diagnosis("data", name, status, text, f"rm -r {quote(home)}", {"subject": subject})
+    facts: dict[str, object] = {"directory": str(directory), "complete": complete}
     if complete:
         text = f"{_count_subjects(complete)} complete ({directory})"
         yield Diagnosis("data", "simulated", OK, text, None, facts)
@@ -201,7 +202,7 @@ def _check_simulation(directory: Path, own: bool, facts: dict[str, object]) -> D
 
 
 def check_selected(selection: Selection) -> Iterator[Diagnosis]:
-    """Load the labels of subjects of other data sets, such as ``nifti`` and ``bids``, and list their files."""
+    """Load the labels of subjects of other data sets, such as ``bids``, and list their files."""
     from harness.datasets.haxby import Haxby
     from harness.datasets.images import list_files
     from harness.datasets.simulated import Simulated

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import locale
 import platform
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +21,10 @@ def check_fingerprint(selection: Selection) -> Iterator[Diagnosis]:
 
     from harness.tracking.provenance import describe_machine, digest_code, git_commit, package_versions
 
-    parts = {
-        "versions": package_versions(),
-        "machine": describe_machine(),
-        "code": digest_code(),
-    }
+    code, commit = digest_code(), git_commit()
+    parts = {"versions": package_versions(), "machine": describe_machine(), "code": code}
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    commit = git_commit()
-    text = f"{digest[:16]} (versions, machine, code); code {parts['code'][:12]}"
+    text = f"{digest[:16]} (versions, machine, code); code {code[:12]}"
     text += "" if commit is None else f", commit {commit[:12]}{'+changes' * commit.endswith('+changes')}"
     facts = {"fingerprint": digest, **parts, "commit": commit}
     yield Diagnosis("environment", "fingerprint", OK, text, None, facts)
@@ -37,8 +32,9 @@ def check_fingerprint(selection: Selection) -> Iterator[Diagnosis]:
 
 def check_system(selection: Selection) -> Iterator[Diagnosis]:
     """Name the operating system and the encoding."""
-    text = f"{platform.platform()}, {sys.stdout.encoding or 'no encoding'}"
-    facts = {"platform": platform.platform(), "encoding": sys.stdout.encoding, "directory": os.getcwd()}  # noqa: PTH109
+    encoding = locale.getpreferredencoding(False)
+    text = f"{platform.platform()}, {encoding}"
+    facts = {"platform": platform.platform(), "encoding": encoding}
     yield Diagnosis("environment", "system", OK, text, None, facts)
 
 

@@ -85,7 +85,7 @@ def _carry_out(
     try:
         check: Check = getattr(import_module(f"harness.app.doctor.{module}"), function)
         for diagnosis in check(selection):
-            found.append(diagnosis)  # noqa: PERF402
+            found.append(diagnosis)
     except (Exception, SystemExit) as error:
         found.append(_describe_failure(group, name, error, before))
     return found

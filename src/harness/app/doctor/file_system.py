@@ -52,14 +52,14 @@ def find_write_problem(directory: Path) -> tuple[str | None, Path]:
 
 
 def check_disks(selection: Selection) -> Iterator[Diagnosis]:
-    """Check space and speed of the file systems of the store and of the cache, and the temporary directory."""
+    """Check space and speed of the disks of store and cache, and the temporary directory."""
     speeds: dict[int, DiskSpeed | str] = {}
+    yield _check_temporary()
     if selection.tracking != "off":
         yield _check_disk("store", selection.folder, speeds, required=selection.uri is None)
     from harness.datasets.locations import cache_directory
 
     yield _check_disk("cache", cache_directory(), speeds, required=False)
-    yield _check_temporary()
 
 
 def _check_disk(name: str, directory: Path, speeds: dict[int, DiskSpeed | str], required: bool) -> Diagnosis:

@@ -72,7 +72,7 @@ def check_speed(selection: Selection) -> Iterator[Diagnosis]:
     X = np.random.default_rng(0).standard_normal((N_VOLUMES, N_VOXELS))
     # Products of n(n+1)/2 scalar products of length p, and n^3/3 operations of the factor.
     operations = N_VOLUMES * (N_VOLUMES + 1) * N_VOXELS + N_VOLUMES**3 / 3
-    times = []
+    times: list[float] = []
     with threadpool_limits(limits=1):
         start = time.perf_counter()
         while not times or time.perf_counter() - start < MEASURED_SECONDS:

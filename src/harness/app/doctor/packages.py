@@ -69,15 +69,20 @@ def check_harness(selection: Selection) -> Iterator[Diagnosis]:
         return
     lacks = "its distribution has no metadata" if has_options else "its options (harness.conf) are not found"
     text = f"imported from {place}, but not installed: {lacks}"
-    yield Diagnosis("packages", "harness", CAUTION if has_options else FAULT, text, format_reinstall(), facts)
+    status = CAUTION if has_options or not is_python_supported() else FAULT
+    repair = format_reinstall() if is_python_supported() else None
+    yield Diagnosis("packages", "harness", status, text, repair, facts)
 
 
 def check_requirements(selection: Selection) -> Iterator[Diagnosis]:
     """Compare the installed packages with the required versions."""
     installation = read_installation()
     if not installation.requirements:
-        text = "unknown: harness is not installed, and its pyproject.toml cannot be read"
-        yield Diagnosis("packages", "requirements", FAULT, text, format_reinstall())
+        if is_python_supported():
+            text = "unknown: harness is not installed, and its pyproject.toml cannot be read"
+            yield Diagnosis("packages", "requirements", FAULT, text, format_reinstall())
+        else:
+            yield Diagnosis("packages", "requirements", CAUTION, "not compared with this Python")
         return
     try:
         from packaging.requirements import Requirement
@@ -141,7 +146,7 @@ def _read_version(name: str) -> str | None:
 
 
 def check_extras(selection: Selection) -> Iterator[Diagnosis]:
-    """Check which extras are installed, and whether their versions are right. Launchers have their own group."""
+    """Check which extras are installed, and whether their versions are right."""
     from packaging.requirements import Requirement
 
     found: dict[str, list[Any]] = {}

@@ -47,7 +47,7 @@ def _check_directory(folder: Path) -> Iterator[Diagnosis]:
         "file": str(file),
     }
     status, text, command = _describe_state(health.state, health.reason, file, option)
-    counted = "" if health.n_runs is None else f"; {health.n_runs} runs, {size / 1e6:.1f} MB"
+    counted = "" if health.n_runs is None else f"; {count(health.n_runs, 'run')}, {size / 1e6:.1f} MB"
     yield Diagnosis("store", "database", status, f"{text}{counted}", command, facts)
     if health.state != "current":
         return
@@ -59,6 +59,11 @@ def _check_directory(folder: Path) -> Iterator[Diagnosis]:
     else:
         yield Diagnosis("store", "place", OK, f"{folder.resolve()}", None, {"moved_from": []})
     yield _check_running(health.running, option)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 run" and "2 runs"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _check_writable(folder: Path) -> Diagnosis:
@@ -126,9 +131,7 @@ def _check_running(running: object, option: str) -> Diagnosis:
             f"{len(killed)} left RUNNING by processes that were killed; the next use marks them KILLED"
         )
     if unknown:
-        parts.append(
-            f"{len(unknown)} RUNNING without a lock on this machine: on another machine, or of another program"
-        )
+        parts.append(f"{len(unknown)} RUNNING without a lock here: on another machine, or of another program")
     if alive:
         parts.append(f"{len(alive)} in progress")
     command = format_command("harness", "runs", "--status", "RUNNING") + option
