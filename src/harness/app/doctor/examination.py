@@ -70,7 +70,7 @@ def examine(overrides: list[str], config_dir: Path | None, verify: bool) -> Exam
         warnings.simplefilter("ignore")
         for check in EARLY_CHECKS:
             found += _carry_out(*check, nothing, found)
-        selection, composition = select(overrides, config_dir, verify)
+        selection, composition = select(overrides, config_dir, verify, has_package_fault(found))
         found.append(composition)
         for check in LATE_CHECKS:
             found += _carry_out(*check, selection, found)
@@ -97,13 +97,17 @@ def _describe_failure(group: str, name: str, error: BaseException, before: list[
     facts = {"error": reason}
     if isinstance(error, HarnessError):
         return Diagnosis(group, name, FAULT, str(error), format_command("harness", "doctor", "--help"), facts)
-    faults = [item.name for item in before if item.status == FAULT and item.group in ("python", "packages")]
     if isinstance(error, OSError):
         return Diagnosis(group, name, FAULT, f"could not be checked: {reason}", _list_command(error), facts)
-    if faults:
-        text = f"not checked, because of the fault above ({', '.join(faults)}): {reason}"
+    if has_package_fault(before):
+        text = f"not checked, see the faults of the packages: {reason}"
         return Diagnosis(group, name, CAUTION, text, None, facts)
     return Diagnosis(group, name, FAULT, f"could not be checked: {reason}", format_reinstall(), facts)
+
+
+def has_package_fault(diagnoses: list[Diagnosis]) -> bool:
+    """Return whether Python or a package has a fault, which explains why other checks fail."""
+    return any(item.status == FAULT and item.group in ("python", "packages") for item in diagnoses)
 
 
 def _list_command(error: OSError) -> str:

@@ -99,13 +99,12 @@ def check_requirements(selection: Selection) -> Iterator[Diagnosis]:
 
 def _check_presence(text: str) -> Diagnosis:
     """Check a requirement without `packaging`: presence alone."""
-    name = re.match(r"[\w.-]+", text)
-    assert name is not None
-    version = _read_version(name.group())
+    name = _name_distribution(text)
+    version = _read_version(name)
     if version is None:
-        return _missing(name.group(), text)
-    unchecked = f"{version} (not compared with {text}, because packaging is missing)"
-    return Diagnosis("packages", name.group(), CAUTION, unchecked, format_install("packaging"))
+        return _missing(name, text)
+    unchecked = f"{version} (not compared with {text[len(name) :]}, because packaging cannot be imported)"
+    return Diagnosis("packages", name, CAUTION, unchecked, None, {"version": version, "required": text})
 
 
 def _check_requirement(requirement: Any) -> Diagnosis:
@@ -181,24 +180,46 @@ def check_extras(selection: Selection) -> Iterator[Diagnosis]:
 
 def check_imports(selection: Selection) -> Iterator[Diagnosis]:
     """Import every required package that is installed, and check that no file of the user hides it."""
+    required = [text for text in read_installation().requirements if "extra ==" not in text]
+    # The requirement of every module, such as {"sklearn": "scikit-learn>=1.8"}.
+    modules = {_name_module(text): re.split(r"\s*;", text)[0] for text in required}
     start, imported = time.perf_counter(), []
-    for text in read_installation().requirements:
-        name = re.split(r"[^\w.-]", text, maxsplit=1)[0]
-        if "extra ==" in text or _read_version(name) is None:
+    for module, text in modules.items():
+        name = _name_distribution(text)
+        if _read_version(name) is None:
             continue
-        module = MODULES.get(name.lower(), name.replace("-", "_"))
         yield from _check_shadow(name, module)
         try:
             import_module(module)
         except (Exception, SystemExit) as error:
-            failed = f"is installed, but cannot be imported: {type(error).__name__}: {first_line(error)}"
-            again = format_install("--force-reinstall", re.split(r"\s*;", text)[0])
-            yield Diagnosis("packages", f"import {name}", FAULT, failed, again)
+            yield _describe_import(name, text, error, modules)
         else:
             imported.append(name)
     seconds = time.perf_counter() - start
     text = f"{len(imported)} required packages can be imported ({seconds:.1f} s)"
     yield Diagnosis("packages", "imports", OK, text, None, {"imported": imported, "seconds": seconds})
+
+
+def _describe_import(name: str, text: str, error: BaseException, modules: dict[str, str]) -> Diagnosis:
+    """Describe a failed import: of the package itself, or of another one that it needs."""
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    other = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and other and modules.get(other) != text:
+        needed = modules.get(other, other)
+        failed = f"cannot be imported without {_name_distribution(needed)}: {reason}"
+        return Diagnosis("packages", f"import {name}", FAULT, failed, format_install(needed))
+    failed = f"is installed, but cannot be imported: {reason}"
+    again = format_install("--force-reinstall", text)
+    return Diagnosis("packages", f"import {name}", FAULT, failed, again)
+
+
+def _name_distribution(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def _name_module(requirement: str) -> str:
+    name = _name_distribution(requirement)
+    return MODULES.get(name.lower(), name.replace("-", "_"))
 
 
 def _check_shadow(name: str, module: str) -> Iterator[Diagnosis]:

@@ -46,8 +46,15 @@ class Selection:
     verify: bool
 
 
-def select(overrides: list[str], config_dir: Path | None, verify: bool) -> tuple[Selection, Diagnosis]:
+def select(
+    overrides: list[str], config_dir: Path | None, verify: bool, has_package_fault: bool
+) -> tuple[Selection, Diagnosis]:
     """Return what overrides choose, and whether a configuration can be composed.
+
+    Parameters
+    ----------
+    has_package_fault : bool
+        Whether a fault of a package was found, which is to be repaired first.
 
     Raises
     ------
@@ -62,8 +69,10 @@ def select(overrides: list[str], config_dir: Path | None, verify: bool) -> tuple
     except (Exception, SystemExit) as error:
         if isinstance(error, UsageError) and (overrides or config_dir is not None) and _composes():
             raise
-        text = f"a run cannot be composed: {format_error(error)}"
-        broken = Diagnosis("configuration", "composition", FAULT, text, format_reinstall())
+        text = f"a run cannot be composed: {format_error(_find_cause(error))}"
+        repair = None if has_package_fault else format_reinstall()
+        text += "; repair the packages first" if has_package_fault else ""
+        broken = Diagnosis("configuration", "composition", FAULT, text, repair)
         return _read_words(overrides, named, verify), broken
     first, tracking = specs[0], specs[0].config["tracking"]
     selection = Selection(
@@ -79,6 +88,16 @@ def select(overrides: list[str], config_dir: Path | None, verify: bool) -> tuple
     )
     text = f"dataset={selection.dataset} tracking={selection.tracking}: a run can be composed"
     return selection, Diagnosis("configuration", "composition", OK, text)
+
+
+def _find_cause(error: BaseException) -> BaseException:
+    """Return the import that failed, if that is why an exception was raised, else the exception."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ImportError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def _composes() -> bool:
