@@ -24,13 +24,20 @@ def check_store(selection: Selection) -> Iterator[Diagnosis]:
 
 
 def _check_directory(folder: Path) -> Iterator[Diagnosis]:
-    yield _check_writable(folder)
+    directory = _check_writable(folder)
+    yield directory
     from harness.tracking.choices import DATABASE
 
     file = folder.resolve() / DATABASE
-    if not folder.resolve().is_dir() or not os.path.lexists(file):
-        text = f"none yet in {folder.resolve()}; the first run creates it"
-        yield Diagnosis("store", "database", OK, text, None, {"state": "absent", "runs": 0})
+    if not os.path.lexists(file):
+        if directory.status == OK:
+            text = f"none yet in {folder.resolve()}; the first run creates it"
+            yield Diagnosis("store", "database", OK, text, None, {"state": "absent", "runs": 0})
+        return
+    if file.is_dir():
+        text = f"{file} is a directory; expected a database"
+        aside = f"mv {quote(file)} {quote(file.with_name(file.name + '.damaged'))}"
+        yield Diagnosis("store", "database", FAULT, text, aside, {"state": "foreign", "runs": None})
         return
     with file.open("rb"):  # raises the reason why it cannot be read
         pass
