@@ -1,5 +1,7 @@
 """The command line: ``python -m harness`` and the console script ``harness``."""
 
+from __future__ import annotations
+
 import errno
 import gc
 import sys
