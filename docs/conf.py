@@ -1,6 +1,11 @@
 """Sphinx: how the documentation site is built. ``sphinx-build -W -b html docs docs/_build/html``."""
 
+import sys
+from pathlib import Path
+
 from harness.tracking.provenance import package_versions
+
+sys.path.append(str(Path(__file__).parent / "course"))  # of the extension `figures`
 
 project = "harness"
 author = "The harness developers"
@@ -14,6 +19,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx_gallery.gen_gallery",
+    "figures",  # docs/course/figures.py
 ]
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]
