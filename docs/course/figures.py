@@ -293,11 +293,11 @@ def draw_series() -> Figure:
     conditions = labels["condition"].to_numpy()[:121]
     for start, stop in _blocks(conditions):
         if conditions[start] != "rest":
-            colour = RED if conditions[start] == "house" else GREY
-            course_axes.axvspan(2.5 * start, 2.5 * stop, color=colour, alpha=0.35, linewidth=0)
+            colour = ORANGE if conditions[start] == "house" else GREY
+            course_axes.axvspan(2.5 * start, 2.5 * stop, color=colour, alpha=0.5, linewidth=0)
     course_axes.plot(2.5 * np.arange(121), 100 * (course / course.mean() - 1), color="black", linewidth=1.2)
     course_axes.set(
-        xlabel="time (s); red: houses, grey: other blocks", ylabel="signal change (%)", xlim=(0, 302.5)
+        xlabel="time (s); orange: houses, grey: other blocks", ylabel="signal change (%)", xlim=(0, 302.5)
     )
     return figure
 
