@@ -69,7 +69,7 @@ def _print_version(arguments: list[str]) -> int:
 
     try:
         print(f"harness {version(DISTRIBUTION)}")
-    except PackageNotFoundError:  # a checkout on the search path, or installed before its distribution was renamed
+    except PackageNotFoundError:  # a checkout on the search path
         print("harness (version unknown: not installed)")
     packages = [f"{name} {version(name)}" for name in ("nilearn", "scikit-learn", "mlflow", "hydra-core")]
     print(", ".join([f"Python {python_version()}", *packages]))
