@@ -8,6 +8,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
+TRANSLATED = ("/zh/", "/en/")
 GENERATED = ("docs/_build/", "docs/examples/", "docs/reference/generated/")
 PROGRAMS = (
     *("apt-get", "bash", "cat", "cd", "cp", "curl", "docker", "echo", "eval", "export", "git", "harness"),
@@ -46,13 +47,13 @@ class Step:
 
     @property
     def command(self) -> str:
-        """The command without the comment at its end."""
-        return re.sub(r"\s+#\s.*$", "", self.text)
+        """The command without the comment at its end, and without the installation before it."""
+        return re.sub(r"\s+#\s.*$", "", re.sub(r"^pip install \. && ", "", self.text))
 
     @property
     def file(self) -> str:
-        """The path in the first line of an option file; empty where there is none."""
-        found = re.match(r"# (\S+\.yaml)\s", self.text) if self.kind == "yaml" else None
+        """The path in the first line of an option file or a module; empty where there is none."""
+        found = re.match(r"# (\S+\.(yaml|py))\n", self.text) if self.kind in ("yaml", "python") else None
         return found[1] if found else ""
 
     def __str__(self) -> str:
@@ -67,6 +68,16 @@ def list_pages() -> list[str]:
     pages = [path.relative_to(ROOT).as_posix() for path in paths]
     pages = [page for page in pages if not page.startswith(GENERATED)]
     return sorted(pages, key=lambda page: -len(read_steps(page)))
+
+
+def list_steps() -> list[Step]:
+    """Return the steps of all pages."""
+    return [step for page in list_pages() for step in read_steps(page)]
+
+
+def is_compared(step: Step) -> bool:
+    """Return whether a Python block shows folds, which are those of ``subject=2 estimator=svc cv=logo``."""
+    return step.kind == "python" and step.text.rstrip().endswith("\ndecoding.folds")
 
 
 def read_steps(page: str) -> list[Step]:

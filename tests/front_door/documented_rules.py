@@ -58,6 +58,9 @@ SHORTER = (
     Shortened(r"-cn estimator_or_scheme$", "estimator=dummy,ridge cv=logo", "32 runs"),
     Shortened(r"-cn searchlight_maps$", f"roi=vt {SMALL_TEST}", "2048 relabellings of a brain"),
     Shortened(r"cv=holdout30,kfold5,logo$", ONE_RUN, "54 runs"),
+    Shortened(r"-m cv=logo,kfold5,stratified5 estimator=svc,dummy$", "estimator=dummy", "six runs"),
+    Shortened(r"-m signal.smoothing_fwhm=", "estimator=dummy", "three runs of svc"),
+    Shortened(r"-m roi=vt,house contrast=", "estimator=dummy", "four runs of svc"),
     Shortened(r"launcher=joblib", "subject=1,2 estimator=dummy", "18 runs"),
     Shortened(r"launcher=submitit_local", "estimator=dummy", "two runs of svc"),
     Shortened(r"roi=brain .*inference=permutation", f"roi=vt {SMALL_TEST}", "2048 relabellings of a brain"),
@@ -77,6 +80,8 @@ SHORTER = (
 )
 
 PREPARED = {
+    "docs/store.md": ("estimator=dummy figures=off",),
+    "docs/stored_runs.md": ("-m subject=2,3 estimator=ridge,lda figures=off",),
     "docs/predict.md": ("estimator=ridge figures=off",),
     "docs/replay.md": (
         "dataset=haxby dataset.data_dir=/my/data subject=1 estimator=lda figures=off",

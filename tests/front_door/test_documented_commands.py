@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,23 +12,32 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 import yaml
-from documented_pages import COMMAND, ROOT, list_pages, parse_steps, read_steps
+from documented_pages import (
+    COMMAND,
+    ROOT,
+    TRANSLATED,
+    is_compared,
+    list_pages,
+    list_steps,
+    parse_steps,
+    read_steps,
+)
 from documented_rules import EXCEPTIONS, PREPARED, SHORTER
 
 from processes import read_runs
 
 PAGES = list_pages()
-STEPS = [step for page in PAGES for step in read_steps(page)]
+STEPS = list_steps()
 COMMANDS = [step for step in STEPS if step.kind == "command"]
-RUN_PAGES = [page for page in PAGES if any(step.page == page and step.kind != "shown" for step in STEPS)]
+RUN_PAGES = [
+    page
+    for page in PAGES
+    if TRANSLATED[0] not in page
+    and any(step.page == page and step.kind in ("command", "python", "yaml") for step in STEPS)
+]
 PLACEHOLDER = re.compile(r"\b(RUN_A|RUN_B|RUN|868f30a7)(?= |$)")
 BARE_VERB = re.compile(r"python -m harness [a-z]+")
 HAXBY_CONDITIONS = ("face", "cat", "house", "chair", "bottle", "scissors", "shoe", "scrambledpix")
-
-
-def compared_with_the_command_line(step):
-    """Return whether tests/front_door/test_notebook.py runs a Python block."""
-    return step.kind == "python" and step.text.rstrip().endswith("decoding.folds")
 
 
 def children_seconds():
@@ -112,7 +122,8 @@ def page(request, tmp_path, haxby, shared_cache):
     text = (ROOT / name).read_text()
     directory = tmp_path / "page"
     directory.mkdir()
-    page = Page(directory, haxby, shared_cache)
+    own = "harness cache clear" in text
+    page = Page(directory, haxby, directory / "cache" if own else shared_cache)
     for place in ("my/data", "new/place"):
         shutil.copytree(haxby, directory / place)
     if "/data/" in text:
@@ -189,14 +200,18 @@ def test_everything_that_a_page_shows_can_be_run(page, name):
             if find_exception(step) or (step.is_inline and step.command in done):
                 continue
             done.add(step.command)
-            faults += run_command(page, step)
+            if step.command.startswith("export "):
+                page.environment |= dict(word.split("=", 1) for word in shlex.split(step.command)[1:])
+            else:
+                faults += run_command(page, step)
         elif step.file:
             file = page.directory / step.file
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(page.fill_in(step.text))
         elif step.kind == "yaml":
             assert yaml.safe_load(step.text), step
-    blocks = [s for s in steps if s.kind == "python" and not compared_with_the_command_line(s)]
+    blocks = [step for step in steps if step.kind == "python" and not step.file]
+    blocks = [step for step in blocks if not is_compared(step)]  # test_notebook.py
     faults += run_blocks(page, blocks) if blocks else []
     assert not faults, "\n\n".join(faults)
 
@@ -266,6 +281,12 @@ def test_every_exception_is_on_a_page_and_covered_elsewhere(rule):
 def test_every_shortened_command_is_on_a_page(rule):
     commands = [step for step in COMMANDS if not find_exception(step)]
     assert any(re.search(rule.pattern, step.command) for step in commands)
+
+
+@pytest.mark.parametrize("name", [page for page in PAGES if TRANSLATED[0] in page])
+def test_a_translation_shows_the_commands_of_its_original(name):
+    shown = [[step.text for step in read_steps(page)] for page in (name, name.replace(*TRANSLATED))]
+    assert shown[0] == shown[1]
 
 
 def test_prepared_pages_exist():
