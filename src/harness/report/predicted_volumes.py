@@ -16,7 +16,6 @@ from harness.report.captions import describe_data, describe_method, draw_caption
 from harness.report.map_figures import find_peak
 from harness.report.volume_figures import (
     LINE_HEIGHT,
-    WIDTH,
     ShownVolume,
     find_display,
     measure_panel,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 8
 CHOICES = ("most certain correct", "least certain", "most certain wrong")
+WIDTH = 7.8  # inches
 LINES = 4  # of a title
 CORRECT, WRONG = ("#56B4E9", "solid"), ("#D55E00", "dashed")
 RULE = (
@@ -104,7 +104,7 @@ def draw_predicted_volumes(decoding: Decoding, file: Path) -> None:
     n_rows = chosen["class"].nunique()
     width = WIDTH / len(CHOICES)
     row = (width - 0.1) * measure_panel(shape, affine, display[0]) + (LINES + 1) * LINE_HEIGHT
-    height = row * n_rows + 1.1
+    height = row * n_rows + 1.0
     with new_figure(file, (WIDTH, height)) as figure:
         title = f"Single held-out volumes, {describe_data(decoding)}"
         draw_caption(figure, title, describe_method(decoding), f"{RULE} {describe_volumes(decoding)}")
@@ -153,12 +153,12 @@ def place_predictions(
         is_correct = str(record["class"]) == str(record["predicted"])
         shown[place] = ShownVolume(values, title_prediction(record, indices), CORRECT if is_correct else WRONG)
     height = figure.get_size_inches()[1]
-    area = (0.45 / height, 1 - 0.62 / height)
+    area = (0.45 / height, 1 - 0.55 / height)
     place_grid(figure, shown, affine, display, (len(names), len(CHOICES)), lines=LINES, area=area)
 
 
-def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> str:
-    """Return the title of a volume: what it is, its true and predicted class, and the decision value.
+def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> tuple[str, ...]:
+    """Return the lines of a title: the choice, what the volume is, its true and predicted class, and the decision value.
 
     Parameters
     ----------
@@ -174,10 +174,10 @@ def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> st
         name = f"decision_value_{file_word(predicted)}"
     of_class = "" if name == "decision_value" else f" of {predicted}"
     return (
-        f"{record['choice']}\n"
-        f"{what}, scanner run {record['run']}, fold {record['fold']}\n"
-        f"true: {true}, predicted: {predicted} ({'correct' if true == predicted else 'WRONG'})\n"
-        f"decision value{of_class}: {float(str(record[name])):.3f}"
+        str(record["choice"]),
+        f"{what}, scanner run {record['run']}, fold {record['fold']}",
+        f"true: {true}, predicted: {predicted} ({'correct' if true == predicted else 'WRONG'})",
+        f"decision value{of_class}: {float(str(record[name])):.3f}",
     )
 
 

@@ -28,14 +28,14 @@ class ShownVolume:
     Attributes
     ----------
     values : ndarray of shape (x, y, z)
-    title : str
-        One or several lines.
+    lines : tuple of str
+        The lines of its title.
     frame : tuple of str or None
         Colour and line style of a frame.
     """
 
     values: np.ndarray
-    title: str
+    lines: tuple[str, ...]
     frame: tuple[str, str] | None = None
 
 
@@ -157,10 +157,10 @@ def place_grid(
         # nilearn replaces values that are not finite in place.
         image = nib.Nifti1Image(np.nan_to_num(volume.values, posinf=0.0, neginf=0.0).astype(np.float32), affine)
         place_volume(figure, box, image, display, bright, text_size=7.0)
-        for number, line in enumerate(volume.title.splitlines()):
-            (text,), letters = fit_lines(line, column * size[0] - 0.1, TITLE_SIZE)
+        for number, line in enumerate(volume.lines):
+            text, letters = fit_lines(line, column * size[0] - 0.1, TITLE_SIZE)
             height = y + row - gap[1] - (number + 0.1) * LINE_HEIGHT / size[1]
-            figure.text(box[0], height, literal(text), fontsize=letters, va="top")
+            figure.text(box[0], height, literal("".join(text)), fontsize=letters, va="top")
         if volume.frame is not None:
             _place_frame(figure, box, *volume.frame)
 
