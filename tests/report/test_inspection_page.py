@@ -23,7 +23,7 @@ from harness.app.verbs.inspect import name_page
 from harness.checks.inspection import inspect_recording
 from harness.datasets.haxby import Haxby
 from harness.datasets.simulated import Simulated
-from harness.report import inspection_page
+from harness.report import inspection_figures, inspection_page
 from harness.report.inspection_figures import TEMPLATE_FILES, draw_template
 from harness.report.inspection_index import PAGE_PARTS
 from harness.report.inspection_page import write_page
@@ -94,6 +94,18 @@ def test_the_template_is_smoothed_written_and_read_back(template):
     np.testing.assert_allclose(np.asarray(written.dataobj), expected, rtol=0, atol=atol)
 
 
+@pytest.mark.slow
+def test_the_picture_of_the_smoothed_template_is_of_the_written_file(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        inspection_figures,
+        "_draw_image",
+        lambda image, file, *_: drawn.update({file.name: image.get_filename()}),
+    )
+    _, _, written = draw_template(tmp_path)
+    assert drawn == {"template.png": MNI152_FILE_PATH, "template_smoothed.png": str(written)}
+
+
 def assert_standalone(page):
     text = page.read_text(encoding="utf-8")
     assert page.stat().st_size < 3e6
@@ -124,8 +136,8 @@ def test_page_of_the_simulated_subject(simulated_cache, template_drawn_once, tmp
 
 
 PART_IDS = (  # other pages link them
-    "orientation template template_smoothed anatomy mean_volume mean_volume_interactive roi labels design volumes "
-    "shapes quality"
+    "orientation template template_smoothed anatomy mean_volume mean_volume_interactive roi labels design "
+    "volumes shapes quality"
 ).split()
 
 
@@ -414,10 +426,10 @@ def test_equal_questions_have_the_same_page(compose, one, other, same):
             (["hydra/launcher=joblib"], 2, "has no effect on one run"),
             (["dataset=haxby", "subject=9"], 1, "subjects 1 to 6"),
             (["--out", "file"], 2, "cannot be written"),
-        (["volumes=fcae"], 2, "unknown condition 'fcae'"),
-        (["volumes=1452"], 2, "0 to 1451"),
-        (["volumes="], 2, "empty entry"),
-        (["volumes=1", "volumes=2"], 2, "given 2 times"),
+            (["volumes=fcae"], 2, "unknown condition 'fcae'"),
+            (["volumes=1452"], 2, "0 to 1451"),
+            (["volumes="], 2, "empty entry"),
+            (["volumes=1", "volumes=2"], 2, "given 2 times"),
         ],
     ),
 )

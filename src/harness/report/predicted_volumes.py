@@ -1,8 +1,8 @@
-"""Single held-out volumes of a decoding with true and predicted class, as the introduction to decoding shows them."""
+"""The figure of single held-out volumes of a decoding with true and predicted class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,8 @@ WIDTH = 7.8  # inches
 LINES = 4  # of a title
 CORRECT, WRONG = ("#56B4E9", "solid"), ("#D55E00", "dashed")
 RULE = (
-    "Per true class: the most certain correct and wrong predictions of all folds, and the least certain other "
-    "one. Frame: solid, correct; dashed, wrong."
+    "Per true class: the most certain correct and wrong predictions of all folds, and the least certain "
+    "other one. Frame: solid, correct; dashed, wrong."
 )
 
 
@@ -150,15 +150,15 @@ def place_predictions(
     shown: list[ShownVolume | None] = [None] * (len(names) * len(CHOICES))
     for record, values, indices in zip(chosen.to_dict("records"), volumes, members, strict=True):
         place = names.index(str(record["class"])) * len(CHOICES) + CHOICES.index(record["choice"])
-        is_correct = str(record["class"]) == str(record["predicted"])
-        shown[place] = ShownVolume(values, title_prediction(record, indices), CORRECT if is_correct else WRONG)
+        frame = CORRECT if str(record["class"]) == str(record["predicted"]) else WRONG
+        shown[place] = ShownVolume(values, title_prediction(record, indices), frame)
     height = figure.get_size_inches()[1]
     area = (0.45 / height, 1 - 0.55 / height)
     place_grid(figure, shown, affine, display, (len(names), len(CHOICES)), lines=LINES, area=area)
 
 
-def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> tuple[str, ...]:
-    """Return the lines of a title: the choice, what the volume is, its true and predicted class, and the decision value.
+def title_prediction(record: Mapping[Hashable, Any], indices: Sequence[int]) -> tuple[str, ...]:
+    """Return the lines of a title: choice, volume, true and predicted class, decision value.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> tu
         str(record["choice"]),
         f"{what}, scanner run {record['run']}, fold {record['fold']}",
         f"true: {true}, predicted: {predicted} ({'correct' if true == predicted else 'WRONG'})",
-        f"decision value{of_class}: {float(str(record[name])):.3f}",
+        f"decision value{of_class}: {float(record[name]):.3f}",
     )
 
 
