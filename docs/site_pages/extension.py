@@ -32,7 +32,7 @@ class ImportDiagram(Directive):
         )
         html = (
             f'<div class="import-diagram">{svg}</div><div class="pst-scrollable-table-container">'
-            '<table class="docutils align-default table"><thead><tr><th>package</th><th>imports from</th></tr></thead>'
+            '<table class="docutils align-default table import-table"><thead><tr><th>package</th><th>imports from</th></tr></thead>'
             f"<tbody>{table}</tbody></table></div>"
         )
         return [nodes.raw("", html, format="html")]
@@ -42,6 +42,7 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     """Connect the extension to Sphinx."""
     app.add_directive("import-diagram", ImportDiagram)
     app.connect("source-read", _rewrite_source)
+    app.connect("html-page-context", _style_messages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -51,3 +52,9 @@ def _rewrite_source(app: "Sphinx", document: str, source: list[str]) -> None:
     addresses = find_addresses(app.srcdir.parent)
     if str(path).endswith(".md") and str(path) not in addresses.values():
         source[0] = rewrite_links(source[0], f"docs/{path}", str(path), addresses)
+
+
+def _style_messages(app: "Sphinx", page: str, *_: object) -> None:
+    """Break the lines of messages, which are sentences, in the page that lists them."""
+    if page == "faq":
+        app.add_css_file("messages.css")

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-BOX_WIDTH, BOX_HEIGHT, GAP, ROW = 150, 36, 30, 66
-WIDTH = 560
+BOX_WIDTH, BOX_HEIGHT, GAP, ROW = 124, 34, 40, 64
+WIDTH = 340
 MARGIN = 12
 
 
@@ -122,8 +122,11 @@ def _draw_arrow(
     x1 = start[0] + side * (BOX_WIDTH / 2 - 10 if passes_a_layer else BOX_WIDTH / 4)
     x2 = end[0] + side * (BOX_WIDTH / 4 if passes_a_layer else 0)
     y1, y2 = start[1] + BOX_HEIGHT / 2, end[1] - BOX_HEIGHT / 2
-    x, y = (x1 + x2) / 2 + (side or 1) * 8, (y1 + y2) / 2 + 5
-    anchor = "end" if side < 0 else "start"
+    # Numbers stand on the side that is away from the middle column, where no other arrow ends.
+    outward = -1 if (x1 + x2) / 2 < WIDTH / 2 else 1
+    x = (x1 + x2) / 2 + outward * 7
+    y = (y1 + y2) / 2 + (5 if not side or passes_a_layer else -1 if side == outward else 13)
+    anchor = "end" if outward < 0 else "start"
     return (
         f'<path d="M{x1:g} {y1:g} L{x2:g} {y2:g}" stroke="currentColor" stroke-width="1.2" fill="none" '
         f'marker-end="url(#import-head)"/><text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="13" '
