@@ -26,14 +26,15 @@ class ImportDiagram(Directive):
         layers = read_layers()
         counts = count_imports("harness", [name for layer in layers for name in layer])
         svg = draw_diagram(layers, reduce_arrows(counts))
-        table = "".join(
-            f"<tr><td><code>{name}</code></td><td>{', '.join(f'<code>{target}</code> {count}' for target, count in row)}</td></tr>"
-            for name, row in list_counts(layers, counts)
-        )
+        rows = ""
+        for name, targets in list_counts(layers, counts):
+            listed = ", ".join(f"<code>{target}</code> {count}" for target, count in targets)
+            rows += f"<tr><td><code>{name}</code></td><td>{listed}</td></tr>"
         html = (
             f'<div class="import-diagram">{svg}</div><div class="pst-scrollable-table-container">'
-            '<table class="docutils align-default table import-table"><thead><tr><th>package</th><th>imports from</th></tr></thead>'
-            f"<tbody>{table}</tbody></table></div>"
+            '<table class="docutils align-default table import-table">'
+            "<thead><tr><th>package</th><th>imports from</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></div>"
         )
         return [nodes.raw("", html, format="html")]
 

@@ -1,6 +1,7 @@
 """The diagram of the architecture: packages as layers, and how many modules of each import which other.
 
-Both come from the code: the layers from the contract that import-linter checks, the numbers from the graph of imports.
+Both come from the code: the layers from the contract that import-linter checks, the numbers from the graph of
+imports.
 """
 
 import tomllib
@@ -70,10 +71,11 @@ def draw_diagram(layers: Sequence[Sequence[str]], arrows: Mapping[tuple[str, str
     ]
     boxes = [_draw_box(name, *centres[name]) for layer in layers for name in layer]
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Imports between the packages of harness" '
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Imports between packages" '
         'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif">'
-        '<defs><marker id="import-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" '
-        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>'
+        '<defs><marker id="import-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" '
+        'markerHeight="9" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>'
         f"{''.join(drawn)}{''.join(boxes)}</svg>"
     )
 
@@ -81,7 +83,7 @@ def draw_diagram(layers: Sequence[Sequence[str]], arrows: Mapping[tuple[str, str
 def list_counts(
     layers: Sequence[Sequence[str]], counts: Mapping[tuple[str, str], int]
 ) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Return, for each package, the packages that it imports from, with the number of imports, the most first."""
+    """Return, for each package, those that it imports from with the number of imports, the most first."""
     rows = []
     for name in (name for layer in layers for name in layer):
         targets = [(target, count) for (importer, target), count in counts.items() if importer == name]
@@ -110,7 +112,8 @@ def _draw_box(name: str, x: float, y: float) -> str:
     return (
         f'<g><rect x="{left:g}" y="{top:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" '
         'fill="var(--pst-color-surface, #eee)" stroke="currentColor" stroke-width="1.2"/>'
-        f'<text x="{x:g}" y="{y + 5:g}" text-anchor="middle" font-size="15" fill="currentColor">{escape(name)}</text></g>'
+        f'<text x="{x:g}" y="{y + 5:g}" text-anchor="middle" font-size="15" '
+        f'fill="currentColor">{escape(name)}</text></g>'
     )
 
 
