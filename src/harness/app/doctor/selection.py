@@ -47,14 +47,9 @@ class Selection:
 
 
 def select(
-    overrides: list[str], config_dir: Path | None, verify: bool, has_package_fault: bool
-) -> tuple[Selection, Diagnosis]:
-    """Return what overrides choose, and whether a configuration can be composed.
-
-    Parameters
-    ----------
-    has_package_fault : bool
-        Whether a fault of a package was found, which is to be repaired first.
+    overrides: list[str], config_dir: Path | None, verify: bool
+) -> tuple[Selection, BaseException | None]:
+    """Return what overrides choose, and why no run can be composed, if that is so.
 
     Raises
     ------
@@ -69,11 +64,7 @@ def select(
     except (Exception, SystemExit) as error:
         if isinstance(error, UsageError) and (overrides or config_dir is not None) and _composes():
             raise
-        text = f"a run cannot be composed: {format_error(_find_cause(error))}"
-        repair = None if has_package_fault else format_reinstall()
-        text += "; repair the packages first" if has_package_fault else ""
-        broken = Diagnosis("configuration", "composition", FAULT, text, repair)
-        return _read_words(overrides, named, verify), broken
+        return _read_words(overrides, named, verify), _find_cause(error)
     first, tracking = specs[0], specs[0].config["tracking"]
     selection = Selection(
         dataset=first.choices["dataset"].partition("[")[0],
@@ -86,8 +77,21 @@ def select(
         uri=tracking["uri"],
         verify=verify,
     )
-    text = f"dataset={selection.dataset} tracking={selection.tracking}: a run can be composed"
-    return selection, Diagnosis("configuration", "composition", OK, text)
+    return selection, None
+
+
+def describe_composition(
+    selection: Selection, error: BaseException | None, has_package_fault: bool
+) -> Diagnosis:
+    """Return whether a run can be composed; faults of packages are to be repaired first."""
+    facts = {"dataset": selection.dataset, "subjects": selection.subjects, "tracking": selection.tracking}
+    if error is None:
+        text = f"dataset={selection.dataset} tracking={selection.tracking}: a run can be composed"
+        return Diagnosis("configuration", "composition", OK, text, None, facts)
+    text = f"a run cannot be composed: {format_error(error)}"
+    text += "; repair the packages first" if has_package_fault else ""
+    repair = None if has_package_fault else format_reinstall()
+    return Diagnosis("configuration", "composition", FAULT, text, repair, facts)
 
 
 def _find_cause(error: BaseException) -> BaseException:
