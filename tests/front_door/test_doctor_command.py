@@ -73,6 +73,9 @@ def test_healthy_environment_has_no_fault_and_nothing_is_created(doctor, tmp_pat
     assert by_name(document, "store")["database"]["facts"] == {"state": "absent", "runs": 0}
     assert by_name(document, "machine")["speed"]["facts"]["gflops"] > 0
     assert [path.name for path in tmp_path.rglob("*")] == ["work"]
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
+    keys = {key for check in document["checks"] for key in check["facts"]}
+    assert {key for key in (*DOCUMENT, *CHECK, *keys) if f"`{key}`" not in page} == set(), "not documented"
 
 
 def test_python_without_any_package_gets_a_report(tmp_path):

@@ -33,14 +33,15 @@ def check_cache(selection: Selection) -> Iterator[Diagnosis]:
         "damaged": n_damaged,
         "writable": problem is None,
     }
-    size = f"{facts['entries']} entries, {n_bytes / 1e6:.1f} MB ({cache.directory})"
+    noun = "entry" if len(entries) == 1 else "entries"
+    size = f"{len(entries)} {noun}, {n_bytes / 1e6:.1f} MB ({cache.directory})"
     if not enabled:
         yield Diagnosis("cache", "samples", OK, f"switched off by HARNESS_CACHE=off; {size}", None, facts)
     elif problem is not None:
         text = f"{place} cannot be written: {problem}; images are masked anew in every run; {size}"
         yield Diagnosis("cache", "samples", CAUTION, text, REDIRECT, facts)
     elif n_damaged:
-        text = f"{n_damaged} entries are damaged; {size}"
+        text = f"damaged: {n_damaged}; {size}"
         yield Diagnosis("cache", "samples", CAUTION, text, format_command("harness", "cache", "check"), facts)
     else:
         yield Diagnosis("cache", "samples", OK, size, None, facts)
