@@ -55,6 +55,7 @@ def test_verbs_and_groups_are_offered_first(complete):
     assert {*VERBS, "estimator=", "subject="} <= set(complete("harness "))
     assert "compare" in complete("harness comp")
     assert complete("harness reloc") == ["relocate"]
+    assert complete("harness doc") == ["doctor"]
 
 
 @pytest.mark.parametrize(

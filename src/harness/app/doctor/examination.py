@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from harness.app.doctor.installation import format_command, format_reinstall
-from harness.app.doctor.selection import Selection, select
+from harness.app.doctor.selection import Selection, describe_composition, select
 from harness.checks.diagnosis import CAUTION, FAULT, Diagnosis
 from harness.errors import HarnessError, first_line
 
@@ -63,15 +63,14 @@ def examine(overrides: list[str], config_dir: Path | None, verify: bool) -> Exam
     """
     start = time.perf_counter()
     logging.disable(logging.ERROR)
-    nothing = Selection("simulated", False, {}, (2,), None, "local", Path("mlruns"), None, verify)
     found: list[Diagnosis] = []
     # Standard output is the report's alone.
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        selection, error = select(overrides, config_dir, verify)
         for check in EARLY_CHECKS:
-            found += _carry_out(*check, nothing, found)
-        selection, composition = select(overrides, config_dir, verify, has_package_fault(found))
-        found.append(composition)
+            found += _carry_out(*check, selection, found)
+        found.append(describe_composition(selection, error, has_package_fault(found)))
         for check in LATE_CHECKS:
             found += _carry_out(*check, selection, found)
     return Examination(tuple(found), time.perf_counter() - start)
