@@ -114,7 +114,6 @@ def test_an_option_replaces_the_values_below_it(tmp_path, monkeypatch, word, exp
     ("words", "reason"),
     [
         (["subject=1,2"], "has several values"),
-        (["estimator=svc,lda"], "has several values"),
         (["tracking=off"], "stores no runs"),
         (["analysis=searchlight"], "decode one region"),
         (["estimater=svc"], "Did you mean 'estimator'?"),
@@ -132,6 +131,7 @@ def test_a_request_that_the_tutorial_cannot_fulfil_is_one_message(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_missing_data_are_reported_with_the_command_that_fetches_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_verb(["tutorial", "dataset=haxby", "dataset.data_dir=absent"]) == 1
