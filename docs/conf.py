@@ -6,10 +6,11 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
+from harness.tracking.provenance import package_versions  # noqa: E402
 from site_pages import write_pages  # noqa: E402
 from site_pages.inventories import write_inventories  # noqa: E402
 
-from harness.tracking.provenance import package_versions  # noqa: E402
+sys.path.append(str(DOCS / "course"))  # of the extension `figures`
 
 project = "harness"
 author = "The harness developers"
@@ -27,11 +28,12 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx_gallery.gen_gallery",
     "site_pages.extension",
+    "figures",  # docs/course/figures.py
 ]
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header", "toc.empty_glob"]
+suppress_warnings = ["myst.header", "toctree.empty_glob", "toc.empty_glob"]
 default_role = "py:obj"  # single backticks in docstrings are names
 
 # No network is needed: names of other projects are listed in inventories/.

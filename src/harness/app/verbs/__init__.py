@@ -1,5 +1,7 @@
 """The verbs, such as ``python -m harness fetch``: each is a module with ``add_arguments`` and ``run``."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from importlib import import_module
@@ -8,6 +10,7 @@ from harness.errors import HarnessError, UsageError, suggest
 
 # The module of each verb, and the first line of its --help.
 VERBS = {
+    "doctor": "Check Python, packages, store, data and machine, and print what repairs each fault.",
     "cache": "List, check, trim or clear the cache of masked volumes.",
     "compare": "Print the newest runs side by side, the best first.",
     "runs": "List the newest runs, or sweeps, and their status.",
