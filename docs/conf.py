@@ -1,11 +1,16 @@
-"""Sphinx: how the documentation site is built. ``sphinx-build -W -b html docs docs/_build/html``."""
+"""Sphinx: how the documentation site is built. ``python -m sphinx -W -b html docs docs/_build/html``."""
 
 import sys
 from pathlib import Path
 
-from harness.tracking.provenance import package_versions
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
 
-sys.path.append(str(Path(__file__).parent / "course"))  # of the extension `figures`
+from harness.tracking.provenance import package_versions  # noqa: E402
+from site_pages import write_pages  # noqa: E402
+from site_pages.inventories import write_inventories  # noqa: E402
+
+sys.path.append(str(DOCS / "course"))  # of the extension `figures`
 
 project = "harness"
 author = "The harness developers"
@@ -13,28 +18,69 @@ project_copyright = author
 release = package_versions().get("harness", "")
 version = release.partition("+")[0]
 
+write_pages(DOCS)
+
 extensions = [
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx_gallery.gen_gallery",
+    "site_pages.extension",
     "figures",  # docs/course/figures.py
 ]
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # an included page may begin below the first level
+default_role = "py:obj"  # single backticks in docstrings are names
+
+# No network is needed: names of other projects are listed in inventories/.
+intersphinx_mapping = write_inventories(DOCS / "inventories", DOCS / "_build" / "inventories")
+intersphinx_disabled_reftypes = []
 
 html_theme = "pydata_sphinx_theme"
 html_title = "harness"
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_favicon = "static/favicon.svg"
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "logo": {"text": "harness", "image_light": "static/favicon.svg", "image_dark": "static/favicon.svg"},
+    "navbar_align": "left",
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+}
 
+templates_path = ["templates"]
+autosummary_generate = True
+# Methods of scikit-learn's base classes, which its own documentation describes.
+autosummary_context = {
+    "skipped_methods": [
+        *("get_metadata_routing", "get_params", "score", "set_fit_request", "set_params"),
+        "set_score_request",
+    ]
+}
+autodoc_typehints = "none"  # the types are in the docstrings
+autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # words of descriptions that are no types
+numpydoc_xref_aliases = {
+    "DataFrame": "pandas.DataFrame",
+    "Path": "pathlib.Path",
+    "array": "numpy.ndarray",
+    "ndarray": "numpy.ndarray",
+}
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
     "filename_pattern": r"/plot_",
     "download_all_examples": False,
+    "show_signature": False,
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
     from harness.app.run_spec import RunSpec as RunSpec
     from harness.app.run_spec import decode_request as decode_request
     from harness.checks.result_audit import audit as audit
+    from harness.comparison.paired_decodings import compare_decodings as compare_decodings
     from harness.datasets.bids import Bids as Bids
     from harness.datasets.haxby import Haxby as Haxby
     from harness.datasets.nifti import Nifti as Nifti
@@ -26,6 +27,9 @@ if TYPE_CHECKING:  # what type checkers see of `_NAMES`; a test compares the two
     from harness.decoding.splitters import HoldOutLast as HoldOutLast
     from harness.decoding.splitters import Scheme as Scheme
     from harness.errors import HarnessError as HarnessError
+    from harness.inference.paired_tests import CorrectedT as CorrectedT
+    from harness.inference.permutation import PermutationTest as PermutationTest
+    from harness.inference.permutation import run_permutation_test as run_permutation_test
     from harness.inference.settings import PermutationSettings as PermutationSettings
     from harness.samples.contrasts import make_contrast as make_contrast
     from harness.samples.samples import Roi as Roi
@@ -45,6 +49,7 @@ _NAMES = {
     "harness.app.composition": ("compose_request", "compose_requests"),
     "harness.app.run_spec": ("RunSpec", "decode_request"),
     "harness.checks.result_audit": ("audit",),
+    "harness.comparison.paired_decodings": ("compare_decodings",),
     "harness.datasets.bids": ("Bids",),
     "harness.datasets.haxby": ("Haxby",),
     "harness.datasets.nifti": ("Nifti",),
@@ -56,6 +61,8 @@ _NAMES = {
     "harness.decoding.question": ("Question",),
     "harness.decoding.splitters": ("HoldOutLast", "Scheme"),
     "harness.errors": ("HarnessError",),
+    "harness.inference.paired_tests": ("CorrectedT",),
+    "harness.inference.permutation": ("PermutationTest", "run_permutation_test"),
     "harness.inference.settings": ("PermutationSettings",),
     "harness.samples.contrasts": ("make_contrast",),
     "harness.samples.samples": ("Roi",),

@@ -1,5 +1,7 @@
 """Errors that a user can cause, and functions that format messages."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches

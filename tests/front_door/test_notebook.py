@@ -1,4 +1,4 @@
-"""The README's notebook examples give the results of the command line; importing the package is light."""
+"""Documented Python gives the results of the command line; importing the package is light."""
 
 import csv
 import json
@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from documented_pages import is_compared, list_steps
 
 import harness
 from processes import harness as run_harness
 from processes import read_runs
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = [step for step in list_steps() if is_compared(step)]
 SHOW = """
 import json
 folds = {name: [float(value).hex() for value in decoding.folds[name]] for name in decoding.score_columns}
@@ -30,7 +30,7 @@ print("\\n" + json.dumps(found))
 
 @pytest.fixture(scope="module")
 def command_line(tmp_path_factory):
-    """Client and run of the README's first command."""
+    """Client and run of the command that the Python blocks replace."""
     folder = tmp_path_factory.mktemp("command line")
     run_harness(folder, "estimator=svc", "cv=logo", "figures=off")
     client, (run,) = read_runs(folder)
@@ -38,11 +38,11 @@ def command_line(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS, ids=[str(number) for number, _ in enumerate(BLOCKS)])
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{step.page}-{step.line}" for step in BLOCKS])
 def test_the_notebook_example_has_the_metrics_of_the_command_line(block, command_line, tmp_path):
     client, run = command_line
     process = subprocess.run(
-        [sys.executable, "-c", block + SHOW],
+        [sys.executable, "-c", block.text + SHOW],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -66,8 +66,8 @@ def test_the_notebook_example_has_the_metrics_of_the_command_line(block, command
         assert [float.fromhex(value) for value in values] == [item.value for item in history], name
 
 
-def test_the_readme_has_an_example():
-    assert BLOCKS
+def test_python_that_replaces_a_command_is_documented():
+    assert len(BLOCKS) >= 2
 
 
 def test_importing_the_package_imports_nothing_heavy():

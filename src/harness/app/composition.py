@@ -131,9 +131,23 @@ def check_study(name: str) -> None:
     is_option = name.partition("/")[0] in list_groups()
     if not is_option and any(source.is_config(name) for source in sources):
         return
-    own = [source for source in sources if source.provider in ("main", "harness") and source.is_group("")]
-    studies = {study for source in own for study in source.list("", ObjectType.CONFIG)} - {"config"}
-    raise UsageError(format_unknown(name, name, sorted(studies), "study"))
+    raise UsageError(format_unknown(name, name, list_studies(), "study"))
+
+
+def list_studies() -> list[str]:
+    """Return the studies that can be named by -cn, such as ``subjects_grid``; needs `composing`.
+
+    Those in directories follow the others, as ``tutorial/holdout30``.
+    """
+    found: set[str] = set()
+    for source in GlobalHydra.instance().config_loader().get_sources():
+        if source.provider not in ("main", "harness") or not source.is_group(""):
+            continue
+        found.update(source.list("", ObjectType.CONFIG))
+        for group in source.list("", ObjectType.GROUP):
+            if group != "hydra" and group not in list_groups():
+                found.update(f"{group}/{name}" for name in source.list(group, ObjectType.CONFIG))
+    return sorted(found - {"config"}, key=lambda name: ("/" in name, name))
 
 
 def compose_request(overrides: list[str], config_dir: Path | None = None) -> RunSpec:
@@ -157,14 +171,16 @@ def compose_requests(
             raise UsageError(
                 f"{' '.join(overrides)!r} has {len(jobs)} combinations of values; give one value of each key"
             )
-        specs = []
-        for job in jobs:
-            config = compose("config", job, return_hydra_config=True)
-            choices = config.hydra.runtime.choices
-            with open_dict(config):
-                del config["hydra"]
-            specs.append(build_request(config, choices, job))
-    return specs
+        return [compose_job(job) for job in jobs]
+
+
+def compose_job(job: Sequence[str]) -> RunSpec:
+    """Compose and check the run of one job of a sweep; needs `composing`."""
+    config = compose("config", list(job), return_hydra_config=True)
+    choices = config.hydra.runtime.choices
+    with open_dict(config):
+        del config["hydra"]
+    return build_request(config, choices, job)
 
 
 def expand_grid(words: Sequence[str]) -> list[list[str]]:

@@ -22,8 +22,9 @@ from harness.app.hydra_errors import explaining
 from harness.app.interrupts import exit_on_termination_signals
 from harness.app.job import open_store_once
 from harness.app.job_callbacks import JobCallbacks
-from harness.app.multirun import plan_multirun, run_multirun
+from harness.app.multirun import run_multirun
 from harness.app.overrides import quote_override
+from harness.app.sweep_plan import plan_multirun
 from harness.app.worker import run_single_job
 from harness.errors import HarnessError, UsageError
 

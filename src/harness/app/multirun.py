@@ -1,31 +1,25 @@
-"""A sweep from its plan to its summary."""
+"""A sweep from its launch to its summary."""
 
 import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import HydraContext
 
-from harness.app.composition import expand_grid, parse_overrides
-from harness.app.conflicts import check_launching, check_tracking
 from harness.app.group_maps import StoredGroupMaps, store_group_maps
 from harness.app.hydra_errors import explaining, format_launcher_error
 from harness.app.interrupts import stop_sweep_on_sigint
-from harness.app.job import experiment_name, open_configured_store
+from harness.app.job import open_configured_store
 from harness.app.job_callbacks import JobCallbacks
 from harness.app.launching import end_sweep, launch_jobs
-from harness.app.sweep_loader import SweepConfigLoader
+from harness.app.sweep_plan import Plan
 from harness.app.worker import run_sweep_job
 from harness.errors import HarnessError, UsageError
 from harness.tracking.ledger import FRONT_DOOR_VARIABLE, SWEEP_DIRECTORY_VARIABLE, Outcome, Sweep
@@ -36,99 +30,25 @@ if TYPE_CHECKING:
     from harness.tracking.sweep_correction import CorrectedTests
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A sweep, known before its first job.
+def run_multirun(
+    plan: Plan, arguments: Sequence[str], options: argparse.Namespace, sweep: Sweep | None = None
+) -> int:
+    """Run the jobs of a sweep, also if some fail; print a summary and return the exit status.
 
-    Attributes
+    Parameters
     ----------
-    config : DictConfig
-        What all jobs have in common, with Hydra's own configuration.
-    jobs : list of list of str
-        The overrides of every job.
-    experiments : tuple of str
-        The MLflow experiments of its runs.
-    loader : ConfigLoader
-        Composes the jobs.
+    arguments : sequence of str
+        The command line, without ``python -m harness``.
+    options : Namespace
+        With ``config_dir, config_name, overrides``.
+    sweep : Sweep, optional
+        A new sweep, from which the caller reads the outcomes afterwards.
     """
-
-    config: DictConfig
-    jobs: list[list[str]]
-    experiments: tuple[str, ...]
-    loader: ConfigLoader
-
-    @property
-    def tracking(self) -> Mapping[str, Any]:
-        """See `harness.app.schema.TrackingSchema`."""
-        plain = OmegaConf.to_container(self.config.tracking, resolve=True, enum_to_str=True)
-        assert isinstance(plain, dict)
-        return {str(key): value for key, value in plain.items()}
-
-
-def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
-    """Expand the overrides `words` of a sweep into its jobs; needs `composing`.
-
-    Returns None for one run: without -m (`multirun`) and without a study's ``hydra.mode: MULTIRUN``.
-    """
-    if not multirun and name == "config" and not any("hydra.mode" in word for word in words):
-        return None
-    loader = GlobalHydra.instance().config_loader()
-    if multirun:
-        words = [*words, "hydra.mode=MULTIRUN"]
-    config = loader.load_configuration(name, words, RunMode.MULTIRUN, validate_sweep_overrides=multirun)
-    if config.hydra.mode != RunMode.MULTIRUN:
-        return None
-    check_launching(words, multirun=True)
-    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
-        raise UsageError(
-            f"hydra.sweeper._target_={config.hydra.sweeper._target_}: sweeps take Hydra's basic sweeper; "
-            "leave out hydra/sweeper, and list the values: KEY=A,B or KEY=range(1,7)"
-        )
-    if config.hydra.launcher.get("n_jobs") == 0:
-        raise UsageError("hydra.launcher.n_jobs=0: expected a number of processes; -1: one per core")
-    own = [override.is_hydra_override() for override in parse_overrides(words)]
-    varied = [word for word, of_hydra in zip(words, own, strict=True) if not of_hydra]
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    jobs = expand_grid([*params, *varied])
-    fixed = [word for word in jobs[0] if all(word in job for job in jobs)]
-    of_hydra = [word for word, is_own in zip(words, own, strict=True) if is_own]
-    config = loader.load_configuration(name, [*fixed, *of_hydra], RunMode.MULTIRUN)
-    _check_one_store(jobs, fixed)
-    datasets = {word.removeprefix("dataset=") for job in jobs for word in job if word.startswith("dataset=")}
-    chosen = datasets or {str(config.hydra.runtime.choices["dataset"])}
-    plan = Plan(config, jobs, (), SweepConfigLoader(loader))
-    check_tracking(plan.tracking)
-    _check_values(plan)
-    experiments = sorted({experiment_name(plan.tracking, dataset) for dataset in chosen})
-    return Plan(config, jobs, tuple(experiments), plan.loader)
-
-
-def _check_one_store(jobs: Sequence[Sequence[str]], fixed: Sequence[str]) -> None:
-    for word in dict.fromkeys(word for job in jobs for word in job):
-        if word.lstrip("+").startswith("tracking") and word not in fixed:
-            key = word.partition("=")[0]
-            raise UsageError(f"{key} has several values; a sweep has one store: choose one")
-
-
-def _check_values(plan: Plan) -> None:
-    """Compose as many jobs as show every value once.
-
-    A wrong value is reported before anything runs; values that are wrong only in combination, by their job.
-    """
-    seen: set[str] = set()
-    for job in plan.jobs:
-        if not seen.issuperset(job):
-            plan.loader.load_sweep_config(plan.config, job)
-            seen.update(job)
-
-
-def run_multirun(plan: Plan, arguments: Sequence[str], options: argparse.Namespace) -> int:
-    """Run the jobs of a sweep, also if some fail; print a summary and return the exit status."""
     from harness.report.progress import SweepProgress
     from harness.report.sweep_summary import SweepSummary, print_sweep
     from harness.tracking.sweep_notes import begin_sweep
 
-    sweep = Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
+    sweep = sweep or Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
     command = shlex.join(["python", "-m", "harness", *arguments])
     # Made before any job starts, under a lock: processes that make a store at the same time destroy it.
     opened = [open_configured_store(plan.tracking, experiment) for experiment in plan.experiments]

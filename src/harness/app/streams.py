@@ -1,5 +1,7 @@
 """Standard output and standard error whose failures do not stop a run: lost text is reported at the end."""
 
+from __future__ import annotations
+
 import io
 import sys
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ class LossyFile(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         """Write or discard bytes; return their number."""
         if self.error is None:
             try:

@@ -4,13 +4,14 @@ The order is that of nilearn's introduction to decoding; `harness.report.inspect
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from harness.checks.shown_volumes import find_shown_volumes
 from harness.checks.signal_quality import QualityAccumulator, SignalQuality, estimate_brain_mask
 from harness.datasets.headers import NiftiHeader, read_nifti_header
 from harness.datasets.images import (
@@ -68,7 +69,7 @@ class Volumes:
     quality_mask_name : str
         Where `quality_mask` comes from.
     examples : mapping of int to ndarray of shape (x, y, z)
-        Some volumes by their index, the first and the last among them.
+        Some volumes by their index, in the order in which they are shown.
     """
 
     mean: np.ndarray
@@ -92,6 +93,8 @@ class Inspection:
         dtype are empty for other files than images.
     header_t_r : float or None
         Repetition time in seconds in the image's header; a run uses that of the recording.
+    is_oriented : bool
+        Whether the image's header declares an orientation; otherwise left and right are NIfTI's default.
     notices : tuple of str
         Problems and warnings, the worst first.
     """
@@ -101,6 +104,7 @@ class Inspection:
     roi: Roi
     files: pd.DataFrame
     header_t_r: float | None
+    is_oriented: bool
     design: Design
     volumes: Volumes
     quality: SignalQuality
@@ -113,6 +117,7 @@ def inspect_recording(
     roi: Roi,
     signal: Signal,
     cache: SampleCache | None = None,
+    shown: Sequence[int | str] = (),
 ) -> Inspection:
     """Inspect a recording, reading its image once as a stream.
 
@@ -120,6 +125,8 @@ def inspect_recording(
     ----------
     cache : SampleCache, optional
         Keeps the masked volumes for the next run.
+    shown : sequence of int or str, optional
+        Single volumes and conditions; see `harness.checks.shown_volumes.find_shown_volumes`.
 
     Returns
     -------
@@ -130,10 +137,18 @@ def inspect_recording(
     ------
     DataError
         If the image cannot be read, or the numbers of its volumes and of the labels differ.
+    UsageError
+        If `shown` names a volume or a condition that does not exist.
     """
+    indices = find_shown_volumes(shown, recording, contrast, signal)
     notices = [] if recording.notice is None else [recording.notice]
     header = read_nifti_header(list_files(recording.bold)[0])
-    volumes, quality, of_volumes = _read_volumes(recording, roi, header)
+    if not header.is_oriented:
+        notices.append(
+            f"{header.path.name}: its header declares no orientation (sform_code and qform_code are 0): left "
+            "and right are NIfTI's default and may be swapped"
+        )
+    volumes, quality, of_volumes = _read_volumes(recording, roi, header, indices)
     design, of_design = _inspect_design(recording, contrast, roi, signal, cache, volumes)
     # A problem of the mask is found twice, with the same message.
     notices += [notice for notice in of_volumes if f"{WOULD_FAIL_PREFIX}{notice}" not in of_design]
@@ -150,6 +165,7 @@ def inspect_recording(
         roi=roi,
         files=_describe_recording(recording, roi),
         header_t_r=header.t_r,
+        is_oriented=header.is_oriented,
         design=design,
         volumes=volumes,
         quality=quality,
@@ -158,7 +174,7 @@ def inspect_recording(
 
 
 def _read_volumes(
-    recording: Recording, roi: Roi, header: NiftiHeader
+    recording: Recording, roi: Roi, header: NiftiHeader, shown: Sequence[int]
 ) -> tuple[Volumes, SignalQuality, list[str]]:
     """Read the image once; return its summary, its signal quality, and notices."""
     notices: list[str] = []
@@ -184,7 +200,7 @@ def _read_volumes(
         quality_mask = estimate_brain_mask(first)
         name = "voxels of the first volume that are not dark, as there is no brain mask"
 
-    accumulator = QualityAccumulator(quality_mask, roi_mask, runs)
+    accumulator = QualityAccumulator(quality_mask, roi_mask, runs, shown)
     accumulator.add(first)
     for volume in stream:
         accumulator.add(volume)
@@ -199,9 +215,8 @@ def _read_volumes(
             f"{accumulator.n_not_finite} values of the image are NaN or infinite; they count as 0 in the "
             "pictures and in the signal quality"
         )
-    volumes = Volumes(
-        accumulator.mean_volume(), header.affine, roi_mask, quality_mask, name, accumulator.examples
-    )
+    examples = {index: accumulator.examples[index] for index in shown}
+    volumes = Volumes(accumulator.mean_volume(), header.affine, roi_mask, quality_mask, name, examples)
     return volumes, accumulator.summarise(), notices
 
 

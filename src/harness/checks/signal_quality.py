@@ -7,6 +7,7 @@ References
 .. [3] Krueger, Glover (2001), Magnetic Resonance in Medicine 46:631-637 (temporal signal-to-noise ratio).
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,6 @@ import pandas as pd
 from harness.errors import DataError
 
 OUTLIER_Z = 3.5  # Iglewicz and Hoaglin's threshold of a modified z-score
-N_EXAMPLES = 6  # volumes that are kept to be shown
 # Without a brain mask, voxels above this fraction of the way from dark to bright are brain (FSL FEAT).
 BRAIN_FRACTION = 0.1
 
@@ -112,6 +112,8 @@ class QualityAccumulator:
     ----------
     quality_mask, roi_mask : ndarray of shape (x, y, z), bool
     runs : ndarray of shape (n_volumes,), int
+    shown : collection of int
+        Indices of the volumes that are kept in `examples`.
 
     Attributes
     ----------
@@ -120,15 +122,21 @@ class QualityAccumulator:
     n_not_finite : int
         Number of values that are NaN or infinite; they count as 0.
     examples : dict of int to ndarray of shape (x, y, z)
-        Some volumes by their index, the first and the last among them.
+        The volumes of `shown`, by their index.
     """
 
-    def __init__(self, quality_mask: np.ndarray, roi_mask: np.ndarray | None, runs: np.ndarray) -> None:
+    def __init__(
+        self,
+        quality_mask: np.ndarray,
+        roi_mask: np.ndarray | None,
+        runs: np.ndarray,
+        shown: Collection[int] = (),
+    ) -> None:
         self._voxels = quality_mask if roi_mask is None else quality_mask | roi_mask
         self._brain = quality_mask[self._voxels]
         self._roi = None if roi_mask is None else roi_mask[self._voxels]
         self._runs = runs
-        self._chosen = set(np.linspace(0, len(runs) - 1, N_EXAMPLES).round().astype(int).tolist())
+        self._chosen = frozenset(shown)
         self._previous: np.ndarray | None = None
         # Welford's algorithm: a plain sum of squares would lose the digits that the SD consists of.
         self._count: dict[int, int] = {}

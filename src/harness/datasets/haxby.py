@@ -105,7 +105,7 @@ class Haxby:
                 download_subject(directory, subject, self._list_available())
         return read_subject(directory, subject, dataset="haxby")
 
-    def _candidates(self) -> list[Path]:
+    def candidates(self) -> list[Path]:
         """Return the directories that may contain a subject, in the order of the search."""
         if self.data_dir is not None:
             roots = [expand_path("dataset.data_dir", self.data_dir)]
@@ -118,16 +118,16 @@ class Haxby:
     def _find(self, subject: int) -> Path | None:
         """Return the directory with a subject's required files, or at least with the subject's directory."""
         name = f"subj{subject}"
-        found = [directory for directory in self._candidates() if (directory / name).is_dir()]
+        found = [directory for directory in self.candidates() if (directory / name).is_dir()]
         complete = [directory for directory in found if not list_missing(directory / name, REQUIRED_FILES)]
         return next(iter(complete or found), None)
 
     def _list_available(self) -> list[str]:
-        return sorted({path.name for directory in self._candidates() for path in directory.glob("subj?")})
+        return sorted({path.name for directory in self.candidates() for path in directory.glob("subj?")})
 
     def _choose_download_directory(self) -> Path:
         """Return the directory that has other subjects, else the first that can be written."""
-        candidates = self._candidates()
+        candidates = self.candidates()
         for directory in candidates:
             if any(directory.glob("subj?")) and os.access(directory, os.W_OK):
                 return directory

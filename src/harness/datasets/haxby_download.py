@@ -1,5 +1,6 @@
 """Downloading subjects of Haxby 2001, and comparing them with what was published."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def download_subject(directory: Path, subject: int, available: Sequence[str] = (
     except DataError:
         raise
     except Exception as error:  # any error of requests, tarfile or the disk
-        unfinished, home = _unfinished(directory, subject), directory / f"subj{subject}"
+        unfinished, home = unfinished_directory(directory, subject), directory / f"subj{subject}"
         kept = "What has arrived is kept, and the next attempt resumes. " if unfinished.exists() else ""
         archive = f"{SERVERS[-1]}{ARCHIVE.format(subject=subject)} (MD5 {ARCHIVE_MD5[subject]})"
         raise DataError(
@@ -88,7 +89,7 @@ def download_subject(directory: Path, subject: int, available: Sequence[str] = (
 
 def verify_subject(home: Path, subject: int) -> str:
     """Return how a subject's files compare with the published ones; a difference is a `DataError`."""
-    missing = list_missing(home, _expected_files(subject))
+    missing = list_missing(home, list_expected(subject))
     note = (
         f"; missing: {', '.join(missing)}. To have them, move {home} away and fetch it again"
         if missing
@@ -96,7 +97,7 @@ def verify_subject(home: Path, subject: int) -> str:
     )
     if subject not in PUBLISHED:
         return f"complete: no file is cut short. Digests of the files are published of subject 2 alone{note}"
-    same, differences = _compare_with_published(home, subject)
+    same, differences = compare_with_published(home, subject)
     if differences:
         raise DataError(
             f"subject {subject} differs from the published files: {'; '.join(differences)}. Unless that is "
@@ -132,7 +133,8 @@ def _is_whole(file: Path) -> bool:
     return True
 
 
-def _unfinished(directory: Path, subject: int) -> Path:
+def unfinished_directory(directory: Path, subject: int) -> Path:
+    """Return the directory in which a subject is downloaded and unpacked."""
     return directory / f".subj{subject}-unfinished"
 
 
@@ -149,7 +151,7 @@ def _locked(file: Path) -> Iterator[None]:
 
 def _download_locked(directory: Path, subject: int) -> None:
     """Download a subject while no other process does."""
-    home, unfinished = directory / f"subj{subject}", _unfinished(directory, subject)
+    home, unfinished = directory / f"subj{subject}", unfinished_directory(directory, subject)
     if home.is_dir() and not find_damage(home):
         return  # another process has downloaded it
     try:
@@ -195,33 +197,38 @@ def _download_verified(unfinished: Path, subject: int) -> None:
     unpacked.mkdir()
     unpack(archive, f"subj{subject}", unpacked)
     home = unpacked / f"subj{subject}"
-    missing = list_missing(home, _expected_files(subject))
+    missing = list_missing(home, list_expected(subject))
     damage = f"{missing[0]} is missing" if missing else find_damage(home)
     if damage is None and subject in PUBLISHED:
-        _, differences = _compare_with_published(home, subject)
+        _, differences = compare_with_published(home, subject)
         damage = "; ".join(differences) or None
     if damage:
         raise DataError(f"the downloaded subject {subject} is not complete: {damage}. Try again")
     home.rename(unfinished / home.name)
 
 
-def _expected_files(subject: int) -> tuple[str, ...]:
+def list_expected(subject: int) -> tuple[str, ...]:
     """Return the names of a subject's files; subject 6 has no anatomy."""
     return tuple(name for name in SUBJECT_FILES if not (subject == 6 and name == ANAT_FILE))
 
 
-def _compare_with_published(home: Path, subject: int) -> tuple[list[str], list[str]]:
-    """Return which of a subject's files are the published ones, and how the others differ."""
+def compare_with_published(
+    home: Path, subject: int, max_bytes: float = math.inf
+) -> tuple[list[str], list[str]]:
+    """Return which of a subject's files are the published ones, and how the others differ.
+
+    Of files above `max_bytes`, sizes alone are compared.
+    """
     same, differences = [], []
-    for name, (n_bytes, digest) in PUBLISHED[subject].items():
+    for name, (n_bytes, digest) in PUBLISHED.get(subject, {}).items():
         file = home.parent / name
         if not file.is_file():
             continue
         size = file.stat().st_size
         if n_bytes is not None and size != n_bytes:
             differences.append(f"{file} has {size} bytes instead of {n_bytes}")
-        elif (found := digest_files(file)) != digest:
+        elif size <= max_bytes and (found := digest_files(file)) != digest:
             differences.append(f"{file} has SHA-256 {found} instead of {digest}")
-        else:
+        elif size <= max_bytes:
             same.append(file.name)
     return same, differences

@@ -53,6 +53,8 @@ class NiftiHeader:
         The three sizes of a voxel.
     t_r : float or None
         Repetition time in seconds; None if the header does not contain it with a unit.
+    is_oriented : bool
+        Whether the header declares an orientation; otherwise left and right are NIfTI's default.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class NiftiHeader:
     affine: np.ndarray
     voxel_mm: tuple[float, ...]
     t_r: float | None
+    is_oriented: bool
 
     @property
     def is_series(self) -> bool:
@@ -172,6 +175,7 @@ def _parse(path: Path) -> NiftiHeader:
             affine=header.get_best_affine(),
             voxel_mm=tuple(float(zoom) for zoom in header.get_zooms()[:3]),
             t_r=_find_t_r(header),
+            is_oriented=bool(header["sform_code"] > 0 or header["qform_code"] > 0),
         )
 
 

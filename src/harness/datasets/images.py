@@ -205,3 +205,35 @@ def read_stored_volumes(part: NiftiHeader, raw: HashedFile) -> Iterator[np.ndarr
 def _skip(stream: BinaryIO, n_bytes: int) -> None:
     while n_bytes > 0 and (skipped := len(stream.read(min(n_bytes, _CHUNK)))):
         n_bytes -= skipped
+
+
+def average_volumes(bold: Path | Sequence[Path], groups: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Return the mean of each group of volumes, in one pass; see `stream_volumes` for what is verified.
+
+    Parameters
+    ----------
+    groups : sequence of sequence of int
+        Indices of volumes, from 0; a group of one is that volume.
+
+    Returns
+    -------
+    means : list of ndarray of shape (x, y, z), float64
+
+    Raises
+    ------
+    DataError
+        If the image is damaged, or has fewer volumes than an index needs.
+    """
+    groups_of: dict[int, list[int]] = {}
+    for number, group in enumerate(groups):
+        for index in group:
+            groups_of.setdefault(index, []).append(number)
+    totals: dict[int, np.ndarray] = {}
+    n_volumes = 0
+    for n_volumes, volume in enumerate(stream_volumes(bold), start=1):
+        for number in groups_of.get(n_volumes - 1, ()):
+            totals[number] = totals.get(number, 0.0) + volume.astype(np.float64)
+    largest = max(groups_of, default=-1)
+    if largest >= n_volumes:
+        raise DataError(f"{list_files(bold)[0]}: has {n_volumes} volumes, no volume {largest} (from 0)")
+    return [totals[number] / len(group) for number, group in enumerate(groups)]

@@ -95,11 +95,15 @@ class Simulated:
 
     def load(self, subject: int) -> Recording:
         """Return the recording of one subject, 1 to 6; it is simulated unless it is in the cache."""
+        directory = write_subject(self.directory(), subject, self.seed)
+        return read_subject(directory.parent, subject, dataset="simulated", notice=NOTICE, space=SPACE)
+
+    def directory(self) -> Path:
+        """Return the directory of these six subjects, ``haxby2001`` is in it."""
         cache = (
             cache_directory() if self.cache_dir is None else expand_path("dataset.cache_dir", self.cache_dir)
         )
-        directory = write_subject(cache / f"simulated-v{VERSION}-seed{self.seed}", subject, self.seed)
-        return read_subject(directory.parent, subject, dataset="simulated", notice=NOTICE, space=SPACE)
+        return cache / f"simulated-v{VERSION}-seed{self.seed}"
 
 
 def write_subject(root: Path, subject: int, seed: int = 0) -> Path:

@@ -22,6 +22,7 @@ from harness.report.figures import (
 )
 from harness.report.grid_figure import can_draw_grid, draw_grid
 from harness.report.null_figures import draw_null_distribution
+from harness.report.predicted_volumes import draw_predicted_volumes
 from harness.report.run_files import draw_pictures, write_settings, write_warnings
 from harness.report.spreadsheets import write_csv
 from harness.tracking.run_result import RunResult
@@ -52,6 +53,7 @@ def write_artifacts(result: RunResult, directory: Path, config: str, figures: st
                                    estimators that keep them
     ``grid_scores.png``            its picture, where there are several values             full
     ``confusion.png``              confusion matrix                                        full
+    ``predicted_volumes.png``      single held-out volumes with true and predicted class   full
     ``null_distribution.csv``      a row per relabelling, the true one first, a column      all
                                    per score (``inference=permutation``)
     ``null_distribution.png``      their histograms, with the scores of the run            full, light
@@ -123,6 +125,7 @@ def _list_pictures(result: RunResult, figures: str) -> dict[str, Callable[[Path]
             pictures[f"weights_{weights.name}.png"] = partial(draw_slices, decoding, show_weights(weights))
         return pictures
     pictures["confusion.png"] = partial(draw_confusion, decoding)
+    pictures["predicted_volumes.png"] = partial(draw_predicted_volumes, decoding)
     if can_draw_grid(decoding.grid_scores):
         pictures["grid_scores.png"] = partial(draw_grid, decoding)
     maps = {f"weights_{weights.name}": show_weights(weights) for weights in decoding.weights}

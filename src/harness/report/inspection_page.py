@@ -13,23 +13,28 @@ import pandas as pd
 from harness.checks.inspection import Inspection
 from harness.datasets.recording import describe_files
 from harness.report.html import render_page, table_content
+from harness.report.inspection_charts import draw_design, draw_quality
 from harness.report.inspection_figures import (
     PAGE_WIDTH,
     SMOOTHING,
-    TEMPLATE_FILES,
     draw_anatomy,
-    draw_design,
     draw_mean_volume,
-    draw_quality,
     draw_roi,
     draw_template,
     draw_volumes,
+    find_centre,
     render_mean_view,
 )
+from harness.report.inspection_index import INDEX, PAGE, PAGE_PARTS, list_parts, write_index
+from harness.report.orientation import describe_orientation, name_cuts
 
 N_LABEL_ROWS = 12
-PICTURES = ("anatomy", "mean_volume", "roi", "design", "volumes", "quality")
-PAGE_FILES = ("index.html", *TEMPLATE_FILES, *(f"{name}.png" for name in PICTURES))
+DRAWN = ("anatomy", "mean_volume", "roi", "design", "volumes", "quality")
+"""Ids of the pictures that are drawn from the recording."""
+
+PAGE_FILES = tuple(
+    dict.fromkeys([PAGE, INDEX, *(part.file for part in PAGE_PARTS), *(p.data for p in PAGE_PARTS if p.data)])
+)
 UNFINISHED = ".unfinished-"  # prefix of the directory in which a page is drawn
 MAX_AGE = 3600  # seconds, after which such a directory was left by a killed process
 QUALITY_COLUMNS = {"mean": "mean signal", "sd": "SD over time", "tsnr": "tSNR", "dvars": "DVARS (%)"}
@@ -50,7 +55,7 @@ def write_page(inspection: Inspection, directory: Path, command: str) -> list[Pa
     Returns
     -------
     files : list of Path
-        The page, the template and its smoothed image, and the pictures.
+        The page, the index of its parts, the template and its smoothed image, and the pictures.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for left in directory.glob(f"{UNFINISHED}*"):
@@ -70,22 +75,36 @@ def write_page(inspection: Inspection, directory: Path, command: str) -> list[Pa
 
 def _draw_page(inspection: Inspection, directory: Path, command: str) -> list[Path]:
     """Draw everything into an empty directory; return the files, the page first."""
-    template = draw_template(directory)
+    template, smoothed, image = draw_template(directory)
     draw = (draw_anatomy, draw_mean_volume, draw_roi, draw_design, draw_volumes, draw_quality)
-    pictures = {
+    drawn = {
         name: draw_one(inspection, directory / f"{name}.png")
-        for name, draw_one in zip(PICTURES, draw, strict=True)
+        for name, draw_one in zip(DRAWN, draw, strict=True)
     }
+    pictures = {"template": template, "template_smoothed": smoothed}
+    pictures |= {name: file for name, file in drawn.items() if file is not None}
+    files = [image, *pictures.values()]
+    ids = {"orientation", "labels", *pictures}
+    view = render_mean_view(inspection)
+    if view is not None:
+        ids.add("mean_volume_interactive")
+        files.append(directory / "mean_volume.html")
+        files[-1].write_text(view, encoding="utf-8")
+    if not inspection.design.shapes.empty:
+        ids.add("shapes")
+    parts = list_parts(ids)
+    write_index(parts, directory / INDEX)
     content = describe_inspection(inspection) | {
-        "pictures": {"template": template[0], **pictures},
-        "template_name": template[1].name,
+        "pictures": pictures,
+        "template_name": image.name,
         "smoothing": SMOOTHING,
-        "view": render_mean_view(inspection),
+        "view": view,
         "command": command,
+        "parts": parts,
     }
-    page = directory / PAGE_FILES[0]
+    page = directory / PAGE
     page.write_text(render_page("inspection.html.j2", **content), encoding="utf-8")
-    return [page, *template, *(file for file in pictures.values() if file is not None)]
+    return [page, directory / INDEX, *files]
 
 
 def describe_inspection(inspection: Inspection) -> dict[str, Any]:
@@ -100,12 +119,16 @@ def describe_inspection(inspection: Inspection) -> dict[str, Any]:
     return {
         "title": f"{recording.dataset} subject {recording.subject}",
         "facts": _list_facts(inspection),
+        "orientation": describe_orientation(inspection),
+        "affine": [[f"{value:g}" for value in row] for row in inspection.volumes.affine],
+        "cuts": name_cuts(find_centre(inspection)),
         "notices": inspection.notices,
         "files": [_describe_file(row) for _, row in inspection.files.iterrows()],
         # The view has the planes y-z, x-z and x-y in a row.
         "view_height": round(PAGE_WIDTH * max(y, z) / (y + 2 * x)) + 40,
         "labels": table_content(recording.labels.head(N_LABEL_ROWS).rename_axis("volume").reset_index()),
         "n_volumes": len(recording.labels),
+        "unique_conditions": ", ".join(str(name) for name in conditions.columns),
         "volumes_per_condition": table_content(per_condition),
         "contrast": inspection.contrast.name,
         "conditions": table_content(conditions.assign(all=conditions.sum(axis=1)).reset_index()),

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.errors import HarnessError, UsageError, escape_controls, format_error
 from harness.report.canvas import save_publication
-from harness.report.html import render_page, table_content
+from harness.report.html import encode_picture, render_page, table_content
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +98,43 @@ class WrittenFigure:
     tag: str = "figure"
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A PNG that a run has stored, which the page contains.
+
+    Attributes
+    ----------
+    width : float
+        Inches at which the page shows it.
+    """
+
+    content: bytes
+    alternative: str
+    caption: str
+    width: float = 7.0
+    tag: str = "picture"
+
+    @property
+    def source(self) -> str:
+        """The picture as a data URI."""
+        return encode_picture(self.content)
+
+
+@dataclass(frozen=True)
+class Links:
+    """Files next to the page, by their paths relative to it.
+
+    Attributes
+    ----------
+    targets : mapping of str to str
+        Path by the text of the link.
+    """
+
+    text: str
+    targets: Mapping[str, str]
+    tag: str = "links"
+
+
 @dataclass(frozen=True)
 class Frame:
     """A page inside the page, such as an interactive view of a brain.
@@ -125,8 +162,8 @@ class WrittenFrame:
     tag: str = "frame"
 
 
-Block = Text | DataTable | Drawing | Frame
-Written = Text | DataTable | WrittenFigure | WrittenFrame
+Block = Text | DataTable | Drawing | Frame | Picture | Links
+Written = Text | DataTable | WrittenFigure | WrittenFrame | Picture | Links
 
 
 @dataclass(frozen=True)

@@ -22,4 +22,5 @@ COMPARED_PARAMS = (
 )
 # What a run of a version that lacked a parameter has.
 EARLIER_PARAMS = {"analysis": "decoding"}
+DATABASE = "mlflow.db"  # in the directory of a local store
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")

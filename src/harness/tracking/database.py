@@ -26,9 +26,9 @@ from alembic.script import ScriptDirectory
 from mlflow.tracking import MlflowClient
 
 from harness.errors import TrackingError
+from harness.tracking.choices import DATABASE
 from harness.tracking.locks import connect
 
-DATABASE = "mlflow.db"
 SETTLE_SECONDS = 1.0  # within which a database that another program is creating changes
 POOL_SETTINGS = "MLFLOW_SQLALCHEMYSTORE_"  # prefix of the environment variables
 
@@ -49,12 +49,12 @@ def is_current(database: Path) -> bool:
     if not database.is_file() or database.stat().st_size == 0:
         return False
     with closing(connect(database)) as connection:
-        return _read_revision(connection) == _migrations().get_current_head()
+        return read_revision(connection) == find_migrations().get_current_head()
 
 
-def _read_revision(connection: sqlite3.Connection) -> str | None:
+def read_revision(connection: sqlite3.Connection) -> str | None:
     """Return the revision of a database's schema, None where it has none."""
-    if "alembic_version" not in _list_tables(connection):
+    if "alembic_version" not in list_tables(connection):
         return None
     found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     return None if found is None else str(found[0])
@@ -89,7 +89,7 @@ def prepare_database(database: Path) -> None:
         print(f"{database} was empty (0 bytes) and is created again", file=sys.stderr)
         _create(database)
         return
-    migrations = _migrations()
+    migrations = find_migrations()
     head = migrations.get_current_head()
     (revision, tables), before = _read_schema(database), None
     while revision != head and (revision, tables) != before:  # another program may be creating it right now
@@ -111,25 +111,30 @@ def prepare_database(database: Path) -> None:
     _migrate(database, revision)
 
 
-def _migrations() -> ScriptDirectory:
+def find_migrations() -> ScriptDirectory:
     """Return the migrations of the installed MLflow, whose README names their directory."""
     return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
 
 
 def _read_schema(database: Path) -> tuple[str | None, set[str]]:
     with closing(connect(database, write=True)) as connection:
-        return _read_revision(connection), _list_tables(connection)
+        return read_revision(connection), list_tables(connection)
 
 
-def _list_tables(connection: sqlite3.Connection) -> set[str]:
+def list_tables(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the tables of a database."""
     return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _count_rows(database: Path) -> dict[str, int]:
     with closing(sqlite3.connect(database)) as connection:
-        tables = _list_tables(connection)
-        counts = {table: connection.execute(f'SELECT count(*) FROM "{table}"').fetchone() for table in tables}
-    return {table: count for table, (count,) in counts.items()}
+        return {table: count_table(connection, table) for table in list_tables(connection)}
+
+
+def count_table(connection: sqlite3.Connection, table: str) -> int:
+    """Return the number of rows of a table."""
+    (count,) = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()
+    return int(count)
 
 
 def _create(database: Path) -> None:

@@ -1,5 +1,7 @@
 """Provenance of a result: versions of the code and of the packages."""
 
+from __future__ import annotations
+
 import hashlib
 import platform
 import re
@@ -119,7 +121,7 @@ def digest_sources() -> str:
 
 
 @cache
-def hash_sources() -> "hashlib._Hash":
+def hash_sources() -> hashlib._Hash:
     """Hash the harness's own code that computes."""
     here = Path(__file__).resolve().parents[1]
     summed = hashlib.sha256()

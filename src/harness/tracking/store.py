@@ -108,10 +108,14 @@ def open_store(uri: str | None, directory: Path, experiment: str, patience: floa
     with translate_errors(uri):
         reach_server(uri, patience)
         client = MlflowClient(tracking_uri=uri)
-        # Runs of one server must not be looked for on another.
-        running = directory.resolve() / "running" / re.sub(r"\W+", "_", uri)
+        running = server_locks(uri, directory)
         end_abandoned_runs(client, running)
         return Store(client, uri, _find_or_create_experiment(client, experiment, None), None, running)
+
+
+def server_locks(uri: str, directory: Path) -> Path:
+    """Return the directory of the locks of a server's runs: those of one are not looked for on another."""
+    return directory.resolve() / "running" / re.sub(r"\W+", "_", uri)
 
 
 def _open_local_store(directory: Path, experiment: str) -> Store:

@@ -1,5 +1,7 @@
 """The verbs, such as ``python -m harness fetch``: each is a module with ``add_arguments`` and ``run``."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from importlib import import_module
@@ -8,6 +10,7 @@ from harness.errors import HarnessError, UsageError, suggest
 
 # The module of each verb, and the first line of its --help.
 VERBS = {
+    "doctor": "Check Python, packages, store, data and machine, and print what repairs each fault.",
     "cache": "List, check, trim or clear the cache of masked volumes.",
     "compare": "Print the newest runs side by side, the best first.",
     "runs": "List the newest runs, or sweeps, and their status.",
@@ -18,6 +21,7 @@ VERBS = {
     "report": "Write one page on a run or a sweep, and figures fit for a paper.",
     "ui": "Start the MLflow UI on this machine, until Ctrl-C.",
     "relocate": "Repair a run store that was moved or copied, so that its files are found.",
+    "tutorial": "Run nilearn's introduction to decoding, and compare every number with the published one.",
     "inspect": "Write a page on a subject before decoding: images, design, shapes, signal quality.",
     "check": "Check whether the classes can be predicted from the design alone, without the brain.",
     "fetch": "Download subjects (or make simulated ones), and check that they are complete.",

@@ -1,5 +1,7 @@
 """Arguments that several verbs share: overrides, a store, the runs to list."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import math
@@ -109,7 +111,7 @@ def add_run_argument(parser: argparse.ArgumentParser, name: str = "run", metavar
     )
 
 
-def read_selection(options: argparse.Namespace) -> "RunQuery":
+def read_selection(options: argparse.Namespace) -> RunQuery:
     """Return which runs the options select."""
     from harness.tracking.queries import UNSUCCESSFUL, RunQuery, parse_conditions, parse_statuses
 
@@ -117,7 +119,7 @@ def read_selection(options: argparse.Namespace) -> "RunQuery":
     return RunQuery(options.experiment, options.sweep, statuses, parse_conditions(options.conditions))
 
 
-def print_seen_values(uri: str, selection: "RunQuery", as_json: bool = False) -> None:
+def print_seen_values(uri: str, selection: RunQuery, as_json: bool = False) -> None:
     """Print the values that the newest runs have of the parameters that excluded every run.
 
     With `as_json` on standard error, since standard output holds JSON alone.
@@ -131,7 +133,7 @@ def print_seen_values(uri: str, selection: "RunQuery", as_json: bool = False) ->
         print(escape_controls(text), file=stream)
 
 
-def write_table(file: Path | None, table: "pd.DataFrame", as_json: bool = False) -> None:
+def write_table(file: Path | None, table: pd.DataFrame, as_json: bool = False) -> None:
     """Write a table to the file of --csv, if one is given, and print its path.
 
     With `as_json` on standard error, since standard output holds JSON alone.

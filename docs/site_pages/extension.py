@@ -1,0 +1,53 @@
+"""The Sphinx extension: links to copied pages, and the diagram of imports as a directive."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
+from site_pages.copied_pages import find_addresses, rewrite_links
+from site_pages.import_diagram import count_imports, draw_diagram, list_counts, read_layers, reduce_arrows
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+
+class ImportDiagram(Directive):
+    """``{import-diagram}``: which packages of harness import which, as SVG inside the page.
+
+    An image file would not follow the colours of the page, which can be light or dark.
+    """
+
+    has_content = False
+    option_spec: ClassVar[dict[str, object]] = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the SVG as HTML."""
+        layers = read_layers()
+        counts = count_imports("harness", [name for layer in layers for name in layer])
+        svg = draw_diagram(layers, reduce_arrows(counts))
+        table = "".join(
+            f"<tr><td><code>{name}</code></td><td>{', '.join(f'<code>{target}</code> {count}' for target, count in row)}</td></tr>"
+            for name, row in list_counts(layers, counts)
+        )
+        html = (
+            f'<div class="import-diagram">{svg}</div><div class="pst-scrollable-table-container">'
+            '<table class="docutils align-default table"><thead><tr><th>package</th><th>imports from</th></tr></thead>'
+            f"<tbody>{table}</tbody></table></div>"
+        )
+        return [nodes.raw("", html, format="html")]
+
+
+def setup(app: "Sphinx") -> dict[str, bool]:
+    """Connect the extension to Sphinx."""
+    app.add_directive("import-diagram", ImportDiagram)
+    app.connect("source-read", _rewrite_source)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _rewrite_source(app: "Sphinx", document: str, source: list[str]) -> None:
+    """Point links of a page in ``docs/``, such as ``../experiments/NAME.md``, to the copied page."""
+    path = app.env.doc2path(document, base=False)
+    addresses = find_addresses(app.srcdir.parent)
+    if str(path).endswith(".md") and str(path) not in addresses.values():
+        source[0] = rewrite_links(source[0], f"docs/{path}", str(path), addresses)

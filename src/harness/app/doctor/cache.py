@@ -1,0 +1,44 @@
+"""The cache of masked volumes: where it is, its size, and whether it can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.app.doctor.file_system import find_write_problem
+from harness.app.doctor.installation import format_command
+from harness.app.doctor.selection import Selection
+from harness.checks.diagnosis import CAUTION, OK, Diagnosis
+
+REDIRECT = 'export HARNESS_CACHE="$PWD/cache"'
+
+
+def check_cache(selection: Selection) -> Iterator[Diagnosis]:
+    """Check directory, entries and size."""
+    from harness.samples.array_directory import ArrayDirectory
+    from harness.samples.cache import FORMAT, SampleCache
+
+    enabled, cache = SampleCache().enabled, SampleCache(enabled=True)
+    entries = ArrayDirectory(cache.directory / FORMAT)
+    n_bytes = sum(entry.n_bytes for entry in cache.entries())
+    keys, readable = entries.keys(), entries.entries()
+    problem, place = find_write_problem(cache.directory)
+    facts = {
+        "directory": str(cache.directory),
+        "enabled": enabled,
+        "entries": len(cache.entries()),
+        "bytes": n_bytes,
+        "limit_bytes": cache.max_bytes,
+        "unreadable": len(keys) - len(readable),
+        "writable": problem is None,
+    }
+    size = f"{facts['entries']} entries, {n_bytes / 1e6:.1f} MB ({cache.directory})"
+    if not enabled:
+        yield Diagnosis("cache", "samples", OK, f"switched off by HARNESS_CACHE=off; {size}", None, facts)
+    elif problem is not None:
+        text = f"{place} cannot be written: {problem}; images are masked anew in every run; {size}"
+        yield Diagnosis("cache", "samples", CAUTION, text, REDIRECT, facts)
+    elif len(keys) > len(readable):
+        text = f"{len(keys) - len(readable)} entries are damaged; {size}"
+        yield Diagnosis("cache", "samples", CAUTION, text, format_command("harness", "cache", "check"), facts)
+    else:
+        yield Diagnosis("cache", "samples", OK, size, None, facts)

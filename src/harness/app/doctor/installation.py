@@ -1,0 +1,117 @@
+"""How harness and what it requires are installed, read from the metadata of the installed distribution."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.tracking.provenance import DISTRIBUTION
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The requirements of harness, and where they were read.
+
+    Attributes
+    ----------
+    version : str or None
+        None for a source checkout that is not installed.
+    python : str
+        The versions of Python that are allowed, such as ``>=3.11,<3.14``; empty if unknown.
+    requirements : tuple of str
+        As in metadata: ``numpy>=2``, ``submitit>=1.5; extra == "slurm"``.
+    """
+
+    version: str | None
+    python: str
+    requirements: tuple[str, ...]
+
+
+def read_installation() -> Installation:
+    """Return what the installed distribution requires; of a source checkout, what its pyproject.toml does."""
+    try:
+        found = metadata.metadata(DISTRIBUTION)
+        requirements = tuple(metadata.requires(DISTRIBUTION) or ())
+        if found["Version"]:
+            return Installation(found["Version"], found["Requires-Python"] or "", requirements)
+    except metadata.PackageNotFoundError:
+        pass
+    project = _read_project()
+    optional = project.get("optional-dependencies", {})
+    extras = [_add_extra(text, extra) for extra, texts in optional.items() for text in texts]
+    return Installation(None, project.get("requires-python", ""), (*project.get("dependencies", ()), *extras))
+
+
+def _add_extra(text: str, extra: str) -> str:
+    requirement, _, marker = text.partition(";")
+    condition = f'extra == "{extra}"'
+    return f"{requirement}; ({marker.strip()}) and {condition}" if marker else f"{requirement}; {condition}"
+
+
+def _read_project() -> dict[str, Any]:
+    """Return the table [project] of the source checkout's pyproject.toml; nothing if it cannot be read."""
+    directory = find_checkout()
+    if directory is None or sys.version_info < (3, 11):
+        return {}
+    import tomllib
+
+    found: dict[str, Any] = tomllib.loads((directory / "pyproject.toml").read_text(encoding="utf-8"))[
+        "project"
+    ]
+    return found
+
+
+def find_checkout() -> Path | None:
+    """Return the source checkout that this package is imported from, if there is one."""
+    directory = Path(__file__).resolve().parents[4]
+    file = directory / "pyproject.toml"
+    if file.is_file() and DISTRIBUTION in file.read_text(encoding="utf-8", errors="replace"):
+        return directory
+    return None
+
+
+def name_python() -> str:
+    """Return the word that starts this Python in a shell: ``python`` where that is the same one."""
+    found = shutil.which("python")
+    if found is not None and sys.executable and Path(found).parent == Path(sys.executable).parent:
+        return "python"
+    return quote(sys.executable or "python")
+
+
+def format_command(*words: str) -> str:
+    """Return the command that runs ``python -m`` with this Python; the first word is the module."""
+    return " ".join([name_python(), "-m", *map(quote, words)])
+
+
+def format_install(*requirements: str, upgrade: bool = False) -> str:
+    """Return the pip command that installs or upgrades packages."""
+    return format_command("pip", "install", *(["--upgrade"] if upgrade else []), *requirements)
+
+
+def format_reinstall() -> str:
+    """Return the pip command that installs harness and what it requires."""
+    checkout = find_checkout()
+    return format_install(*([DISTRIBUTION] if checkout is None else ["-e", str(checkout)]))
+
+
+def format_extra(extra: str) -> str:
+    """Return the pip command that installs the packages of an extra."""
+    checkout = find_checkout()
+    if checkout is None:
+        return format_install(f"{DISTRIBUTION}[{extra}]")
+    return format_install("-e", f"{checkout}[{extra}]")
+
+
+def quote(word: object) -> str:
+    """Quote a word for a shell, if it needs that."""
+    text = str(word)
+    if os.name == "nt":
+        return f'"{text}"' if re.search(r"[\s<>&|^]", text) else text
+    return shlex.quote(text)

@@ -1,0 +1,98 @@
+"""Which documented commands are not run as they are, and why; what a page assumes that it does not show."""
+
+from dataclasses import dataclass
+
+SMALL_TEST = "inference.limit=5 inference.n=19"  # 19 random relabellings
+ONE_RUN = "subject=2 estimator=dummy cv=logo"
+
+
+@dataclass(frozen=True)
+class Left:
+    """A command that is not run.
+
+    Attributes
+    ----------
+    pattern : str
+        Regular expression that is searched in the command.
+    covered_by : str
+        File, or ``file::test``, that does what the command does.
+    """
+
+    pattern: str
+    reason: str
+    covered_by: str
+
+
+EXCEPTIONS = (
+    Left(r"^pip install", "installs from the network", "tests/test_packaging.py"),
+    Left(r"^(python -m venv|pre-commit install|pytest|bash \.ci/run)", "this test is part of it", ".ci/run"),
+    Left(r"harness fetch ", "downloads 300 MB", "tests/datasets/test_haxby_download.py"),
+    Left(r"harness ui\b", "serves until Ctrl-C", "tests/app/test_ui.py"),
+    Left(r"=submitit_slurm|=mylab", "needs SLURM", "tests/front_door/test_slurm.py"),
+    Left(
+        r"tracking=server|mlflow server|^export MLFLOW_",
+        "needs a server at a fixed address",
+        "tests/tracking/test_server.py",
+    ),
+    Left(
+        r"^(apt-get|runuser|echo .*pgpass)", "sets up PostgreSQL as root", "tests/services.py::start_postgres"
+    ),
+    Left(r"install=fish", "fish is not installed in CI", "tests/app/test_completion.py"),
+    Left(r"^python benchmarks/", "minutes to hours", "CONTRIBUTING.md"),
+)
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """A command that is run with further overrides; of two overrides of one key, the last counts."""
+
+    pattern: str
+    overrides: str
+    reason: str
+
+
+SHORTER = (
+    Shortened(r"-cn subjects_grid$", "subject=1,2 estimator=dummy", "18 runs"),
+    Shortened(r"-cn estimators_by_cv$", "estimator=dummy", "20 runs"),
+    Shortened(r"-cn contrasts_grid$", "estimator=dummy contrast=face_vs_cat,shoe_vs_cat", "28 runs"),
+    Shortened(r"-cn estimator_or_scheme$", "estimator=dummy,ridge cv=logo", "32 runs"),
+    Shortened(r"-cn searchlight_maps$", f"roi=vt {SMALL_TEST}", "2048 relabellings of a brain"),
+    Shortened(r"cv=holdout30,kfold5,logo$", ONE_RUN, "54 runs"),
+    Shortened(r"-m cv=logo,kfold5,stratified5 estimator=svc,dummy$", "estimator=dummy", "six runs"),
+    Shortened(r"-m signal.smoothing_fwhm=", "estimator=dummy", "three runs of svc"),
+    Shortened(r"-m roi=vt,house contrast=", "estimator=dummy", "four runs of svc"),
+    Shortened(r"launcher=joblib", "subject=1,2 estimator=dummy", "18 runs"),
+    Shortened(r"launcher=submitit_local", "estimator=dummy", "two runs of svc"),
+    Shortened(r"roi=brain .*inference=permutation", f"roi=vt {SMALL_TEST}", "2048 relabellings of a brain"),
+    Shortened(r"subject=1,2,3 .*inference=permutation", SMALL_TEST, "2048 relabellings of three subjects"),
+    Shortened(
+        r"subject='range\(1,7\)' .*searchlight|searchlight .*range\(1,7\)", "subject=1,2", "6 subjects"
+    ),
+    Shortened(r"subject='range\(1,7\)' .*inference=", "subject=1,2,3", "6 subjects"),
+    Shortened(
+        r"^python -m harness (estimator=ridge )?scoring.inner=runs inference=permutation",
+        SMALL_TEST,
+        "2048 relabellings",
+    ),
+    Shortened(
+        r"dataset=(nifti|bids|mine)\b", "scoring.inner_folds=2", "the study of the test has few volumes"
+    ),
+)
+
+PREPARED = {
+    "docs/store.md": ("estimator=dummy figures=off",),
+    "docs/stored_runs.md": ("-m subject=2,3 estimator=ridge,lda figures=off",),
+    "docs/predict.md": ("estimator=ridge figures=off",),
+    "docs/replay.md": (
+        "dataset=haxby dataset.data_dir=/my/data subject=1 estimator=lda figures=off",
+        "dataset=haxby dataset.data_dir=/my/data subject=1 estimator=svc figures=off",
+    ),
+    "docs/report.md": ("-m subject=1,2 estimator=dummy figures=off",),
+    "docs/comparing.md": (
+        "-m dataset=haxby dataset.data_dir=SHARED/haxby2001-vt subject=1 estimator=svc,logistic,ridge,lda "
+        "cv=logo contrast=shoe_vs_bottle figures=off",
+        "-m dataset=haxby dataset.data_dir=SHARED/haxby2001-vt subject=1 estimator=svc,logistic,ridge,lda "
+        "cv=holdout30,kfold5,logo,stratified5 figures=off",
+    ),
+}
+"""Runs that a page assumes, by the overrides of the commands that make them."""
