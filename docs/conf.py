@@ -6,12 +6,11 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
+from harness.tracking.provenance import package_versions  # noqa: E402
 from site_pages import write_pages  # noqa: E402
 from site_pages.inventories import write_inventories  # noqa: E402
 
-from harness.tracking.provenance import package_versions  # noqa: E402
-
-sys.path.append(str(Path(__file__).parent / "course"))  # of the extension `figures`
+sys.path.append(str(DOCS / "course"))  # of the extension `figures`
 
 project = "harness"
 author = "The harness developers"
@@ -34,7 +33,7 @@ extensions = [
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header", "toc.empty_glob"]
+suppress_warnings = ["myst.header", "toctree.empty_glob", "toc.empty_glob"]
 default_role = "py:obj"  # single backticks in docstrings are names
 
 # No network is needed: names of other projects are listed in inventories/.

@@ -125,7 +125,11 @@ def _read_defaults(conf: Path) -> dict[str, str]:
     """Return the option of each group that a run has without overrides."""
     listed = yaml.safe_load((conf / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     return {
-        key: value for entry in listed if isinstance(entry, dict) for key, value in entry.items() if "/" not in key
+        key: value
+        for entry in listed
+        if isinstance(entry, dict)
+        for key, value in entry.items()
+        if "/" not in key
     }
 
 
@@ -176,11 +180,15 @@ def _format_typed(group: str, options: list[Option]) -> str:
         meaning = MEANINGS.get(key) or documented.get(field.name, "")
         if not meaning:
             raise ValueError(f"{key} has no description; document it in {TYPED_GROUPS[group]}")
-        shown = [] if group == "contrast" else [
-            f"`{_format_value(option.values[field.name])}` with `{group}={option.name}`"
-            for option in options
-            if option.values.get(field.name, default) not in (default, _to_plain(default))
-        ]
+        shown = (
+            []
+            if group == "contrast"
+            else [
+                f"`{_format_value(option.values[field.name])}` with `{group}={option.name}`"
+                for option in options
+                if option.values.get(field.name, default) not in (default, _to_plain(default))
+            ]
+        )
         rows.append(_format_key(group, field.name, hints[field.name], default, meaning, shown))
     return format_table(("key", "type", "default", "meaning"), rows)
 
@@ -237,7 +245,9 @@ def _format_argument_type(option: Option, key: str) -> str:
         return "whole number"
     if value is None:
         return ""
-    return "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else _NAMES[type(value)]
+    return (
+        "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else _NAMES[type(value)]
+    )
 
 
 def _link_class(target: str) -> str:

@@ -35,7 +35,10 @@ def list_copied_pages(root: Path, docs: Path) -> dict[Path, str]:
         for source, address in addresses.items()
     }
     studies = [address for address in addresses.values() if address.startswith("studies/")]
-    rows = [f"| [`{Path(address).stem}`]({Path(address).name}) | {_read_title(pages[docs / address])} |" for address in studies]
+    rows = [
+        f"| [`{Path(address).stem}`]({Path(address).name}) | {_read_title(pages[docs / address])} |"
+        for address in studies
+    ]
     table = "\n".join(["| study | question |", "|---|---|", *rows, ""])
     names = "\n".join(Path(address).stem for address in studies)
     pages[docs / "studies" / "index.md"] = STUDIES_INDEX.format(table=table, names=names)

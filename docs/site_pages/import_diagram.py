@@ -114,7 +114,9 @@ def _draw_box(name: str, x: float, y: float) -> str:
     )
 
 
-def _draw_arrow(start: tuple[float, float], end: tuple[float, float], count: int, passes_a_layer: bool) -> str:
+def _draw_arrow(
+    start: tuple[float, float], end: tuple[float, float], count: int, passes_a_layer: bool
+) -> str:
     """Return a line from the bottom of a box to the top of another, and its number next to the middle."""
     side = (end[0] > start[0]) - (end[0] < start[0])
     x1 = start[0] + side * (BOX_WIDTH / 2 - 10 if passes_a_layer else BOX_WIDTH / 4)

@@ -34,7 +34,9 @@ def read_inventory(source: Path) -> tuple[str, list[tuple[str, str, str]]]:
     for number, line in enumerate(lines, start=2):
         parts = line.split()
         if len(parts) != 3 or parts[0] in {name for name, *_ in entries}:
-            raise ValueError(f"{source.name}, line {number}: {line!r}; expected a new name, its role, and its page")
+            raise ValueError(
+                f"{source.name}, line {number}: {line!r}; expected a new name, its role, and its page"
+            )
         entries.append((parts[0], parts[1], parts[2]))
     return address, entries
 

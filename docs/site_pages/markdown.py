@@ -25,7 +25,9 @@ def to_markdown(text: str) -> str:
     text = re.sub(r"``(.+?)``", r"`\1`", text)
     text = re.sub(r"\bNone\b", "`null`", text)
     parts = re.split(r"(`[^`]*`|<br>|\[[^\]]*\]\([^)]*\))", text)
-    return "".join(part if part.startswith(("`", "<br>", "[")) else re.sub(r"([<>*])", r"\\\1", part) for part in parts)
+    return "".join(
+        part if part.startswith(("`", "<br>", "[")) else re.sub(r"([<>*])", r"\\\1", part) for part in parts
+    )
 
 
 def _escape(cell: str) -> str:

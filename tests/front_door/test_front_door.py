@@ -117,6 +117,7 @@ def test_artifacts_are_complete(one_run):
         "pattern_face_vs_cat.html",
         "grid_scores.csv",
         "grid_scores.png",
+        "predicted_volumes.png",
         "images",
     }
     assert all(size > 0 for name, size in files.items() if name != "images")

@@ -1,6 +1,7 @@
 """The page of an inspection: complete, standalone, and replaced as a whole."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -22,9 +23,10 @@ from harness.app.verbs.inspect import name_page
 from harness.checks.inspection import inspect_recording
 from harness.datasets.haxby import Haxby
 from harness.datasets.simulated import Simulated
-from harness.report import inspection_page
-from harness.report.inspection_figures import draw_template
-from harness.report.inspection_page import TEMPLATE_FILES, write_page
+from harness.report import inspection_figures, inspection_page
+from harness.report.inspection_figures import TEMPLATE_FILES, draw_template
+from harness.report.inspection_index import PAGE_PARTS
+from harness.report.inspection_page import write_page
 from harness.samples.contrasts import make_contrast
 from harness.samples.samples import Roi
 from harness.samples.signal import Signal
@@ -83,13 +85,25 @@ def recording(tiny_subject):
 
 @pytest.mark.slow
 def test_the_template_is_smoothed_written_and_read_back(template):
-    picture, image = template
-    assert picture.stat().st_size > 10_000
+    raw, smoothed, image = template
+    assert min(picture.stat().st_size for picture in (raw, smoothed)) > 10_000
     expected = np.asarray(smooth_img(MNI152_FILE_PATH, fwhm=3).dataobj)
     written = nib.load(image)
     # The file keeps the template's 8 bits.
     atol = 0.51 * expected.max() / 255
     np.testing.assert_allclose(np.asarray(written.dataobj), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_smoothed_template_is_of_the_written_file(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        inspection_figures,
+        "_draw_image",
+        lambda image, file, *_: drawn.update({file.name: image.get_filename()}),
+    )
+    _, _, written = draw_template(tmp_path)
+    assert drawn == {"template.png": MNI152_FILE_PATH, "template_smoothed.png": str(written)}
 
 
 def assert_standalone(page):
@@ -107,7 +121,7 @@ def test_page_with_its_real_pictures(recording, template_drawn_once, tmp_path):
     files = write_page(inspect(with_anatomy), tmp_path / "new" / "page", "python -m harness subject=1")
     assert {file.name for file in files} == set(inspection_page.PAGE_FILES)
     text = assert_standalone(files[0])
-    assert text.count('<img alt="') == 6  # the mean volume is an interactive view
+    assert text.count('<img alt="') == 8
     assert "srcdoc=" in text
     assert "(6, 5, 4, 60)" in text
 
@@ -119,6 +133,67 @@ def test_page_of_the_simulated_subject(simulated_cache, template_drawn_once, tmp
     text = assert_standalone(files[0])
     for words in ("SIMULATED", "srcdoc=", "(38, 47, 7, 1452)", "(38, 47, 7, 216)", "harness subject=2"):
         assert words in text, words
+
+
+PART_IDS = (  # other pages link them
+    "orientation template template_smoothed anatomy mean_volume mean_volume_interactive roi labels design "
+    "volumes shapes quality"
+).split()
+
+
+def read_anchors(page):
+    reader, anchors = HTMLParser(), []
+    reader.handle_starttag = lambda tag, attrs: anchors.extend(value for name, value in attrs if name == "id")
+    reader.feed(page.read_text(encoding="utf-8"))
+    return anchors
+
+
+def test_the_index_lists_every_part_of_the_page_with_its_files(recording, template_drawn_once, tmp_path):
+    with_anatomy = replace(recording, anat=recording.masks["brain"])
+    page, *_ = write_page(inspect(with_anatomy), tmp_path, "")
+    parts = json.loads((tmp_path / "contents.json").read_text())
+    assert [part["id"] for part in parts] == PART_IDS == [part.id for part in PAGE_PARTS]
+    assert read_anchors(page) == PART_IDS
+    for part in parts:
+        assert part["what"]
+        for name in (part["file"], part["data"]):
+            assert not name or (tmp_path / name).stat().st_size > 0
+
+
+def test_the_index_has_no_part_that_the_page_lacks(recording, without_drawing, tmp_path):
+    page, *_ = write_page(inspect(recording, make_contrast(["face", "shoe"])), tmp_path, "")
+    ids = [part["id"] for part in json.loads((tmp_path / "contents.json").read_text())]
+    assert ids == read_anchors(page)
+    assert set(PART_IDS) - set(ids) == {"anatomy", "mean_volume_interactive", "shapes"}
+    files = {part["file"] for part in json.loads((tmp_path / "contents.json").read_text())}
+    assert files <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_the_page_has_orientation_affine_cuts_and_conditions(recording, without_drawing, tmp_path):
+    page, *_ = write_page(inspect(recording), tmp_path, "")
+    text = page.read_text()
+    affine = nib.load(recording.bold).affine
+    assert "".join(nib.aff2axcodes(affine)) == "LAS"
+    assert "LAS: i increases towards the left, j towards the front, k towards the top" in text
+    for value in affine.ravel():
+        assert f"<td>{value:g}</td>" in text
+    # The slices with the most voxels of the mask: of equal ones, the first.
+    vt = np.asarray(nib.load(recording.masks["vt"]).dataobj)
+    voxel = [int(vt.sum(axis=axes).argmax()) for axes in ((1, 2), (0, 2), (0, 1))]
+    x, y, z, _ = affine @ [*voxel, 1]
+    assert f"x = {x:.1f}, y = {y:.1f}, z = {z:.1f} mm" in text
+    assert "4 unique conditions: cat, face, house, rest." in text
+
+
+def test_an_image_without_orientation_is_a_notice(recording, without_drawing, tmp_path):
+    image = nib.load(recording.bold)
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    file = tmp_path / "bold.nii.gz"
+    nib.save(image, file)
+    assert nib.load(file).header["sform_code"] == nib.load(file).header["qform_code"] == 0
+    page, *_ = write_page(inspect(replace(recording, bold=file, masks={})), tmp_path / "page", "")
+    assert "bold.nii.gz: its header declares no orientation" in page.read_text()
 
 
 def test_an_unknown_repetition_time_is_shown_as_not_known(recording, without_drawing, tmp_path):
@@ -288,6 +363,35 @@ def test_the_verb_on_a_study_with_one_image_per_run(nifti_study, without_drawing
     assert "fail" not in capsys.readouterr().out
 
 
+def test_pages_of_different_volumes_have_different_names(compose):
+    spec = compose("subject=2")
+    recording = spec.dataset.load(2)
+    names = [name_page(spec, recording, volumes=volumes) for volumes in ((), (0,), (0, 17), (17, 0))]
+    assert len(set(names)) == 4
+    assert name_page(spec, recording) == names[0]
+
+
+def test_the_verb_shows_chosen_volumes(recording, without_drawing, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def note(inspection, file):
+        seen.append(list(inspection.volumes.examples))
+        file.write_bytes(PIXEL)
+        return file
+
+    monkeypatch.setattr(inspection_page, "draw_volumes", note)
+    data_dir = recording.bold.parents[2]
+    for word in ("volumes=3,0,face", "volumes=[3,0,face]", "volumes=face"):
+        inspect_tiny(data_dir, word)
+    rows = np.flatnonzero(recording.labels["condition"] == "face")
+    first = rows[np.r_[True, np.diff(rows) > 1]].tolist()
+    assert seen == [[3, 0, *first], [3, 0, *first], first]
+    pages = list((tmp_path / "mlruns").rglob("index.html"))
+    assert len(pages) == 2
+    assert all("volumes=0,17,face" not in page.read_text().partition("Decode it")[2] for page in pages)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     first(
@@ -322,6 +426,10 @@ def test_equal_questions_have_the_same_page(compose, one, other, same):
             (["hydra/launcher=joblib"], 2, "has no effect on one run"),
             (["dataset=haxby", "subject=9"], 1, "subjects 1 to 6"),
             (["--out", "file"], 2, "cannot be written"),
+            (["volumes=fcae"], 2, "unknown condition 'fcae'"),
+            (["volumes=1452"], 2, "0 to 1451"),
+            (["volumes="], 2, "empty entry"),
+            (["volumes=1", "volumes=2"], 2, "given 2 times"),
         ],
     ),
 )

@@ -102,8 +102,8 @@ def find_shown_volumes(
     indices = list(dict.fromkeys(indices))
     if len(indices) > MAX_SHOWN:
         raise UsageError(
-            f"volumes: {len(indices)} volumes are too many for one page; list at most {MAX_SHOWN} (a condition "
-            f"counts as up to {N_PER_CONDITION})"
+            f"volumes: {len(indices)} volumes are too many for one page; list at most {MAX_SHOWN} (a "
+            f"condition counts as up to {N_PER_CONDITION})"
         )
     return indices
 

@@ -15,7 +15,7 @@ from harness.tracking.choices import COMPARED_PARAMS
 PRECISIONS = ("decimals", "tolerance", "relative")
 KEYS = ("source", "settings", "sections")
 MAX_DECIMALS = 15
-FORM = '{"source": TEXT, "settings": {"dataset": NAME, ...}, "sections": {SECTION: {QUANTITY: {"value": ...}}}}'
+FORM = '{"source": TEXT, "settings": {"dataset": NAME, ...}, "sections": {SECTION: {QUANTITY: {"value": V}}}}'
 
 Item = float | str
 

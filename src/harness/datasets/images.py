@@ -235,5 +235,5 @@ def average_volumes(bold: Path | Sequence[Path], groups: Sequence[Sequence[int]]
             totals[number] = totals.get(number, 0.0) + volume.astype(np.float64)
     largest = max(groups_of, default=-1)
     if largest >= n_volumes:
-        raise DataError(f"{list_files(bold)[0]}: has {n_volumes} volumes, so that volume {largest} is missing")
+        raise DataError(f"{list_files(bold)[0]}: has {n_volumes} volumes, no volume {largest} (from 0)")
     return [totals[number] / len(group) for number, group in enumerate(groups)]

@@ -7,9 +7,9 @@ import numpy as np
 from harness.checks.inspection import Inspection
 from harness.report.canvas import literal, new_figure
 
-# Okabe and Ito's colours without black, and a brown. The smallest distance of two of them is 17 in CIELAB, also
-# as people without red or green cones see them (model of Machado, Oliveira and Fernandes 2009), and that to
-# the other two colours of the figure is 24.
+# Okabe and Ito's colours without black, and a brown. The smallest distance of two of them is 17 in CIELAB,
+# and that to the other two colours of the figure 24, with normal vision and as people without red-sensitive or
+# green-sensitive cones see them (Machado, Oliveira, Fernandes 2009).
 COLOURS = "#E69F00 #56B4E9 #009E73 #D55E00 #0072B2 #CC79A7 #F0E442 #5C2E00".split()
 HATCHES = ("", "////", "....", "xxxx", "++++")  # more conditions than colours have a pattern, too
 REST_COLOUR = "#d9d9d9"
@@ -31,7 +31,8 @@ def draw_design(inspection: Inspection, file: Path) -> Path:
             rows = np.flatnonzero(labels["run"].to_numpy() == run)
             for condition, (colour, hatch) in looks.items():
                 spans = _spans(shown[rows] == condition)
-                axes.broken_barh(spans, (row - 0.4, 0.62), facecolors=colour, hatch=hatch, edgecolor="white", lw=0)
+                place = (row - 0.4, 0.62)
+                axes.broken_barh(spans, place, facecolors=colour, hatch=hatch, edgecolor="white", lw=0)
             axes.broken_barh(_spans(selected[rows]), (row + 0.28, 0.14), facecolors=SELECTION_COLOUR)
         # Bars of length 0: one entry of the legend per condition.
         for condition, (colour, hatch) in looks.items():

@@ -99,10 +99,13 @@ def draw_volumes(inspection: Inspection, file: Path) -> Path:
     """Draw single volumes in three planes, or in the only one of an image that is a single slice."""
     labels = inspection.recording.labels
     shown = [
-        ShownVolume(
-            volume, f"volume {index}: {labels['condition'].iloc[index]}, scanner run {labels['run'].iloc[index]}"
+        ShownVolume(volume, (f"volume {index}: {condition}, scanner run {run}",))
+        for (index, volume), condition, run in zip(
+            inspection.volumes.examples.items(),
+            labels["condition"].iloc[list(inspection.volumes.examples)],
+            labels["run"].iloc[list(inspection.volumes.examples)],
+            strict=True,
         )
-        for index, volume in inspection.volumes.examples.items()
     ]
     draw_shown_volumes(shown, inspection.volumes.affine, find_centre(inspection), file)
     return file

@@ -45,12 +45,12 @@ PAGE_PARTS = (
     PagePart("mean_volume_interactive", "mean_volume.html", "the same, to move through"),
     PagePart("roi", "roi.png", "the mask on the anatomy, or on the mean volume where there is none"),
     PagePart("labels", PAGE, "the label table and the unique conditions"),
-    PagePart("design", "design.png", "the condition of every volume, and the volumes that the contrast selects"),
+    PagePart("design", "design.png", "the condition of every volume, and which the contrast selects"),
     PagePart("volumes", "volumes.png", "single volumes, by index or condition (volumes=0,17,face)"),
     PagePart("shapes", PAGE, "shapes before and after the selection of volumes"),
     PagePart("quality", "quality.png", "global signal and DVARS over time, and their outliers"),
 )
-"""In the order of the page. ``anatomy``, ``mean_volume_interactive``, ``roi`` and ``shapes`` may be missing."""
+"""In the order of the page, which may lack ``anatomy``, ``mean_volume_interactive``, ``roi``, ``shapes``."""
 
 
 def list_parts(ids: Collection[str]) -> list[PagePart]:

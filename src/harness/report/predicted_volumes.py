@@ -1,8 +1,8 @@
-"""Single held-out volumes of a decoding with true and predicted class, as the introduction to decoding shows them."""
+"""The figure of single held-out volumes of a decoding with true and predicted class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from harness.report.captions import describe_data, describe_method, draw_caption
 from harness.report.map_figures import find_peak
 from harness.report.volume_figures import (
     LINE_HEIGHT,
-    WIDTH,
     ShownVolume,
     find_display,
     measure_panel,
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 8
 CHOICES = ("most certain correct", "least certain", "most certain wrong")
+WIDTH = 7.8  # inches
 LINES = 4  # of a title
 CORRECT, WRONG = ("#56B4E9", "solid"), ("#D55E00", "dashed")
 RULE = (
-    "Per true class: the most certain correct and wrong predictions of all folds, and the least certain other "
-    "one. Frame: solid, correct; dashed, wrong."
+    "Per true class: the most certain correct and wrong predictions of all folds, and the least certain "
+    "other one. Frame: solid, correct; dashed, wrong."
 )
 
 
@@ -104,7 +104,7 @@ def draw_predicted_volumes(decoding: Decoding, file: Path) -> None:
     n_rows = chosen["class"].nunique()
     width = WIDTH / len(CHOICES)
     row = (width - 0.1) * measure_panel(shape, affine, display[0]) + (LINES + 1) * LINE_HEIGHT
-    height = row * n_rows + 1.1
+    height = row * n_rows + 1.0
     with new_figure(file, (WIDTH, height)) as figure:
         title = f"Single held-out volumes, {describe_data(decoding)}"
         draw_caption(figure, title, describe_method(decoding), f"{RULE} {describe_volumes(decoding)}")
@@ -150,15 +150,15 @@ def place_predictions(
     shown: list[ShownVolume | None] = [None] * (len(names) * len(CHOICES))
     for record, values, indices in zip(chosen.to_dict("records"), volumes, members, strict=True):
         place = names.index(str(record["class"])) * len(CHOICES) + CHOICES.index(record["choice"])
-        is_correct = str(record["class"]) == str(record["predicted"])
-        shown[place] = ShownVolume(values, title_prediction(record, indices), CORRECT if is_correct else WRONG)
+        frame = CORRECT if str(record["class"]) == str(record["predicted"]) else WRONG
+        shown[place] = ShownVolume(values, title_prediction(record, indices), frame)
     height = figure.get_size_inches()[1]
-    area = (0.45 / height, 1 - 0.62 / height)
+    area = (0.45 / height, 1 - 0.55 / height)
     place_grid(figure, shown, affine, display, (len(names), len(CHOICES)), lines=LINES, area=area)
 
 
-def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> str:
-    """Return the title of a volume: what it is, its true and predicted class, and the decision value.
+def title_prediction(record: Mapping[Hashable, Any], indices: Sequence[int]) -> tuple[str, ...]:
+    """Return the lines of a title: choice, volume, true and predicted class, decision value.
 
     Parameters
     ----------
@@ -174,10 +174,10 @@ def title_prediction(record: Mapping[str, object], indices: Sequence[int]) -> st
         name = f"decision_value_{file_word(predicted)}"
     of_class = "" if name == "decision_value" else f" of {predicted}"
     return (
-        f"{record['choice']}\n"
-        f"{what}, scanner run {record['run']}, fold {record['fold']}\n"
-        f"true: {true}, predicted: {predicted} ({'correct' if true == predicted else 'WRONG'})\n"
-        f"decision value{of_class}: {float(str(record[name])):.3f}"
+        str(record["choice"]),
+        f"{what}, scanner run {record['run']}, fold {record['fold']}",
+        f"true: {true}, predicted: {predicted} ({'correct' if true == predicted else 'WRONG'})",
+        f"decision value{of_class}: {float(record[name]):.3f}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Single volumes drawn in planes, with left and right and the coordinates of the cuts, by the image's affine."""
+"""Volumes drawn in planes, by their affine, with left and right and the coordinates of the cuts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class ShownVolume:
     Attributes
     ----------
     values : ndarray of shape (x, y, z)
-    title : str
-        One or several lines.
+    lines : tuple of str
+        The lines of its title.
     frame : tuple of str or None
         Colour and line style of a frame.
     """
 
     values: np.ndarray
-    title: str
+    lines: tuple[str, ...]
     frame: tuple[str, str] | None = None
 
 
@@ -155,12 +155,13 @@ def place_grid(
         x, y = place % n_columns * column, top - (place // n_columns + 1) * row
         box = (x + gap[0] / 2, y + gap[1] / 2, column - gap[0], row - gap[1] - title)
         # nilearn replaces values that are not finite in place.
-        image = nib.Nifti1Image(np.nan_to_num(volume.values, posinf=0.0, neginf=0.0).astype(np.float32), affine)
+        values = np.nan_to_num(volume.values, posinf=0.0, neginf=0.0).astype(np.float32)
+        image = nib.Nifti1Image(values, affine)
         place_volume(figure, box, image, display, bright, text_size=7.0)
-        for number, line in enumerate(volume.title.splitlines()):
-            (text,), letters = fit_lines(line, column * size[0] - 0.1, TITLE_SIZE)
+        for number, line in enumerate(volume.lines):
+            text, letters = fit_lines(line, column * size[0] - 0.1, TITLE_SIZE)
             height = y + row - gap[1] - (number + 0.1) * LINE_HEIGHT / size[1]
-            figure.text(box[0], height, literal(text), fontsize=letters, va="top")
+            figure.text(box[0], height, literal("".join(text)), fontsize=letters, va="top")
         if volume.frame is not None:
             _place_frame(figure, box, *volume.frame)
 
@@ -169,6 +170,6 @@ def _place_frame(figure: "Figure", box: tuple[float, float, float, float], colou
     from matplotlib.patches import Rectangle
 
     left, bottom, width, height = box
-    frame = Rectangle((left, bottom), width, height, fill=False, edgecolor=colour, linestyle=style, linewidth=2.5)
-    frame.set_zorder(1000)
+    frame = Rectangle((left, bottom), width, height, fill=False, edgecolor=colour, linestyle=style)
+    frame.set(linewidth=2.5, zorder=1000)
     figure.add_artist(frame)

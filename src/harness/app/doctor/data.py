@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ class SubjectFiles:
     ----------
     damage : str or None
         Why the subject cannot be decoded.
+    difference : str or None
+        How its files differ from the published ones.
     missing : tuple of str
         Optional files that are not there.
     verified : tuple of str
@@ -38,6 +41,7 @@ class SubjectFiles:
     subject: int
     directory: Path
     damage: str | None
+    difference: str | None = None
     missing: tuple[str, ...] = ()
     verified: tuple[str, ...] = ()
 
@@ -62,7 +66,9 @@ def check_haxby(selection: Selection) -> Iterator[Diagnosis]:
             yield _describe_complete(directory, complete)
         for item in subjects:
             if item.damage is not None:
-                yield _describe_damage(item, dataset, selection, own)
+                yield _describe_damage(item, dataset, own and item.subject in selection.subjects)
+            elif item.difference is not None:
+                yield _describe_difference(item, dataset)
         yield from _find_unfinished(directory, dataset)
     absent = sorted(set(selection.subjects) - found) if own or selection.dataset == "haxby" else []
     for subject in absent:
@@ -100,7 +106,8 @@ def _examine_subject(directory: Path, subject: int, verify: bool) -> SubjectFile
     except (HarnessError, OSError) as error:
         return SubjectFiles(subject, directory, first_line(error))
     missing = tuple(list_missing(home, list_expected(subject)))
-    return SubjectFiles(subject, directory, "; ".join(differences) or None, missing, tuple(same))
+    difference = "; ".join(differences) or None
+    return SubjectFiles(subject, directory, None, difference, missing, tuple(same))
 
 
 def _describe_complete(directory: Path, subjects: list[SubjectFiles]) -> Diagnosis:
@@ -127,16 +134,19 @@ def _count_subjects(numbers: list[int]) -> str:
     return f"subject{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
 
 
-def _describe_damage(item: SubjectFiles, dataset: Haxby, selection: Selection, own: bool) -> Diagnosis:
-    is_required = own and item.subject in selection.subjects
-    return Diagnosis(
-        "data",
-        f"haxby subject {item.subject}",
-        FAULT if is_required else CAUTION,
-        str(item.damage),
-        _format_fetch(item.subject, dataset),
-        {"subject": item.subject, "directory": str(item.directory)},
-    )
+def _describe_damage(item: SubjectFiles, dataset: Haxby, is_required: bool) -> Diagnosis:
+    status, fetch = FAULT if is_required else CAUTION, _format_fetch(item.subject, dataset)
+    facts = {"subject": item.subject, "directory": str(item.directory)}
+    return Diagnosis("data", f"haxby subject {item.subject}", status, str(item.damage), fetch, facts)
+
+
+def _describe_difference(item: SubjectFiles, dataset: Haxby) -> Diagnosis:
+    home = item.directory / f"subj{item.subject}"
+    text = f"differs from the published files: {item.difference}. Unless that is intended, fetch it again"
+    aside = f"mv {quote(home)} {quote(home.with_name(home.name + '-other'))}"
+    again = f"{aside} && {_format_fetch(item.subject, dataset)}"
+    facts = {"subject": item.subject, "directory": str(item.directory)}
+    return Diagnosis("data", f"haxby subject {item.subject}", CAUTION, text, again, facts)
 
 
 def _find_unfinished(directory: Path, dataset: Haxby) -> Iterator[Diagnosis]:
@@ -211,11 +221,13 @@ def check_selected(selection: Selection) -> Iterator[Diagnosis]:
         return
     for subject in selection.subjects:
         name = f"{selection.dataset} subject {subject}"
-        inspect = format_command("harness", "inspect", f"dataset={selection.dataset}", f"subject={subject}")
         try:
             recording = selection.loader.load(subject)
         except HarnessError as error:
-            yield Diagnosis("data", name, FAULT, str(error), inspect, {"subject": subject})
+            key = re.search(r"dataset\.\w+", str(error))
+            words = [f"dataset={selection.dataset}", *([f"{key.group()}=PATH"] if key else [])]
+            retry = format_command("harness", "doctor", *words, f"subject={subject}")
+            yield Diagnosis("data", name, FAULT, str(error), retry, {"subject": subject})
             continue
         files = list_files(recording.bold)
         text = (

@@ -1,0 +1,184 @@
+"""``doctor`` compares Python and the packages with the metadata of the installed distribution."""
+
+import importlib
+import importlib.metadata
+import shlex
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from harness.app.doctor import installation, packages
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A directory of distributions, of which ``studio`` takes the place of harness; imported from first."""
+    directory = tmp_path / "site"
+    directory.mkdir()
+    monkeypatch.syspath_prepend(directory)
+    monkeypatch.setattr(installation, "DISTRIBUTION", "studio")
+    monkeypatch.setattr(packages, "DISTRIBUTION", "studio")
+
+    def install(name, version, *requirements, module=None):
+        info = directory / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        lines = ["Metadata-Version: 2.1", f"Name: {name}"]
+        lines += [f"Version: {version}"] if version else []
+        lines += [f"Requires-Dist: {text}" for text in requirements]
+        (info / "METADATA").write_text("\n".join([*lines, "Requires-Python: >=3.11,<3.14", ""]))
+        if module is not None:
+            (directory / f"{name.replace('-', '_')}.py").write_text(module)
+            monkeypatch.delitem(sys.modules, name.replace("-", "_"), raising=False)
+        importlib.invalidate_caches()
+
+    return install
+
+
+def diagnose(check):
+    return {item.name: item for item in check(None)}
+
+
+def test_versions_are_compared_with_the_requirements(site):
+    site("studio", "1.0", "paint>=2,!=2.5", "brush>=2", "easel>=1", "lamp", "vase>=3")
+    site("paint", "2.5")
+    site("brush", "1.9")
+    site("easel", "1.0.1")
+    site("lamp", "0.1")
+    found = diagnose(packages.check_requirements)
+    assert {name: item.status for name, item in found.items()} == {
+        "paint": "fault",
+        "brush": "fault",
+        "easel": "ok",
+        "lamp": "ok",
+        "vase": "fault",
+    }
+    assert found["brush"].facts == {"version": "1.9", "required": ">=2"}
+    assert found["vase"].facts == {"version": None, "required": ">=3"}
+    assert shlex.split(found["brush"].command)[-4:] == ["pip", "install", "--upgrade", "brush>=2"]
+    assert shlex.split(found["vase"].command)[-3:] == ["pip", "install", "vase>=3"]
+
+
+def test_requirements_of_other_systems_and_of_extras_do_not_count(site):
+    site("studio", "1.0", "paint; sys_platform == 'amiga'", "brush; extra == 'slurm'", "easel")
+    assert list(diagnose(packages.check_requirements)) == ["easel"]
+
+
+def test_prereleases_of_an_allowed_version_are_allowed(site):
+    site("studio", "1.0", "paint>=2")
+    site("paint", "2.1rc1")
+    assert diagnose(packages.check_requirements)["paint"].status == "ok"
+
+
+@pytest.mark.parametrize("version", ["", "unknown"])
+def test_damaged_metadata_are_a_fault(site, version):
+    site("studio", "1.0", "paint>=2")
+    site("paint", version)
+    assert diagnose(packages.check_requirements)["paint"].status == "fault"
+
+
+def test_without_packaging_missing_packages_are_found_nevertheless(site, monkeypatch):
+    site("studio", "1.0", "paint>=2", "brush>=2", "easel; sys_platform == 'amiga'")
+    site("paint", "1.0")
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    found = diagnose(packages.check_requirements)
+    assert {name: item.status for name, item in found.items()} == {"paint": "caution", "brush": "fault"}
+
+
+def test_extras_are_optional_unless_a_version_of_theirs_is_wrong(site):
+    needs = ["paint>=2; extra == 'joblib'", "brush>=2; extra == 'slurm'", "easel>=2; extra == 'docs'"]
+    site("studio", "1.0", *needs, "studio[docs,slurm]; extra == 'dev'")
+    site("paint", "2.0")
+    site("brush", "1.0")
+    found = diagnose(packages.check_extras)
+    assert found["extras"].facts == {"installed": ["joblib"], "not_installed": ["docs"]}
+    assert (found["extra slurm"].status, found["extra slurm"].facts) == ("caution", {"brush": "1.0"})
+
+
+def test_package_that_cannot_be_imported_is_a_fault(site):
+    site("studio", "1.0", "paint>=2", "brush", "scikit-easel")
+    site("paint", "2.0", module="raise OSError('libpaint.so: wrong ELF class')")
+    site("brush", "1.0", module="import paint_thinner")
+    site("scikit-easel", "1.0", module="")
+    found = diagnose(packages.check_imports)
+    assert {name: item.status for name, item in found.items()} == {
+        "import paint": "fault",
+        "import brush": "fault",
+        "imports": "ok",
+    }
+    assert "wrong ELF class" in found["import paint"].text
+    assert "--force-reinstall 'paint>=2'" in found["import paint"].command
+    assert found["import brush"].command.endswith("pip install paint_thinner")
+    assert found["imports"].facts["imported"] == ["scikit-easel"]
+
+
+def test_import_that_ends_the_program_is_a_fault(site):
+    site("studio", "1.0", "quitter")
+    site("quitter", "1.0", module="raise SystemExit(3)")
+    assert diagnose(packages.check_imports)["import quitter"].status == "fault"
+
+
+@pytest.mark.parametrize("path", [[""], None])
+def test_own_file_with_the_name_of_a_package_is_found(site, tmp_path, monkeypatch, path):
+    site("studio", "1.0", "paint")
+    site("paint", "2.0", module="")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "paint.py").write_text("")
+    monkeypatch.chdir(tmp_path / "work")
+    if path is not None:
+        monkeypatch.setattr(sys, "path", [*path, *sys.path])
+        fault = diagnose(packages.check_imports)["file paint"]
+        assert shlex.split(fault.command)[1:] == [
+            str(tmp_path / "work" / name) for name in ("paint.py", "my_paint.py")
+        ]
+    else:  # the console script does not import from there
+        assert "file paint" not in diagnose(packages.check_imports)
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ((3, 9, 18), "fault"),
+        ((3, 10, 13), "fault"),
+        ((3, 11, 0), "ok"),
+        ((3, 13, 9), "ok"),
+        ((3, 14, 0), "fault"),
+    ],
+)
+def test_python_is_compared_with_the_versions_that_are_allowed(monkeypatch, version, status):
+    monkeypatch.setattr(packages, "sys", SimpleNamespace(version_info=version, executable="/bin/python"))
+    (found,) = packages.check_python(None)
+    assert found.status == status
+    assert found.facts["version"] == ".".join(map(str, version))
+    if status == "fault":
+        assert found.command.startswith("python3.13 -m venv ")
+
+
+def test_allowed_versions_of_python_are_those_of_the_metadata():
+    required = importlib.metadata.metadata("fmri-decoding-harness")["Requires-Python"]
+    assert {*required.split(",")} == {">=3.11", "<3.14"}
+    assert (packages.LOWEST_PYTHON, packages.TOO_NEW_PYTHON) == ((3, 11), (3, 14))
+
+
+def test_checkout_that_is_not_installed_has_the_requirements_of_its_project_file(monkeypatch):
+    installed = installation.read_installation()
+    real = importlib.metadata.metadata
+
+    def hide(name):
+        if name == "fmri-decoding-harness":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "metadata", hide)
+    checkout = installation.read_installation()
+    assert checkout.version is None
+    assert checkout.python and "numpy>=2" in checkout.requirements
+    assert 'submitit>=1.5.2; extra == "slurm"' in checkout.requirements
+    assert len(checkout.requirements) == len(installed.requirements)
+    assert [item.status for item in packages.check_harness(None)] == ["caution"]
+
+
+def test_commands_quote_words_for_the_shell(monkeypatch):
+    monkeypatch.setattr(installation.sys, "executable", "/opt/my env/bin/python")
+    assert installation.format_install("numpy>=2").startswith("'/opt/my env/bin/python' -m pip install")
+    assert installation.format_install("numpy>=2").endswith(" 'numpy>=2'")
