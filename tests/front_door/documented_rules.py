@@ -25,7 +25,9 @@ class Left:
 
 EXCEPTIONS = (
     Left(r"^pip install", "installs from the network", "tests/test_packaging.py"),
-    Left(r"^(python -m venv|pre-commit install|pytest|bash \.ci/run)", "this test is part of it", ".ci/run"),
+    Left(
+        r"^(python -m venv|\. |pre-commit install|pytest|bash \.ci/run)", "this test is part of it", ".ci/run"
+    ),
     Left(r"harness fetch ", "downloads 300 MB", "tests/datasets/test_haxby_download.py"),
     Left(r"harness ui\b", "serves until Ctrl-C", "tests/app/test_ui.py"),
     Left(r"=submitit_slurm|=mylab", "needs SLURM", "tests/front_door/test_slurm.py"),
@@ -80,6 +82,7 @@ SHORTER = (
 )
 
 PREPARED = {
+    "docs/faq.md": ("estimator=dummy cv=holdout30 figures=off",),
     "docs/store.md": ("estimator=dummy figures=off",),
     "docs/stored_runs.md": ("-m subject=2,3 estimator=ridge,lda figures=off",),
     "docs/predict.md": ("estimator=ridge figures=off",),
