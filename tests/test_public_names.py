@@ -15,3 +15,13 @@ def test_every_public_name_is_importable_and_declared_for_type_checkers():
     for name, module in declared.items():
         assert getattr(harness, name) is getattr(import_module(module), name)
     assert set(harness.__all__) <= set(dir(harness))
+
+
+def test_examples_import_public_names_alone():
+    examples = sorted((Path(__file__).parents[1] / "examples").glob("plot_*.py"))
+    assert len(examples) >= 6
+    for example in examples:
+        for node in ast.walk(ast.parse(example.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness"):
+                assert node.module == "harness", example
+                assert {alias.name for alias in node.names} <= set(harness.__all__), example
