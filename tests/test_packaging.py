@@ -70,6 +70,9 @@ def test_wheel_holds_every_option_and_study(wheel, name):
     files = {
         f"harness/{name}/{file.relative_to(ROOT / name).as_posix()}" for file in (ROOT / name).rglob("*.yaml")
     }
+    if name == "experiments":  # the tutorial's published values, and what it prints on them
+        shown = [*(ROOT / name / "tutorial").glob("*.json"), *(ROOT / name / "tutorial").glob("*.md")]
+        files |= {f"harness/{name}/tutorial/{file.name}" for file in shown}
     assert files
     assert files <= packed
 
@@ -84,7 +87,9 @@ def test_installed_wheel_runs_from_another_directory(installed, elsewhere, tiny_
 
 @pytest.mark.slow
 def test_installed_wheel_finds_every_study(installed, elsewhere, tiny_subject):
-    studies = sorted(file.stem for file in (ROOT / "experiments").glob("*.yaml"))
+    home = ROOT / "experiments"
+    studies = sorted(file.relative_to(home).with_suffix("").as_posix() for file in home.rglob("*.yaml"))
+    studies.sort(key=lambda name: "/" in name)  # those in directories follow the others
     for study in studies:
         process = installed(elsewhere, "-cn", study, "--cfg", "job")
         assert process.returncode == 0, process.stderr
