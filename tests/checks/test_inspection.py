@@ -182,8 +182,10 @@ def test_a_singular_affine_is_refused(tiny, tmp_path):
     affine = nib.load(recording.bold).affine.copy()
     affine[1, :3] = affine[0, :3]
     file = tmp_path / "singular.nii.gz"
-    nib.save(nib.Nifti1Image(data.astype(np.int16), affine), file)
-    with pytest.raises(DataError, match="singular.nii.gz: its affine is singular"):
+    image = nib.Nifti1Image(data.astype(np.int16), nib.load(recording.bold).affine)
+    image.set_sform(affine, code=2)
+    nib.save(image, file)
+    with pytest.raises(DataError, match=r"singular.nii.gz: its affine is singular"):
         inspect(replace(recording, bold=file))
 
 

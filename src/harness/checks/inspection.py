@@ -145,8 +145,8 @@ def inspect_recording(
     header = read_nifti_header(list_files(recording.bold)[0])
     if np.linalg.matrix_rank(header.affine[:3, :3]) < 3:
         raise DataError(
-            f"{header.path}: its affine is singular, so that no picture can be drawn:\n{header.affine}\nCorrect "
-            "the header (sform and qform), or convert the image again"
+            f"{header.path}: its affine is singular, so that no picture can be drawn:\n{header.affine}\n"
+            "Correct the header (sform and qform), or convert the image again."
         )
     if not header.is_oriented:
         notices.append(
