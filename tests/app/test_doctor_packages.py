@@ -1,13 +1,16 @@
 """``doctor`` compares Python and the packages with the metadata of the installed distribution."""
 
+import ast
 import importlib
 import importlib.metadata
 import shlex
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import harness
 from harness.app.doctor import installation, packages
 
 
@@ -176,6 +179,29 @@ def test_checkout_that_is_not_installed_has_the_requirements_of_its_project_file
     assert 'submitit>=1.5.2; extra == "slurm"' in checkout.requirements
     assert len(checkout.requirements) == len(installed.requirements)
     assert [item.status for item in packages.check_harness(None)] == ["caution"]
+
+
+def test_modules_that_doctor_imports_first_can_be_imported_by_python_3_9():
+    """Its syntax is that of Python 3.9, annotations are not evaluated, and no import is of a package."""
+    root = Path(harness.__file__).parent
+    names = [
+        "__main__",
+        "errors",
+        "app/streams",
+        "app/verbs/__init__",
+        "app/verbs/arguments",
+        "app/verbs/doctor",
+    ]
+    names += ["tracking/provenance", "checks/diagnosis", "report/diagnosis_table"]
+    files = [root / f"{name}.py" for name in names] + sorted((root / "app" / "doctor").glob("[!_]*.py"))
+    for file in [*files, root / "__init__.py", root / "app" / "__init__.py"]:
+        tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {(getattr(node, "module", None) or node.names[0].name).split(".")[0] for node in top}
+        assert modules <= {*sys.stdlib_module_names, "harness"}, file
+        assert not any(isinstance(node, ast.Match) for node in ast.walk(tree)), file
+        if file in files:
+            assert "__future__" in modules, file
 
 
 def test_commands_quote_words_for_the_shell(monkeypatch):

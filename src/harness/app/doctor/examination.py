@@ -29,6 +29,7 @@ EARLY_CHECKS = (
 LATE_CHECKS = (
     ("environment", "fingerprint", "environment", "check_fingerprint"),
     ("environment", "system", "environment", "check_system"),
+    ("environment", "directory", "environment", "check_directory"),
     ("environment", "home", "environment", "check_home"),
     ("store", "database", "store", "check_store"),
     ("data", "haxby", "data", "check_haxby"),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.app.doctor.installation import format_command
 from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
 
@@ -84,9 +85,10 @@ def _check_disk(name: str, directory: Path, speeds: dict[int, DiskSpeed | str], 
         status = FAULT if required else CAUTION
     else:
         status = CAUTION if usage.free < FEW_BYTES else OK
-    repair = "HARNESS_CACHE=DIRECTORY  # on a disk with space" if name == "cache" else None
-    if name == "store":
-        repair = "python -m harness tracking.folder=DIRECTORY  # on a disk with space"
+    if name == "cache":
+        repair = format_command("harness", "cache", "clear")
+    else:
+        repair = f"{format_command('harness', 'tracking.folder=DIRECTORY')}  # on a disk with space"
     return Diagnosis("disk", name, status, text, repair if status != OK else None, facts)
 
 
