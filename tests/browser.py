@@ -14,7 +14,7 @@ MILLISECONDS = 60_000  # that a page may take on a machine under load
 
 @contextmanager
 def start_chromium() -> "Iterator[Browser]":
-    """Start headless Chromium; skip the test if it, or playwright, is not installed, and fail in CI."""
+    """Start headless Chromium; skip the test if it, or playwright, is not installed, or fail."""
     (chromium,) = find_programs("chromium")
     try:
         from playwright.sync_api import sync_playwright

@@ -64,12 +64,15 @@ def _print_version(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
     from platform import python_version
 
     from harness.tracking.provenance import DISTRIBUTION
 
-    print(f"harness {version(DISTRIBUTION)}")
+    try:
+        print(f"harness {version(DISTRIBUTION)}")
+    except PackageNotFoundError:  # a checkout on the search path
+        print("harness (version unknown: not installed)")
     packages = [f"{name} {version(name)}" for name in ("nilearn", "scikit-learn", "mlflow", "hydra-core")]
     print(", ".join([f"Python {python_version()}", *packages]))
     return 0

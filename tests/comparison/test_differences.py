@@ -152,6 +152,12 @@ def test_environment_is_read_back():
     assert parse_environment("") == ({}, {})
 
 
+def test_runs_from_before_the_distribution_was_renamed_differ_in_no_package():
+    earlier, _ = parse_environment("# Python 3.11.7\nharness==0.1.1\nnumpy==2.0\n")
+    later, _ = parse_environment("# Python 3.11.7\nfmri-decoding-harness==0.1.1\nnumpy==2.0\n")
+    assert earlier == later == {"harness": "0.1.1", "numpy": "2.0"}
+
+
 def test_predictions_of_another_form_have_no_folds():
     import pandas as pd
 

@@ -6,7 +6,6 @@ anew, which takes about a quarter of a second: most trees are marked slow.
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import nibabel as nib
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 
 from harness.datasets.bids import Bids
+from services import requires_all
 
-if os.environ.get("CI") == "true":
+if requires_all():
     import bids
 else:
     bids = pytest.importorskip("bids")

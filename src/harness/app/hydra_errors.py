@@ -146,8 +146,10 @@ def format_launcher_error(error: RuntimeError) -> HarnessError:
         r"Unknown plugin class : 'hydra_plugins\.hydra_(joblib|submitit)_launcher", str(error)
     )
     if missing is not None:
-        extra = {"joblib": "joblib", "submitit": "slurm"}[missing.group(1)]
+        name = missing.group(1)
+        extra = {"joblib": "joblib", "submitit": "slurm"}[name]
         return UsageError(
-            f"this launcher is not installed; it comes with: pip install 'fmri-decoding-harness[{extra}]'"
+            f"this launcher is not installed; it is in the extra {extra!r} of this package, or install it "
+            f"alone: pip install hydra-{name}-launcher"
         )
     return HarnessError(f"the launcher gave up: {format_error(error)}. The same command resumes the sweep")

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import TrackingError
+from harness.tracking.provenance import DISTRIBUTION
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import CODE_TAG, COMMIT_TAG, RELABELLINGS_TAG
@@ -105,9 +106,14 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def parse_environment(text: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the versions of the packages, and the machine, of an ``environment.txt``."""
+    """Return the versions of the packages, and the machine, of an ``environment.txt``.
+
+    This package is ``harness``, as in the tags of a run, under both names that its distribution has had.
+    """
     lines = text.splitlines()
     packages = dict(line.split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
+    if DISTRIBUTION in packages:
+        packages["harness"] = packages.pop(DISTRIBUTION)
     machine = {}
     for line in (line.removeprefix("# ") for line in lines if line.startswith("# ")):
         name, colon, value = line.partition(": ")
