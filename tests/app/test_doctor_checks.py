@@ -248,6 +248,14 @@ def test_disks_of_store_and_cache_are_measured_and_nothing_is_left(selected, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["file", "file/below/it", "link", "link/below"])
+def test_directory_below_a_file_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    problem, place = file_system.find_write_problem(tmp_path / name)
+    assert (problem, place) == ("it is not a directory", tmp_path / name.split("/")[0])
+
+
 @pytest.mark.parametrize(("free", "status"), [(10**10, "ok"), (10**9, "caution"), (10**7, "fault")])
 def test_little_space_is_a_caution_and_none_a_fault(selected, tmp_path, monkeypatch, free, status):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))

@@ -149,7 +149,9 @@ def test_own_file_with_the_name_of_a_package_is_found(site, tmp_path, monkeypatc
     ],
 )
 def test_python_is_compared_with_the_versions_that_are_allowed(monkeypatch, version, status):
-    monkeypatch.setattr(packages, "sys", SimpleNamespace(version_info=version, executable="/bin/python"))
+    monkeypatch.setattr(
+        packages, "sys", SimpleNamespace(version_info=version, executable="/bin/python", platform="linux")
+    )
     (found,) = packages.check_python(None)
     assert found.status == status
     assert found.facts["version"] == ".".join(map(str, version))
