@@ -11,9 +11,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.app.doctor import cache, data, examination, file_system, machine, programs, selection, store
+from harness.app.doctor import (
+    cache,
+    data,
+    environment,
+    examination,
+    file_system,
+    machine,
+    programs,
+    selection,
+    store,
+)
 from harness.checks.diagnosis import Diagnosis
-from harness.datasets.haxby import MASK_FILES
+from harness.datasets.haxby import MASK_FILES, Haxby
 from harness.errors import DataError, UsageError
 from harness.samples.array_directory import ArrayDirectory
 
@@ -73,14 +83,8 @@ def test_subject_that_is_cut_short_is_named(home, selected):
     found = diagnose(data.check_haxby, selected)["haxby subject 1"]
     assert found.status == "caution"
     assert "bold.nii.gz is damaged or cut short" in found.text
-    own = replace(selected, loader=data_set(home), subjects=(1,))
+    own = replace(selected, loader=Haxby(home.parents[1]), subjects=(1,))
     assert diagnose(data.check_haxby, own)["haxby subject 1"].status == "fault"
-
-
-def data_set(home):
-    from harness.datasets.haxby import Haxby
-
-    return Haxby(home.parents[1])
 
 
 def test_flipped_bit_is_found_by_verification_alone(home, selected):
@@ -186,6 +190,25 @@ def test_store_in_use_is_ok_and_killed_runs_are_a_caution(selected, make_store, 
     assert f"runs --failed --folder {tmp_path / 'mlruns'}" in found["running"].command
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the current directory cannot be deleted")
+def test_deleted_current_directory_is_a_fault(selected, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (found,) = environment.check_directory(selected)
+    assert (found.status, found.command) == ("fault", "cd ~")
+
+
+def test_fingerprint_is_the_same_twice_and_another_one_after_a_change(selected, monkeypatch):
+    (first,), (second,) = (environment.check_fingerprint(selected) for _ in range(2))
+    assert first.facts["fingerprint"] == second.facts["fingerprint"]
+    for function in ("package_versions", "describe_machine"):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"harness.tracking.provenance.{function}", lambda: {"numpy": "0"})
+            (other,) = environment.check_fingerprint(selected)
+        assert other.facts["fingerprint"] != first.facts["fingerprint"]
+
+
 def test_tracking_that_is_off_needs_no_store(selected):
     (found,) = store.check_store(replace(selected, tracking="off"))
     assert found.status == "ok"
@@ -223,6 +246,14 @@ def test_disks_of_store_and_cache_are_measured_and_nothing_is_left(selected, tmp
     assert found["store"].facts["free_bytes"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert found["store"].facts["write_mb_per_s"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/below/it", "link", "link/below"])
+def test_directory_below_a_file_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    problem, place = file_system.find_write_problem(tmp_path / name)
+    assert (problem, place) == ("it is not a directory", tmp_path / name.split("/")[0])
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**10, "ok"), (10**9, "caution"), (10**7, "fault")])
