@@ -23,6 +23,8 @@ from documented_pages import (
     read_steps,
 )
 from documented_rules import EXCEPTIONS, FAILING, PREPARED, SHORTER
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 from processes import read_runs
 
@@ -258,6 +260,23 @@ def run_blocks(page, blocks):
     file.write_text(page.fill_in(script))
     process = page.run("python blocks.py")
     return [f"{blocks[0].page}, Python:\n{process.stderr}"] if process.returncode else []
+
+
+OPTION_FILES = [step for step in STEPS if step.kind == "yaml" and step.file]
+
+
+@pytest.mark.parametrize("step", OPTION_FILES, ids=[step.file for step in OPTION_FILES])
+def test_an_option_file_composes_with_the_values_that_it_shows(step, tmp_path):
+    file = Path(step.file)
+    root, group, name = file.parts[0], "/".join(file.parts[1:-1]), file.stem
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(step.text)
+    overrides = [f"{group}={name}", f"hydra.searchpath=[file://{tmp_path / root}]"]
+    with initialize_config_module("harness.conf", version_base="1.3"):
+        config = compose("config", overrides=overrides, return_hydra_config=True)
+    composed = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=False)
+    for key, value in yaml.safe_load(step.text).items():
+        assert key == "defaults" or composed[key] == value, key
 
 
 # The tables -------------------------------------------------------------------------------------------------
