@@ -142,6 +142,23 @@ def test_simulated_subject_that_lacks_a_file_is_a_fault_of_that_subject(home, se
     assert found.command == f"rm -r {directory / 'haxby2001' / 'subj1'}"
 
 
+@pytest.mark.parametrize("dataset", ["haxby", "simulated"])
+def test_subject_that_does_not_exist_is_a_fault(dataset):
+    chosen, _ = selection.select([f"dataset={dataset}", "subject=9"], None, False)
+    (found,) = data.check_selected(chosen)
+    assert (found.name, found.status) == (f"{dataset} subject 9", "fault")
+
+
+def test_subject_that_cannot_be_simulated_is_a_fault_next_to_a_complete_one(home, tmp_path, monkeypatch):
+    directory = tmp_path / "simulated-v1-seed0" / "haxby2001"
+    shutil.copytree(home.parent, directory)
+    shutil.copy(home / "mask4_vt.nii.gz", directory / "mask.nii.gz")
+    chosen, _ = selection.select([f"dataset.cache_dir={tmp_path}", "subject=2"], None, False)
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok"]
+    monkeypatch.setattr(data, "find_write_problem", lambda path: ("Read-only file system", path))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok", "fault"]
+
+
 def test_other_data_sets_are_loaded_and_their_errors_are_faults(selected, tmp_path):
     chosen, error = selection.select(["dataset=bids", f"dataset.root={tmp_path / 'none'}"], None, False)
     assert error is None
@@ -162,9 +179,7 @@ def test_overrides_are_read_without_hydra(monkeypatch, tmp_path):
     assert [(item.status, item.facts["subject"]) for item in absent] == [("fault", 1), ("fault", 3)]
 
 
-@pytest.mark.parametrize(
-    "words", [["dataset=hxby"], ["tracking.uri=http://host"], ["no_key=1"], ["subject=a"]]
-)
+@pytest.mark.parametrize("words", [["dataset=hxby"], ["tracking.uri=http://host"]])
 def test_wrong_overrides_are_usage_errors(words):
     with pytest.raises(UsageError):
         selection.select(words, None, False)
