@@ -11,9 +11,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from harness.app.doctor import cache, data, examination, file_system, machine, programs, selection, store
+from harness.app.doctor import (
+    cache,
+    data,
+    environment,
+    examination,
+    file_system,
+    machine,
+    programs,
+    selection,
+    store,
+)
 from harness.checks.diagnosis import Diagnosis
-from harness.datasets.haxby import MASK_FILES
+from harness.datasets.bids import Bids
+from harness.datasets.haxby import MASK_FILES, Haxby
+from harness.datasets.simulated import Simulated
 from harness.errors import DataError, UsageError
 from harness.samples.array_directory import ArrayDirectory
 
@@ -73,14 +85,8 @@ def test_subject_that_is_cut_short_is_named(home, selected):
     found = diagnose(data.check_haxby, selected)["haxby subject 1"]
     assert found.status == "caution"
     assert "bold.nii.gz is damaged or cut short" in found.text
-    own = replace(selected, loader=data_set(home), subjects=(1,))
+    own = replace(selected, loader=Haxby(home.parents[1]), subjects=(1,))
     assert diagnose(data.check_haxby, own)["haxby subject 1"].status == "fault"
-
-
-def data_set(home):
-    from harness.datasets.haxby import Haxby
-
-    return Haxby(home.parents[1])
 
 
 def test_flipped_bit_is_found_by_verification_alone(home, selected):
@@ -128,8 +134,7 @@ def test_simulated_subject_that_lacks_a_file_is_a_fault_of_that_subject(home, se
     directory = tmp_path / "simulated-v1-seed5"
     shutil.copytree(home.parent, directory / "haxby2001")
     shutil.copy(home / "mask4_vt.nii.gz", directory / "haxby2001" / "mask.nii.gz")
-    words = ["dataset.seed=5", f"dataset.cache_dir={tmp_path}", "subject=1"]
-    chosen, _ = selection.select(words, None, False)
+    chosen = replace(selected, loader=Simulated(seed=5, cache_dir=tmp_path), subjects=(1,))
     (found,) = data.check_simulated(chosen)
     assert (found.status, found.facts["complete"]) == ("ok", [1])
     (directory / "haxby2001" / "subj1" / "anat.nii.gz").unlink()
@@ -138,11 +143,29 @@ def test_simulated_subject_that_lacks_a_file_is_a_fault_of_that_subject(home, se
     assert found.command == f"rm -r {directory / 'haxby2001' / 'subj1'}"
 
 
-def test_other_data_sets_are_loaded_and_their_errors_are_faults(selected, tmp_path):
-    chosen, error = selection.select(["dataset=bids", f"dataset.root={tmp_path / 'none'}"], None, False)
-    assert error is None
+@pytest.mark.parametrize(("dataset", "loader"), [("haxby", Haxby()), ("simulated", Simulated())])
+def test_subject_that_does_not_exist_is_a_fault(selected, dataset, loader):
+    chosen = replace(selected, dataset=dataset, loader=loader, subjects=(9,))
     (found,) = data.check_selected(chosen)
-    assert (found.name, found.status) == (f"bids subject {chosen.subjects[0]}", "fault")
+    assert (found.name, found.status) == (f"{dataset} subject 9", "fault")
+
+
+def test_subject_that_cannot_be_simulated_is_a_fault_next_to_a_complete_one(
+    home, selected, tmp_path, monkeypatch
+):
+    directory = tmp_path / "simulated-v1-seed0" / "haxby2001"
+    shutil.copytree(home.parent, directory)
+    shutil.copy(home / "mask4_vt.nii.gz", directory / "mask.nii.gz")
+    chosen = replace(selected, loader=Simulated(cache_dir=tmp_path), subjects=(2,))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok"]
+    monkeypatch.setattr(data, "find_write_problem", lambda path: ("Read-only file system", path))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok", "fault"]
+
+
+def test_other_data_sets_are_loaded_and_their_errors_are_faults(selected, tmp_path):
+    chosen = replace(selected, dataset="bids", loader=Bids(root=tmp_path / "none"), subjects=(4,))
+    (found,) = data.check_selected(chosen)
+    assert (found.name, found.status) == ("bids subject 4", "fault")
     assert "doctor dataset=bids dataset.root=PATH" in found.command
     assert list(data.check_selected(selected)) == []
 
@@ -158,9 +181,7 @@ def test_overrides_are_read_without_hydra(monkeypatch, tmp_path):
     assert [(item.status, item.facts["subject"]) for item in absent] == [("fault", 1), ("fault", 3)]
 
 
-@pytest.mark.parametrize(
-    "words", [["dataset=hxby"], ["tracking.uri=http://host"], ["no_key=1"], ["subject=a"]]
-)
+@pytest.mark.parametrize("words", [["dataset=hxby"], ["tracking.uri=http://host"]])
 def test_wrong_overrides_are_usage_errors(words):
     with pytest.raises(UsageError):
         selection.select(words, None, False)
@@ -184,6 +205,25 @@ def test_store_in_use_is_ok_and_killed_runs_are_a_caution(selected, make_store, 
     if os.name == "posix":
         assert found["running"].facts["killed"] == [run]
     assert f"runs --failed --folder {tmp_path / 'mlruns'}" in found["running"].command
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the current directory cannot be deleted")
+def test_deleted_current_directory_is_a_fault(selected, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (found,) = environment.check_directory(selected)
+    assert (found.status, found.command) == ("fault", "cd ~")
+
+
+def test_fingerprint_is_the_same_twice_and_another_one_after_a_change(selected, monkeypatch):
+    (first,), (second,) = (environment.check_fingerprint(selected) for _ in range(2))
+    assert first.facts["fingerprint"] == second.facts["fingerprint"]
+    for function in ("package_versions", "describe_machine"):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"harness.tracking.provenance.{function}", lambda: {"numpy": "0"})
+            (other,) = environment.check_fingerprint(selected)
+        assert other.facts["fingerprint"] != first.facts["fingerprint"]
 
 
 def test_tracking_that_is_off_needs_no_store(selected):
@@ -223,6 +263,14 @@ def test_disks_of_store_and_cache_are_measured_and_nothing_is_left(selected, tmp
     assert found["store"].facts["free_bytes"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert found["store"].facts["write_mb_per_s"] > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/below/it", "link", "link/below"])
+def test_directory_below_a_file_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    problem, place = file_system.find_write_problem(tmp_path / name)
+    assert (problem, place) == ("it is not a directory", tmp_path / name.split("/")[0])
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**10, "ok"), (10**9, "caution"), (10**7, "fault")])

@@ -68,7 +68,7 @@ def test_healthy_environment_has_no_fault_and_nothing_is_created(doctor, tmp_pat
     assert list(dict.fromkeys(check["group"] for check in document["checks"])) == GROUPS
     packages = by_name(document, "packages")
     assert len(packages["imports"]["facts"]["imported"]) == len(REQUIRED)
-    assert packages["numpy"]["facts"]["required"] == ">=2"
+    assert set(REQUIRED) >= {f"numpy{packages['numpy']['facts']['required']}"}
     assert len(document["fingerprint"]) == 64
     assert by_name(document, "store")["database"]["facts"] == {"state": "absent", "runs": 0}
     assert by_name(document, "machine")["speed"]["facts"]["gflops"] > 0
@@ -90,7 +90,7 @@ def test_python_without_any_package_gets_a_report(tmp_path):
     words = " ".join(process.stdout.split())
     assert "not installed: its options (harness.conf) are not found" in words
     assert words.count("is required, but not installed") >= len(REQUIRED) - 1, "isal depends on the machine"
-    assert "pip install 'numpy>=2'" in process.stdout
+    assert "pip install 'numpy>=2" in process.stdout
 
 
 def test_wrong_override_is_a_usage_error(tmp_path):

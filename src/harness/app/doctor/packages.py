@@ -42,14 +42,19 @@ def check_python(selection: Selection) -> Iterator[Diagnosis]:
     if is_python_supported():
         yield Diagnosis("python", "version", OK, f"{version} ({allowed}), {sys.executable}", None, facts)
         return
-    newest = f"python3.{TOO_NEW_PYTHON[1] - 1}"
+    newest = f"3.{TOO_NEW_PYTHON[1] - 1}"
+    start, python = (
+        (f"py -{newest}", r"harness-env\Scripts\python")
+        if sys.platform == "win32"
+        else (f"python{newest}", "harness-env/bin/python")
+    )
     target = quote(find_checkout() or DISTRIBUTION)
     yield Diagnosis(
         "python",
         "version",
         FAULT,
         f"{version} cannot run harness, which needs {allowed} (install it first if there is none)",
-        f"{newest} -m venv harness-env && harness-env/bin/python -m pip install {target}",
+        f"{start} -m venv harness-env && {python} -m pip install {target}",
         facts,
     )
 
