@@ -40,7 +40,7 @@ def list_finished(folder):
 def test_an_interrupted_tutorial_is_resumed_and_compared(tmp_path, tiny_subject):
     data = ["dataset=haxby", f"dataset.data_dir={tiny_subject(n_runs=N_RUNS)}", "subject=1"]
     command = ["tutorial", *data, "--published", "values.json"]
-    write_values(tmp_path / "values.json", 2 * N_RUNS * BLOCK)
+    write_values(tmp_path / "values.json", 2 * N_RUNS * BLOCK - 1)
 
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
@@ -57,29 +57,15 @@ def test_an_interrupted_tutorial_is_resumed_and_compared(tmp_path, tiny_subject)
     before = {run.info.run_id for run in list_finished(tmp_path)}
     assert 1 <= len(before) < 6
 
-    process = harness(tmp_path, *command, "--csv", "cells.csv")
+    # One value of the file is wrong, which shows in the exit status.
+    process = harness(tmp_path, *command, "--csv", "cells.csv", "--json", check=False)
+    assert process.returncode == 1
+    shown = json.loads(process.stdout)
     after = {run.info.run_id for run in list_finished(tmp_path)}
     assert before < after
     assert len(after) == 6
-    assert f"{len(before)} skipped" in process.stderr
-    assert "equal" in process.stdout
-    table = pd.read_csv(tmp_path / "cells.csv")
-    assert table["verdict"].tolist() == ["equal"] * 5 + ["not applicable"]
-    (page,) = (tmp_path / "mlruns" / "tutorial").glob("*/index.html")
-    text = page.read_text()
-    assert f"python -m harness -cn tutorial/holdout30 dataset=haxby dataset.data_dir={data[1][17:]}" in text
-    assert 'href="inspection/index.html"' in text
-    assert (page.parent / "inspection" / "index.html").is_file()
-    # The pictures of the sections, and none that is missing.
-    assert text.count("<img") == 7
-    assert "is missing" not in text
-
-    write_values(tmp_path / "values.json", 2 * N_RUNS * BLOCK - 1)
-    process = harness(tmp_path, *command, "--json", "--out", "page", check=False)
-    assert process.returncode == 1
-    shown = json.loads(process.stdout)
-    assert {run.info.run_id for run in list_finished(tmp_path)} == after
     assert set(shown["runs"].values()) == after
+    assert f"{len(before)} skipped" in process.stderr
     assert shown["cells"][0] == {
         "section": "fit_on_all",
         "quantity": "n_samples",
@@ -90,4 +76,13 @@ def test_an_interrupted_tutorial_is_resumed_and_compared(tmp_path, tiny_subject)
         "difference": 1.0,
         "reason": "",
     }
-    assert (tmp_path / "page" / "index.html").is_file()
+    table = pd.read_csv(tmp_path / "cells.csv")
+    assert table["verdict"].tolist() == ["differs"] + ["equal"] * 4 + ["not applicable"]
+    (page,) = (tmp_path / "mlruns" / "tutorial").glob("*/index.html")
+    text = page.read_text()
+    assert f"python -m harness -cn tutorial/holdout30 {' '.join(data)}" in text
+    assert 'href="inspection/index.html"' in text
+    assert (page.parent / "inspection" / "index.html").is_file()
+    # The pictures of the sections, and none that is missing.
+    assert text.count("<img") == 7
+    assert "is missing" not in text
