@@ -244,8 +244,9 @@ def run_command(page, step):
 def output_is_shown(shown, printed, whole=False):
     """Return whether a page shows a part of what was printed, or all of it; ``...`` is anything.
 
-    Spaces and ends of lines do not count.
+    Spaces, ends of lines and the lines of tables do not count.
     """
+    printed = re.sub("[\u2500-\u257f]", " ", printed)
     words = [re.escape(word).replace(r"\.\.\.", ".*?") for word in shown.split()]
     match = re.fullmatch if whole else re.search
     return match(r"\s+".join(words), printed.strip(), flags=re.DOTALL) is not None
@@ -346,5 +347,6 @@ def test_commands_are_found_in_blocks_with_prompts_and_after_option_files():
 def test_shown_output_is_compared_but_for_dots_and_spaces():
     assert output_is_shown("error: a ... c", "error: a   b\n c")
     assert not output_is_shown("error: a ... d", "error: a b c")
+    assert output_is_shown("svc 0.894", "│ svc │ 0.894 │")
     assert not output_is_shown("0.894", "0.895")
     assert output_is_shown("b", "a b c") and not output_is_shown("b", "a b c", whole=True)
