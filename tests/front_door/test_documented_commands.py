@@ -99,7 +99,8 @@ class Page:
         text = re.sub(r"--sweep ID\b", "--sweep latest", text)
         if PLACEHOLDER.search(text):
             _, runs = read_runs(self.directory)
-            ids = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
+            finished = [run for run in runs if run.info.status == "FINISHED"]
+            ids = [run.info.run_id for run in finished if "harness.group.runs" not in run.data.tags]
             names = {"RUN_A": ids[0], "RUN_B": ids[-1], "RUN": ids[0], "868f30a7": ids[0][:8]}
             names["DIRECTORY"] = f"{self.directory}/mlruns/artifacts/{ids[0]}/artifacts"
             text = PLACEHOLDER.sub(lambda found: names[found[0]], text)
