@@ -23,7 +23,9 @@ from harness.app.doctor import (
     store,
 )
 from harness.checks.diagnosis import Diagnosis
+from harness.datasets.bids import Bids
 from harness.datasets.haxby import MASK_FILES, Haxby
+from harness.datasets.simulated import Simulated
 from harness.errors import DataError, UsageError
 from harness.samples.array_directory import ArrayDirectory
 
@@ -132,8 +134,7 @@ def test_simulated_subject_that_lacks_a_file_is_a_fault_of_that_subject(home, se
     directory = tmp_path / "simulated-v1-seed5"
     shutil.copytree(home.parent, directory / "haxby2001")
     shutil.copy(home / "mask4_vt.nii.gz", directory / "haxby2001" / "mask.nii.gz")
-    words = ["dataset.seed=5", f"dataset.cache_dir={tmp_path}", "subject=1"]
-    chosen, _ = selection.select(words, None, False)
+    chosen = replace(selected, loader=Simulated(seed=5, cache_dir=tmp_path), subjects=(1,))
     (found,) = data.check_simulated(chosen)
     assert (found.status, found.facts["complete"]) == ("ok", [1])
     (directory / "haxby2001" / "subj1" / "anat.nii.gz").unlink()
@@ -142,11 +143,29 @@ def test_simulated_subject_that_lacks_a_file_is_a_fault_of_that_subject(home, se
     assert found.command == f"rm -r {directory / 'haxby2001' / 'subj1'}"
 
 
-def test_other_data_sets_are_loaded_and_their_errors_are_faults(selected, tmp_path):
-    chosen, error = selection.select(["dataset=bids", f"dataset.root={tmp_path / 'none'}"], None, False)
-    assert error is None
+@pytest.mark.parametrize(("dataset", "loader"), [("haxby", Haxby()), ("simulated", Simulated())])
+def test_subject_that_does_not_exist_is_a_fault(selected, dataset, loader):
+    chosen = replace(selected, dataset=dataset, loader=loader, subjects=(9,))
     (found,) = data.check_selected(chosen)
-    assert (found.name, found.status) == (f"bids subject {chosen.subjects[0]}", "fault")
+    assert (found.name, found.status) == (f"{dataset} subject 9", "fault")
+
+
+def test_subject_that_cannot_be_simulated_is_a_fault_next_to_a_complete_one(
+    home, selected, tmp_path, monkeypatch
+):
+    directory = tmp_path / "simulated-v1-seed0" / "haxby2001"
+    shutil.copytree(home.parent, directory)
+    shutil.copy(home / "mask4_vt.nii.gz", directory / "mask.nii.gz")
+    chosen = replace(selected, loader=Simulated(cache_dir=tmp_path), subjects=(2,))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok"]
+    monkeypatch.setattr(data, "find_write_problem", lambda path: ("Read-only file system", path))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok", "fault"]
+
+
+def test_other_data_sets_are_loaded_and_their_errors_are_faults(selected, tmp_path):
+    chosen = replace(selected, dataset="bids", loader=Bids(root=tmp_path / "none"), subjects=(4,))
+    (found,) = data.check_selected(chosen)
+    assert (found.name, found.status) == ("bids subject 4", "fault")
     assert "doctor dataset=bids dataset.root=PATH" in found.command
     assert list(data.check_selected(selected)) == []
 
@@ -162,9 +181,7 @@ def test_overrides_are_read_without_hydra(monkeypatch, tmp_path):
     assert [(item.status, item.facts["subject"]) for item in absent] == [("fault", 1), ("fault", 3)]
 
 
-@pytest.mark.parametrize(
-    "words", [["dataset=hxby"], ["tracking.uri=http://host"], ["no_key=1"], ["subject=a"]]
-)
+@pytest.mark.parametrize("words", [["dataset=hxby"], ["tracking.uri=http://host"]])
 def test_wrong_overrides_are_usage_errors(words):
     with pytest.raises(UsageError):
         selection.select(words, None, False)

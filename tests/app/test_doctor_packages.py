@@ -130,7 +130,9 @@ def test_own_file_with_the_name_of_a_package_is_found(site, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "work")
     if path is not None:
         monkeypatch.setattr(sys, "path", [*path, *sys.path])
-        fault = diagnose(packages.check_imports)["file paint"]
+        found = diagnose(packages.check_imports)
+        assert [item.status for item in found.values()] == ["fault", "caution"], "one cause, one fault"
+        fault = found["file paint"]
         assert shlex.split(fault.command)[1:] == [
             str(tmp_path / "work" / name) for name in ("paint.py", "my_paint.py")
         ]

@@ -187,12 +187,19 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
     required = [text for text in read_installation().requirements if "extra ==" not in text]
     # The requirement of every module, such as {"sklearn": "scikit-learn>=1.8"}.
     modules = {_name_module(text): re.split(r"\s*;", text)[0] for text in required}
+    hiding = [
+        item for module, text in modules.items() for item in _check_shadow(_name_distribution(text), module)
+    ]
+    yield from hiding
+    if hiding:
+        text = "not checked, because files of the current directory hide packages"
+        yield Diagnosis("packages", "imports", CAUTION, text, None, {"imported": []})
+        return
     imported = []
     for module, text in modules.items():
         name = _name_distribution(text)
         if _read_version(name) is None:
             continue
-        yield from _check_shadow(name, module)
         try:
             import_module(module)
         except (Exception, SystemExit) as error:
