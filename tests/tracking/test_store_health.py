@@ -1,11 +1,13 @@
 """The health of a store is found without changing a byte of it."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -42,7 +44,21 @@ def read_files(directory):
 @pytest.fixture
 def store(make_store, tmp_path):
     """A store with two runs."""
-    store = make_store(tmp_path / "mlruns")
+    return fill(make_store(tmp_path / "mlruns"))
+
+
+@pytest.fixture(scope="module")
+def original(make_store, tmp_path_factory):
+    return fill(make_store(tmp_path_factory.mktemp("original") / "mlruns")).directory
+
+
+@pytest.fixture
+def copied(original, tmp_path):
+    """The directory of a copy of a store with two runs."""
+    return Path(shutil.copytree(original, tmp_path / "mlruns"))
+
+
+def fill(store):
     for _ in range(2):
         run = store.client.create_run(store.experiment_id)
         store.client.log_text(run.info.run_id, "kept", "note.txt")
@@ -61,21 +77,21 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("state", CHANGES)
-def test_state_is_found_and_no_byte_is_changed(store, state, tmp_path, monkeypatch):
-    CHANGES[state](store.directory)
+def test_state_is_found_and_no_byte_is_changed(copied, state, tmp_path, monkeypatch):
+    CHANGES[state](copied)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")  # MLflow can create ./mlruns
     before = read_files(tmp_path)
-    assert examine_store(store.directory).state == state
+    assert examine_store(copied).state == state
     assert read_files(tmp_path) == before
 
 
-def test_text_file_and_truncated_database_are_damaged(store):
-    database = store.directory / "mlflow.db"
+def test_text_file_and_truncated_database_are_damaged(copied):
+    database = copied / "mlflow.db"
     database.write_bytes(database.read_bytes()[:300_000])
-    assert examine_store(store.directory).state == "damaged"
+    assert examine_store(copied).state == "damaged"
     database.write_text("a table of runs\n")
-    assert examine_store(store.directory).state == "damaged"
+    assert examine_store(copied).state == "damaged"
 
 
 def test_database_of_another_program_is_foreign(tmp_path):
@@ -90,10 +106,10 @@ def test_store_directory_that_does_not_exist_is_absent_and_not_created(tmp_path)
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_runs_are_counted_also_where_the_schema_is_older(store):
-    assert examine_store(store.directory).n_runs == 2
-    CHANGES["older"](store.directory)
-    assert examine_store(store.directory).n_runs == 2
+def test_runs_are_counted_also_where_the_schema_is_older(copied):
+    assert examine_store(copied).n_runs == 2
+    CHANGES["older"](copied)
+    assert examine_store(copied).n_runs == 2
 
 
 def test_moved_store_names_the_place_that_it_came_from(store, tmp_path):
@@ -102,11 +118,11 @@ def test_moved_store_names_the_place_that_it_came_from(store, tmp_path):
     assert examine_store(moved).moved == (store.directory,)
 
 
-def test_locked_database_is_reported_with_its_holder(store, monkeypatch):
+def test_locked_database_is_reported_with_its_holder(copied, monkeypatch):
     monkeypatch.setattr("harness.tracking.store_health.LOCK_SECONDS", 0.1)
-    with closing(sqlite3.connect(store.directory / "mlflow.db")) as connection:
+    with closing(sqlite3.connect(copied / "mlflow.db")) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        health = examine_store(store.directory)
+        health = examine_store(copied)
     assert health.state == "locked"
     assert "process" in health.reason
 
