@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.app.verbs import inspect
 from harness.app.verbs.arguments import add_override_arguments, print_json, write_table
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from harness.app.tutorial import PlannedTutorial, SectionPage
@@ -76,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
     from harness.comparison.published import read_published_file
 
     open_store_once.cache_clear()
+    if options.csv is not None and not options.csv.absolute().parent.is_dir():  # before anything is computed
+        raise UsageError(
+            f"--csv {options.csv}: {options.csv.absolute().parent} is not a directory; create it"
+        )
     published = (
         read_published_values()
         if options.published is None
