@@ -76,10 +76,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.comparison.published import read_published_file
 
     open_store_once.cache_clear()
-    if options.csv is not None and not options.csv.absolute().parent.is_dir():  # before anything is computed
-        raise UsageError(
-            f"--csv {options.csv}: {options.csv.absolute().parent} is not a directory; create it"
-        )
+    _check_table_file(options.csv)
     published = (
         read_published_values()
         if options.published is None
@@ -99,6 +96,12 @@ def run(options: argparse.Namespace) -> int:
         page = _write_page(options, planned, pages, published, results, directory)
     _print(options, published, results, page)
     return _exit_status(results)
+
+
+def _check_table_file(file: Path | None) -> None:
+    """Raise before anything is computed if the file of --csv has no directory."""
+    if file is not None and not (directory := file.absolute().parent).is_dir():
+        raise UsageError(f"--csv {file}: {directory} is not a directory; create it, or choose another file")
 
 
 def _choose_directory(planned: "PlannedTutorial", words: Sequence[str]) -> Path:
