@@ -75,6 +75,7 @@ def noise_subject(shared_data, tmp_path_factory):
     rng = np.random.default_rng(20010928)
     header = nib.Nifti1Image(np.zeros((1, 1, 1, 1), dtype=np.uint8), np.eye(4)).header
     header.set_data_shape((*SHAPE, n_volumes))
+    header["vox_offset"] = len(header.binaryblock) + 4
     with gzip.open(home / "bold.nii.gz", "wb", compresslevel=1) as file:  # volume by volume: 238 MB in all
         file.write(header.binaryblock + bytes(4))
         for _ in range(n_volumes):
