@@ -1,7 +1,7 @@
 """The sdist and the wheel: what they hold, and that the program runs where nothing else is installed.
 
-They are built by ``python -m build``, as for a release, and the wheel is installed with all its requirements into an
-empty virtual environment, by pip with the configuration of this machine.
+They are built by ``python -m build``, as for a release, and the wheel is installed with all its requirements
+into an empty virtual environment, by pip with the configuration of this machine.
 """
 
 import os
@@ -177,7 +177,7 @@ def test_installed_program_finds_every_study(run_installed, tiny_subject):
 
 
 def test_lowest_declared_versions_can_be_installed_together(tmp_path):
-    """Every bound of the extra ``test`` is the version that is resolved, not a lower one that nothing accepts."""
+    """Every bound is the version that is resolved, not a lower one that another package excludes."""
     lock = tmp_path / "lowest.txt"
     call(
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
