@@ -33,7 +33,7 @@ extensions = [
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-suppress_warnings = ["myst.header", "toctree.empty_glob", "toc.empty_glob"]
+suppress_warnings = ["myst.header"]  # an included page may begin below the first level
 default_role = "py:obj"  # single backticks in docstrings are names
 
 # No network is needed: names of other projects are listed in inventories/.

@@ -1,7 +1,7 @@
 """What the documentation site generates from the code: references, studies, inventories, and a diagram.
 
-`conf.py` calls `write_pages` and `write_inventories` before Sphinx reads the sources. The pages that they write are
-not in the repository.
+`conf.py` calls `write_pages` and `write_inventories` before Sphinx reads the sources. The pages that they
+write are not in the repository.
 """
 
 from pathlib import Path

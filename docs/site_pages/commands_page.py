@@ -14,15 +14,15 @@ RUN = """\
 harness [GROUP=OPTION ...] [KEY=VALUE ...] [flags]
 ```
 
-`harness` and `python -m harness` are the same. [Options](../options.md) and [configuration keys](configuration.md) list
-what a run takes; these flags are Hydra's:
+`harness` and `python -m harness` are the same. [Options](../options.md) and
+[configuration keys](configuration.md) list what a run takes; these flags are Hydra's:
 
 | flag | effect |
 |---|---|
 | `-m`, `--multirun` | a [sweep](../sweeps.md): one run for every combination of values |
 | `-cn NAME`, `--config-name NAME` | a [study](../studies/index.md) |
 | `-cd DIR`, `--config-dir DIR` | adds a directory with [options of your own](../own_options.md) |
-| `-c job`, `--cfg job` | prints the configuration and runs nothing; `--resolve` resolves interpolations in it |
+| `-c job`, `--cfg job` | prints the configuration and runs nothing; `--resolve` resolves references |
 | `-h`, `--help` | lists groups, options and values |
 | `-sc install=bash` | prints what [completes words in the shell](../completion.md) |
 | `-V`, `--version` | versions of harness, Python and the packages that a result depends on |

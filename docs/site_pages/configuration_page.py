@@ -1,8 +1,8 @@
 """The reference of every configuration key, from the schema, the files of ``conf/`` and docstrings.
 
-For the groups that the schema types, the meaning of a key is the entry of the class that the settings build; for the
-open groups (``_target_`` and its arguments) it is the comment in the option's file. So a key is described once, where it
-is implemented.
+For the groups that the schema types, the meaning of a key is the entry of the class that the settings build;
+for the open groups (``_target_`` and its arguments) it is the comment in the option's file. So a key is
+described once, where it is implemented.
 """
 
 import inspect
@@ -39,12 +39,12 @@ ORDER = (
 # Keys that neither a docstring nor a comment of an option's file describes.
 MEANINGS = {
     "subject": "the subject's number; with `-m`, several: `subject=1,2` or `subject='range(1,7)'`",
-    "contrast.conditions": "the classes: conditions, or `{name: [conditions]}` for a class of several conditions",
+    "contrast.conditions": "the classes: conditions, or `{name: [conditions]}` for a class of several",
     "inference.kind": "whether the scores are tested",
-    "scoring.inner": "folds inside a training set that choose parameters: `stratified` splits every scanner run, "
-    "`runs` leaves one scanner run out at a time",
+    "scoring.inner": "folds inside a training set that choose parameters: `stratified` splits every scanner "
+    "run, `runs` leaves one scanner run out at a time",
     "tracking.kind": "where runs are stored",
-    "tracking.folder": "directory of the local store, of Hydra's output directories, and of the status of sweeps",
+    "tracking.folder": "directory of the local store, of Hydra's output, and of the status of sweeps",
     "tracking.uri": "address of the MLflow server",
     "tracking.experiment": 'MLflow experiment of the run; null: `"<dataset> decoding"`',
 }
@@ -53,6 +53,11 @@ SCHEMA_CLASSES = {"roi": schema.RoiSchema, "signal": schema.SignalSchema, "scori
     "inference": schema.InferenceSchema,
     "tracking": schema.TrackingSchema,
 }
+INTRODUCTION = """\
+Every option of every group, and every key with its type, its default and its meaning; generated from the
+schema and the files in `conf/`. `GROUP=OPTION` chooses an option, `GROUP.KEY=VALUE` changes a value:
+[Options](../options.md) has the overview and the rules, and `python -m harness --help` the values of a run.
+"""
 LAUNCHERS = "hydra_plugins."  # which are documented by Hydra, and may not be installed
 
 
@@ -83,9 +88,7 @@ def format_configuration_page() -> str:
     defaults = _read_defaults(conf)
     parts = [
         "# Configuration keys\n",
-        "Every option of every group, and every key with its type, its default and its meaning; generated from the\n"
-        "schema and the files in `conf/`. `GROUP=OPTION` chooses an option, `GROUP.KEY=VALUE` changes a value:\n"
-        "[Options](../options.md) has the overview and the rules, and `python -m harness --help` the values of a run.\n",
+        INTRODUCTION,
         _format_top(conf),
     ]
     for group in ORDER:
@@ -95,7 +98,7 @@ def format_configuration_page() -> str:
     launchers = read_options(conf / "hydra" / "launcher")
     parts += [
         "## Launchers\n",
-        "`hydra/launcher=OPTION` distributes the runs of a sweep (`-m`); without it they run one after the other.\n",
+        "`hydra/launcher=OPTION` distributes the runs of a sweep (`-m`); without it they run one by one.\n",
         _format_options("hydra/launcher", launchers, ""),
         _format_open("hydra.launcher", launchers),
     ]

@@ -1,7 +1,7 @@
 """Pages of the repository outside of ``docs/`` that the site contains: studies, CONTRIBUTING, CHANGELOG.
 
-They are copied with their links rewritten, so that links between them and the pages in ``docs/`` work on GitHub and in
-the site.
+They are copied with their links rewritten, so that links between them and the pages in ``docs/`` work on
+GitHub and in the site.
 """
 
 import posixpath

@@ -26,14 +26,15 @@ class ImportDiagram(Directive):
         layers = read_layers()
         counts = count_imports("harness", [name for layer in layers for name in layer])
         svg = draw_diagram(layers, reduce_arrows(counts))
-        table = "".join(
-            f"<tr><td><code>{name}</code></td><td>{', '.join(f'<code>{target}</code> {count}' for target, count in row)}</td></tr>"
-            for name, row in list_counts(layers, counts)
-        )
+        rows = ""
+        for name, targets in list_counts(layers, counts):
+            listed = ", ".join(f"<code>{target}</code> {count}" for target, count in targets)
+            rows += f"<tr><td><code>{name}</code></td><td>{listed}</td></tr>"
         html = (
             f'<div class="import-diagram">{svg}</div><div class="pst-scrollable-table-container">'
-            '<table class="docutils align-default table"><thead><tr><th>package</th><th>imports from</th></tr></thead>'
-            f"<tbody>{table}</tbody></table></div>"
+            '<table class="docutils align-default table import-table">'
+            "<thead><tr><th>package</th><th>imports from</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></div>"
         )
         return [nodes.raw("", html, format="html")]
 
@@ -42,6 +43,7 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     """Connect the extension to Sphinx."""
     app.add_directive("import-diagram", ImportDiagram)
     app.connect("source-read", _rewrite_source)
+    app.connect("html-page-context", _style_messages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -51,3 +53,9 @@ def _rewrite_source(app: "Sphinx", document: str, source: list[str]) -> None:
     addresses = find_addresses(app.srcdir.parent)
     if str(path).endswith(".md") and str(path) not in addresses.values():
         source[0] = rewrite_links(source[0], f"docs/{path}", str(path), addresses)
+
+
+def _style_messages(app: "Sphinx", page: str, *_: object) -> None:
+    """Break the lines of messages, which are sentences, in the page that lists them."""
+    if page == "faq":
+        app.add_css_file("messages.css")

@@ -1,6 +1,7 @@
 """The diagram of the architecture: packages as layers, and how many modules of each import which other.
 
-Both come from the code: the layers from the contract that import-linter checks, the numbers from the graph of imports.
+Both come from the code: the layers from the contract that import-linter checks, the numbers from the graph of
+imports.
 """
 
 import tomllib
@@ -10,8 +11,8 @@ from html import escape
 from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-BOX_WIDTH, BOX_HEIGHT, GAP, ROW = 150, 36, 30, 66
-WIDTH = 560
+BOX_WIDTH, BOX_HEIGHT, GAP, ROW = 124, 34, 40, 64
+WIDTH = 340
 MARGIN = 12
 
 
@@ -70,10 +71,11 @@ def draw_diagram(layers: Sequence[Sequence[str]], arrows: Mapping[tuple[str, str
     ]
     boxes = [_draw_box(name, *centres[name]) for layer in layers for name in layer]
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Imports between the packages of harness" '
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Imports between packages" '
         'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif">'
-        '<defs><marker id="import-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9" '
-        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>'
+        '<defs><marker id="import-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" '
+        'markerHeight="9" markerUnits="userSpaceOnUse" orient="auto">'
+        '<path d="M0 0 8 4 0 8z" fill="currentColor"/></marker></defs>'
         f"{''.join(drawn)}{''.join(boxes)}</svg>"
     )
 
@@ -81,7 +83,7 @@ def draw_diagram(layers: Sequence[Sequence[str]], arrows: Mapping[tuple[str, str
 def list_counts(
     layers: Sequence[Sequence[str]], counts: Mapping[tuple[str, str], int]
 ) -> list[tuple[str, list[tuple[str, int]]]]:
-    """Return, for each package, the packages that it imports from, with the number of imports, the most first."""
+    """Return, for each package, those that it imports from with the number of imports, the most first."""
     rows = []
     for name in (name for layer in layers for name in layer):
         targets = [(target, count) for (importer, target), count in counts.items() if importer == name]
@@ -110,7 +112,8 @@ def _draw_box(name: str, x: float, y: float) -> str:
     return (
         f'<g><rect x="{left:g}" y="{top:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6" '
         'fill="var(--pst-color-surface, #eee)" stroke="currentColor" stroke-width="1.2"/>'
-        f'<text x="{x:g}" y="{y + 5:g}" text-anchor="middle" font-size="15" fill="currentColor">{escape(name)}</text></g>'
+        f'<text x="{x:g}" y="{y + 5:g}" text-anchor="middle" font-size="15" '
+        f'fill="currentColor">{escape(name)}</text></g>'
     )
 
 
@@ -122,8 +125,11 @@ def _draw_arrow(
     x1 = start[0] + side * (BOX_WIDTH / 2 - 10 if passes_a_layer else BOX_WIDTH / 4)
     x2 = end[0] + side * (BOX_WIDTH / 4 if passes_a_layer else 0)
     y1, y2 = start[1] + BOX_HEIGHT / 2, end[1] - BOX_HEIGHT / 2
-    x, y = (x1 + x2) / 2 + (side or 1) * 8, (y1 + y2) / 2 + 5
-    anchor = "end" if side < 0 else "start"
+    # Numbers stand on the side that is away from the middle column, where no other arrow ends.
+    outward = -1 if (x1 + x2) / 2 < WIDTH / 2 else 1
+    x = (x1 + x2) / 2 + outward * 7
+    y = (y1 + y2) / 2 + (5 if not side or passes_a_layer else -1 if side == outward else 13)
+    anchor = "end" if outward < 0 else "start"
     return (
         f'<path d="M{x1:g} {y1:g} L{x2:g} {y2:g}" stroke="currentColor" stroke-width="1.2" fill="none" '
         f'marker-end="url(#import-head)"/><text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="13" '

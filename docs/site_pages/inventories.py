@@ -1,8 +1,9 @@
 """Inventories of other projects' documentation, from small text files in the repository.
 
-Intersphinx links a name such as `numpy.ndarray` to the page that documents it. Remote inventories need a network and list
-ten thousands of names; the text files list those that this documentation uses. Their first line is the address of the
-site; each other line has a name, its domain and role, and the page, where ``$`` stands for the name.
+Intersphinx links a name such as `numpy.ndarray` to the page that documents it. Remote inventories need a
+network and list ten thousands of names; the text files list those that this documentation uses. Their first
+line is the address of the site; each other line has a name, its domain and role, and the page, where ``$``
+stands for the name.
 """
 
 import zlib
@@ -42,7 +43,7 @@ def read_inventory(source: Path) -> tuple[str, list[tuple[str, str, str]]]:
 
 
 def format_inventory(project: str, entries: list[tuple[str, str, str]]) -> bytes:
-    """Return an inventory of version 2: a header, and compressed lines of name, role, priority, page and title."""
+    """Return an inventory of version 2: a header, and compressed lines of names and pages."""
     header = f"# Sphinx inventory version 2\n# Project: {project}\n# Version: \n"
     header += "# The remainder of this file is compressed using zlib.\n"
     lines = "".join(f"{name} {role} 1 {page} -\n" for name, role, page in entries)

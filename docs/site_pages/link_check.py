@@ -27,8 +27,8 @@ class _Page(HTMLParser):
 def find_broken_links(site: Path) -> list[str]:
     """Return, for each broken local link, the page and the link.
 
-    A link is local if it has no scheme and no host. Its file has to be inside the site, and its fragment the ``id`` of
-    an element there.
+    A link is local if it has no scheme and no host. Its file has to be inside the site, and its fragment
+    the ``id`` of an element there.
     """
     # Below _static are templates of the theme, which no reader opens.
     found_pages = [

@@ -19,8 +19,8 @@ def format_code(value: object) -> str:
 def to_markdown(text: str) -> str:
     """Return the text of a docstring or of ``--help`` as Markdown: one paragraph, or a list.
 
-    Double backticks become single ones, None becomes null. Angle brackets, but for line breaks, and asterisks outside
-    of code are escaped.
+    Double backticks become single ones, None becomes null. Angle brackets, but for line breaks, and
+    asterisks outside of code are escaped.
     """
     text = re.sub(r"``(.+?)``", r"`\1`", text)
     text = re.sub(r"\bNone\b", "`null`", text)

@@ -55,6 +55,7 @@ def test_verbs_and_groups_are_offered_first(complete):
     assert {*VERBS, "estimator=", "subject="} <= set(complete("harness "))
     assert "compare" in complete("harness comp")
     assert complete("harness reloc") == ["relocate"]
+    assert complete("harness doc") == ["doctor"]
 
 
 @pytest.mark.parametrize(
@@ -137,3 +138,12 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == offered
     assert done.stderr == ""
+
+
+def test_studies_are_offered_after_their_option(complete):
+    assert complete("harness -cn tutorial/hold") == ["tutorial/holdout30"]
+    assert "subjects_grid" in complete("harness subject=1 --config-name ")
+
+
+def test_the_tutorial_takes_overrides(complete):
+    assert "estimator=" in complete("harness tutorial estim")

@@ -1,13 +1,16 @@
 """``doctor`` compares Python and the packages with the metadata of the installed distribution."""
 
+import ast
 import importlib
 import importlib.metadata
 import shlex
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import harness
 from harness.app.doctor import installation, packages
 
 
@@ -127,7 +130,9 @@ def test_own_file_with_the_name_of_a_package_is_found(site, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "work")
     if path is not None:
         monkeypatch.setattr(sys, "path", [*path, *sys.path])
-        fault = diagnose(packages.check_imports)["file paint"]
+        found = diagnose(packages.check_imports)
+        assert [item.status for item in found.values()] == ["fault", "caution"], "one cause, one fault"
+        fault = found["file paint"]
         assert shlex.split(fault.command)[1:] == [
             str(tmp_path / "work" / name) for name in ("paint.py", "my_paint.py")
         ]
@@ -146,7 +151,9 @@ def test_own_file_with_the_name_of_a_package_is_found(site, tmp_path, monkeypatc
     ],
 )
 def test_python_is_compared_with_the_versions_that_are_allowed(monkeypatch, version, status):
-    monkeypatch.setattr(packages, "sys", SimpleNamespace(version_info=version, executable="/bin/python"))
+    monkeypatch.setattr(
+        packages, "sys", SimpleNamespace(version_info=version, executable="/bin/python", platform="linux")
+    )
     (found,) = packages.check_python(None)
     assert found.status == status
     assert found.facts["version"] == ".".join(map(str, version))
@@ -172,10 +179,33 @@ def test_checkout_that_is_not_installed_has_the_requirements_of_its_project_file
     monkeypatch.setattr(importlib.metadata, "metadata", hide)
     checkout = installation.read_installation()
     assert checkout.version is None
-    assert checkout.python and "numpy>=2" in checkout.requirements
+    assert checkout.python and "filelock>=3.21" in checkout.requirements
     assert 'submitit>=1.5.2; extra == "slurm"' in checkout.requirements
     assert len(checkout.requirements) == len(installed.requirements)
     assert [item.status for item in packages.check_harness(None)] == ["caution"]
+
+
+def test_modules_that_doctor_imports_first_can_be_imported_by_python_3_9():
+    """Its syntax is that of Python 3.9, annotations are not evaluated, and no import is of a package."""
+    root = Path(harness.__file__).parent
+    names = [
+        "__main__",
+        "errors",
+        "app/streams",
+        "app/verbs/__init__",
+        "app/verbs/arguments",
+        "app/verbs/doctor",
+    ]
+    names += ["tracking/provenance", "checks/diagnosis", "report/diagnosis_table"]
+    files = [root / f"{name}.py" for name in names] + sorted((root / "app" / "doctor").glob("[!_]*.py"))
+    for file in [*files, root / "__init__.py", root / "app" / "__init__.py"]:
+        tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
+        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        modules = {(getattr(node, "module", None) or node.names[0].name).split(".")[0] for node in top}
+        assert modules <= {*sys.stdlib_module_names, "harness"}, file
+        assert not any(isinstance(node, ast.Match) for node in ast.walk(tree)), file
+        if file in files:
+            assert "__future__" in modules, file
 
 
 def test_commands_quote_words_for_the_shell(monkeypatch):

@@ -11,7 +11,11 @@ from harness.app.entry import run
 from processes import harness
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted(file.stem for file in (ROOT / "experiments").glob("*.yaml"))
+STUDIES = ROOT / "experiments"
+SHIPPED = sorted(
+    (file.relative_to(STUDIES).with_suffix("").as_posix() for file in STUDIES.rglob("*.yaml")),
+    key=lambda name: ("/" in name, name),
+)
 OWN = """defaults:
   - config
   - _self_

@@ -177,6 +177,18 @@ def test_values_that_are_not_finite_are_counted(tiny, tmp_path):
     assert np.isfinite(inspection.quality.global_signal).all()
 
 
+def test_a_singular_affine_is_refused(tiny, tmp_path):
+    recording, data, _ = tiny
+    affine = nib.load(recording.bold).affine.copy()
+    affine[1, :3] = affine[0, :3]
+    file = tmp_path / "singular.nii.gz"
+    image = nib.Nifti1Image(data.astype(np.int16), nib.load(recording.bold).affine)
+    image.set_sform(affine, code=2)
+    nib.save(image, file)
+    with pytest.raises(DataError, match=r"singular.nii.gz: its affine is singular"):
+        inspect(replace(recording, bold=file))
+
+
 def test_numbers_of_labels_and_volumes_must_be_equal(tiny):
     recording = tiny[0]
     for labels in (recording.labels.iloc[:-1], recording.labels.loc[[*recording.labels.index, 59]]):

@@ -60,7 +60,7 @@ def test_malformed_lists_are_usage_errors(word, text, recording):
     [
         ((60,), "60 is out of range; the recording has 60 volumes, 0 to 59"),
         (("fcae",), "unknown condition 'fcae'; .*cat, face, house, rest. Did you mean 'face'"),
-        (tuple(range(MAX_SHOWN + 1)), "25 volumes are too many"),
+        (tuple(range(MAX_SHOWN + 1)), "37 volumes are too many"),
     ],
 )
 def test_volumes_that_do_not_exist_are_usage_errors(recording, entries, text):

@@ -9,7 +9,11 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 TRANSLATED = ("/zh/", "/en/")
-GENERATED = ("docs/_build/", "docs/examples/", "docs/reference/generated/")
+GENERATED = (
+    *("docs/_build/", "docs/examples/", "docs/reference/generated/", "docs/studies/"),
+    *("docs/changelog.md", "docs/contributing.md", "docs/reference/commands.md"),
+    "docs/reference/configuration.md",
+)
 PROGRAMS = (
     *("apt-get", "bash", "cat", "cd", "cp", "curl", "docker", "echo", "eval", "export", "git", "harness"),
     *("mkdir", "mlflow", "mv", "pip", "pre-commit", "printf", "pytest", "python", "python3", "rm", "ruff"),

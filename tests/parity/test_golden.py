@@ -1,23 +1,15 @@
-"""Parity with nilearn's own answers on real data, and with the published tutorial's."""
-
-import json
-from pathlib import Path
+"""Parity with nilearn's own answers on real data; the published tutorial's: test_tutorial_values.py."""
 
 import numpy as np
 import pytest
-from nilearn.datasets import get_data_dirs
 from nilearn.decoding import Decoder
 from nilearn.image import index_img
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 
-from harness.datasets.haxby import read_labels, read_subject
+from harness.datasets.haxby import read_subject
 from harness.decoding.decoder import fit_decoder
 from harness.decoding.evaluation import evaluate
 from harness.decoding.splitters import split_samples
-from harness.samples.blocks import find_blocks
-from harness.samples.contrasts import make_contrast, select_volumes
-from harness.samples.samples import FoldPreprocessing, Roi, Samples, load_samples
-from harness.samples.signal import Signal
 
 OPTION = {"svc": "svc_liblinear", "logistic": "logistic_liblinear", "dummy_classifier": "dummy"}
 ENTRIES = [
@@ -128,85 +120,3 @@ def test_liblinear_primal_equals_nilearn_on_this_machine(load_golden, shared_dat
     assert fit.scores[:, 0].tolist() == decoder.cv_scores_["face"]
     assert best_c(fit) == decoder.cv_params_["face"]["C"]
     np.testing.assert_array_equal(fit.coef, decoder.coef_)
-
-
-# The published tutorial
-
-
-@pytest.fixture(scope="session")
-def tutorial(shared_data: Path) -> dict:
-    file = shared_data.parent / "seed" / "tutorial_expected.json"
-    if not file.is_file():
-        pytest.skip(f"{file} is absent")
-    return json.loads(file.read_text())
-
-
-def test_labels_of_subject_2_are_the_tutorial_sequence(shared_data, tutorial):
-    labels = read_labels(shared_data / "labels" / "subj2" / "labels.txt")
-    _, y = select_volumes(make_contrast(["face", "cat"]), labels["condition"].to_numpy(str), "labels.txt")
-    assert y.tolist() == tutorial["label_sequence_216"]
-
-
-def test_dummy_reproduces_the_tutorial_row(compose, shared_data, tutorial, rng):
-    """The dummy looks at labels alone, so that any voxels will do."""
-    labels = read_labels(shared_data / "labels" / "subj2" / "labels.txt")
-    contrast = make_contrast(["face", "cat"])
-    volumes, y = select_volumes(contrast, labels["condition"].to_numpy(str), "labels.txt")
-    question = compose("estimator=dummy", "cv=logo").question
-    samples = Samples(
-        X=rng.normal(size=(len(y), 3)).astype(np.float32),
-        y=y,
-        runs=labels["run"].to_numpy()[volumes],
-        conditions=y,
-        volumes=volumes,
-        blocks=find_blocks(labels["condition"].to_numpy(str), labels["run"].to_numpy())[volumes],
-        contrast=contrast,
-        preparation=FoldPreprocessing(zscore="own"),
-    )
-    evaluation = evaluate(samples, question.estimator, question.scheme, question.scoring)
-    np.testing.assert_allclose(
-        evaluation.folds["selected_roc_auc"], tutorial["logo_roc_auc_dummy"], rtol=0, atol=1e-12
-    )
-
-
-def real_subject_2() -> Path | None:
-    for root in get_data_dirs():
-        folder = Path(root) / "haxby2001"
-        if (folder / "subj2" / "bold.nii.gz").is_file():
-            return folder
-    return None
-
-
-@pytest.mark.haxby
-@pytest.mark.slow
-@pytest.mark.skipif(
-    real_subject_2() is None, reason="the real subject 2 is not in nilearn's data directories"
-)
-def test_every_number_of_the_tutorial(compose, tutorial):
-    spec = compose("dataset=haxby", "subject=2", "estimator=svc_liblinear", "cv=logo")
-    question = spec.question
-    samples = load_samples(spec.dataset.load(2), question.contrast, Roi("vt"), Signal())
-    assert samples.y.tolist() == tutorial["label_sequence_216"]
-    selected = fit_decoder(
-        samples.X,
-        samples.y,
-        list(split_samples(samples, question.scheme).folds.values()),
-        question.estimator,
-        "roc_auc",
-        samples.preparation,
-    )
-    np.testing.assert_allclose(selected.scores[:, 0], tutorial["logo_roc_auc_svc"], rtol=0, atol=1e-9)
-    assert list(selected.coef.shape) == tutorial["coef_shape"]
-    assert selected.classes.tolist() == tutorial["class_order"]
-    # The published coefficients were printed with 9 digits by machines that differ by up to 3.1e-7.
-    np.testing.assert_allclose(selected.coef[0], tutorial["coef_svc_logo"], rtol=0, atol=1e-6)
-    stratified = list(split_samples(samples, compose("cv=stratified5").question.scheme).folds.values())
-    by_accuracy = fit_decoder(
-        samples.X, samples.y, stratified, question.estimator, "accuracy", samples.preparation
-    )
-    assert best_c(by_accuracy) == tutorial["stratified5_best_C"]
-    holdout = evaluate(samples, question.estimator, compose("cv=holdout30").question.scheme, question.scoring)
-    assert round(holdout.folds["test_accuracy"][0], 3) == tutorial["holdout30_accuracy"]
-    assert holdout.train_accuracy == tutorial["train_accuracy"]
-    kfold = evaluate(samples, question.estimator, compose("cv=kfold5").question.scheme, question.scoring)
-    assert kfold.folds["test_accuracy"].round(3).tolist() == tutorial["kfold5_accuracy"]

@@ -103,7 +103,7 @@ def test_the_picture_of_the_smoothed_template_is_of_the_written_file(tmp_path, m
         lambda image, file, *_: drawn.update({file.name: image.get_filename()}),
     )
     _, _, written = draw_template(tmp_path)
-    assert drawn == {"template.png": MNI152_FILE_PATH, "template_smoothed.png": str(written)}
+    assert drawn == {"template.png": str(MNI152_FILE_PATH), "template_smoothed.png": str(written)}
 
 
 def assert_standalone(page):

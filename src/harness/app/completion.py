@@ -40,6 +40,10 @@ def complete(arguments: list[str]) -> int:
     if not before:
         print(*(verb for verb in VERBS if verb.startswith(word)), sep="\n")
         return _complete_overrides(arguments)
+    if before[0] not in VERBS and before[-1] in ("-cn", "--config-name"):
+        with suppress(Exception):
+            print(*(name for name in _list_studies(before) if name.startswith(word)), sep="\n")
+        return 0
     if before[0] not in VERBS:
         is_run = before[0].startswith(("-", "+", "~")) or "=" in before[0]
         return _complete_overrides(arguments) if is_run else 0
@@ -162,6 +166,17 @@ def _list_sweeps(before: list[str]) -> list[str]:
         return ["latest", *(sweep.identifier for sweep in list_sweeps(_find_store(before)))]
     except HarnessError:  # no store
         return ["latest"]
+
+
+def _list_studies(before: list[str]) -> list[str]:
+    """Return the studies, also those of the directory that the line names with --config-dir."""
+    from harness.app.composition import composing, list_studies
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    options, _ = parser.parse_known_args([*before, ""])
+    with composing(options.config_dir):
+        return list_studies()
 
 
 def _find_store(before: list[str]) -> str:

@@ -60,22 +60,12 @@ def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
     if config.hydra.mode != RunMode.MULTIRUN:
         return None
     check_launching(words, multirun=True)
-    _check_sweeper(config)
     varied, of_hydra = _split_overrides(words)
     return _plan_jobs(loader, name, expand_grid([*_list_params(config), *varied]), of_hydra)
 
 
-def plan_studies(studies: Sequence[str], words: list[str]) -> tuple[Plan, dict[str, list[int]]]:
-    """Plan one sweep of the jobs of several studies; needs `composing`.
-
-    An override in `words` takes the place of the values that the studies give its key; an option of a group
-    also of those of the keys below. Jobs that several studies share are planned once.
-
-    Returns
-    -------
-    plan : Plan
-    numbers : dict of str to list of int
-        The jobs of every study, by their place in the plan.
+def read_studies(studies: Sequence[str]) -> dict[str, list[str]]:
+    """Return what each of several studies varies, as overrides; needs `composing`.
 
     Raises
     ------
@@ -83,19 +73,42 @@ def plan_studies(studies: Sequence[str], words: list[str]) -> tuple[Plan, dict[s
         If a study changes anything other than ``hydra.sweeper.params``.
     """
     loader = GlobalHydra.instance().config_loader()
+    plain = loader.load_configuration("config", [], RunMode.RUN)
+    params = {}
+    for study in studies:
+        config = loader.load_configuration(study, [], RunMode.RUN)
+        _check_params_alone(study, config, plain)
+        params[study] = [quote_override(word) for word in _list_params(config)]
+    return params
+
+
+def plan_studies(params: Mapping[str, list[str]], words: list[str]) -> tuple[Plan, dict[str, list[int]]]:
+    """Plan one sweep of the jobs of several studies; needs `composing`.
+
+    An override in `words` takes the place of the values that the studies give its key; an option of a group
+    also of those of the keys below. Jobs that several studies share are planned once.
+
+    Parameters
+    ----------
+    params : mapping of str to list of str
+        By study, see `read_studies`.
+
+    Returns
+    -------
+    plan : Plan
+    numbers : dict of str to list of int
+        The jobs of every study, by their place in the plan.
+    """
+    loader = GlobalHydra.instance().config_loader()
     words = [*words, "hydra.mode=MULTIRUN"]
     check_launching(words, multirun=True)
     varied, of_hydra = _split_overrides(words)
     typed = {key for word in varied if "/" not in (key := _read_key(word)) and "." not in key}
-    plain = loader.load_configuration("config", of_hydra, RunMode.MULTIRUN)
-    _check_sweeper(plain)
     jobs: dict[frozenset[str], list[str]] = {}
     numbers: dict[str, list[int]] = {}
-    for study in studies:
-        config = loader.load_configuration(study, of_hydra, RunMode.MULTIRUN)
-        _check_params_alone(study, config, plain)
-        params = [word for word in _list_params(config) if _read_key(word).partition(".")[0] not in typed]
-        found = {frozenset(job): job for job in expand_grid([*map(quote_override, params), *varied])}
+    for study, own in params.items():
+        kept = [word for word in own if _read_key(word).partition(".")[0] not in typed]
+        found = {frozenset(job): job for job in expand_grid([*kept, *varied])}
         for identity, job in found.items():
             jobs.setdefault(identity, job)
         numbers[study] = [list(jobs).index(identity) for identity in found]
@@ -142,6 +155,7 @@ def _plan_jobs(loader: ConfigLoader, name: str, jobs: list[list[str]], of_hydra:
     """Plan jobs whose overrides are known."""
     fixed = [word for word in jobs[0] if all(word in job for job in jobs)]
     config = loader.load_configuration(name, [*fixed, *of_hydra], RunMode.MULTIRUN)
+    _check_sweeper(config)
     _check_one_store(jobs, fixed)
     datasets = {word.removeprefix("dataset=") for job in jobs for word in job if word.startswith("dataset=")}
     chosen = datasets or {str(config.hydra.runtime.choices["dataset"])}

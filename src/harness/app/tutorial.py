@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from harness.app.composition import compose_job
-from harness.app.sweep_plan import Plan, plan_studies
+from harness.app.sweep_plan import Plan, plan_studies, read_studies
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def plan_tutorial(words: list[str]) -> PlannedTutorial:
     UsageError
         If an override has several values, runs are not stored, or are searchlights.
     """
-    studies = {f"tutorial/{section}": section for section in SECTIONS}
-    plan, numbers = plan_studies(list(studies), words)
-    several = [word for word in words if len(numbers[next(iter(studies))]) > 1 and _may_vary(word)]
-    if any(len(found) > 1 for found in numbers.values()):
+    params = read_studies([f"tutorial/{section}" for section in SECTIONS])
+    plan, numbers = plan_studies(params, words)
+    if any(len(jobs) > 1 for jobs in numbers.values()):
+        several = [word for word in words if _may_vary(word)]
         raise UsageError(
             f"{' '.join(several)!r} has several values; every section of the tutorial is one run: give one "
             "value, and repeat the command for the next"
@@ -85,11 +85,12 @@ def plan_tutorial(words: list[str]) -> PlannedTutorial:
         )
     if any("analysis=searchlight" in job for job in plan.jobs):
         raise UsageError("analysis=searchlight: the sections of the tutorial decode one region; leave it out")
-    shipped, own = plan_studies(list(studies), [])
-    expected = {
-        section: compose_job(shipped.jobs[own[study][0]]).choices for study, section in studies.items()
-    }
-    return PlannedTutorial(plan, {section: numbers[study][0] for study, section in studies.items()}, expected)
+    choices = {own: compose_job(own).choices for own in dict.fromkeys(map(tuple, params.values()))}
+    return PlannedTutorial(
+        plan,
+        {section: jobs[0] for section, jobs in zip(SECTIONS, numbers.values(), strict=True)},
+        {section: choices[tuple(own)] for section, own in zip(SECTIONS, params.values(), strict=True)},
+    )
 
 
 def _may_vary(word: str) -> bool:

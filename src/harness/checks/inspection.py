@@ -136,13 +136,18 @@ def inspect_recording(
     Raises
     ------
     DataError
-        If the image cannot be read, or the numbers of its volumes and of the labels differ.
+        If the image cannot be read, its affine is singular, or the numbers of its volumes and labels differ.
     UsageError
         If `shown` names a volume or a condition that does not exist.
     """
     indices = find_shown_volumes(shown, recording, contrast, signal)
     notices = [] if recording.notice is None else [recording.notice]
     header = read_nifti_header(list_files(recording.bold)[0])
+    if np.linalg.matrix_rank(header.affine[:3, :3]) < 3:
+        raise DataError(
+            f"{header.path}: its affine is singular, so that no picture can be drawn:\n{header.affine}\n"
+            "Correct the header (sform and qform), or convert the image again."
+        )
     if not header.is_oriented:
         notices.append(
             f"{header.path.name}: its header declares no orientation (sform_code and qform_code are 0): left "

@@ -19,7 +19,7 @@ EXPECTED = (
 )
 N_DEFAULT = 6  # volumes that are shown without the word, evenly spread from the first to the last
 N_PER_CONDITION = 4
-MAX_SHOWN = 24
+MAX_SHOWN = 36  # four volumes of each of the eight conditions of Haxby's study and of rest
 
 
 def parse_volumes(word: str) -> tuple[int | str, ...]:
@@ -70,7 +70,7 @@ def find_shown_volumes(
     Raises
     ------
     UsageError
-        If an index is too large, a condition unknown, or there are more than 24 volumes.
+        If an index is too large, a condition unknown, or there are more than 36 volumes.
     """
     n_volumes = len(recording.labels)
     if not entries:

@@ -180,7 +180,7 @@ def _read_value(quantity: str, entry: Any, place: str) -> PublishedValue:
         is_decimals = is_number and value == int(value) and value <= MAX_DECIMALS
         if not is_number or value < 0 or (key == "decimals" and not is_decimals):
             expected = (
-                f"a whole number from 0 to {MAX_DECIMALS}" if key == "decimals" else "0 or a number above"
+                f"a whole number from 0 to {MAX_DECIMALS}" if key == "decimals" else "a number of 0 or above"
             )
             raise UsageError(f"{place}: {key}={value!r}; expected {expected}")
     given = entry["value"]

@@ -1,4 +1,4 @@
-"""Published values beside those of stored runs, cell by cell."""
+"""Published values against those of stored runs, cell by cell."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

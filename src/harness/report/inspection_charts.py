@@ -8,8 +8,8 @@ from harness.checks.inspection import Inspection
 from harness.report.canvas import literal, new_figure
 
 # Okabe and Ito's colours without black, and a brown. The smallest distance of two of them is 17 in CIELAB,
-# and that to the other two colours of the figure 24, with normal vision and as people without red-sensitive or
-# green-sensitive cones see them (Machado, Oliveira, Fernandes 2009).
+# and that to the other two colours of the figure 24, with normal vision and as people without red-sensitive
+# or green-sensitive cones see them (Machado, Oliveira, Fernandes 2009).
 COLOURS = "#E69F00 #56B4E9 #009E73 #D55E00 #0072B2 #CC79A7 #F0E442 #5C2E00".split()
 HATCHES = ("", "////", "....", "xxxx", "++++")  # more conditions than colours have a pattern, too
 REST_COLOUR = "#d9d9d9"

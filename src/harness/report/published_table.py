@@ -1,4 +1,4 @@
-"""Published values beside obtained ones, as a table for the terminal, for files and for pages."""
+"""Published values against obtained ones, as a table for the terminal, for files and for pages."""
 
 import math
 from collections import Counter

@@ -122,16 +122,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Links:
-    """Files next to the page, by their paths relative to it.
+    """A list of links to files next to the page.
 
     Attributes
     ----------
-    targets : mapping of str to str
-        Path by the text of the link.
+    items : sequence of mapping of str to str
+        Of every item the paths, relative to the page, by the texts of the links.
     """
 
     text: str
-    targets: Mapping[str, str]
+    items: Sequence[Mapping[str, str]]
     tag: str = "links"
 
 

@@ -1,6 +1,6 @@
 """The page of the tutorial: every section with its question, values, pictures and how to read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.comparison.published_cells import Cell
 from harness.errors import HarnessError
+from harness.report.inspection_index import PAGE, PagePart
 from harness.report.map_figures import view_aspect
 from harness.report.published_table import count_verdicts, find_common_reason, tabulate_cells
 from harness.report.report_page import (
@@ -61,15 +62,18 @@ class LookingSection:
 
     Attributes
     ----------
-    files : mapping of str to str
-        Paths of the inspection's files relative to the page, by their names; its page first.
+    directory : str
+        Of the page of `inspect`, relative to this page.
+    parts : sequence of PagePart
+        Of that page.
     """
 
     title: str
     question: str
     reading: str
     command: str
-    files: Mapping[str, str]
+    directory: str
+    parts: Sequence[PagePart]
 
 
 def write_tutorial_page(
@@ -118,8 +122,12 @@ def _summarise(source: str, sections: Sequence[TutorialSection]) -> Section:
 
 def _describe_looking(looking: LookingSection) -> Section:
     blocks: list[Block] = [Text(looking.question, "lead"), Text(looking.command, "copy")]
-    if looking.files:
-        blocks.append(Links("The page of this subject, and its files:", looking.files))
+    home = looking.directory
+    items = [{"the page of this subject": f"{home}/{PAGE}"}]
+    for part in looking.parts:
+        files = [name for name in (part.file, part.data) if name and name != PAGE]
+        items.append({part.what: f"{home}/{PAGE}#{part.id}"} | {name: f"{home}/{name}" for name in files})
+    blocks.append(Links("What the page shows, and the files:", items))
     return Section("looking", looking.title, (*blocks, Text(f"How to read it. {looking.reading}")))
 
 

@@ -149,6 +149,12 @@ def place_grid(
     column, row = 1 / n_columns, (top - bottom) / n_rows
     gap, title = (GAP / size[0], GAP / size[1]), (lines + 0.6) * LINE_HEIGHT / size[1]
     bright = find_bright([volume.values for volume in shown if volume is not None])
+    letters = min(
+        fit_lines(line, column * size[0] - 0.1, TITLE_SIZE)[1]
+        for volume in shown
+        if volume is not None
+        for line in volume.lines
+    )
     for place, volume in enumerate(shown):
         if volume is None:
             continue
@@ -159,7 +165,7 @@ def place_grid(
         image = nib.Nifti1Image(values, affine)
         place_volume(figure, box, image, display, bright, text_size=7.0)
         for number, line in enumerate(volume.lines):
-            text, letters = fit_lines(line, column * size[0] - 0.1, TITLE_SIZE)
+            text, _ = fit_lines(line, column * size[0] - 0.1, letters)
             height = y + row - gap[1] - (number + 0.1) * LINE_HEIGHT / size[1]
             figure.text(box[0], height, literal("".join(text)), fontsize=letters, va="top")
         if volume.frame is not None:

@@ -18,27 +18,30 @@ def check_cache(selection: Selection) -> Iterator[Diagnosis]:
     from harness.samples.cache import FORMAT, SampleCache
 
     enabled, cache = SampleCache().enabled, SampleCache(enabled=True)
-    entries = ArrayDirectory(cache.directory / FORMAT)
-    n_bytes = sum(entry.n_bytes for entry in cache.entries())
-    keys, readable = entries.keys(), entries.entries()
+    entries = cache.entries()
+    n_bytes = sum(entry.n_bytes for entry in entries)
+    # Digests of images are entries, too, without metadata.
+    others = ArrayDirectory(cache.directory / FORMAT).entries()
+    n_damaged = sum(not entry.metadata and not entry.key.startswith("image-") for entry in others)
     problem, place = find_write_problem(cache.directory)
     facts = {
         "directory": str(cache.directory),
         "enabled": enabled,
-        "entries": len(cache.entries()),
+        "entries": len(entries),
         "bytes": n_bytes,
         "limit_bytes": cache.max_bytes,
-        "unreadable": len(keys) - len(readable),
+        "damaged": n_damaged,
         "writable": problem is None,
     }
-    size = f"{facts['entries']} entries, {n_bytes / 1e6:.1f} MB ({cache.directory})"
+    noun = "entry" if len(entries) == 1 else "entries"
+    size = f"{len(entries)} {noun}, {n_bytes / 1e6:.1f} MB ({cache.directory})"
     if not enabled:
         yield Diagnosis("cache", "samples", OK, f"switched off by HARNESS_CACHE=off; {size}", None, facts)
     elif problem is not None:
         text = f"{place} cannot be written: {problem}; images are masked anew in every run; {size}"
         yield Diagnosis("cache", "samples", CAUTION, text, REDIRECT, facts)
-    elif len(keys) > len(readable):
-        text = f"{len(keys) - len(readable)} entries are damaged; {size}"
+    elif n_damaged:
+        text = f"damaged: {n_damaged}; {size}"
         yield Diagnosis("cache", "samples", CAUTION, text, format_command("harness", "cache", "check"), facts)
     else:
         yield Diagnosis("cache", "samples", OK, size, None, facts)

@@ -48,7 +48,7 @@ class SubjectFiles:
 
 def check_haxby(selection: Selection) -> Iterator[Diagnosis]:
     """List the subjects of Haxby 2001 in every directory that is searched."""
-    from harness.datasets.haxby import Haxby
+    from harness.datasets.haxby import SUBJECTS, Haxby
 
     own = isinstance(selection.loader, Haxby)
     dataset = selection.loader if own else Haxby()
@@ -70,7 +70,9 @@ def check_haxby(selection: Selection) -> Iterator[Diagnosis]:
             elif item.difference is not None:
                 yield _describe_difference(item, dataset)
         yield from _find_unfinished(directory, dataset)
-    absent = sorted(set(selection.subjects) - found) if own or selection.dataset == "haxby" else []
+    absent = (
+        sorted(set(selection.subjects) & set(SUBJECTS) - found) if own or selection.dataset == "haxby" else []
+    )
     for subject in absent:
         if not any((directory / f"subj{subject}").is_dir() for directory in searched):
             text = f"is not in {', '.join(map(str, searched))}"
@@ -196,8 +198,11 @@ def check_simulated(selection: Selection) -> Iterator[Diagnosis]:
     if complete:
         text = f"{_count_subjects(complete)} complete ({directory})"
         yield Diagnosis("data", "simulated", OK, text, None, facts)
-    elif not any(directory.glob("subj?")):
-        yield _check_simulation(directory, own, facts)
+    absent = [number for number in selection.subjects if own and not (directory / f"subj{number}").exists()]
+    if absent or not any(directory.glob("subj?")):
+        simulation = _check_simulation(directory, own, facts)
+        if simulation.status != OK or not complete:
+            yield simulation
 
 
 def _check_simulation(directory: Path, own: bool, facts: dict[str, object]) -> Diagnosis:
@@ -213,11 +218,18 @@ def _check_simulation(directory: Path, own: bool, facts: dict[str, object]) -> D
 
 def check_selected(selection: Selection) -> Iterator[Diagnosis]:
     """Load the labels of subjects of other data sets, such as ``bids``, and list their files."""
-    from harness.datasets.haxby import Haxby
+    from harness.datasets.haxby import SUBJECTS, Haxby
     from harness.datasets.images import list_files
     from harness.datasets.simulated import Simulated
 
-    if selection.loader is None or isinstance(selection.loader, Haxby | Simulated):
+    if selection.loader is None:
+        return
+    if isinstance(selection.loader, Haxby | Simulated):
+        for subject in sorted(set(selection.subjects) - set(SUBJECTS)):
+            text = f"does not exist; expected subject={SUBJECTS[0]} to {SUBJECTS[-1]}"
+            retry = format_command("harness", "doctor", f"dataset={selection.dataset}", "subject=1")
+            name = f"{selection.dataset} subject {subject}"
+            yield Diagnosis("data", name, FAULT, text, retry, {"subject": subject})
         return
     for subject in selection.subjects:
         name = f"{selection.dataset} subject {subject}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, OK, Diagnosis
+from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
 
 
 def check_fingerprint(selection: Selection) -> Iterator[Diagnosis]:
@@ -36,6 +36,18 @@ def check_system(selection: Selection) -> Iterator[Diagnosis]:
     text = f"{platform.platform()}, {encoding}"
     facts = {"platform": platform.platform(), "encoding": encoding}
     yield Diagnosis("environment", "system", OK, text, None, facts)
+
+
+def check_directory(selection: Selection) -> Iterator[Diagnosis]:
+    """Check that the current directory exists; it is that of ``mlruns`` and of a user's own options."""
+    try:
+        directory = Path.cwd()
+    except OSError as error:
+        text = f"the current directory cannot be used: {error.strerror}; it may have been deleted"
+        yield Diagnosis("environment", "directory", FAULT, text, "cd ~", {"directory": None})
+        return
+    facts = {"directory": str(directory)}
+    yield Diagnosis("environment", "directory", OK, str(directory), None, facts)
 
 
 def check_home(selection: Selection) -> Iterator[Diagnosis]:

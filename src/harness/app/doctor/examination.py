@@ -6,14 +6,14 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from harness.app.doctor.installation import format_command, format_reinstall
-from harness.app.doctor.selection import Selection, select
+from harness.app.doctor.selection import Selection, describe_composition, select
 from harness.checks.diagnosis import CAUTION, FAULT, Diagnosis
 from harness.errors import HarnessError, first_line
 
@@ -29,6 +29,7 @@ EARLY_CHECKS = (
 LATE_CHECKS = (
     ("environment", "fingerprint", "environment", "check_fingerprint"),
     ("environment", "system", "environment", "check_system"),
+    ("environment", "directory", "environment", "check_directory"),
     ("environment", "home", "environment", "check_home"),
     ("store", "database", "store", "check_store"),
     ("data", "haxby", "data", "check_haxby"),
@@ -62,19 +63,28 @@ def examine(overrides: list[str], config_dir: Path | None, verify: bool) -> Exam
         If the overrides are wrong.
     """
     start = time.perf_counter()
-    logging.disable(logging.ERROR)
-    nothing = Selection("simulated", False, {}, (2,), None, "local", Path("mlruns"), None, verify)
     found: list[Diagnosis] = []
-    # Standard output is the report's alone.
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    # Standard output is the report's alone, and standard error that of usage errors.
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings(), _without_logs():
         warnings.simplefilter("ignore")
+        selection, error = select(overrides, config_dir, verify)
         for check in EARLY_CHECKS:
-            found += _carry_out(*check, nothing, found)
-        selection, composition = select(overrides, config_dir, verify, has_package_fault(found))
-        found.append(composition)
+            found += _carry_out(*check, selection, found)
+        found.append(describe_composition(selection, error, has_package_fault(found)))
         for check in LATE_CHECKS:
             found += _carry_out(*check, selection, found)
     return Examination(tuple(found), time.perf_counter() - start)
+
+
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Silence the logs of other packages within this context."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _carry_out(

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.app.doctor.installation import format_command
 from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
 
-FEW_BYTES, TOO_FEW_BYTES = 2_000_000_000, 50_000_000  # free; a run with all figures takes about 5 MB
+FEW_BYTES, TOO_FEW_BYTES = 2_000_000_000, 50_000_000  # free
 PIECE = 1 << 20  # bytes
 N_PIECES = 16
 MAX_SECONDS = 0.4  # of writing
@@ -39,9 +40,10 @@ def find_write_problem(directory: Path) -> tuple[str | None, Path]:
 
     A temporary file is created, because permissions alone do not show it: a disk can be full or read-only.
     """
-    if os.path.lexists(directory) and not directory.is_dir():
-        return "it is not a directory", directory.absolute()
-    place = find_existing(directory)
+    directory = directory.absolute()
+    place = next(path for path in (directory, *directory.parents) if os.path.lexists(path))
+    if not place.is_dir():
+        return "it is not a directory", place
     try:
         with tempfile.TemporaryFile(prefix=PREFIX, dir=place) as file:
             file.write(b"0" * 4096)
@@ -84,9 +86,10 @@ def _check_disk(name: str, directory: Path, speeds: dict[int, DiskSpeed | str], 
         status = FAULT if required else CAUTION
     else:
         status = CAUTION if usage.free < FEW_BYTES else OK
-    repair = "HARNESS_CACHE=DIRECTORY  # on a disk with space" if name == "cache" else None
-    if name == "store":
-        repair = "python -m harness tracking.folder=DIRECTORY  # on a disk with space"
+    if name == "cache":
+        repair = format_command("harness", "cache", "clear")
+    else:
+        repair = f"{format_command('harness', 'tracking.folder=DIRECTORY')}  # on a disk with space"
     return Diagnosis("disk", name, status, text, repair if status != OK else None, facts)
 
 

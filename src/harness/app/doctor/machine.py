@@ -12,7 +12,7 @@ from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import CAUTION, OK, Diagnosis
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-LITTLE_MEMORY = 2_000_000_000  # bytes; a searchlight of one subject takes about 1 GB
+LITTLE_MEMORY = 2_000_000_000  # bytes; the tutorial as a plain script of nilearn takes 1.2 GB
 N_VOLUMES, N_VOXELS = 216, 577  # face against cat in ventral temporal cortex of Haxby's subject 1
 MEASURED_SECONDS = 0.4
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Iterator
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -43,14 +42,19 @@ def check_python(selection: Selection) -> Iterator[Diagnosis]:
     if is_python_supported():
         yield Diagnosis("python", "version", OK, f"{version} ({allowed}), {sys.executable}", None, facts)
         return
-    newest = f"python3.{TOO_NEW_PYTHON[1] - 1}"
+    newest = f"3.{TOO_NEW_PYTHON[1] - 1}"
+    start, python = (
+        (f"py -{newest}", r"harness-env\Scripts\python")
+        if sys.platform == "win32"
+        else (f"python{newest}", "harness-env/bin/python")
+    )
     target = quote(find_checkout() or DISTRIBUTION)
     yield Diagnosis(
         "python",
         "version",
         FAULT,
         f"{version} cannot run harness, which needs {allowed} (install it first if there is none)",
-        f"{newest} -m venv harness-env && harness-env/bin/python -m pip install {target}",
+        f"{start} -m venv harness-env && {python} -m pip install {target}",
         facts,
     )
 
@@ -183,21 +187,27 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
     required = [text for text in read_installation().requirements if "extra ==" not in text]
     # The requirement of every module, such as {"sklearn": "scikit-learn>=1.8"}.
     modules = {_name_module(text): re.split(r"\s*;", text)[0] for text in required}
-    start, imported = time.perf_counter(), []
+    hiding = [
+        item for module, text in modules.items() for item in _check_shadow(_name_distribution(text), module)
+    ]
+    yield from hiding
+    if hiding:
+        text = "not checked, because files of the current directory hide packages"
+        yield Diagnosis("packages", "imports", CAUTION, text, None, {"imported": []})
+        return
+    imported = []
     for module, text in modules.items():
         name = _name_distribution(text)
         if _read_version(name) is None:
             continue
-        yield from _check_shadow(name, module)
         try:
             import_module(module)
         except (Exception, SystemExit) as error:
             yield _describe_import(name, text, error, modules)
         else:
             imported.append(name)
-    seconds = time.perf_counter() - start
-    text = f"{len(imported)} required packages can be imported ({seconds:.1f} s)"
-    yield Diagnosis("packages", "imports", OK, text, None, {"imported": imported, "seconds": seconds})
+    text = f"{len(imported)} required packages can be imported"
+    yield Diagnosis("packages", "imports", OK, text, None, {"imported": imported})
 
 
 def _describe_import(name: str, text: str, error: BaseException, modules: dict[str, str]) -> Diagnosis:

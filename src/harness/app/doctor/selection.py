@@ -19,8 +19,6 @@ class Selection:
     ----------
     dataset : str
         Name of the option.
-    named : bool
-        Whether the user named a data set, which then has to be usable.
     options : dict of str to object
         Options of the data set, such as ``data_dir``.
     loader : object or None
@@ -36,7 +34,6 @@ class Selection:
     """
 
     dataset: str
-    named: bool
     options: dict[str, Any]
     subjects: tuple[int, ...]
     loader: Any
@@ -47,37 +44,26 @@ class Selection:
 
 
 def select(
-    overrides: list[str], config_dir: Path | None, verify: bool, has_package_fault: bool
-) -> tuple[Selection, Diagnosis]:
-    """Return what overrides choose, and whether a configuration can be composed.
-
-    Parameters
-    ----------
-    has_package_fault : bool
-        Whether a fault of a package was found, which is to be repaired first.
+    overrides: list[str], config_dir: Path | None, verify: bool
+) -> tuple[Selection, BaseException | None]:
+    """Return what overrides choose, and why no run can be composed, if that is so.
 
     Raises
     ------
     UsageError
         If the overrides are wrong, and not the environment.
     """
-    named = any(word.lstrip("+").partition("=")[0].split(".")[0] == "dataset" for word in overrides)
     try:
         from harness.app.composition import compose_requests
 
         specs = compose_requests(overrides, config_dir)
     except (Exception, SystemExit) as error:
-        if isinstance(error, UsageError) and (overrides or config_dir is not None) and _composes():
+        if isinstance(error, UsageError) and (overrides or config_dir is not None) and _is_wrong_usage(error):
             raise
-        text = f"a run cannot be composed: {format_error(_find_cause(error))}"
-        repair = None if has_package_fault else format_reinstall()
-        text += "; repair the packages first" if has_package_fault else ""
-        broken = Diagnosis("configuration", "composition", FAULT, text, repair)
-        return _read_words(overrides, named, verify), broken
+        return _read_words(overrides, verify), _find_cause(error)
     first, tracking = specs[0], specs[0].config["tracking"]
     selection = Selection(
         dataset=first.choices["dataset"].partition("[")[0],
-        named=named,
         options={key: value for key, value in first.config["dataset"].items() if key != "_target_"},
         subjects=tuple(dict.fromkeys(spec.subject for spec in specs)),
         loader=first.dataset,
@@ -86,8 +72,21 @@ def select(
         uri=tracking["uri"],
         verify=verify,
     )
-    text = f"dataset={selection.dataset} tracking={selection.tracking}: a run can be composed"
-    return selection, Diagnosis("configuration", "composition", OK, text)
+    return selection, None
+
+
+def describe_composition(
+    selection: Selection, error: BaseException | None, has_package_fault: bool
+) -> Diagnosis:
+    """Return whether a run can be composed; faults of packages are to be repaired first."""
+    facts = {"dataset": selection.dataset, "subjects": selection.subjects, "tracking": selection.tracking}
+    if error is None:
+        text = f"dataset={selection.dataset} tracking={selection.tracking}: a run can be composed"
+        return Diagnosis("configuration", "composition", OK, text, None, facts)
+    text = f"a run cannot be composed: {format_error(error)}"
+    text += "; repair the packages first" if has_package_fault else ""
+    repair = None if has_package_fault else format_reinstall()
+    return Diagnosis("configuration", "composition", FAULT, text, repair, facts)
 
 
 def _find_cause(error: BaseException) -> BaseException:
@@ -100,18 +99,23 @@ def _find_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _composes() -> bool:
-    """Return whether a run without overrides can be composed, so that the overrides are at fault."""
-    from harness.app.composition import compose_requests
+def _is_wrong_usage(error: UsageError) -> bool:
+    """Return whether the overrides are at fault: nothing lacks, and the defaults can be composed."""
+    if isinstance(_find_cause(error), ImportError):
+        return False
+    from hydra import compose
+
+    from harness.app.composition import composing
 
     try:
-        compose_requests([])
-    except (Exception, SystemExit):
+        with composing():
+            compose("config")
+    except Exception:
         return False
     return True
 
 
-def _read_words(overrides: list[str], named: bool, verify: bool) -> Selection:
+def _read_words(overrides: list[str], verify: bool) -> Selection:
     """Read overrides without Hydra: plain words only, and the defaults of the rest."""
     words = dict(word.lstrip("+").partition("=")[::2] for word in overrides)
     options = {
@@ -122,7 +126,6 @@ def _read_words(overrides: list[str], named: bool, verify: bool) -> Selection:
     subjects = tuple(int(part) for part in words.get("subject", "").split(",") if part.isdecimal())
     return Selection(
         dataset=words.get("dataset", "simulated"),
-        named=named,
         options=options,
         subjects=subjects or (2,),
         loader=None,

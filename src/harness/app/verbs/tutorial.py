@@ -188,13 +188,12 @@ def _write_page(
     directory: Path,
 ) -> Path:
     """Write the page of the tutorial; return its file."""
+    from harness.report.inspection_index import INDEX, read_index
     from harness.report.tutorial_page import LookingSection, TutorialSection, write_tutorial_page
 
     looking, *others = pages
     flags = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
     typed = [*flags, *options.overrides]
-    files = [file.name for file in sorted((directory / INSPECTION).iterdir()) if file.is_file()]
-    names = ["index.html", *(name for name in files if name != "index.html" and not name.startswith("."))]
     sections = [
         TutorialSection(
             page.name,
@@ -218,7 +217,8 @@ def _write_page(
             looking.question,
             looking.reading,
             shlex.join(["python", "-m", "harness", "inspect", *shown]),
-            {name: f"{INSPECTION}/{name}" for name in names},
+            INSPECTION,
+            read_index(directory / INSPECTION / INDEX),
         ),
         sections,
         directory,

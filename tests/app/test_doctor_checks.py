@@ -1,0 +1,358 @@
+"""The checks of ``doctor``, one by one; one that fails is a diagnosis."""
+
+import os
+import shutil
+import sys
+import webbrowser
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from harness.app.doctor import (
+    cache,
+    data,
+    environment,
+    examination,
+    file_system,
+    machine,
+    programs,
+    selection,
+    store,
+)
+from harness.checks.diagnosis import Diagnosis
+from harness.datasets.bids import Bids
+from harness.datasets.haxby import MASK_FILES, Haxby
+from harness.datasets.simulated import Simulated
+from harness.errors import DataError, UsageError
+from harness.samples.array_directory import ArrayDirectory
+
+ALL_FILES = {"bold.nii.gz", "labels.txt", "anat.nii.gz", *MASK_FILES.values()}
+
+
+@pytest.fixture(scope="module")
+def selected():
+    """What is examined without overrides."""
+    found, error = selection.select([], None, False)
+    assert error is None
+    return found
+
+
+@pytest.fixture
+def home(tiny_subject, tmp_path, monkeypatch):
+    """Subject 1 with all files, in a data directory of nilearn."""
+    for name in ("NILEARN_SHARED_DATA", "NILEARN_DATA"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    copied = tmp_path / "NILEARN_DATA" / "haxby2001"
+    shutil.copytree(tiny_subject(), copied.parent, dirs_exist_ok=True)
+    for name in ALL_FILES:
+        if not (copied / "subj1" / name).exists():
+            shutil.copy(copied / "subj1" / "mask4_vt.nii.gz", copied / "subj1" / name)
+    return copied / "subj1"
+
+
+def diagnose(check, chosen):
+    return {item.name: item for item in check(chosen)}
+
+
+def test_complete_subject_is_found_in_nilearns_directories(home, selected):
+    (found,) = data.check_haxby(selected)
+    assert (found.status, found.facts["complete"]) == ("ok", [1])
+    assert found.facts["directory"] == str(home.parent)
+    assert found.facts["missing_files"] == {}
+
+
+def test_absent_data_are_no_fault_unless_they_were_chosen(selected, tmp_path, monkeypatch):
+    for name in ("NILEARN_SHARED_DATA", "NILEARN_DATA"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (found,) = data.check_haxby(selected)
+    assert (found.status, found.facts["complete"]) == ("ok", [])
+    chosen, _ = selection.select(
+        ["dataset=haxby", f"dataset.data_dir={tmp_path}", "subject=2,3"], None, False
+    )
+    both = list(data.check_haxby(chosen))
+    assert [(item.status, item.facts["subject"]) for item in both] == [("fault", 2), ("fault", 3)]
+    assert both[1].command.endswith(f"fetch dataset=haxby dataset.data_dir={tmp_path} subject=3")
+
+
+def test_subject_that_is_cut_short_is_named(home, selected):
+    content = (home / "bold.nii.gz").read_bytes()
+    (home / "bold.nii.gz").write_bytes(content[: len(content) // 2])
+    found = diagnose(data.check_haxby, selected)["haxby subject 1"]
+    assert found.status == "caution"
+    assert "bold.nii.gz is damaged or cut short" in found.text
+    own = replace(selected, loader=Haxby(home.parents[1]), subjects=(1,))
+    assert diagnose(data.check_haxby, own)["haxby subject 1"].status == "fault"
+
+
+def test_flipped_bit_is_found_by_verification_alone(home, selected):
+    content = bytearray((home / "bold.nii.gz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (home / "bold.nii.gz").write_bytes(content)
+    assert "haxby subject 1" not in diagnose(data.check_haxby, selected)
+    found = diagnose(data.check_haxby, replace(selected, verify=True))["haxby subject 1"]
+    assert "bold.nii.gz" in found.text
+
+
+def test_missing_masks_are_named_and_missing_images_are_damage(home, selected):
+    (home / "mask8_face_vt.nii.gz").unlink()
+    (found,) = data.check_haxby(selected)
+    assert (found.status, found.facts["missing_files"]) == ("ok", {"1": ["mask8_face_vt.nii.gz"]})
+    (home / "labels.txt").unlink()
+    assert "labels.txt is missing" in diagnose(data.check_haxby, selected)["haxby subject 1"].text
+
+
+def test_other_files_than_the_published_ones_are_named(home, selected):
+    home.rename(home.with_name("subj2"))  # the subject whose files have published digests
+    found = diagnose(data.check_haxby, selected)["haxby subject 2"]
+    assert found.status == "caution"
+    assert "instead of 284094471" in found.text and "labels.txt has SHA-256" in found.text
+    assert found.command.startswith("mv ")
+
+
+def test_published_labels_of_subject_2_are_verified(home, selected, shared_data):
+    home.rename(home.with_name("subj2"))
+    shutil.copy(shared_data / "labels" / "subj2" / "labels.txt", home.with_name("subj2") / "labels.txt")
+    found = diagnose(data.check_haxby, selected)["haxby subject 2"]
+    assert "bold.nii.gz has" in found.text and "labels.txt" not in found.text
+
+
+def test_interrupted_download_is_named(home, selected):
+    part = home.parent / ".subj4-unfinished" / "subj4-2010.01.14.tar.gz.part"
+    part.parent.mkdir()
+    part.write_bytes(bytes(3_000_000))
+    found = diagnose(data.check_haxby, selected)["haxby download 4"]
+    assert (found.status, found.facts["bytes"]) == ("caution", 3_000_000)
+    assert found.command.endswith("fetch dataset=haxby subject=4")
+
+
+def test_simulated_subject_that_lacks_a_file_is_a_fault_of_that_subject(home, selected, tmp_path):
+    directory = tmp_path / "simulated-v1-seed5"
+    shutil.copytree(home.parent, directory / "haxby2001")
+    shutil.copy(home / "mask4_vt.nii.gz", directory / "haxby2001" / "mask.nii.gz")
+    chosen = replace(selected, loader=Simulated(seed=5, cache_dir=tmp_path), subjects=(1,))
+    (found,) = data.check_simulated(chosen)
+    assert (found.status, found.facts["complete"]) == ("ok", [1])
+    (directory / "haxby2001" / "subj1" / "anat.nii.gz").unlink()
+    (found,) = data.check_simulated(chosen)
+    assert (found.name, found.status) == ("simulated subject 1", "fault")
+    assert found.command == f"rm -r {directory / 'haxby2001' / 'subj1'}"
+
+
+@pytest.mark.parametrize(("dataset", "loader"), [("haxby", Haxby()), ("simulated", Simulated())])
+def test_subject_that_does_not_exist_is_a_fault(selected, dataset, loader):
+    chosen = replace(selected, dataset=dataset, loader=loader, subjects=(9,))
+    (found,) = data.check_selected(chosen)
+    assert (found.name, found.status) == (f"{dataset} subject 9", "fault")
+
+
+def test_subject_that_cannot_be_simulated_is_a_fault_next_to_a_complete_one(
+    home, selected, tmp_path, monkeypatch
+):
+    directory = tmp_path / "simulated-v1-seed0" / "haxby2001"
+    shutil.copytree(home.parent, directory)
+    shutil.copy(home / "mask4_vt.nii.gz", directory / "mask.nii.gz")
+    chosen = replace(selected, loader=Simulated(cache_dir=tmp_path), subjects=(2,))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok"]
+    monkeypatch.setattr(data, "find_write_problem", lambda path: ("Read-only file system", path))
+    assert [item.status for item in data.check_simulated(chosen)] == ["ok", "fault"]
+
+
+def test_other_data_sets_are_loaded_and_their_errors_are_faults(selected, tmp_path):
+    chosen = replace(selected, dataset="bids", loader=Bids(root=tmp_path / "none"), subjects=(4,))
+    (found,) = data.check_selected(chosen)
+    assert (found.name, found.status) == ("bids subject 4", "fault")
+    assert "doctor dataset=bids dataset.root=PATH" in found.command
+    assert list(data.check_selected(selected)) == []
+
+
+def test_overrides_are_read_without_hydra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "harness.app.composition", None)
+    words = ["dataset=haxby", f"dataset.data_dir='{tmp_path}'", "subject=1,3", "tracking.folder=runs"]
+    found, error = selection.select(words, None, True)
+    assert isinstance(error, ImportError)
+    assert (found.dataset, found.options, found.subjects) == ("haxby", {"data_dir": str(tmp_path)}, (1, 3))
+    assert (found.tracking, found.folder, found.verify) == ("local", Path("runs"), True)
+    absent = list(data.check_haxby(found))
+    assert [(item.status, item.facts["subject"]) for item in absent] == [("fault", 1), ("fault", 3)]
+
+
+@pytest.mark.parametrize("words", [["dataset=hxby"], ["tracking.uri=http://host"]])
+def test_wrong_overrides_are_usage_errors(words):
+    with pytest.raises(UsageError):
+        selection.select(words, None, False)
+
+
+def test_store_directory_that_is_a_file_cannot_be_used(selected, tmp_path):
+    (tmp_path / "mlruns").touch()
+    (found,) = store.check_store(replace(selected, folder=tmp_path / "mlruns"))
+    assert (found.name, found.status) == ("directory", "fault")
+    assert "tracking.folder=" in found.command
+
+
+def test_store_in_use_is_ok_and_killed_runs_are_a_caution(selected, make_store, tmp_path):
+    opened = make_store(tmp_path / "mlruns")
+    run = opened.client.create_run(opened.experiment_id, start_time=1).info.run_id
+    opened.running.mkdir()
+    (opened.running / f"{run}.lock").touch()
+    found = diagnose(store.check_store, replace(selected, folder=tmp_path / "mlruns"))
+    assert [item.status for item in found.values()] == ["ok", "ok", "ok", "caution"]
+    assert found["database"].facts["runs"] == 1
+    if os.name == "posix":
+        assert found["running"].facts["killed"] == [run]
+    assert f"runs --failed --folder {tmp_path / 'mlruns'}" in found["running"].command
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the current directory cannot be deleted")
+def test_deleted_current_directory_is_a_fault(selected, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (found,) = environment.check_directory(selected)
+    assert (found.status, found.command) == ("fault", "cd ~")
+
+
+def test_fingerprint_is_the_same_twice_and_another_one_after_a_change(selected, monkeypatch):
+    (first,), (second,) = (environment.check_fingerprint(selected) for _ in range(2))
+    assert first.facts["fingerprint"] == second.facts["fingerprint"]
+    for function in ("package_versions", "describe_machine"):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"harness.tracking.provenance.{function}", lambda: {"numpy": "0"})
+            (other,) = environment.check_fingerprint(selected)
+        assert other.facts["fingerprint"] != first.facts["fingerprint"]
+
+
+def test_tracking_that_is_off_needs_no_store(selected):
+    (found,) = store.check_store(replace(selected, tracking="off"))
+    assert found.status == "ok"
+
+
+def test_server_that_does_not_answer_is_a_fault(selected, tmp_path):
+    chosen = replace(selected, tracking="server", uri="http://127.0.0.1:9", folder=tmp_path)
+    (found,) = store.check_store(chosen)
+    assert (found.status, found.facts["answers"]) == ("fault", False)
+
+
+def test_cache_is_measured_and_damaged_entries_are_counted(selected, tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    arrays = ArrayDirectory(tmp_path / "samples" / "format-3")
+    for name in "ab":
+        arrays.write(name, [np.zeros(1000)], {"files": [["f"]], "preprocessing": {}, "shape": [10, 100]})
+    arrays.write("image-c-d", [], {})
+    (found,) = cache.check_cache(selected)
+    sizes = [file.stat().st_size for file in (tmp_path / "samples" / "format-3").glob("[ab].arrays")]
+    assert (found.status, found.facts["entries"], found.facts["bytes"]) == ("ok", 2, sum(sizes))
+    (tmp_path / "samples" / "format-3" / "b.arrays").write_bytes(b"nothing")
+    (found,) = cache.check_cache(selected)
+    assert (found.status, found.facts["damaged"]) == ("caution", 1)
+    monkeypatch.setenv("HARNESS_CACHE", "off")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    (found,) = cache.check_cache(selected)
+    assert (found.status, found.facts["enabled"]) == ("ok", False)
+    assert not (tmp_path / "other").exists()
+
+
+def test_disks_of_store_and_cache_are_measured_and_nothing_is_left(selected, tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    found = diagnose(file_system.check_disks, replace(selected, folder=tmp_path / "mlruns"))
+    assert {item.facts.get("directory") for item in (found["store"], found["cache"])} == {str(tmp_path)}
+    assert found["store"].facts["free_bytes"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert found["store"].facts["write_mb_per_s"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/below/it", "link", "link/below"])
+def test_directory_below_a_file_cannot_be_written(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    problem, place = file_system.find_write_problem(tmp_path / name)
+    assert (problem, place) == ("it is not a directory", tmp_path / name.split("/")[0])
+
+
+@pytest.mark.parametrize(("free", "status"), [(10**10, "ok"), (10**9, "caution"), (10**7, "fault")])
+def test_little_space_is_a_caution_and_none_a_fault(selected, tmp_path, monkeypatch, free, status):
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    usage = SimpleNamespace(total=10**12, used=0, free=free)
+    monkeypatch.setattr(file_system.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(file_system, "measure_speed", lambda path: file_system.DiskSpeed(1.0, 1.0))
+    assert diagnose(file_system.check_disks, replace(selected, folder=tmp_path))["store"].status == status
+
+
+def test_gram_matrix_is_timed_with_the_number_of_its_operations(selected, monkeypatch):
+    monkeypatch.setattr(machine, "MEASURED_SECONDS", 0.0)
+    (found,) = machine.check_speed(selected)
+    # n (n + 1) p for one triangle of the Gram matrix, n^3 / 3 for its factor
+    operations = 216 * 217 * 577 + 216**3 / 3
+    assert found.facts["gflops"] == pytest.approx(operations / found.facts["best_seconds"] / 1e9)
+
+
+def test_blas_libraries_are_those_of_threadpoolctl(selected, monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    (found,) = machine.check_blas(selected)
+    assert {item["filepath"] for item in found.facts["libraries"]} == {
+        item["filepath"] for item in threadpool_info()
+    }
+    assert found.facts["variables"]["OMP_NUM_THREADS"] == "3"
+
+
+def test_memory_is_limited_by_ulimit(selected, monkeypatch):
+    monkeypatch.setattr(machine, "_find_limits", lambda: [("ulimit -v", 1_000_000_000)])
+    (found,) = machine.check_memory(selected)
+    assert (found.status, found.facts["available_bytes"]) == ("caution", 1_000_000_000)
+
+
+def test_launchers_and_sbatch_are_found(selected, tmp_path, monkeypatch):
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = diagnose(programs.check_launchers, selected)
+    assert found["sbatch"].facts["path"] == str(tmp_path / "sbatch")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(programs, "LAUNCHERS", (("joblib", "joblib", "no-such-launcher"),))
+    found = diagnose(programs.check_launchers, selected)
+    assert (found["sbatch"].facts["path"], found["joblib"].status) == (None, "ok")
+    assert "[joblib]" in found["joblib"].command
+
+
+@pytest.mark.parametrize(
+    ("desktop", "name", "status"),
+    [("", "firefox", "caution"), (":0", "w3m", "caution"), (":0", "firefox", "ok")],
+)
+def test_browser_needs_a_desktop(selected, monkeypatch, desktop, name, status):
+    monkeypatch.setattr(programs.sys, "platform", "linux")
+    monkeypatch.setenv("DISPLAY", desktop)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(webbrowser, "get", lambda: SimpleNamespace(name=name))
+    (found,) = programs.check_browser(selected)
+    assert found.status == status
+
+
+@pytest.mark.parametrize(
+    ("error", "before", "status"),
+    [
+        (RuntimeError("a defect"), [], "fault"),
+        (SystemExit(2), [], "fault"),
+        (RecursionError(), [], "fault"),
+        (PermissionError(13, "Permission denied", "/data"), [], "fault"),
+        (DataError("labels.txt is missing"), [], "fault"),
+        (ImportError("numpy"), [Diagnosis("packages", "numpy", "fault", "is missing")], "caution"),
+    ],
+)
+def test_exception_of_a_check_is_a_diagnosis_after_those_before_it(
+    selected, monkeypatch, error, before, status
+):
+    def check(chosen):
+        yield Diagnosis("store", "first", "ok", "fine")
+        raise error
+
+    monkeypatch.setattr(store, "check_store", check)
+    first, second = examination._carry_out("store", "database", "store", "check_store", selected, before)
+    assert first.status == "ok"
+    assert (second.group, second.name, second.status) == ("store", "database", status)
+    assert second.text and (second.command or status == "caution")

@@ -1,0 +1,167 @@
+"""The tutorial: its sections, the plan of its sweep, and the published values in the package."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from harness.app.composition import composing, list_studies
+from harness.app.overrides import quote_override
+from harness.app.sweep_plan import plan_studies, read_studies
+from harness.app.tutorial import SECTIONS, plan_tutorial, read_published_values, read_section_pages
+from harness.app.verbs import run_verb
+from harness.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "experiments" / "tutorial"
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """Return a function from overrides to the plan, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def plan(*words):
+        with composing():
+            return plan_tutorial([quote_override(word) for word in words])
+
+    return plan
+
+
+def words_of(planned, section):
+    return dict(word.lstrip("+").split("=") for word in planned.plan.jobs[planned.jobs[section]])
+
+
+def test_every_section_has_a_study_a_page_and_published_values():
+    assert {file.stem for file in PAGES.glob("*.yaml")} == set(SECTIONS)
+    assert {file.stem for file in PAGES.glob("*.md")} == {"looking", *SECTIONS}
+    assert tuple(read_published_values().sections) == SECTIONS
+    site = ROOT / "docs" / "tutorial"
+    assert {file.stem for file in site.glob("*.md")} == {"index", "looking", *SECTIONS}
+
+
+def test_every_page_has_question_command_and_reading():
+    looking, *others = read_section_pages()
+    assert looking.commands[0] == "python -m harness inspect"
+    for page in others:
+        assert page.commands[0] == f"python -m harness -cn tutorial/{page.name}"
+    for page in (looking, *others):
+        assert page.question.endswith("?")
+        assert page.reading
+        for text in (page.title, page.question, page.reading):
+            assert not set("*`[]@") & set(text)
+
+
+def test_published_values_of_the_package_are_those_of_the_source(shared_data):
+    file = shared_data.parent / "seed" / "tutorial_expected.json"
+    if not file.is_file():
+        pytest.skip(f"{file} is absent")
+    source = json.loads(file.read_text())
+    sections = read_published_values().sections
+    values = {(name, value.quantity): value.values for name in sections for value in sections[name]}
+    expected = {
+        ("fit_on_all", "class_order"): source["class_order"],
+        ("fit_on_all", "label_sequence"): source["label_sequence_216"],
+        ("fit_on_all", "train_accuracy"): [source["train_accuracy"]],
+        ("holdout30", "test_accuracy"): [source["holdout30_accuracy"]],
+        ("kfold5", "test_accuracy"): source["kfold5_accuracy"],
+        ("stratified5", "best_C"): source["stratified5_best_C"],
+        ("leave_one_run_out", "selected_roc_auc"): source["logo_roc_auc_svc"],
+        ("coefficients", "coef_shape"): source["coef_shape"],
+        ("coefficients", "coef"): source["coef_svc_logo"],
+        ("dummy", "selected_roc_auc"): source["logo_roc_auc_dummy"],
+    }
+    for place, found in expected.items():
+        assert values[place] == tuple(found), place
+
+
+def test_jobs_that_sections_share_run_once(plan):
+    planned = plan()
+    assert len(planned.plan.jobs) == 6
+    assert planned.jobs["leave_one_run_out"] == planned.jobs["coefficients"]
+    assert planned.jobs["coefficients"] == planned.jobs["predicted_volumes"]
+    assert words_of(planned, "holdout30") == {"estimator": "svc_liblinear", "cv": "holdout30"}
+    assert planned.plan.experiments == ("simulated decoding",)
+
+
+def test_a_typed_override_takes_the_place_of_the_sections_value(plan):
+    planned = plan("estimator=lda", "subject=3", "dataset=haxby")
+    assert {words_of(planned, section)["estimator"] for section in SECTIONS} == {"lda"}
+    assert {words_of(planned, section)["subject"] for section in SECTIONS} == {"3"}
+    assert words_of(planned, "fit_on_all")["cv.n_splits"] == "10"
+    assert planned.plan.experiments == ("haxby decoding",)
+    # What the values are compared with does not change.
+    assert planned.expected["dummy"]["estimator"] == "dummy"
+    assert planned.expected["leave_one_run_out"]["estimator"] == "svc_liblinear"
+    assert planned.expected["fit_on_all"]["cv"] == "stratified5[n_splits=10]"
+    assert planned.expected["stratified5"]["scoring"] == "accuracy"
+
+
+@pytest.mark.parametrize(("word", "expected"), [("cv=logo", None), ("cv.n_splits=7", "7")])
+def test_an_option_replaces_the_values_below_it(tmp_path, monkeypatch, word, expected):
+    monkeypatch.chdir(tmp_path)
+    with composing():
+        params = read_studies(["tutorial/fit_on_all"])
+        plan, _ = plan_studies(params, [quote_override(word)])
+    (job,) = plan.jobs
+    words = dict(word.lstrip("+").split("=") for word in job)
+    assert words["estimator"] == "svc_liblinear"
+    assert words.get("cv.n_splits") == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["subject=1,2"], "has several values"),
+        (["tracking=off"], "stores no runs"),
+        (["analysis=searchlight"], "decode one region"),
+        (["estimater=svc"], "Did you mean 'estimator'?"),
+        (["--published", "absent.json"], "absent.json cannot be read"),
+    ],
+)
+def test_a_request_that_the_tutorial_cannot_fulfil_is_one_message(
+    tmp_path, monkeypatch, capsys, words, reason
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_verb(["tutorial", *words]) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_missing_data_are_reported_with_the_command_that_fetches_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_verb(["tutorial", "dataset=haxby", "dataset.data_dir=absent"]) == 1
+    assert "python -m harness fetch dataset=haxby" in capsys.readouterr().err
+
+
+def test_studies_in_directories_are_listed_after_the_others():
+    with composing():
+        studies = list_studies()
+    assert [f"tutorial/{name}" for name in sorted(SECTIONS)] == studies[-len(SECTIONS) :]
+    assert "subjects_grid" in studies
+    assert not any(name.startswith(("cv/", "dataset/", "hydra/")) for name in studies)
+
+
+def test_a_study_with_more_than_parameters_is_refused_in_a_common_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    study = {
+        "defaults": ["config", {"override estimator": "lda"}, "_self_"],
+        "hydra": {"mode": "MULTIRUN", "sweeper": {"params": {"subject": "1,2"}}},
+    }
+    OmegaConf.save(OmegaConf.create(study), tmp_path / "experiments" / "mine.yaml")
+    with composing(), pytest.raises(UsageError, match="the study mine changes estimator outside"):
+        read_studies(["mine"])
+
+
+def test_jobs_of_a_study_that_is_a_sweep_are_all_planned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with composing():
+        params = read_studies(["tutorial/dummy", "tutorial/holdout30"])
+        plan, numbers = plan_studies(params, ["subject=1,2"])
+    assert numbers == {"tutorial/dummy": [0, 1], "tutorial/holdout30": [2, 3]}
+    assert len(plan.jobs) == 4
