@@ -116,8 +116,9 @@ def test_an_option_replaces_the_values_below_it(tmp_path, monkeypatch, word, exp
         (["subject=1,2"], "has several values"),
         (["tracking=off"], "stores no runs"),
         (["analysis=searchlight"], "decode one region"),
-        (["estimater=svc"], "Did you mean 'estimator'?"),
+        (["estimatr=svc"], "Did you mean 'estimator'?"),
         (["--published", "absent.json"], "absent.json cannot be read"),
+        (["--csv", "absent/cells.csv"], "is not a directory; create it, or"),
     ],
 )
 def test_a_request_that_the_tutorial_cannot_fulfil_is_one_message(

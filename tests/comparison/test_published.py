@@ -71,7 +71,7 @@ def test_a_value_that_was_not_published_is_null():
         (write(sauce=1), "unknown key 'sauce'; expected one of: source, settings, sections"),
         (write(settings=None), "settings must name the data"),
         (write(settings={"dataset": "haxby"}), "settings must name the data"),
-        (write(settings=DATA | {"estimater": "svc"}), "Did you mean 'estimator'?"),
+        (write(settings=DATA | {"estimatr": "svc"}), "Did you mean 'estimator'?"),
         (write(settings=DATA | {"roi": ["vt"]}), "is not a text"),
         (write(sections=None), "has no sections"),
         (write(sections={"holdout": {}}), "Did you mean 'holdout30'?"),

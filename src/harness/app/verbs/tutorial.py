@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.app.verbs import inspect
 from harness.app.verbs.arguments import add_override_arguments, print_json, write_table
-from harness.errors import DataError
+from harness.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from harness.app.tutorial import PlannedTutorial, SectionPage
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.comparison.published import read_published_file
 
     open_store_once.cache_clear()
+    _check_table_file(options.csv)
     published = (
         read_published_values()
         if options.published is None
@@ -95,6 +96,12 @@ def run(options: argparse.Namespace) -> int:
         page = _write_page(options, planned, pages, published, results, directory)
     _print(options, published, results, page)
     return _exit_status(results)
+
+
+def _check_table_file(file: Path | None) -> None:
+    """Raise before anything is computed if the file of --csv has no directory."""
+    if file is not None and not (directory := file.absolute().parent).is_dir():
+        raise UsageError(f"--csv {file}: {directory} is not a directory; create it, or choose another file")
 
 
 def _choose_directory(planned: "PlannedTutorial", words: Sequence[str]) -> Path:
