@@ -78,7 +78,7 @@ def test_every_value_of_subject_1_equals_nilearn(run_tutorial, golden):
     assert len(cells) == 58
     assert {cell["verdict"] for cell in cells} == {"equal"}
     assert status == 0
-    # The same classifier, solved exactly, is compared with the same values.
+    # With the accuracy in the place of the area under the curve.
     by_accuracy = to_published(golden, "vt577", BY_ACCURACY, None, scoring="accuracy")
     status, cells = run_tutorial(by_accuracy, "haxby2001-vt", "scoring=accuracy")
     assert len(cells) == 24
