@@ -30,7 +30,7 @@ EXCEPTIONS = (
     ),
     Left(r"harness fetch ", "downloads 300 MB", "tests/datasets/test_haxby_download.py"),
     Left(r"harness ui\b", "serves until Ctrl-C", "tests/app/test_ui.py"),
-    Left(r"=submitit_slurm|=mylab", "needs SLURM", "tests/front_door/test_slurm.py"),
+    Left(r"=submitit_slurm|launcher=mylab", "needs SLURM", "tests/front_door/test_slurm.py"),
     Left(
         r"tracking=server|mlflow server|^export MLFLOW_",
         "needs a server at a fixed address",
