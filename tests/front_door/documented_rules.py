@@ -71,7 +71,7 @@ SHORTER = (
     Shortened(r"-m cv=logo,kfold5,stratified5 estimator=svc,dummy$", "estimator=dummy", "six runs"),
     Shortened(r"-m signal.smoothing_fwhm=", "estimator=dummy", "three runs of svc"),
     Shortened(r"-m roi=vt,house contrast=", "estimator=dummy", "four runs of svc"),
-    Shortened(r"harness tutorial|-cn tutorial/", "roi=face_little figures=off", "about a minute"),
+    Shortened(r"^(?!.*=haxby).*( tutorial|-cn tutorial/)", "roi=face_little figures=off", "a minute"),
     Shortened(r"launcher=joblib", "subject=1,2 estimator=dummy", "18 runs"),
     Shortened(r"launcher=submitit_local", "estimator=dummy", "two runs of svc"),
     Shortened(r"roi=brain .*inference=permutation", f"roi=vt {SMALL_TEST}", "2048 relabellings of a brain"),
