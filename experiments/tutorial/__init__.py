@@ -1,0 +1,1 @@
+"""Studies of the sections of the tutorial, and the published values."""

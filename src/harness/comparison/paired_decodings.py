@@ -49,8 +49,8 @@ def compare_decodings(first: Decoding, second: Decoding, score: str = "test_accu
     scores = [name for name in shared if name.startswith("test_")]
     if score not in scores:
         raise UsageError(
-            f"{format_unknown(score, score, scores, 'score')} Selected scores are not compared: their parameters "
-            "were chosen on the fold that is scored."
+            f"{format_unknown(score, score, scores, 'score')} Selected scores are not compared: their "
+            "parameters were chosen on the fold that is scored."
         )
     _check_pairs(first, second)
     for decoding in (first, second):
