@@ -74,6 +74,10 @@ def test_absent_data_are_no_fault_unless_they_were_chosen(selected, tmp_path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     (found,) = data.check_haxby(selected)
     assert (found.status, found.facts["complete"]) == ("ok", [])
+    places = [
+        tmp_path / name / "haxby2001" for name in ("NILEARN_SHARED_DATA", "NILEARN_DATA", "nilearn_data")
+    ]
+    assert found.text.endswith(f": {', '.join(map(str, places))}")
     chosen, _ = selection.select(
         ["dataset=haxby", f"dataset.data_dir={tmp_path}", "subject=2,3"], None, False
     )

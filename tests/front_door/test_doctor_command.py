@@ -61,6 +61,7 @@ def fault_names(document):
     return [check["name"] for check in document["checks"] if check["status"] == "fault"]
 
 
+@pytest.mark.slow
 def test_healthy_environment_has_no_fault_and_nothing_is_created(doctor, tmp_path):
     status, document = doctor()
     assert (status, fault_names(document)) == (0, [])
