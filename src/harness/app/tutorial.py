@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from harness.app.composition import compose_job
-from harness.app.sweep_plan import Plan, plan_studies, read_studies
+from harness.app.composition import compose_job, expand_grid, parse_overrides
+from harness.app.conflicts import SEARCHLIGHT, check_launching
+from harness.app.sweep_plan import Plan, compose_sweep, plan_studies, read_studies, split_overrides
 from harness.errors import UsageError
+from harness.tracking.choices import TrackingKind
 
 if TYPE_CHECKING:
     from harness.comparison.published import PublishedValues
@@ -20,6 +22,8 @@ SECTIONS = (
 )
 PACKAGE = "harness.experiments.tutorial"
 PUBLISHED_FILE = "published.json"
+FIXED = {"dummy": ("estimator",)}
+"""By section, the groups whose values overrides do not replace: the baseline stays one for every decoder."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,12 @@ class SectionPage:
     ----------
     question, reading : str
         The paragraphs that begin with **Question.** and **How to read it.**
-    commands : tuple of str
-        The command lines, the one of the section first.
     """
 
     name: str
     title: str
     question: str
     reading: str
-    commands: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,27 +65,17 @@ def plan_tutorial(words: list[str]) -> PlannedTutorial:
     Parameters
     ----------
     words : list of str
-        The user's overrides, quoted; they take the place of the sections' own.
+        The user's overrides, quoted; they take the place of the sections' own, see `FIXED`.
 
     Raises
     ------
     UsageError
         If an override has several values, runs are not stored, or are searchlights.
     """
+    _check_words(words)
     params = read_studies([f"tutorial/{section}" for section in SECTIONS])
-    plan, numbers = plan_studies(params, words)
-    if any(len(jobs) > 1 for jobs in numbers.values()):
-        several = [word for word in words if _may_vary(word)]
-        raise UsageError(
-            f"{' '.join(several)!r} has several values; every section of the tutorial is one run: give one "
-            "value, and repeat the command for the next"
-        )
-    if plan.tracking["kind"] == "off":
-        raise UsageError(
-            "tracking=off stores no runs, and the tutorial reads its values from stored runs; leave it out"
-        )
-    if any("analysis=searchlight" in job for job in plan.jobs):
-        raise UsageError("analysis=searchlight: the sections of the tutorial decode one region; leave it out")
+    fixed = {f"tutorial/{section}": groups for section, groups in FIXED.items()}
+    plan, numbers = plan_studies(params, words, fixed)
     choices = {own: compose_job(own).choices for own in dict.fromkeys(map(tuple, params.values()))}
     return PlannedTutorial(
         plan,
@@ -93,8 +84,28 @@ def plan_tutorial(words: list[str]) -> PlannedTutorial:
     )
 
 
-def _may_vary(word: str) -> bool:
-    return bool(re.search(r"=.*(,|\(.*\))", word))
+def _check_words(words: list[str]) -> None:
+    """Raise for overrides that no tutorial can have, before the studies are composed."""
+    check_launching([*words, "hydra.mode=MULTIRUN"], multirun=True)
+    varied, of_hydra = split_overrides(words)
+    jobs = expand_grid(varied)
+    if len(jobs) > 1:
+        parsed = zip(varied, parse_overrides(varied), strict=True)
+        several = [word.removeprefix("++") for word, override in parsed if override.is_sweep_override()]
+        raise UsageError(
+            f"{' '.join(several)!r} has several values; every section of the tutorial is one run: give one "
+            "value, and repeat the command for the next"
+        )
+    config = compose_sweep("config", [*jobs[0], *of_hydra])
+    if config.tracking.kind == TrackingKind.off:
+        raise UsageError(
+            "tracking=off stores no runs, and the tutorial reads its values from stored runs; leave it out"
+        )
+    if config.analysis.get("_target_") == SEARCHLIGHT:
+        raise UsageError(
+            f"analysis={config.hydra.runtime.choices['analysis']}: the sections of the tutorial decode one "
+            "region; leave it out"
+        )
 
 
 def read_published_values() -> "PublishedValues":
@@ -115,17 +126,15 @@ def parse_section_page(name: str, text: str) -> SectionPage:
     Parameters
     ----------
     text : str
-        Markdown: a heading, paragraphs and indented commands.
+        Markdown: a heading and paragraphs.
     """
     title, _, body = text.partition("\n")
     paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", body)]
-    commands = re.findall(r"^ {4}(python -m harness .*?)(?: +#.*)?$", body, flags=re.MULTILINE)
     return SectionPage(
         name,
         _strip_marks(title.lstrip("# ")),
         _find_paragraph(paragraphs, "**Question.**"),
         _find_paragraph(paragraphs, "**How to read it.**"),
-        tuple(command.strip() for command in commands),
     )
 
 
