@@ -1,5 +1,6 @@
 """The plan of a sweep: what its jobs are, known before the first one starts."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -124,8 +125,9 @@ def plan_studies(
 
 
 def exclude_groups(words: Sequence[str], groups: Collection[str]) -> list[str]:
-    """Return the overrides that change neither the option of these groups nor a value below it."""
-    keys = [override.key_or_group.partition(".")[0] for override in parse_overrides(words)]
+    """Return the overrides, typed or quoted, that change nothing of these groups; needs `composing`."""
+    parsed = parse_overrides([quote_override(word) for word in words])
+    keys = [re.split("[./]", override.key_or_group)[0] for override in parsed]
     return [word for word, key in zip(words, keys, strict=True) if key not in groups]
 
 

@@ -2,18 +2,31 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
 
 from harness.app.composition import compose_job, expand_grid, parse_overrides
 from harness.app.conflicts import SEARCHLIGHT, check_launching
-from harness.app.sweep_plan import Plan, compose_sweep, plan_studies, read_studies, split_overrides
+from harness.app.inspection import name_page
+from harness.app.overrides import quote_override
+from harness.app.sweep_plan import (
+    Plan,
+    compose_sweep,
+    exclude_groups,
+    plan_studies,
+    read_studies,
+    split_overrides,
+)
 from harness.errors import UsageError
 from harness.tracking.choices import TrackingKind
 
 if TYPE_CHECKING:
+    from harness.app.run_spec import RunSpec
     from harness.comparison.published import PublishedValues
+    from harness.datasets.recording import Recording
 
 LOOKING = "looking"  # the section before decoding, which is a page of `inspect` and no run
 SECTIONS = (
@@ -22,8 +35,9 @@ SECTIONS = (
 )
 PACKAGE = "harness.experiments.tutorial"
 PUBLISHED_FILE = "published.json"
-FIXED = {"dummy": ("estimator",)}
-"""By section, the groups whose values overrides do not replace: the baseline stays one for every decoder."""
+FIXED = {LOOKING: ("hydra",), "dummy": ("estimator",)}
+"""By section, the groups of which it takes no override: the baseline is the same for every decoder."""
+NOT_SHOWN = ("hydra", "tracking", "resume", "cache")  # keys on which the page does not depend
 
 
 @dataclass(frozen=True)
@@ -52,36 +66,59 @@ class PlannedTutorial:
         The job of every section; sections can share one.
     expected : mapping of str to mapping of str to str
         The parameters that the run of every section has without the user's overrides.
+    typed : mapping of str to list of str
+        The user's overrides that every section takes, that on looking included.
     """
 
     plan: Plan
     jobs: Mapping[str, int]
     expected: Mapping[str, Mapping[str, str]]
+    typed: Mapping[str, list[str]]
 
 
-def plan_tutorial(words: list[str]) -> PlannedTutorial:
+def plan_tutorial(typed: Sequence[str]) -> PlannedTutorial:
     """Plan the runs of all sections as one sweep; needs `composing`.
 
     Parameters
     ----------
-    words : list of str
-        The user's overrides, quoted; they take the place of the sections' own, see `FIXED`.
+    typed : sequence of str
+        The user's overrides, which take the place of the sections' own; but see `FIXED`.
 
     Raises
     ------
     UsageError
         If an override has several values, runs are not stored, or are searchlights.
     """
+    words = [quote_override(word) for word in typed]
     _check_words(words)
     params = read_studies([f"tutorial/{section}" for section in SECTIONS])
-    fixed = {f"tutorial/{section}": groups for section, groups in FIXED.items()}
+    fixed = {f"tutorial/{section}": FIXED.get(section, ()) for section in SECTIONS}
     plan, numbers = plan_studies(params, words, fixed)
     choices = {own: compose_job(own).choices for own in dict.fromkeys(map(tuple, params.values()))}
     return PlannedTutorial(
         plan,
         {section: jobs[0] for section, jobs in zip(SECTIONS, numbers.values(), strict=True)},
         {section: choices[tuple(own)] for section, own in zip(SECTIONS, params.values(), strict=True)},
+        {section: exclude_groups(typed, FIXED.get(section, ())) for section in (LOOKING, *SECTIONS)},
     )
+
+
+def name_tutorial(
+    planned: PlannedTutorial, spec: "RunSpec", recording: "Recording", published: "PublishedValues"
+) -> str:
+    """Name the directory of the page by its recording, the configurations of its runs and the comparison."""
+    plan = planned.plan
+    runs = []
+    for number in planned.jobs.values():
+        config = plan.loader.load_sweep_config(plan.config, plan.jobs[number])
+        runs.append({key: _to_plain(config[key]) for key in map(str, config) if key not in NOT_SHOWN})
+    return name_page(spec, recording, others={"runs": runs, "published": asdict(published)})
+
+
+def _to_plain(node: Any) -> Any:
+    if OmegaConf.is_config(node):
+        return OmegaConf.to_container(node, resolve=True, enum_to_str=True)
+    return node
 
 
 def _check_words(words: list[str]) -> None:
