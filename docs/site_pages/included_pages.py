@@ -1,7 +1,7 @@
 """Pages of the repository outside of ``docs/`` that the site contains: studies, CONTRIBUTING, CHANGELOG.
 
 Each has a page in the site that includes it, with MyST's directive, as the pages of the tutorial do; so its
-own links to ``docs/`` work on GitHub and in the site. Links in the opposite direction, from pages in ``docs/``
+own links to ``docs/`` work on GitHub and in the site. Links in the opposite direction, from ``docs/``
 to the included files, are right on GitHub; for the site `rewrite_links` points them to the including pages.
 """
 
