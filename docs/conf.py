@@ -10,8 +10,6 @@ from harness.tracking.provenance import package_versions  # noqa: E402
 from site_pages import write_pages  # noqa: E402
 from site_pages.inventories import write_inventories  # noqa: E402
 
-sys.path.append(str(DOCS / "course"))  # of the extension `figures`
-
 project = "harness"
 author = "The harness developers"
 project_copyright = author
@@ -28,7 +26,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx_gallery.gen_gallery",
     "site_pages.extension",
-    "figures",  # docs/course/figures.py
+    "course.extension",
 ]
 exclude_patterns = ["_build", "**/README.*"]
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from site_pages.commands_page import format_commands_page
 from site_pages.configuration_page import format_configuration_page
-from site_pages.copied_pages import list_copied_pages
+from site_pages.included_pages import list_including_pages
 
 
 def write_pages(docs: Path) -> list[Path]:
@@ -19,7 +19,7 @@ def write_pages(docs: Path) -> list[Path]:
     pages = {
         docs / "reference" / "configuration.md": format_configuration_page(),
         docs / "reference" / "commands.md": format_commands_page(),
-        **list_copied_pages(docs.parent, docs),
+        **list_including_pages(docs.parent, docs),
     }
     for path, text in pages.items():
         path.parent.mkdir(parents=True, exist_ok=True)

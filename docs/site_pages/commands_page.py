@@ -1,12 +1,13 @@
 """The reference of every command, from the parsers of the verbs."""
 
-import argparse
-import re
+from argparse import ArgumentParser, HelpFormatter
+from functools import partial
 from importlib import import_module
 
 from harness.app.verbs import VERBS
 from site_pages.markdown import format_table, to_markdown
 
+WIDTH = 88  # characters of a line, which the column of a page shows
 RUN = """\
 ## A run, a sweep, a study
 
@@ -41,7 +42,7 @@ STATUS = """\
 
 
 def format_commands_page() -> str:
-    """Return the page: runs, then every verb with its usage and arguments."""
+    """Return the page: runs, then every verb with its ``--help``."""
     parts = [
         "# Commands\n",
         "Generated from the parsers of the verbs; `python -m harness VERB --help` prints the same.\n",
@@ -56,55 +57,12 @@ def format_commands_page() -> str:
     return "\n".join([*parts, STATUS])
 
 
-def make_parser(verb: str) -> argparse.ArgumentParser:
-    """Return the parser of a verb, as `harness.app.verbs.run_verb` makes it, under its short name."""
-    parser = argparse.ArgumentParser(prog=f"harness {verb}", description=VERBS[verb])
-    import_module(f"harness.app.verbs.{verb}").add_arguments(parser)
-    return parser
-
-
 def _format_verb(verb: str) -> str:
-    parser = make_parser(verb)
-    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
-    parts = [f"### {verb}\n", f"{to_markdown(VERBS[verb])}\n"]
-    usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).replace(" [-h]", "")
-    usage = usage.replace("python -m harness", "harness")
-    parts.append(f"```text\n{_wrap(usage.strip())}\n```\n")
-    rows = [(_format_names(action), _format_help(parser, action)) for action in actions]
-    if rows:
-        parts.append(format_table(("argument", "meaning"), rows))
-    if parser.epilog:
-        parts.append(f"{to_markdown(parser.epilog.rstrip('.'))}.\n")
-    return "\n".join(parts)
-
-
-def _wrap(usage: str, width: int = 90) -> str:
-    """Return a usage line broken between arguments, the following lines indented."""
-    pieces = re.findall(r"\[[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*\]|\S+", usage)
-    lines = [""]
-    for piece in pieces:
-        if len(lines[-1]) + len(piece) + 1 > width:
-            lines.append("    ")
-        lines[-1] += piece if not lines[-1].strip() else f" {piece}"
-    return "\n".join(lines)
-
-
-def _format_names(action: argparse.Action) -> str:
-    """Return how an argument is typed, such as ``--out DIR``."""
-    value = action.metavar or (None if action.option_strings else action.dest)
-    if value is None and action.choices is not None:
-        value = "|".join(map(str, action.choices))
-    if value is None and action.nargs != 0:
-        value = action.dest.upper()
-    if not action.option_strings:
-        return f"`{value}`"
-    return ", ".join(f"`{name}{f' {value}' if value else ''}`" for name in action.option_strings)
-
-
-def _format_help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    text = to_markdown(parser._get_formatter()._expand_help(action)) if action.help else ""
-    if action.choices is not None:
-        choices = ", ".join(f"`{choice}`" for choice in action.choices)
-        default = f" (default: `{action.default}`)" if action.default is not None else ""
-        text = f"{text}; {choices}{default}" if text else f"{choices}{default}"
-    return text
+    """Return the section of a verb: what ``--help`` prints in a terminal of `WIDTH` characters."""
+    parser = ArgumentParser(
+        prog=f"python -m harness {verb}",
+        description=VERBS[verb],
+        formatter_class=partial(HelpFormatter, width=WIDTH),
+    )
+    import_module(f"harness.app.verbs.{verb}").add_arguments(parser)
+    return f"### {verb}\n\n```text\n{parser.format_help()}```\n"

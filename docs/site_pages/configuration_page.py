@@ -20,6 +20,7 @@ import yaml
 
 import harness
 from harness.app import schema
+from harness.decoding.splitters import Incomplete, Scheme
 from site_pages.markdown import format_code, format_table, to_markdown
 
 # The open groups, whose options name a class, and the typed ones with the class that documents their keys.
@@ -40,6 +41,7 @@ ORDER = (
 MEANINGS = {
     "subject": "the subject's number; with `-m`, several: `subject=1,2` or `subject='range(1,7)'`",
     "contrast.conditions": "the classes: conditions, or `{name: [conditions]}` for a class of several",
+    "cv.incomplete": "what happens to [folds that lack a class](../options.md#folds-that-lack-a-class)",
     "inference.kind": "whether the scores are tested",
     "scoring.inner": "folds inside a training set that choose parameters: `stratified` splits every scanner "
     "run, `runs` leaves one scanner run out at a time",
@@ -213,8 +215,9 @@ def _format_open(group: str, options: list[Option]) -> str:
             for key, value in option.values.items()
         ]
         if group == "cv":
-            meaning = "what happens to [folds that lack a class](../options.md#folds-that-lack-a-class)"
-            rows.append(("`cv.incomplete`", "`refuse`, `skip`", "`refuse`", meaning))
+            rows.append(
+                _format_key("cv", "incomplete", Incomplete, Scheme.incomplete, MEANINGS["cv.incomplete"])
+            )
         if rows:
             parts.append(format_table(("key", "type", "default", "meaning"), rows))
     return "\n".join(parts)

@@ -1,12 +1,12 @@
-"""The Sphinx extension: links to copied pages, and the diagram of imports as a directive."""
+"""The Sphinx extension: links to included files, and the diagram of imports as a directive."""
 
 from typing import TYPE_CHECKING, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-from site_pages.copied_pages import find_addresses, rewrite_links
 from site_pages.import_diagram import count_imports, draw_diagram, list_counts, read_layers, reduce_arrows
+from site_pages.included_pages import find_addresses, rewrite_links
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -48,11 +48,10 @@ def setup(app: "Sphinx") -> dict[str, bool]:
 
 
 def _rewrite_source(app: "Sphinx", document: str, source: list[str]) -> None:
-    """Point links of a page in ``docs/``, such as ``../experiments/NAME.md``, to the copied page."""
-    path = app.env.doc2path(document, base=False)
-    addresses = find_addresses(app.srcdir.parent)
-    if str(path).endswith(".md") and str(path) not in addresses.values():
-        source[0] = rewrite_links(source[0], f"docs/{path}", str(path), addresses)
+    """Point links of a page, such as ``../experiments/NAME.md``, to the page that includes the file."""
+    path = str(app.env.doc2path(document, base=False))
+    if path.endswith(".md"):
+        source[0] = rewrite_links(source[0], path, find_addresses(app.srcdir.parent))
 
 
 def _style_messages(app: "Sphinx", page: str, *_: object) -> None:

@@ -31,7 +31,7 @@ def read_inventory(source: Path) -> tuple[str, list[tuple[str, str, str]]]:
         If a line does not have three parts, or a name is listed twice.
     """
     address, *lines = source.read_text(encoding="utf-8").splitlines()
-    entries = []
+    entries: list[tuple[str, str, str]] = []
     for number, line in enumerate(lines, start=2):
         parts = line.split()
         if len(parts) != 3 or parts[0] in {name for name, *_ in entries}:

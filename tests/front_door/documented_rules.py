@@ -7,7 +7,7 @@ ONE_RUN = "subject=2 estimator=dummy cv=logo"
 
 
 @dataclass(frozen=True)
-class Left:
+class SkippedCommand:
     """A command that is not run.
 
     Attributes
@@ -15,7 +15,8 @@ class Left:
     pattern : str
         Regular expression that is searched in the command.
     covered_by : str
-        File, or ``file::test``, that does what the command does.
+        File below ``tests/``, or ``file::function``, that does what the command does, and contains a word of
+        what the pattern finds; empty if no test does, and the reason says why.
     """
 
     pattern: str
@@ -24,23 +25,25 @@ class Left:
 
 
 EXCEPTIONS = (
-    Left(r"^pip install", "installs from the network", "tests/test_packaging.py"),
-    Left(
-        r"^(python -m venv|\. |pre-commit install|pytest|bash \.ci/run)", "this test is part of it", ".ci/run"
+    SkippedCommand(r"^pip install", "installs from the network", "tests/test_packaging.py"),
+    SkippedCommand(
+        r"^(python -m venv|\. |pre-commit install|pytest|bash \.ci/run)",
+        "make the environment of the tests, or run all tests, of which this is one",
+        "",
     ),
-    Left(r"harness fetch ", "downloads 300 MB", "tests/datasets/test_haxby_download.py"),
-    Left(r"harness ui\b", "serves until Ctrl-C", "tests/app/test_ui.py"),
-    Left(r"=submitit_slurm|launcher=mylab", "needs SLURM", "tests/front_door/test_slurm.py"),
-    Left(
+    SkippedCommand(r"harness fetch ", "downloads 300 MB", "tests/datasets/test_haxby_download.py"),
+    SkippedCommand(r"harness ui\b", "serves until Ctrl-C", "tests/app/test_ui.py"),
+    SkippedCommand(r"=submitit_slurm|launcher=mylab", "needs SLURM", "tests/front_door/test_slurm.py"),
+    SkippedCommand(
         r"tracking=server|mlflow server|^export MLFLOW_",
         "needs a server at a fixed address",
         "tests/tracking/test_server.py",
     ),
-    Left(
+    SkippedCommand(
         r"^(apt-get|runuser|echo .*pgpass)", "sets up PostgreSQL as root", "tests/services.py::start_postgres"
     ),
-    Left(r"install=fish", "fish is not installed in CI", "tests/app/test_completion.py"),
-    Left(r"^python benchmarks/", "minutes to hours", "CONTRIBUTING.md"),
+    SkippedCommand(r"install=fish", "fish is not installed in CI", "tests/app/test_completion.py"),
+    SkippedCommand(r"^python benchmarks/", "take minutes to hours; no test runs them", ""),
 )
 
 

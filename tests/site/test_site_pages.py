@@ -1,6 +1,8 @@
 """The pages that docs/ generates: complete, deterministic, and with links that lead somewhere."""
 
 import re
+import subprocess
+import sys
 import zlib
 from dataclasses import fields
 from pathlib import Path
@@ -9,12 +11,12 @@ import pytest
 
 import harness
 from harness.app import schema
-from harness.app.verbs import VERBS
-from site_pages.commands_page import format_commands_page, make_parser
-from site_pages.copied_pages import find_addresses, list_copied_pages, rewrite_links
+from harness.app.verbs import VERBS, run_verb
+from site_pages.commands_page import WIDTH, format_commands_page
 from site_pages.import_diagram import draw_diagram, list_counts, read_layers, reduce_arrows
+from site_pages.included_pages import find_addresses, list_including_pages, rewrite_links
 from site_pages.inventories import read_inventory, write_inventories
-from site_pages.link_check import find_broken_links
+from site_pages.link_check import find_broken_links, read_page
 from site_pages.markdown import format_table, to_markdown
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +67,9 @@ def test_values_of_the_page_are_those_of_the_files(configuration):
     assert "| `estimator.alphas` | list of number | `[10.0]` |" in configuration
     assert "`run` with `signal=per_run`, `train` with `signal=train_only`" in configuration
     assert "| `engine` | `harness`, `nilearn` | `harness` |" in configuration
+    assert configuration.count("| `cv.incomplete` | `refuse`, `skip` | `refuse` |") == len(
+        list((ROOT / "conf" / "cv").glob("*.yaml"))
+    )
     assert "| `analysis.radius` | number | `8.0` | mm |" in configuration
 
 
@@ -72,13 +77,14 @@ def test_no_key_is_without_meaning(configuration):
     assert [line for line in configuration.splitlines() if re.fullmatch(r"\| `.*\|\s*\|", line)] == []
 
 
-def test_every_verb_and_each_of_its_arguments_is_on_the_page():
+def test_the_section_of_a_verb_is_its_help(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "20")  # the page does not depend on the terminal
     page = format_commands_page()
+    monkeypatch.setenv("COLUMNS", str(WIDTH + 2))  # argparse leaves two columns free
     for verb in VERBS:
-        section = page.partition(f"\n### {verb}\n")[2].partition("\n### ")[0]
-        for action in make_parser(verb)._actions:
-            for name in action.option_strings:
-                assert name in ("-h", "--help") or f"`{name}" in section, (verb, name)
+        with pytest.raises(SystemExit):
+            run_verb([verb, "--help"])
+        assert f"\n### {verb}\n\n```text\n{capsys.readouterr().out}```\n" in page
 
 
 def test_every_public_name_is_in_the_reference_once():
@@ -89,27 +95,61 @@ def test_every_public_name_is_in_the_reference_once():
 @pytest.mark.parametrize(
     ("link", "expected"),
     [
-        ("../docs/groups.md#tests", "../groups.md#tests"),
-        ("a.md", "a.md"),
-        ("../CONTRIBUTING.md", "../contributing.md"),
-        ("a.yaml", "../../experiments/a.yaml"),
+        ("../../experiments/a.md#tests", "../studies/a.md#tests"),
+        ("../../CONTRIBUTING.md", "../contributing.md"),
+        ("../../experiments/b.md", "../../experiments/b.md"),  # not a page of the site
+        ("../groups.md", "../groups.md"),
         ("https://example.org/a.md", "https://example.org/a.md"),
         ("#tests", "#tests"),
     ],
 )
-def test_links_of_a_copied_page_lead_to_the_same_pages(link, expected):
-    rewritten = rewrite_links(f"[x]({link})", "experiments/b.md", "studies/b.md", ADDRESSES)
-    assert rewritten == f"[x]({expected})"
+def test_links_to_an_included_file_lead_to_the_page_that_includes_it(link, expected):
+    assert rewrite_links(f"![x]({link})", "reference/b.md", ADDRESSES) == f"![x]({expected})"
 
 
-def test_links_of_a_page_to_a_study_lead_to_its_copy():
-    text = "[x](../experiments/a.md) and ![y](../experiments/a.png)"
-    rewritten = rewrite_links(text, "docs/b.md", "b.md", ADDRESSES)
-    assert rewritten == "[x](studies/a.md) and ![y](../experiments/a.png)"
+@pytest.mark.slow
+def test_links_of_included_files_lead_to_the_same_pages_in_the_site(tmp_path):
+    """A site of a study and CONTRIBUTING that link to a page in docs/, and of a page that links back."""
+    pytest.importorskip("myst_parser")
+    for file, text in {
+        "experiments/a.md": "# A\n\n[x](../docs/c.md#deep)\n\n[y](b.md)\n",
+        "experiments/b.md": "# B\n\n[x](../docs/reference/d.md)\n",
+        "CONTRIBUTING.md": "# Contributing\n\n[x](docs/c.md)\n",
+        "CHANGELOG.md": "# Changelog\n",
+        "docs/index.md": "# Index\n\n```{toctree}\n:glob:\n\n*\n*/*\n```\n",
+        "docs/sweeps.md": "# Sweeps\n\n## Studies\n",
+        "docs/c.md": "# C\n\n## Deep\n\n[x](../experiments/a.md) [y](../CONTRIBUTING.md)\n",
+        "docs/reference/d.md": "# D\n\n[x](../../experiments/a.md)\n",
+    }.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    docs = tmp_path / "docs"
+    for path, text in list_including_pages(tmp_path, docs).items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (docs / "conf.py").write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(DOCS)!r})\n"
+        "extensions = ['myst_parser', 'site_pages.extension']\n"
+        "myst_heading_anchors = 4\n"
+    )
+    options = ["-W", "--keep-going", "-q", "-b", "html", str(docs), str(tmp_path / "html")]
+    process = subprocess.run([sys.executable, "-m", "sphinx", *options], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    for page, links in {
+        "studies/a.html": ["../c.html#deep", "b.html"],
+        "studies/b.html": ["../reference/d.html"],
+        "contributing.html": ["c.html"],
+        "c.html": ["studies/a.html", "contributing.html"],
+        "reference/d.html": ["../studies/a.html"],
+    }.items():
+        shown = read_page(tmp_path / "html" / page).links
+        assert set(links) <= set(shown), (page, shown)
 
 
 def test_every_study_has_a_page_and_is_in_the_index():
-    pages = list_copied_pages(ROOT, DOCS)
+    pages = list_including_pages(ROOT, DOCS)
     index = pages[DOCS / "studies" / "index.md"]
     studies = sorted(path.stem for path in (ROOT / "experiments").glob("*.md"))
     assert re.findall(r"^\| \[`(\w+)`\]", index, flags=re.MULTILINE) == studies
