@@ -73,6 +73,16 @@ def suggest(word: str, allowed: Iterable[str], form: str = "{!r}") -> str:
     return f" Did you mean {form.format(near[0])}?" if near else ""
 
 
+def pluralise(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a noun for a number of things; its plural ends in "s" if none is given."""
+    return noun if number == 1 else plural or f"{noun}s"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: ``1 block``, ``2 blocks``."""
+    return f"{number} {pluralise(number, noun, plural)}"
+
+
 def format_unknown(full: str, key: str, allowed: Collection[str], what: str = "key") -> str:
     """Return the message on an unknown word: which are allowed, and which one is closest.
 

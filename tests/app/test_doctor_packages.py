@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,8 +180,12 @@ def test_checkout_that_is_not_installed_has_the_requirements_of_its_project_file
     monkeypatch.setattr(importlib.metadata, "metadata", hide)
     checkout = installation.read_installation()
     assert checkout.version is None
-    assert checkout.python and "filelock>=3.21" in checkout.requirements
-    assert 'submitit>=1.5.2; extra == "slurm"' in checkout.requirements
+    file = Path(__file__).parents[2] / "pyproject.toml"
+    project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+    assert checkout.python == project["requires-python"]
+    assert set(project["dependencies"]) <= set(checkout.requirements)
+    slurm = project["optional-dependencies"]["slurm"]
+    assert {f'{text}; extra == "slurm"' for text in slurm} <= set(checkout.requirements)
     assert len(checkout.requirements) == len(installed.requirements)
     assert [item.status for item in packages.check_harness(None)] == ["caution"]
 

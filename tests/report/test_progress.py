@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from harness.report import progress
-from harness.report.progress import SweepProgress
+from harness.report.progress import ProgressBar, SweepProgress
 
 
 @pytest.fixture
@@ -41,3 +41,10 @@ def test_a_sweep_without_jobs_prints_no_line(capsys):
     with SweepProgress(Counter, total=None):
         pass
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_run_prints_nothing_where_no_bar_is_drawn(capsys, shown):
+    with ProgressBar("run", shown) as report:
+        report("decoding", 1, 10)
+    assert capsys.readouterr() == ("", "")

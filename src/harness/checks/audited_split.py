@@ -117,11 +117,6 @@ class AuditedSplit:
         return {number: groups_of for number, groups_of in found.items() if len(groups_of)}
 
 
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 block``, ``2 blocks``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def list_folds(numbers: Mapping[int, object]) -> str:
     """Write numbers of folds: ``fold 3``, or ``folds 1, 2 and 4``; of many the first, and how many more."""
     shown = [str(number) for number in sorted(numbers)[:MAX_NUMBERS_SHOWN]]

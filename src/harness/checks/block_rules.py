@@ -4,8 +4,9 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.checks.audited_split import AuditedSplit, count
+from harness.checks.audited_split import AuditedSplit
 from harness.checks.findings import Judgement, Verdict
+from harness.errors import count
 from harness.samples.class_order import list_balances
 
 LENGTH_RATIO = 1.25  # between the mean lengths of the blocks of two classes

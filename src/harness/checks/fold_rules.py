@@ -3,8 +3,9 @@
 import numpy as np
 from scipy.stats import binom
 
-from harness.checks.audited_split import AuditedSplit, count, list_folds
+from harness.checks.audited_split import AuditedSplit, list_folds
 from harness.checks.findings import Judgement, Verdict
+from harness.errors import count
 
 MAX_IMBALANCE = 0.2  # of a class's share in a set, relative to equal shares
 WIDEST_INTERVAL = 0.25  # half-width, in accuracy, of the 95 % interval of a decoder at chance

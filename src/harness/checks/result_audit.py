@@ -18,11 +18,11 @@ from numbers import Real
 
 import numpy as np
 
-from harness.checks.audited_split import count
 from harness.checks.findings import Finding, Judgement, Rule, Verdict, apply_rules
 from harness.checks.split_audit import VAROQUAUX_2017, audit_split
 from harness.decoding.decode import NOT_CONVERGED, Decoding
 from harness.decoding.grid_scores import TriedValues
+from harness.errors import count
 
 FAWCETT = "Fawcett 2006, Pattern Recognition Letters 27:861-874, doi:10.1016/j.patrec.2005.10.010"
 JAMALABADI = "Jamalabadi et al. 2016, Human Brain Mapping 37:1842-1855, doi:10.1002/hbm.23140"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.checks.findings import Finding
 from harness.comparison.choices import NOT_COMPARED
-from harness.errors import DesignError, TrackingError, UsageError, format_unknown
+from harness.errors import DesignError, TrackingError, UsageError, count, format_unknown
 from harness.tracking.provenance import COMPUTING_PACKAGES
 from harness.tracking.queries import COMPARED_PARAMS
 from harness.tracking.stored_run import StoredRun
@@ -165,7 +165,7 @@ def group_runs(runs: Sequence[StoredRun], key: str) -> RunGroups:
         if len({run.value for run in read}) > 1:
             found_groups.append(RunGroup(settings[members[0][0].run_id].fixed, read))
     if repeated:
-        notes.append(f"{_count(len(repeated), 'run')} repeated: the newest counts ({_name(repeated)})")
+        notes.append(f"{count(len(repeated), 'run')} repeated: the newest counts ({_name(repeated)})")
     if not any(group.split_subjects() for group in found_groups):
         newest = [repeats[0] for repeats in places.values()]
         raise DesignError(" ".join([_explain_no_pair(newest, settings, key), *notes]))
@@ -184,11 +184,11 @@ def leave_out_searchlights(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], 
     n = len(runs) - len(decodings)
     if n and not decodings:
         raise DesignError(
-            f"{_count(n, 'run')} selected, and only searchlights, whose maps have no "
+            f"{count(n, 'run')} selected, and only searchlights, whose maps have no "
             "score per fold or p-value that this table could compare: python -m harness compare lists "
             "them, explain RUN RUN compares two maps, and a sweep over subjects tests them over subjects"
         )
-    return decodings, [f"{_count(n, 'searchlight')} left out: a map has no single score"] if n else []
+    return decodings, [f"{count(n, 'searchlight')} left out: a map has no single score"] if n else []
 
 
 def describe_unfinished(runs: Iterable[StoredRun]) -> list[str]:
@@ -196,7 +196,7 @@ def describe_unfinished(runs: Iterable[StoredRun]) -> list[str]:
     counts = Counter(run.status for run in runs if run.status != "FINISHED")
     total = sum(counts.values())
     words = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    return [f"{_count(total, 'run')} left out: {words}"] if total else []
+    return [f"{count(total, 'run')} left out: {words}"] if total else []
 
 
 def find_difference(runs: Sequence[ComparedRun], key: str) -> str | None:
@@ -284,7 +284,7 @@ def _fixed_params(run: StoredRun, key: str) -> dict[str, str]:
 
 
 def _note_missing(number: int, key: str) -> list[str]:
-    return [f"{_count(number, 'run')} left out: without {key}"] if number else []
+    return [f"{count(number, 'run')} left out: without {key}"] if number else []
 
 
 def _list_keys(settings: Any, prefix: str = "") -> list[str]:
@@ -385,7 +385,3 @@ def _name(texts: Sequence[str]) -> str:
     """Return the first of some texts, and how many more there are."""
     more = len(texts) - NAMED
     return ", ".join(texts[:NAMED]) + (f", and {more} more" if more > 0 else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("s" if number != 1 else "")

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.comparison.origins import Origin
+from harness.errors import count
 from harness.searchlight.settings import Searchlight
 from harness.tracking.fingerprint import LEFT_OUT, NOT_COUNTED, OF_MAP_TESTS
 from harness.tracking.provenance import COMPUTING_PACKAGES
@@ -214,7 +215,7 @@ def _compare_versions(first: Origin, second: Origin) -> Iterator[Difference]:
             others.append(f"{name} {shown[0]} / {shown[1]}")
     if others:
         listed = "; ".join(others[:MAX_PACKAGES]) + ("; ..." if len(others) > MAX_PACKAGES else "")
-        names = f"{len(others)} other package{'s' if len(others) > 1 else ''}"
+        names = count(len(others), "other package")
         yield Difference("version", names, "", "", Effect.no, f"compute no number: {listed}")
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.checks.findings import Verdict
 from harness.comparison.chance_level import CHANCE, compare_with_half, refuse_half
-from harness.errors import HarnessError
+from harness.errors import HarnessError, pluralise
 from harness.inference.corrections import ALPHA, TOLERANCE, drop_observed
 from harness.inference.group_tests import MeanTest, Prevalence, permutation_of_means, prevalence
 from harness.inference.paired_tests import MAX_ENUMERATED, N_DRAWS, SignFlip, holm
@@ -216,8 +216,8 @@ def _note_differences(runs: Mapping[str, StoredRun]) -> list[str]:
             counts.setdefault(run.params.get(name, "?"), []).append(subject)
         if len(counts) > 1:
             described = ", ".join(
-                f"{count} {what} in subject{'s' if len(of_count) > 1 else ''} {', '.join(of_count)}"
-                for count, of_count in counts.items()
+                f"{number} {what} in {pluralise(len(of_number), 'subject')} {', '.join(of_number)}"
+                for number, of_number in counts.items()
             )
             notes.append(
                 f"the subjects differ in their number of {what} ({described}); the minimum over subjects, on "

@@ -107,13 +107,17 @@ class Haxby:
 
     def candidates(self) -> list[Path]:
         """Return the directories that may contain a subject, in the order of the search."""
+        return [place for own in self.own_directories() for place in (own, own.parent)]
+
+    def own_directories(self) -> list[Path]:
+        """Return the directories of this data set alone, in one of which a download puts its subjects."""
         if self.data_dir is not None:
             roots = [expand_path("dataset.data_dir", self.data_dir)]
         else:
             from nilearn.datasets import get_data_dirs
 
             roots = [Path(root) for root in get_data_dirs()]
-        return [directory for root in roots for directory in (root / "haxby2001", root)]
+        return [root / "haxby2001" for root in roots]
 
     def _find(self, subject: int) -> Path | None:
         """Return the directory with a subject's required files, or at least with the subject's directory."""
@@ -127,16 +131,16 @@ class Haxby:
 
     def _choose_download_directory(self) -> Path:
         """Return the directory that has other subjects, else the first that can be written."""
-        candidates = self.candidates()
-        for directory in candidates:
+        for directory in self.candidates():
             if any(directory.glob("subj?")) and os.access(directory, os.W_OK):
                 return directory
-        for directory in candidates[::2]:  # haxby2001, not the directory of all data sets
+        own = self.own_directories()
+        for directory in own:
             with suppress(OSError):
                 directory.mkdir(parents=True, exist_ok=True)
                 if os.access(directory, os.W_OK):
                     return directory
-        return candidates[0]
+        return own[0]
 
 
 def list_missing(home: Path, names: tuple[str, ...]) -> list[str]:

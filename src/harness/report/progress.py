@@ -35,6 +35,7 @@ class ProgressBar:
         self._name = self._name if len(self._name) <= MAX_NAME else f"{self._name[: MAX_NAME - 3]}..."
         self._prints_lines = shown and not console.is_terminal
         self._printed = time.monotonic()
+        self._is_drawn = shown and console.is_terminal
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -42,18 +43,20 @@ class ProgressBar:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not (shown and console.is_terminal),
+            disable=not self._is_drawn,
         )
         self._task = self._bar.add_task(f"{self._name}: data", total=None)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._is_drawn:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._is_drawn:  # a disabled bar prints an empty line here before rich 14.3
+            self._bar.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show that `done` of the `total` steps of a stage are finished."""

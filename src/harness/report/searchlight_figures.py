@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from harness.checks.audited_split import count
 from harness.decoding.scores import nominal_chance
+from harness.errors import count
 from harness.inference.corrections import ALPHA, format_p
 from harness.report.canvas import lay_out, literal, new_figure, read_anatomy
 from harness.report.captions import describe_data, describe_signal, draw_caption, name_contrast

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from harness.checks.audited_split import count
 from harness.checks.findings import Verdict, worst_verdict
 from harness.decoding.scores import nominal_chance
+from harness.errors import count
 from harness.inference.corrections import format_p
 from harness.report.captions import describe_data
 from harness.report.console import PlainConsole, print_store_commands

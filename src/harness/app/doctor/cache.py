@@ -8,6 +8,7 @@ from harness.app.doctor.file_system import find_write_problem
 from harness.app.doctor.installation import format_command
 from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import CAUTION, OK, Diagnosis
+from harness.errors import count
 
 REDIRECT = 'export HARNESS_CACHE="$PWD/cache"'
 
@@ -33,8 +34,7 @@ def check_cache(selection: Selection) -> Iterator[Diagnosis]:
         "damaged": n_damaged,
         "writable": problem is None,
     }
-    noun = "entry" if len(entries) == 1 else "entries"
-    size = f"{len(entries)} {noun}, {n_bytes / 1e6:.1f} MB ({cache.directory})"
+    size = f"{count(len(entries), 'entry', 'entries')}, {n_bytes / 1e6:.1f} MB ({cache.directory})"
     if not enabled:
         yield Diagnosis("cache", "samples", OK, f"switched off by HARNESS_CACHE=off; {size}", None, facts)
     elif problem is not None:

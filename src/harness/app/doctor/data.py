@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.app.doctor.cache import REDIRECT
 from harness.app.doctor.file_system import find_write_problem
 from harness.app.doctor.installation import format_command, quote
 from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
-from harness.errors import HarnessError, first_line
+from harness.errors import HarnessError, first_line, pluralise
 
 if TYPE_CHECKING:
     from harness.datasets.haxby import Haxby
@@ -79,7 +80,8 @@ def check_haxby(selection: Selection) -> Iterator[Diagnosis]:
             fetch = _format_fetch(subject, dataset)
             yield Diagnosis("data", f"haxby subject {subject}", FAULT, text, fetch, {"subject": subject})
     if not found and not absent:
-        text = f"not on disk (optional; dataset=haxby needs it): {', '.join(map(str, searched[::2]))}"
+        places = ", ".join(str(path.absolute()) for path in dataset.own_directories())
+        text = f"not on disk (optional; dataset=haxby needs it): {places}"
         facts = {"searched": list(map(str, searched)), "complete": []}
         yield Diagnosis("data", "haxby", OK, text, _format_fetch(2, dataset), facts)
 
@@ -115,7 +117,7 @@ def _examine_subject(directory: Path, subject: int, verify: bool) -> SubjectFile
 def _describe_complete(directory: Path, subjects: list[SubjectFiles]) -> Diagnosis:
     numbers = [item.subject for item in subjects]
     lacking = {item.subject: list(item.missing) for item in subjects if item.missing}
-    text = f"{_count_subjects(numbers)} complete ({directory})"
+    text = f"{_name_subjects(numbers)} complete ({directory})"
     if lacking:
         text += "; without " + "; ".join(f"{', '.join(names)} (subject {n})" for n, names in lacking.items())
     verified = {item.subject: list(item.verified) for item in subjects if item.verified}
@@ -132,8 +134,8 @@ def _describe_complete(directory: Path, subjects: list[SubjectFiles]) -> Diagnos
     return Diagnosis("data", "haxby", OK, text, None, facts)
 
 
-def _count_subjects(numbers: list[int]) -> str:
-    return f"subject{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+def _name_subjects(numbers: list[int]) -> str:
+    return f"{pluralise(len(numbers), 'subject')} {', '.join(map(str, numbers))}"
 
 
 def _describe_damage(item: SubjectFiles, dataset: Haxby, is_required: bool) -> Diagnosis:
@@ -196,7 +198,7 @@ def check_simulated(selection: Selection) -> Iterator[Diagnosis]:
         yield Diagnosis("data", name, status, text, f"rm -r {quote(home)}", {"subject": subject})
     facts: dict[str, object] = {"directory": str(directory), "complete": complete}
     if complete:
-        text = f"{_count_subjects(complete)} complete ({directory})"
+        text = f"{_name_subjects(complete)} complete ({directory})"
         yield Diagnosis("data", "simulated", OK, text, None, facts)
     absent = [number for number in selection.subjects if own and not (directory / f"subj{number}").exists()]
     if absent or not any(directory.glob("subj?")):
@@ -212,8 +214,7 @@ def _check_simulation(directory: Path, own: bool, facts: dict[str, object]) -> D
         text = f"none yet; a run simulates its subject in {directory}"
         return Diagnosis("data", "simulated", OK, text, None, facts)
     text = f"{place} cannot be written: {problem}, so no subject can be simulated"
-    redirect = 'export HARNESS_CACHE="$PWD/cache"'
-    return Diagnosis("data", "simulated", FAULT if own else CAUTION, text, redirect, facts)
+    return Diagnosis("data", "simulated", FAULT if own else CAUTION, text, REDIRECT, facts)
 
 
 def check_selected(selection: Selection) -> Iterator[Diagnosis]:

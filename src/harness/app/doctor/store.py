@@ -10,7 +10,7 @@ from harness.app.doctor.file_system import find_write_problem
 from harness.app.doctor.installation import format_command, format_install, quote
 from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
-from harness.errors import HarnessError
+from harness.errors import HarnessError, count
 
 
 def check_store(selection: Selection) -> Iterator[Diagnosis]:
@@ -66,11 +66,6 @@ def _check_directory(folder: Path) -> Iterator[Diagnosis]:
     else:
         yield Diagnosis("store", "place", OK, f"{folder.resolve()}", None, {"moved_from": []})
     yield _check_running(health.running, option)
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, such as "1 run" and "2 runs"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _check_writable(folder: Path) -> Diagnosis:
