@@ -61,8 +61,9 @@ def test_every_page_has_question_command_and_reading():
 def test_images_and_links_are_left_out_of_the_text_of_a_section():
     page = parse_section_page(
         "own",
-        "# A `mask` ![M](m.png)\n\n    python -m harness\n\n**Question.** Which [long\nregion](a.md#b) is **it**?\n\n"
-        "![Mask](../m.png)\n\n**How to read it.** See [the *audit*](a.md). ![A\nmap](m.png)\n\n![Map](n.png)\n",
+        "# A `mask` ![M](m.png)\n\n    python -m harness\n\n"
+        "**Question.** Which [long\nregion](a.md#b) is **it**?\n\n![Mask](../m.png)\n\n"
+        "**How to read it.** See [the *audit*](a.md). ![A\nmap](m.png)\n\n![Map](n.png)\n",
     )
     assert (page.title, page.question, page.reading) == (
         "A mask",
