@@ -46,11 +46,12 @@ html_favicon = "static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "logo": {"text": "harness", "image_light": "static/favicon.svg", "image_dark": "static/favicon.svg"},
     "navbar_align": "left",
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    # The wide tables of the keys take the place of the table of contents.
+    "secondary_sidebar_items": {"**": ["page-toc"], "reference/configuration": []},
     "show_toc_level": 2,
 }
 
@@ -63,7 +64,7 @@ autosummary_context = {
         "set_score_request",
     ]
 }
-autodoc_typehints = "none"  # the types are in the docstrings
+autodoc_typehints = "signature"  # docstrings leave out entries that repeat it
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
@@ -81,4 +82,5 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "download_all_examples": False,
     "show_signature": False,
+    "write_computation_times": False,
 }
