@@ -6,6 +6,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
+import harness  # noqa: E402
 from harness.tracking.provenance import package_versions  # noqa: E402
 from site_pages import write_pages  # noqa: E402
 from site_pages.inventories import write_inventories  # noqa: E402
@@ -70,6 +71,8 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # words of descriptions that are no types
 numpydoc_xref_aliases = {
+    **{name: name for name in harness.__all__ if name[0].isupper()},
+    **{name: name for name in ("FittedDecoder", "PatternMap", "RecordedSamples", "SampleCache", "WeightMap")},
     "DataFrame": "pandas.DataFrame",
     "Path": "pathlib.Path",
     "array": "numpy.ndarray",

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-import harness
 from site_pages.import_diagram import count_imports, draw_diagram, list_counts, read_layers, reduce_arrows
 from site_pages.included_pages import find_addresses, rewrite_links
 
@@ -63,14 +62,15 @@ def _rewrite_source(app: "Sphinx", document: str, source: list[str]) -> None:
 def _link_type(
     app: "Sphinx", environment: "BuildEnvironment", node: nodes.Element, content: nodes.Element
 ) -> nodes.Element | None:
-    """Link a type of a signature, which is named by its module, to its page under its public name."""
-    name = node["reftarget"].rpartition(".")[2]
-    if node.get("refdomain") != "py" or name not in harness.__all__:
+    """Link a class, in a signature under the name of its module, to its page under its public name."""
+    module, _, name = node["reftarget"].rpartition(".")
+    if node.get("refdomain") != "py" or not name[:1].isupper() or not f"{module}.".startswith(("harness.", ".")):
         return None
-    domain = environment.get_domain("py")
-    return domain.resolve_xref(
-        environment, node["refdoc"], app.builder, "obj", f"harness.{name}", node, content
-    )
+    domain = environment.domains.python_domain
+    found = [known for known in domain.objects if known.startswith("harness.") and known.endswith(f".{name}")]
+    if len(found) != 1:
+        return None
+    return domain.resolve_xref(environment, node["refdoc"], app.builder, "obj", found[0], node, content)
 
 
 def _add_style(app: "Sphinx", page: str, *_: object) -> None:
