@@ -117,6 +117,18 @@ def test_chinese_pages_have_no_space_between_chinese_characters():
             ), page
 
 
+def test_chinese_pages_have_keywords_because_the_search_does_not_split_chinese_sentences():
+    """Sphinx indexes what stands between signs of punctuation as one word."""
+    for page in PAGES:
+        if page.parent.name == "zh":
+            text = page.read_text(encoding="utf-8")
+            (line,) = re.findall(r"^\*\*关键词\*\*\uff1a(.*)$", text, re.MULTILINE)
+            words = line.split("\uff0c")
+            assert len(set(words)) == len(words) >= 10
+            for word in words:
+                assert text.count(word) > 1, (page, word)
+
+
 def test_the_pages_show_every_figure_that_is_drawn_once():
     shown = [target for page in ENGLISH for target in read_images(page)]
     assert sorted(shown) == sorted(f"../generated/{figure}.png" for figure in figures.FIGURES)
