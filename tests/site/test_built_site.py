@@ -10,9 +10,10 @@ from site_pages.link_check import find_broken_links, read_page
 
 SITE = Path(os.environ.get("HARNESS_SITE", Path(__file__).parents[2] / "docs" / "_build" / "html"))
 PHONE, DESKTOP = 400, 1280  # px
-# By how much the page, or the column of its text, is wider than what is shown of it. The column scrolls by itself.
+# By how much the page, or the column of its text, which scrolls by itself, is wider than what is shown.
 WIDER_THAN_ITS_PLACE = """() => Math.max(...[
-  document.documentElement, ...document.querySelectorAll(".bd-main, .bd-content, .bd-article-container, .bd-article")
+  document.documentElement,
+  ...document.querySelectorAll(".bd-main, .bd-content, .bd-article-container, .bd-article")
 ].map(element => element.scrollWidth - element.clientWidth))"""
 
 
