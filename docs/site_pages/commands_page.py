@@ -16,7 +16,7 @@ harness [GROUP=OPTION ...] [KEY=VALUE ...] [flags]
 ```
 
 `harness` and `python -m harness` are the same. [Options](../options.md) and
-[configuration keys](configuration.md) list what a run takes; these flags are Hydra's:
+[configuration keys](configuration.md) list what a run takes; its flags, Hydra's except for `-V`:
 
 | flag | effect |
 |---|---|

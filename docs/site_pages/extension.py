@@ -64,7 +64,11 @@ def _link_type(
 ) -> nodes.Element | None:
     """Link a class, in a signature under the name of its module, to its page under its public name."""
     module, _, name = node["reftarget"].rpartition(".")
-    if node.get("refdomain") != "py" or not name[:1].isupper() or not f"{module}.".startswith(("harness.", ".")):
+    if (
+        node.get("refdomain") != "py"
+        or not name[:1].isupper()
+        or not f"{module}.".startswith(("harness.", "."))
+    ):
         return None
     domain = environment.domains.python_domain
     found = [known for known in domain.objects if known.startswith("harness.") and known.endswith(f".{name}")]

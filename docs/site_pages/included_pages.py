@@ -1,9 +1,9 @@
-"""Pages of the repository outside of ``docs/`` that the site contains: studies, tutorial, CONTRIBUTING, CHANGELOG.
+"""Pages outside of ``docs/`` that the site contains: studies, tutorial, CONTRIBUTING, CHANGELOG.
 
-Each has a page in the site that includes it, with MyST's directive, so that its own links to ``docs/`` work on
-GitHub and in the site. Links in the opposite direction, from ``docs/`` to the included files, are right on
-GitHub; for the site `rewrite_links` points them to the including pages. In the same way, a link to the sources
-of a generated page, such as ``conf/``, leads to that page in the site.
+Each has a page in the site that includes it, with MyST's directive, so that its own links to ``docs/`` work
+on GitHub and in the site. Links in the opposite direction, from ``docs/`` to the included files, are right on
+GitHub; for the site `rewrite_links` points them to the including pages. In the same way, a link to the
+sources of a generated page, such as ``conf/``, leads to that page in the site.
 """
 
 import posixpath

@@ -10,9 +10,10 @@ from site_pages.link_check import find_broken_links, read_page
 
 SITE = Path(os.environ.get("HARNESS_SITE", Path(__file__).parents[2] / "docs" / "_build" / "html"))
 PHONE, DESKTOP = 400, 1280  # px
-# By how much the page, or the column of its text, is wider than what is shown of it. The column scrolls by itself.
+# By how much the page, or the column of its text, which scrolls by itself, is wider than what is shown.
 WIDER_THAN_ITS_PLACE = """() => Math.max(...[
-  document.documentElement, ...document.querySelectorAll(".bd-main, .bd-content, .bd-article-container, .bd-article")
+  document.documentElement,
+  ...document.querySelectorAll(".bd-main, .bd-content, .bd-article-container, .bd-article")
 ].map(element => element.scrollWidth - element.clientWidth))"""
 
 
@@ -37,7 +38,9 @@ def test_every_local_link_and_fragment_has_a_target(site):
 
 @pytest.mark.slow
 def test_links_to_other_sites_have_no_placeholders(site):
-    assert [(path.name, link) for path in list_pages(site) for link in read_page(path).links if "$" in link] == []
+    assert [
+        (path.name, link) for path in list_pages(site) for link in read_page(path).links if "$" in link
+    ] == []
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """The figures of the course pages, a module for every two pages.
 
-`write_figures` writes one PNG file per function of `FIGURES` into ``generated/``: ``python -m course.figures``
-in ``docs/``. The files are in the repository, so that the pages can also be read there; a test draws the figures
-and compares them. All figures are deterministic, need no download, have English words only (no Chinese font is needed) and a white
-background.
+`write_figures` writes a PNG file per function of `FIGURES` into ``generated/``; ``python -m course.figures``
+in ``docs/``. The files are in the repository, where the pages are read too; a test compares them with drawn
+ones. All figures are deterministic, need no download, have English words only (no
+Chinese font is needed) and a white background.
 """
 
 from collections.abc import Callable
