@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 
 from harness.app.composition import composing, list_studies
 from harness.app.overrides import quote_override
-from harness.app.sweep_plan import plan_studies, read_studies
-from harness.app.tutorial import SECTIONS, plan_tutorial, read_published_values, read_section_pages
+from harness.app.sweep_plan import exclude_groups, plan_studies, read_studies
+from harness.app.tutorial import FIXED, SECTIONS, plan_tutorial, read_published_values, read_section_pages
 from harness.app.verbs import run_verb
 from harness.errors import UsageError
 
@@ -17,16 +17,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "experiments" / "tutorial"
 
 
-@pytest.fixture
-def plan(tmp_path, monkeypatch):
-    """Return a function from overrides to the plan, in an empty directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def plan(*words):
-        with composing():
-            return plan_tutorial([quote_override(word) for word in words])
-
-    return plan
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan with an estimator, a subject and a data set typed, made in an empty directory."""
+    with pytest.MonkeyPatch.context() as patched, composing():
+        patched.chdir(tmp_path_factory.mktemp("plan"))
+        return plan_tutorial(
+            [quote_override(word) for word in ("estimator=lda", "subject=3", "dataset=haxby")]
+        )
 
 
 def words_of(planned, section):
@@ -42,11 +40,9 @@ def test_every_section_has_a_study_a_page_and_published_values():
 
 
 def test_every_page_has_question_command_and_reading():
-    looking, *others = read_section_pages()
-    assert looking.commands[0] == "python -m harness inspect"
-    for page in others:
-        assert page.commands[0] == f"python -m harness -cn tutorial/{page.name}"
-    for page in (looking, *others):
+    for page in read_section_pages():
+        command = "inspect" if page.name == "looking" else f"-cn tutorial/{page.name}"
+        assert f"\n    python -m harness {command}\n" in (PAGES / f"{page.name}.md").read_text()
         assert page.question.endswith("?")
         assert page.reading
         for text in (page.title, page.question, page.reading):
@@ -76,21 +72,18 @@ def test_published_values_of_the_package_are_those_of_the_source(shared_data):
         assert values[place] == tuple(found), place
 
 
-def test_jobs_that_sections_share_run_once(plan):
-    planned = plan()
+def test_jobs_that_sections_share_run_once(planned):
     assert len(planned.plan.jobs) == 6
     assert planned.jobs["leave_one_run_out"] == planned.jobs["coefficients"]
     assert planned.jobs["coefficients"] == planned.jobs["predicted_volumes"]
-    assert words_of(planned, "holdout30") == {"estimator": "svc_liblinear", "cv": "holdout30"}
-    assert planned.plan.experiments == ("simulated decoding",)
+    assert planned.plan.experiments == ("haxby decoding",)
 
 
-def test_a_typed_override_takes_the_place_of_the_sections_value(plan):
-    planned = plan("estimator=lda", "subject=3", "dataset=haxby")
-    assert {words_of(planned, section)["estimator"] for section in SECTIONS} == {"lda"}
+def test_a_typed_override_takes_the_place_of_the_sections_value(planned):
+    decoders = {words_of(planned, section)["estimator"] for section in SECTIONS if section != "dummy"}
+    assert decoders == {"lda"}
     assert {words_of(planned, section)["subject"] for section in SECTIONS} == {"3"}
     assert words_of(planned, "fit_on_all")["cv.n_splits"] == "10"
-    assert planned.plan.experiments == ("haxby decoding",)
     # What the values are compared with does not change.
     assert planned.expected["dummy"]["estimator"] == "dummy"
     assert planned.expected["leave_one_run_out"]["estimator"] == "svc_liblinear"
@@ -98,22 +91,35 @@ def test_a_typed_override_takes_the_place_of_the_sections_value(plan):
     assert planned.expected["stratified5"]["scoring"] == "accuracy"
 
 
+def test_a_typed_estimator_is_not_that_of_the_baseline(planned):
+    assert words_of(planned, "dummy") == {
+        "estimator": "dummy",
+        "cv": "logo",
+        "subject": "3",
+        "dataset": "haxby",
+    }
+    typed = ["estimator=lda", "++estimator.grid.C=[1]", "+estimators=1", "subject=3"]
+    with composing():
+        assert exclude_groups(typed, FIXED["dummy"]) == ["+estimators=1", "subject=3"]
+
+
 @pytest.mark.parametrize(("word", "expected"), [("cv=logo", None), ("cv.n_splits=7", "7")])
 def test_an_option_replaces_the_values_below_it(tmp_path, monkeypatch, word, expected):
     monkeypatch.chdir(tmp_path)
     with composing():
-        params = read_studies(["tutorial/fit_on_all"])
+        params = {"mine": ["estimator=lda", "cv=stratified5", "++cv.n_splits=10"]}
         plan, _ = plan_studies(params, [quote_override(word)])
     (job,) = plan.jobs
     words = dict(word.lstrip("+").split("=") for word in job)
-    assert words["estimator"] == "svc_liblinear"
+    assert words["estimator"] == "lda"
     assert words.get("cv.n_splits") == expected
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["subject=1,2"], "has several values"),
+        (["subject=1,2", "contrast.conditions=[face,cat]"], "error: 'subject=1,2' has several values"),
+        (["subject=range(1,3)", "cv.n_splits=2"], "error: 'subject=range(1,3)' has several values"),
         (["tracking=off"], "stores no runs"),
         (["analysis=searchlight"], "decode one region"),
         (["estimatr=svc"], "Did you mean 'estimator'?"),
@@ -162,7 +168,6 @@ def test_a_study_with_more_than_parameters_is_refused_in_a_common_sweep(tmp_path
 def test_jobs_of_a_study_that_is_a_sweep_are_all_planned(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with composing():
-        params = read_studies(["tutorial/dummy", "tutorial/holdout30"])
-        plan, numbers = plan_studies(params, ["subject=1,2"])
-    assert numbers == {"tutorial/dummy": [0, 1], "tutorial/holdout30": [2, 3]}
+        plan, numbers = plan_studies({"a": ["estimator=dummy"], "b": ["cv=holdout30"]}, ["subject=1,2"])
+    assert numbers == {"a": [0, 1], "b": [2, 3]}
     assert len(plan.jobs) == 4

@@ -18,8 +18,8 @@ import pytest
 from nilearn.datasets import MNI152_FILE_PATH
 from nilearn.image import smooth_img
 
+from harness.app.inspection import name_page
 from harness.app.verbs import run_verb
-from harness.app.verbs.inspect import name_page
 from harness.checks.inspection import inspect_recording
 from harness.datasets.haxby import Haxby
 from harness.datasets.simulated import Simulated
@@ -118,7 +118,7 @@ def assert_standalone(page):
 
 def test_page_with_its_real_pictures(recording, template_drawn_once, tmp_path):
     with_anatomy = replace(recording, anat=recording.masks["brain"])
-    files = write_page(inspect(with_anatomy), tmp_path / "new" / "page", "python -m harness subject=1")
+    files = write_page(inspect(with_anatomy), tmp_path / "new" / "page", "python -m harness subject=1").files
     assert {file.name for file in files} == set(inspection_page.PAGE_FILES)
     text = assert_standalone(files[0])
     assert text.count('<img alt="') == 8
@@ -128,7 +128,7 @@ def test_page_with_its_real_pictures(recording, template_drawn_once, tmp_path):
 
 @pytest.mark.slow
 def test_page_of_the_simulated_subject(simulated_cache, template_drawn_once, tmp_path):
-    files = write_page(inspect(Simulated().load(2)), tmp_path / "page", "python -m harness subject=2")
+    files = write_page(inspect(Simulated().load(2)), tmp_path / "page", "python -m harness subject=2").files
     assert {file.name for file in files} == set(inspection_page.PAGE_FILES)
     text = assert_standalone(files[0])
     for words in ("SIMULATED", "srcdoc=", "(38, 47, 7, 1452)", "(38, 47, 7, 216)", "harness subject=2"):
@@ -150,7 +150,7 @@ def read_anchors(page):
 
 def test_the_index_lists_every_part_of_the_page_with_its_files(recording, template_drawn_once, tmp_path):
     with_anatomy = replace(recording, anat=recording.masks["brain"])
-    page, *_ = write_page(inspect(with_anatomy), tmp_path, "")
+    page, *_ = write_page(inspect(with_anatomy), tmp_path, "").files
     parts = json.loads((tmp_path / "contents.json").read_text())
     assert [part["id"] for part in parts] == PART_IDS == [part.id for part in PAGE_PARTS]
     assert read_anchors(page) == PART_IDS
@@ -161,7 +161,7 @@ def test_the_index_lists_every_part_of_the_page_with_its_files(recording, templa
 
 
 def test_the_index_has_no_part_that_the_page_lacks(recording, without_drawing, tmp_path):
-    page, *_ = write_page(inspect(recording, make_contrast(["face", "shoe"])), tmp_path, "")
+    page, *_ = write_page(inspect(recording, make_contrast(["face", "shoe"])), tmp_path, "").files
     ids = [part["id"] for part in json.loads((tmp_path / "contents.json").read_text())]
     assert ids == read_anchors(page)
     assert set(PART_IDS) - set(ids) == {"anatomy", "mean_volume_interactive", "shapes"}
@@ -170,7 +170,7 @@ def test_the_index_has_no_part_that_the_page_lacks(recording, without_drawing, t
 
 
 def test_the_page_has_orientation_affine_cuts_and_conditions(recording, without_drawing, tmp_path):
-    page, *_ = write_page(inspect(recording), tmp_path, "")
+    page, *_ = write_page(inspect(recording), tmp_path, "").files
     text = page.read_text()
     affine = nib.load(recording.bold).affine
     assert "".join(nib.aff2axcodes(affine)) == "LAS"
@@ -192,24 +192,24 @@ def test_an_image_without_orientation_is_a_notice(recording, without_drawing, tm
     file = tmp_path / "bold.nii.gz"
     nib.save(image, file)
     assert nib.load(file).header["sform_code"] == nib.load(file).header["qform_code"] == 0
-    page, *_ = write_page(inspect(replace(recording, bold=file, masks={})), tmp_path / "page", "")
+    page, *_ = write_page(inspect(replace(recording, bold=file, masks={})), tmp_path / "page", "").files
     assert "bold.nii.gz: its header declares no orientation" in page.read_text()
 
 
 def test_an_unknown_repetition_time_is_shown_as_not_known(recording, without_drawing, tmp_path):
-    page, *_ = write_page(inspect(replace(recording, t_r=None)), tmp_path, "")
+    page, *_ = write_page(inspect(replace(recording, t_r=None)), tmp_path, "").files
     assert "not known" in page.read_text()
 
 
 def test_notices_are_shown(recording, without_drawing, tmp_path):
-    page, *_ = write_page(inspect(recording, make_contrast(["face", "shoe"])), tmp_path, "")
+    page, *_ = write_page(inspect(recording, make_contrast(["face", "shoe"])), tmp_path, "").files
     assert '<div class="notice">a run would fail: contrast.conditions: &#39;shoe&#39;' in page.read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "interactive"), [("haxby2001-slice", False), ("haxby2001-vt", True)])
 def test_page_of_real_data_without_anatomy(shared_data, template_drawn_once, tmp_path, folder, interactive):
-    files = write_page(inspect(Haxby(shared_data / folder).load(1)), tmp_path, "")
+    files = write_page(inspect(Haxby(shared_data / folder).load(1)), tmp_path, "").files
     assert "anatomy.png" not in {file.name for file in files}
     text = assert_standalone(files[0])
     assert ("srcdoc=" in text) == interactive
@@ -223,7 +223,7 @@ def test_the_page_shows_a_name_as_it_is(tiny_subject, without_drawing, tmp_path,
         recording = replace(recording, dataset=shown, notice=f"notice {shown}", masks={})
         inspection = inspect(recording, make_contrast([shown, "house"]), roi=f"{shown}.nii.gz")
         home = tmp_path / str(len(elements))
-        page, *_ = write_page(inspection, home, f"python -m harness {shown}")
+        page, *_ = write_page(inspection, home, f"python -m harness {shown}").files
         reader, found = HTMLParser(), []
         reader.handle_starttag = lambda tag, attrs, found=found: found.append(tag)
         reader.handle_data = texts.append
@@ -366,9 +366,10 @@ def test_the_verb_on_a_study_with_one_image_per_run(nifti_study, without_drawing
 def test_pages_of_different_volumes_have_different_names(compose):
     spec = compose("subject=2")
     recording = spec.dataset.load(2)
-    names = [name_page(spec, recording, volumes=volumes) for volumes in ((), (0,), (0, 17), (17, 0))]
+    names = [name_page(spec, recording)]
+    names += [name_page(spec, recording, others={"volumes": shown}) for shown in ([0], [0, 17], [17, 0])]
     assert len(set(names)) == 4
-    assert name_page(spec, recording) == names[0]
+    assert name_page(spec, recording, others={}) == names[0]
 
 
 def test_the_verb_shows_chosen_volumes(recording, without_drawing, tmp_path, monkeypatch):

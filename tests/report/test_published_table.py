@@ -3,7 +3,7 @@
 import pytest
 
 from harness.comparison.published_cells import Cell, CellVerdict
-from harness.report.inspection_index import PagePart, read_index, write_index
+from harness.report.inspection_index import PagePart
 from harness.report.published_table import count_verdicts, list_cells, print_cells, tabulate_cells
 from harness.report.tutorial_page import LookingSection, TutorialSection, write_tutorial_page
 
@@ -64,10 +64,7 @@ def test_the_page_has_every_section_also_without_runs(cells, tmp_path):
         PagePart("roi", "roi.png", "the mask"),
         PagePart("labels", "index.html", "the labels", "x.nii.gz"),
     ]
-    write_index(parts, tmp_path / "contents.json")
-    looking = LookingSection(
-        "Look", "What?", "So.", "look now", "inspection", read_index(tmp_path / "contents.json")
-    )
+    looking = LookingSection("Look", "What?", "So.", "look now", "inspection", parts)
     sections = [
         TutorialSection(name, f"Title {name}", "Why?", "Thus.", f"run <{name}>", "disk full", chosen)
         for name in ("holdout30", "dummy", "coefficients")

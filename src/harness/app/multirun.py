@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from harness.app.interrupts import stop_sweep_on_sigint
 from harness.app.job import open_configured_store
 from harness.app.job_callbacks import JobCallbacks
 from harness.app.launching import end_sweep, launch_jobs
+from harness.app.overrides import format_command
 from harness.app.sweep_plan import Plan
 from harness.app.worker import run_sweep_job
 from harness.errors import HarnessError, UsageError
@@ -49,7 +49,7 @@ def run_multirun(
     from harness.tracking.sweep_notes import begin_sweep
 
     sweep = sweep or Sweep.begin(Path(plan.tracking["folder"]) / "sweeps")
-    command = shlex.join(["python", "-m", "harness", *arguments])
+    command = format_command(arguments)
     # Made before any job starts, under a lock: processes that make a store at the same time destroy it.
     opened = [open_configured_store(plan.tracking, experiment) for experiment in plan.experiments]
     stores = [store for store in opened if store is not None]
@@ -143,13 +143,12 @@ def rerun_command(
     """Return the command that runs the failed jobs again, and only them; or several, one per line."""
     if not failed:
         return ""
-    start = ["python", "-m", "harness"]
     resuming = not any(word.lstrip("+").startswith("resume=") for word in options.overrides)
     if store is not None and resuming and all(outcome.overrides for outcome in failed):
-        return shlex.join([*start, *arguments])
+        return format_command(arguments)
     named = {"-cd": options.config_dir, "-cn": options.config_name}
     flags = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
-    return "\n".join(shlex.join([*start, *flags, *outcome.overrides]) for outcome in failed)
+    return "\n".join(format_command([*flags, *outcome.overrides]) for outcome in failed)
 
 
 def _close_sweep(sweep: Sweep, stores: Sequence["Store"]) -> bool:

@@ -1,6 +1,8 @@
-"""Command-line overrides in the order and with the quotes that Hydra's grammar requires."""
+"""Command lines: overrides with the quotes of Hydra's grammar, and whole commands with those of the shell."""
 
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 # Groups of options: their values are names of options, even those that Hydra would read as numbers.
@@ -48,3 +50,19 @@ def quote_options(value: str) -> str:
         return value
     names = value.split(",")
     return ",".join(f"'{name}'" if NOT_A_NAME.fullmatch(name.strip()) else name for name in names)
+
+
+def format_command(words: Sequence[str], config_dir: Path | None = None, start: Sequence[str] = ()) -> str:
+    """Return a command line of the harness, quoted for the shell.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Overrides, or all words.
+    config_dir : Path, optional
+        The directory of --config-dir.
+    start : sequence of str, optional
+        What comes first: a verb, or the name of a study.
+    """
+    flags = [] if config_dir is None else ["--config-dir", str(config_dir)]
+    return shlex.join(["python", "-m", "harness", *start, *flags, *words])

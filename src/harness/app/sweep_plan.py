@@ -1,7 +1,9 @@
 """The plan of a sweep: what its jobs are, known before the first one starts."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -60,7 +62,7 @@ def plan_multirun(name: str, words: list[str], multirun: bool) -> Plan | None:
     if config.hydra.mode != RunMode.MULTIRUN:
         return None
     check_launching(words, multirun=True)
-    varied, of_hydra = _split_overrides(words)
+    varied, of_hydra = split_overrides(words)
     return _plan_jobs(loader, name, expand_grid([*_list_params(config), *varied]), of_hydra)
 
 
@@ -82,7 +84,11 @@ def read_studies(studies: Sequence[str]) -> dict[str, list[str]]:
     return params
 
 
-def plan_studies(params: Mapping[str, list[str]], words: list[str]) -> tuple[Plan, dict[str, list[int]]]:
+def plan_studies(
+    params: Mapping[str, list[str]],
+    words: list[str],
+    fixed: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> tuple[Plan, dict[str, list[int]]]:
     """Plan one sweep of the jobs of several studies; needs `composing`.
 
     An override in `words` takes the place of the values that the studies give its key; an option of a group
@@ -92,6 +98,8 @@ def plan_studies(params: Mapping[str, list[str]], words: list[str]) -> tuple[Pla
     ----------
     params : mapping of str to list of str
         By study, see `read_studies`.
+    fixed : mapping of str to collection of str, optional
+        By study, the groups whose values it keeps: overrides of these do not reach its jobs.
 
     Returns
     -------
@@ -102,17 +110,25 @@ def plan_studies(params: Mapping[str, list[str]], words: list[str]) -> tuple[Pla
     loader = GlobalHydra.instance().config_loader()
     words = [*words, "hydra.mode=MULTIRUN"]
     check_launching(words, multirun=True)
-    varied, of_hydra = _split_overrides(words)
-    typed = {key for word in varied if "/" not in (key := _read_key(word)) and "." not in key}
+    varied, of_hydra = split_overrides(words)
     jobs: dict[frozenset[str], list[str]] = {}
     numbers: dict[str, list[int]] = {}
     for study, own in params.items():
-        kept = [word for word in own if _read_key(word).partition(".")[0] not in typed]
-        found = {frozenset(job): job for job in expand_grid([*kept, *varied])}
+        reaching = exclude_groups(varied, fixed.get(study, ()))
+        typed = [override.key_or_group for override in parse_overrides(reaching)]
+        kept = exclude_groups(own, [key for key in typed if "/" not in key and "." not in key])
+        found = {frozenset(job): job for job in expand_grid([*kept, *reaching])}
         for identity, job in found.items():
             jobs.setdefault(identity, job)
         numbers[study] = [list(jobs).index(identity) for identity in found]
     return _plan_jobs(loader, "config", list(jobs.values()), of_hydra), numbers
+
+
+def exclude_groups(words: Sequence[str], groups: Collection[str]) -> list[str]:
+    """Return the overrides, typed or quoted, that change nothing of these groups; needs `composing`."""
+    parsed = parse_overrides([quote_override(word) for word in words])
+    keys = [re.split("[./]", override.key_or_group)[0] for override in parsed]
+    return [word for word, key in zip(words, keys, strict=True) if key not in groups]
 
 
 def _check_params_alone(study: str, config: DictConfig, plain: DictConfig) -> None:
@@ -135,7 +151,12 @@ def _check_sweeper(config: DictConfig) -> None:
         raise UsageError("hydra.launcher.n_jobs=0: expected a number of processes; -1: one per core")
 
 
-def _split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
+def compose_sweep(name: str, words: list[str]) -> DictConfig:
+    """Compose what the jobs of a sweep have in common, with Hydra's own configuration; needs `composing`."""
+    return GlobalHydra.instance().config_loader().load_configuration(name, words, RunMode.MULTIRUN)
+
+
+def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
     """Return the overrides of runs, and those of Hydra itself."""
     own = [override.is_hydra_override() for override in parse_overrides(words)]
     runs = [word for word, of_hydra in zip(words, own, strict=True) if not of_hydra]
@@ -146,15 +167,10 @@ def _list_params(config: DictConfig) -> list[str]:
     return [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
 
 
-def _read_key(word: str) -> str:
-    """Return the key of an override without the marks before it."""
-    return word.partition("=")[0].lstrip("+~")
-
-
 def _plan_jobs(loader: ConfigLoader, name: str, jobs: list[list[str]], of_hydra: list[str]) -> Plan:
     """Plan jobs whose overrides are known."""
     fixed = [word for word in jobs[0] if all(word in job for job in jobs)]
-    config = loader.load_configuration(name, [*fixed, *of_hydra], RunMode.MULTIRUN)
+    config = compose_sweep(name, [*fixed, *of_hydra])
     _check_sweeper(config)
     _check_one_store(jobs, fixed)
     datasets = {word.removeprefix("dataset=") for job in jobs for word in job if word.startswith("dataset=")}

@@ -145,7 +145,7 @@ def inspect_recording(
     header = read_nifti_header(list_files(recording.bold)[0])
     if np.linalg.matrix_rank(header.affine[:3, :3]) < 3:
         raise DataError(
-            f"{header.path}: its affine is singular, so that no picture can be drawn:\n{header.affine}\n"
+            f"{header.path}: its affine is singular, so that no figure can be drawn:\n{header.affine}\n"
             "Correct the header (sform and qform), or convert the image again."
         )
     if not header.is_oriented:
@@ -218,7 +218,7 @@ def _read_volumes(
     if accumulator.n_not_finite:
         notices.append(
             f"{accumulator.n_not_finite} values of the image are NaN or infinite; they count as 0 in the "
-            "pictures and in the signal quality"
+            "figures and in the signal quality"
         )
     examples = {index: accumulator.examples[index] for index in shown}
     volumes = Volumes(accumulator.mean_volume(), header.affine, roi_mask, quality_mask, name, examples)

@@ -15,6 +15,7 @@ from harness.tracking.choices import COMPARED_PARAMS
 PRECISIONS = ("decimals", "tolerance", "relative")
 KEYS = ("source", "settings", "sections")
 MAX_DECIMALS = 15
+MAX_SHOWN = 60  # characters of a wrong value in a message
 FORM = '{"source": TEXT, "settings": {"dataset": NAME, ...}, "sections": {SECTION: {QUANTITY: {"value": V}}}}'
 
 Item = float | str
@@ -102,6 +103,8 @@ def read_published(content: str, name: str, sections: Collection[str]) -> Publis
         read = json.loads(content)
     except ValueError as error:
         raise UsageError(f"{name} is not JSON: {first_line(error)}; expected {FORM}") from error
+    except RecursionError as error:
+        raise UsageError(f"{name} has too many levels of lists or objects; expected {FORM}") from error
     if not isinstance(read, dict) or not read:
         raise UsageError(f"{name} holds no published values; expected {FORM}")
     _check_names(read, KEYS, name, "key")
@@ -170,19 +173,19 @@ def _read_value(quantity: str, entry: Any, place: str) -> PublishedValue:
         known = [*QUANTITIES, "test_SCORE", "selected_SCORE", "best_PARAMETER"]
         raise UsageError(f"{place}: {format_unknown(quantity, quantity, known, 'quantity')}")
     if not isinstance(entry, dict) or "value" not in entry:
-        raise UsageError(f'{place}: expected {{"value": ...}}, but it is {json.dumps(entry)[:60]}')
+        raise UsageError(f'{place}: expected {{"value": ...}}, but it is {_show(entry)}')
     _check_names(entry, ("value", *PRECISIONS), place, "key")
     precision = {key: entry[key] for key in PRECISIONS if key in entry}
     if len(precision) > 1:
         raise UsageError(f"{place}: {' and '.join(precision)} are two precisions; give one of them")
     for key, value in precision.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = _is_finite_number(value)
         is_decimals = is_number and value == int(value) and value <= MAX_DECIMALS
         if not is_number or value < 0 or (key == "decimals" and not is_decimals):
             expected = (
                 f"a whole number from 0 to {MAX_DECIMALS}" if key == "decimals" else "a number of 0 or above"
             )
-            raise UsageError(f"{place}: {key}={value!r}; expected {expected}")
+            raise UsageError(f"{place}: {key}={_show(value)}; expected {expected}")
     given = entry["value"]
     if given is None:
         return PublishedValue(quantity, None)
@@ -190,9 +193,26 @@ def _read_value(quantity: str, entry: Any, place: str) -> PublishedValue:
     if not items:
         raise UsageError(f"{place}: the list is empty; give the values, or null if none was published")
     for item in items:
-        is_number = isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item)
-        if not is_number and not isinstance(item, str):
-            raise UsageError(f"{place}: {item!r} is neither a finite number nor a text")
+        if not _is_finite_number(item) and not isinstance(item, str):
+            raise UsageError(f"{place}: {_show(item)} is neither a finite number nor a text")
         if isinstance(item, str) and precision:
             raise UsageError(f"{place}: {item!r} is a text, for which {next(iter(precision))} has no meaning")
     return PublishedValue(quantity, tuple(items), isinstance(given, list), **precision)
+
+
+def _is_finite_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return False
+
+
+def _show(value: Any) -> str:
+    """Return a value for a message, in the words of the file."""
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "nested too deeply to be shown"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -32,10 +32,10 @@ def render_page(template: str, **content: Any) -> str:
 
 def encode_image(file: Path) -> str:
     """Return a PNG as a data URI, so that the page needs no other file."""
-    return encode_picture(file.read_bytes())
+    return encode_figure(file.read_bytes())
 
 
-def encode_picture(content: bytes) -> str:
+def encode_figure(content: bytes) -> str:
     """Return the content of a PNG as a data URI."""
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 

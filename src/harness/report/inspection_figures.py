@@ -1,4 +1,4 @@
-"""Pictures of brains in an inspection; every function writes one PNG."""
+"""Figures of brains in an inspection; every function writes one PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from harness.report.volume_figures import (
 SMOOTHING = 3  # mm; the introduction to decoding smooths nilearn's template by this much
 TEMPLATE_FILES = ("template.png", "template_smoothed.png", f"template_smoothed_{SMOOTHING}mm.nii.gz")
 TEMPLATE_CUTS = (-30, -55, -10)  # mm
-# An interactive view beyond this size (bytes) is left out, and the picture is shown instead.
+# An interactive view beyond this size (bytes) is left out, and the figure is shown instead.
 MAX_VIEW = 1_500_000
 PAGE_WIDTH = 1080  # pixels
 
@@ -143,7 +143,7 @@ def _densest(inspection: Inspection) -> list[int]:
 
 
 def find_centre(inspection: Inspection) -> tuple[float, ...]:
-    """Return where the pictures are cut, in mm: per axis, the slice with the most voxels of the region."""
+    """Return where the figures are cut, in mm: per axis, the slice with the most voxels of the region."""
     return tuple(float(mm) for mm in apply_affine(inspection.volumes.affine, _densest(inspection)))
 
 

@@ -32,7 +32,7 @@ class PagePart:
 
 
 PAGE_PARTS = (
-    PagePart("orientation", PAGE, "axis codes and affine of the image, and where left is in the pictures"),
+    PagePart("orientation", PAGE, "axis codes and affine of the image, and where left is in the figures"),
     PagePart("template", "template.png", "nilearn's MNI152 template"),
     PagePart(
         "template_smoothed",
@@ -61,8 +61,3 @@ def list_parts(ids: Collection[str]) -> list[PagePart]:
 def write_index(parts: Collection[PagePart], file: Path) -> None:
     """Write the parts of a page as JSON: a list of objects with ``id``, ``file``, ``what`` and ``data``."""
     file.write_text(json.dumps([asdict(part) for part in parts], indent=1) + "\n", encoding="utf-8")
-
-
-def read_index(file: Path) -> list[PagePart]:
-    """Return the parts of a page that `write_index` has written."""
-    return [PagePart(**part) for part in json.loads(file.read_text(encoding="utf-8"))]

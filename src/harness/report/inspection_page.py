@@ -1,8 +1,9 @@
-"""The page of an inspection: one HTML file with its pictures inside."""
+"""The page of an inspection: one HTML file with its figures inside."""
 
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from harness.report.inspection_figures import (
     find_centre,
     render_mean_view,
 )
-from harness.report.inspection_index import INDEX, PAGE, PAGE_PARTS, list_parts, write_index
+from harness.report.inspection_index import INDEX, PAGE, PAGE_PARTS, PagePart, list_parts, write_index
 from harness.report.orientation import describe_orientation, name_cuts
 
 N_LABEL_ROWS = 12
 DRAWN = ("anatomy", "mean_volume", "roi", "design", "volumes", "quality")
-"""Ids of the pictures that are drawn from the recording."""
+"""Ids of the figures that are drawn from the recording."""
 
 PAGE_FILES = tuple(
     dict.fromkeys([PAGE, INDEX, *(part.file for part in PAGE_PARTS), *(p.data for p in PAGE_PARTS if p.data)])
@@ -40,7 +41,23 @@ MAX_AGE = 3600  # seconds, after which such a directory was left by a killed pro
 QUALITY_COLUMNS = {"mean": "mean signal", "sd": "SD over time", "tsnr": "tSNR", "dvars": "DVARS (%)"}
 
 
-def write_page(inspection: Inspection, directory: Path, command: str) -> list[Path]:
+@dataclass(frozen=True)
+class WrittenPage:
+    """A page that is written.
+
+    Attributes
+    ----------
+    files : list of Path
+        The page, the index of its parts, the template and its smoothed image, and the figures.
+    parts : list of PagePart
+        What the index lists.
+    """
+
+    files: list[Path]
+    parts: list[PagePart]
+
+
+def write_page(inspection: Inspection, directory: Path, command: str) -> WrittenPage:
     """Draw an inspection, and write its page.
 
     The files of an older page are replaced when the new ones are complete; other files stay.
@@ -51,40 +68,36 @@ def write_page(inspection: Inspection, directory: Path, command: str) -> list[Pa
         Made if it does not exist.
     command : str
         Command line that decodes this recording.
-
-    Returns
-    -------
-    files : list of Path
-        The page, the index of its parts, the template and its smoothed image, and the pictures.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for left in directory.glob(f"{UNFINISHED}*"):
         if time.time() - left.stat().st_mtime > MAX_AGE:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=directory) as unfinished:
-        page, *others = _draw_page(inspection, Path(unfinished), command)
-        # The page last: it contains its pictures, so that it is complete at every moment.
+        drawn = _draw_page(inspection, Path(unfinished), command)
+        page, *others = drawn.files
+        # The page last: it contains its figures, so that it is complete at every moment.
         for file in [*others, page]:
             file.replace(directory / file.name)
     names = [file.name for file in (page, *others)]
     for name in PAGE_FILES:
         if name not in names:
             (directory / name).unlink(missing_ok=True)
-    return [directory / name for name in names]
+    return WrittenPage([directory / name for name in names], drawn.parts)
 
 
-def _draw_page(inspection: Inspection, directory: Path, command: str) -> list[Path]:
-    """Draw everything into an empty directory; return the files, the page first."""
+def _draw_page(inspection: Inspection, directory: Path, command: str) -> WrittenPage:
+    """Draw everything into an empty directory."""
     template, smoothed, image = draw_template(directory)
     draw = (draw_anatomy, draw_mean_volume, draw_roi, draw_design, draw_volumes, draw_quality)
     drawn = {
         name: draw_one(inspection, directory / f"{name}.png")
         for name, draw_one in zip(DRAWN, draw, strict=True)
     }
-    pictures = {"template": template, "template_smoothed": smoothed}
-    pictures |= {name: file for name, file in drawn.items() if file is not None}
-    files = [image, *pictures.values()]
-    ids = {"orientation", "labels", *pictures}
+    figures = {"template": template, "template_smoothed": smoothed}
+    figures |= {name: file for name, file in drawn.items() if file is not None}
+    files = [image, *figures.values()]
+    ids = {"orientation", "labels", *figures}
     view = render_mean_view(inspection)
     if view is not None:
         ids.add("mean_volume_interactive")
@@ -95,7 +108,7 @@ def _draw_page(inspection: Inspection, directory: Path, command: str) -> list[Pa
     parts = list_parts(ids)
     write_index(parts, directory / INDEX)
     content = describe_inspection(inspection) | {
-        "pictures": pictures,
+        "figures": figures,
         "template_name": image.name,
         "smoothing": SMOOTHING,
         "view": view,
@@ -104,7 +117,7 @@ def _draw_page(inspection: Inspection, directory: Path, command: str) -> list[Pa
     }
     page = directory / PAGE
     page.write_text(render_page("inspection.html.j2", **content), encoding="utf-8")
-    return [page, directory / INDEX, *files]
+    return WrittenPage([page, directory / INDEX, *files], parts)
 
 
 def describe_inspection(inspection: Inspection) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.errors import HarnessError, UsageError, escape_controls, format_error
 from harness.report.canvas import save_publication
-from harness.report.html import encode_picture, render_page, table_content
+from harness.report.html import encode_figure, render_page, table_content
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,25 +99,18 @@ class WrittenFigure:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A PNG that a run has stored, which the page contains.
-
-    Attributes
-    ----------
-    width : float
-        Inches at which the page shows it.
-    """
+class StoredFigure:
+    """A PNG that a run has stored, which the page contains."""
 
     content: bytes
     alternative: str
     caption: str
-    width: float = 7.0
-    tag: str = "picture"
+    tag: str = "stored_figure"
 
     @property
     def source(self) -> str:
-        """The picture as a data URI."""
-        return encode_picture(self.content)
+        """The figure as a data URI."""
+        return encode_figure(self.content)
 
 
 @dataclass(frozen=True)
@@ -162,8 +155,8 @@ class WrittenFrame:
     tag: str = "frame"
 
 
-Block = Text | DataTable | Drawing | Frame | Picture | Links
-Written = Text | DataTable | WrittenFigure | WrittenFrame | Picture | Links
+Block = Text | DataTable | Drawing | Frame | StoredFigure | Links
+Written = Text | DataTable | WrittenFigure | WrittenFrame | StoredFigure | Links
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The page of the tutorial: every section with its question, values, pictures and how to read them."""
+"""The page of the tutorial: every section with its question, values, figures and how to read them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from harness.report.report_page import (
     Drawing,
     Frame,
     Links,
-    Picture,
     Section,
+    StoredFigure,
     Text,
     write_report,
     write_words,
@@ -30,7 +30,7 @@ from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import NOTICES_TAG
 
 CONFUSION = ("holdout30", "kfold5", "stratified5", "leave_one_run_out", "dummy")  # sections that show it
-VOLUMES_PICTURE = "predicted_volumes.png"
+VOLUMES_FIGURE = "predicted_volumes.png"
 SUMMARY = "summary"
 HEADING = 0.1  # height of the heading of a stored view, in units of its width
 
@@ -150,7 +150,7 @@ def describe_section(section: TutorialSection) -> Section:
 
 
 def _show_run(name: str, run: StoredRun) -> list[Block]:
-    """Return the pictures of a section; a note for one that the run lacks."""
+    """Return the figures of a section; a note for one that the run lacks."""
     record = RunRecord(run, "not read again")
     try:
         if name in CONFUSION:
@@ -160,11 +160,11 @@ def _show_run(name: str, run: StoredRun) -> list[Block]:
             return _show_weights(record)
         if name == "predicted_volumes":
             caption = "Single held-out volumes with their true and predicted class."
-            return [Picture(run.read_file(VOLUMES_PICTURE), caption, caption)]
+            return [StoredFigure(run.read_file(VOLUMES_FIGURE), caption, caption)]
     except HarnessError as error:
         return [
             Text(
-                f"The picture is missing: {error}. Pictures are drawn with figures=full, and not again for a "
+                f"The figure is missing: {error}. Figures are drawn with figures=full, and not again for a "
                 "run that had finished before; resume=false figures=full draws them.",
                 "notice",
             )
@@ -173,7 +173,7 @@ def _show_run(name: str, run: StoredRun) -> list[Block]:
 
 
 def _show_weights(record: RunRecord) -> list[Block]:
-    """Return the picture of the weights on the anatomy, and their interactive view."""
+    """Return the figure of the weights on the anatomy, and their interactive view."""
     blocks: list[Block] = []
     for weights in record.map_names[:1]:
         words = f"Weights of {write_words(weights)}"
@@ -181,7 +181,7 @@ def _show_weights(record: RunRecord) -> list[Block]:
         image = record.run.read_image(f"weights_{weights}.nii.gz")
         view = record.run.read_file(f"weights_{weights}.html").decode("utf-8")
         blocks += [
-            Picture(record.run.read_file(f"weights_{weights}.png"), caption, caption),
+            StoredFigure(record.run.read_file(f"weights_{weights}.png"), caption, caption),
             # The page of a run has a heading above its view.
             Frame(f"interactive view: {words}", partial(str, view), view_aspect(image) + HEADING),
         ]

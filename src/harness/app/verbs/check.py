@@ -1,14 +1,13 @@
 """``check``: whether the classes can be predicted from the design alone, without brain activity."""
 
 import argparse
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.app.overrides import format_command
 from harness.app.verbs.arguments import add_override_arguments
-from harness.app.verbs.inspect import SHOWN, name_page
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check the design of a run, write its page and tables; return 1 if there are findings."""
     from harness.app.composition import compose_request
+    from harness.app.inspection import SHOWN, name_page
 
     spec = compose_request(options.overrides, options.config_dir)
     _check_settings(spec)
@@ -63,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
         directory = options.out or Path("mlruns") / "check" / name_page(spec, recording, groups)
         with _made_directory(directory):
             check = _check_design(spec, samples, cache, notices, progress)
-    flags = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
-    command = shlex.join(["python", "-m", "harness", *flags, *options.overrides])
+    command = format_command(options.overrides, options.config_dir)
     try:
         files = write_check(check, directory.absolute(), command)
     except OSError as error:

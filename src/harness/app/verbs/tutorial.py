@@ -1,16 +1,14 @@
 """``tutorial``: the sections of nilearn's introduction to decoding as one sweep, against published values."""
 
 import argparse
-import hashlib
-import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.app.verbs import inspect
+from harness.app.overrides import format_command
 from harness.app.verbs.arguments import add_override_arguments, print_json, write_table
 from harness.errors import DataError, UsageError
 
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
     from harness.app.tutorial import PlannedTutorial, SectionPage
     from harness.comparison.published import PublishedValues
     from harness.comparison.published_cells import Cell
+    from harness.report.inspection_index import PagePart
+    from harness.report.tutorial_page import TutorialSection
     from harness.tracking.ledger import Sweep
     from harness.tracking.stored_run import StoredRun
 
@@ -67,12 +67,20 @@ class _Results:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect the subject, run all sections as one sweep, and compare their values with published ones."""
-    from harness.app.composition import composing
+    from harness.app.composition import compose_job, composing
     from harness.app.hydra_errors import explaining
+    from harness.app.inspection import write_inspection
     from harness.app.interrupts import exit_on_termination_signals
     from harness.app.job import open_store_once
     from harness.app.overrides import quote_override
-    from harness.app.tutorial import SECTIONS, plan_tutorial, read_published_values, read_section_pages
+    from harness.app.tutorial import (
+        LOOKING,
+        SECTIONS,
+        name_tutorial,
+        plan_tutorial,
+        read_published_values,
+        read_section_pages,
+    )
     from harness.comparison.published import read_published_file
 
     open_store_once.cache_clear()
@@ -85,15 +93,22 @@ def run(options: argparse.Namespace) -> int:
     pages = read_section_pages()
     words = [quote_override(word) for word in options.overrides]
     with exit_on_termination_signals(), redirect_stdout(sys.stderr if options.json else sys.stdout):
-        with composing(options.config_dir), explaining(words, passing=(OSError,)):
-            planned = plan_tutorial(words)
-        directory = (options.out or _choose_directory(planned, words)).absolute()
-        _inspect(options, directory / INSPECTION)
         with composing(options.config_dir):
+            with explaining(words, passing=(OSError,)):
+                planned = plan_tutorial(options.overrides)
+                spec = compose_job([quote_override(word) for word in planned.typed[LOOKING]])
+            with _naming_the_download(options, planned):
+                recording = spec.dataset.load(spec.subject)
+                name = name_tutorial(planned, spec, recording, published)
+                directory = options.out or Path(planned.plan.tracking["folder"]) / "tutorial" / name
+                directory = directory.absolute()
+                command = format_command(planned.typed[LOOKING], options.config_dir)
+                parts = write_inspection(spec, recording, (), directory / INSPECTION, command)
             results = _run_sections(planned, options, published)
-        if results.status in (130, 143, 129):  # stopped; the sweep's summary says how it is resumed
+        if results.status > 128:  # stopped by a signal; the sweep's summary says how it is resumed
             return results.status
-        page = _write_page(options, planned, pages, published, results, directory)
+        sections = _describe_sections(options, planned, pages, results)
+        page = _write_page(options, planned, pages[0], published, results, sections, parts, directory)
     _print(options, published, results, page)
     return _exit_status(results)
 
@@ -104,32 +119,17 @@ def _check_table_file(file: Path | None) -> None:
         raise UsageError(f"--csv {file}: {directory} is not a directory; create it, or choose another file")
 
 
-def _choose_directory(planned: "PlannedTutorial", words: Sequence[str]) -> Path:
-    """Name the directory of a page by its data set and subject, and by other overrides."""
-    from harness.samples.contrasts import file_word
+@contextmanager
+def _naming_the_download(options: argparse.Namespace, planned: "PlannedTutorial") -> Iterator[None]:
+    """Add the command that downloads the subject to an error of its data; it comes before any run."""
+    from harness.app.tutorial import LOOKING
 
-    typed = dict(word.partition("=")[::2] for word in words)
-    config = planned.plan.config
-    dataset = config.hydra.runtime.choices["dataset"]
-    others = sorted(word for word in words if word.partition("=")[0] not in ("dataset", "subject"))
-    name = f"{dataset}_sub-{typed.get('subject', config.subject)}"
-    if others:
-        name += f"-{hashlib.sha256(' '.join(others).encode(errors='backslashreplace')).hexdigest()[:8]}"
-    return Path(planned.plan.tracking["folder"]) / "tutorial" / file_word(name)
-
-
-def _inspect(options: argparse.Namespace, directory: Path) -> None:
-    """Write the page of `inspect`; missing data are reported here, before any run."""
-    parser = argparse.ArgumentParser()
-    inspect.add_arguments(parser)
-    shown = [word for word in options.overrides if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
-    flags = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
     try:
-        inspect.run(parser.parse_intermixed_args([*shown, *flags, "--out", str(directory)]))
+        yield
     except DataError as error:
-        fetch = shlex.join(["python", "-m", "harness", "fetch", *flags, *shown])
         if "harness fetch" in str(error):
             raise
+        fetch = format_command(planned.typed[LOOKING], options.config_dir, ["fetch"])
         raise DataError(f"{error}. To download the subject: {fetch}") from error
 
 
@@ -186,46 +186,55 @@ def _read_runs(planned: "PlannedTutorial", sweep: "Sweep") -> "dict[str, StoredR
     return runs
 
 
-def _write_page(
+def _describe_sections(
     options: argparse.Namespace,
     planned: "PlannedTutorial",
     pages: "Sequence[SectionPage]",
-    published: "PublishedValues",
     results: _Results,
-    directory: Path,
-) -> Path:
-    """Write the page of the tutorial; return its file."""
-    from harness.report.inspection_index import INDEX, read_index
-    from harness.report.tutorial_page import LookingSection, TutorialSection, write_tutorial_page
+) -> "list[TutorialSection]":
+    """Return what the page shows of the sections that are runs."""
+    from harness.report.tutorial_page import TutorialSection
 
-    looking, *others = pages
-    flags = [] if options.config_dir is None else ["--config-dir", str(options.config_dir)]
-    typed = [*flags, *options.overrides]
-    sections = [
+    return [
         TutorialSection(
             page.name,
             page.title,
             page.question,
             page.reading,
-            shlex.join(["python", "-m", "harness", "-cn", f"tutorial/{page.name}", *typed]),
+            format_command(planned.typed[page.name], options.config_dir, ["-cn", f"tutorial/{page.name}"]),
             results.runs[page.name],
             [cell for cell in results.cells if cell.section == page.name],
         )
-        for page in others
+        for page in pages
+        if page.name in results.runs
     ]
-    shown = [word for word in typed if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
+
+
+def _write_page(
+    options: argparse.Namespace,
+    planned: "PlannedTutorial",
+    looking: "SectionPage",
+    published: "PublishedValues",
+    results: _Results,
+    sections: "Sequence[TutorialSection]",
+    parts: "Sequence[PagePart]",
+    directory: Path,
+) -> Path:
+    """Write the page of the tutorial; return its file."""
+    from harness.report.tutorial_page import LookingSection, write_tutorial_page
+
+    config = planned.plan.config
     page, *_ = write_tutorial_page(
-        f"Tutorial: {planned.plan.config.hydra.runtime.choices['dataset']} subject "
-        f"{planned.plan.config.subject}",
-        f"sweep {results.sweep.id}; {shlex.join(['python', '-m', 'harness', *_list_arguments(options)])}",
+        f"Tutorial: {config.hydra.runtime.choices['dataset']} subject {config.subject}",
+        f"sweep {results.sweep.id}; {format_command(_list_arguments(options))}",
         published.source,
         LookingSection(
             looking.title,
             looking.question,
             looking.reading,
-            shlex.join(["python", "-m", "harness", "inspect", *shown]),
+            format_command(planned.typed[looking.name], options.config_dir, ["inspect"]),
             INSPECTION,
-            read_index(directory / INSPECTION / INDEX),
+            parts,
         ),
         sections,
         directory,
