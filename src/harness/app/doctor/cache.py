@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.app.doctor.file_system import find_write_problem
 from harness.app.doctor.installation import format_command
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import count
 
 REDIRECT = 'export HARNESS_CACHE="$PWD/cache"'
@@ -36,12 +36,16 @@ def check_cache(selection: Selection) -> Iterator[Diagnosis]:
     }
     size = f"{count(len(entries), 'entry', 'entries')}, {n_bytes / 1e6:.1f} MB ({cache.directory})"
     if not enabled:
-        yield Diagnosis("cache", "samples", OK, f"switched off by HARNESS_CACHE=off; {size}", None, facts)
+        yield Diagnosis(
+            "cache", "samples", Status.ok, f"switched off by HARNESS_CACHE=off; {size}", None, facts
+        )
     elif problem is not None:
         text = f"{place} cannot be written: {problem}; images are masked anew in every run; {size}"
-        yield Diagnosis("cache", "samples", CAUTION, text, REDIRECT, facts)
+        yield Diagnosis("cache", "samples", Status.caution, text, REDIRECT, facts)
     elif n_damaged:
         text = f"damaged: {n_damaged}; {size}"
-        yield Diagnosis("cache", "samples", CAUTION, text, format_command("harness", "cache", "check"), facts)
+        yield Diagnosis(
+            "cache", "samples", Status.caution, text, format_command("harness", "cache", "check"), facts
+        )
     else:
-        yield Diagnosis("cache", "samples", OK, size, None, facts)
+        yield Diagnosis("cache", "samples", Status.ok, size, None, facts)

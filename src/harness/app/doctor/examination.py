@@ -9,40 +9,40 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-from harness.app.doctor.installation import format_command, format_reinstall
+from harness.app.doctor import cache, data, environment, file_system, machine, packages, programs, store
+from harness.app.doctor.installation import format_command, format_reinstall, quote
 from harness.app.doctor.selection import Selection, describe_composition, select
-from harness.checks.diagnosis import CAUTION, FAULT, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import HarnessError, first_line
 
 Check = Callable[[Selection], Iterable[Diagnosis]]
-# Group, name, module and function. Packages come first: they explain why later checks fail.
-EARLY_CHECKS = (
-    ("python", "version", "packages", "check_python"),
-    ("packages", "harness", "packages", "check_harness"),
-    ("packages", "requirements", "packages", "check_requirements"),
-    ("packages", "imports", "packages", "check_imports"),
-    ("packages", "extras", "packages", "check_extras"),
+# Group, name and function. Packages come first: they explain why later checks fail.
+EARLY_CHECKS: tuple[tuple[str, str, Check], ...] = (
+    ("python", "version", packages.check_python),
+    ("packages", "harness", packages.check_harness),
+    ("packages", "requirements", packages.check_requirements),
+    ("packages", "imports", packages.check_imports),
+    ("packages", "extras", packages.check_extras),
 )
-LATE_CHECKS = (
-    ("environment", "fingerprint", "environment", "check_fingerprint"),
-    ("environment", "system", "environment", "check_system"),
-    ("environment", "directory", "environment", "check_directory"),
-    ("environment", "home", "environment", "check_home"),
-    ("store", "database", "store", "check_store"),
-    ("data", "haxby", "data", "check_haxby"),
-    ("data", "simulated", "data", "check_simulated"),
-    ("data", "selected", "data", "check_selected"),
-    ("cache", "samples", "cache", "check_cache"),
-    ("launchers", "launchers", "programs", "check_launchers"),
-    ("browser", "pages", "programs", "check_browser"),
-    ("machine", "processors", "machine", "check_processors"),
-    ("machine", "BLAS", "machine", "check_blas"),
-    ("machine", "speed", "machine", "check_speed"),
-    ("machine", "memory", "machine", "check_memory"),
-    ("disk", "disks", "file_system", "check_disks"),
+LATE_CHECKS: tuple[tuple[str, str, Check], ...] = (
+    ("environment", "digest", environment.check_digest),
+    ("environment", "system", environment.check_system),
+    ("environment", "directory", environment.check_directory),
+    ("environment", "home", environment.check_home),
+    ("store", "database", store.check_store),
+    ("data", "haxby", data.check_haxby),
+    ("data", "simulated", data.check_simulated),
+    ("data", "selected", data.check_selected),
+    ("cache", "samples", cache.check_cache),
+    ("launchers", "launchers", programs.check_launchers),
+    ("browser", "pages", programs.check_browser),
+    ("machine", "processors", machine.check_processors),
+    ("machine", "BLAS", machine.check_blas),
+    ("machine", "speed", machine.check_speed),
+    ("machine", "memory", machine.check_memory),
+    ("disk", "disks", file_system.check_disks),
 )
 
 
@@ -88,12 +88,11 @@ def _without_logs() -> Iterator[None]:
 
 
 def _carry_out(
-    group: str, name: str, module: str, function: str, selection: Selection, before: list[Diagnosis]
+    group: str, name: str, check: Check, selection: Selection, before: list[Diagnosis]
 ) -> list[Diagnosis]:
     """Carry out one check; an exception is a diagnosis, after those that were made before it."""
     found: list[Diagnosis] = []
     try:
-        check: Check = getattr(import_module(f"harness.app.doctor.{module}"), function)
         for diagnosis in check(selection):
             found.append(diagnosis)
     except (Exception, SystemExit) as error:
@@ -106,22 +105,24 @@ def _describe_failure(group: str, name: str, error: BaseException, before: list[
     reason = f"{type(error).__name__}: {first_line(error)}"
     facts = {"error": reason}
     if isinstance(error, HarnessError):
-        return Diagnosis(group, name, FAULT, str(error), format_command("harness", "doctor", "--help"), facts)
+        return Diagnosis(
+            group, name, Status.fault, str(error), format_command("harness", "doctor", "--help"), facts
+        )
     if isinstance(error, OSError):
-        return Diagnosis(group, name, FAULT, f"could not be checked: {reason}", _list_command(error), facts)
+        return Diagnosis(
+            group, name, Status.fault, f"could not be checked: {reason}", _list_command(error), facts
+        )
     if has_package_fault(before):
         text = f"not checked, see the faults of the packages: {reason}"
-        return Diagnosis(group, name, CAUTION, text, None, facts)
-    return Diagnosis(group, name, FAULT, f"could not be checked: {reason}", format_reinstall(), facts)
+        return Diagnosis(group, name, Status.caution, text, None, facts)
+    return Diagnosis(group, name, Status.fault, f"could not be checked: {reason}", format_reinstall(), facts)
 
 
 def has_package_fault(diagnoses: list[Diagnosis]) -> bool:
     """Return whether Python or a package has a fault, which explains why other checks fail."""
-    return any(item.status == FAULT and item.group in ("python", "packages") for item in diagnoses)
+    return any(item.status == Status.fault and item.group in ("python", "packages") for item in diagnoses)
 
 
 def _list_command(error: OSError) -> str:
     """Return a command that shows owner and permissions of the file of an error."""
-    from harness.app.doctor.installation import quote
-
     return f"ls -ld {quote(error.filename or '.')}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.app.doctor.installation import format_command
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 
 FEW_BYTES, TOO_FEW_BYTES = 2_000_000_000, 50_000_000  # free
 PIECE = 1 << 20  # bytes
@@ -58,7 +58,7 @@ def check_disks(selection: Selection) -> Iterator[Diagnosis]:
     speeds: dict[int, DiskSpeed | str] = {}
     yield _check_temporary()
     if selection.tracking != "off":
-        yield _check_disk("store", selection.folder, speeds, required=selection.uri is None)
+        yield _check_disk("store", selection.store_directory, speeds, required=selection.uri is None)
     from harness.datasets.locations import cache_directory
 
     yield _check_disk("cache", cache_directory(), speeds, required=False)
@@ -83,14 +83,14 @@ def _check_disk(name: str, directory: Path, speeds: dict[int, DiskSpeed | str], 
         text += f"; its speed was not measured: {speed}"
     text += f" ({place})"
     if usage.free < TOO_FEW_BYTES:
-        status = FAULT if required else CAUTION
+        status = Status.fault if required else Status.caution
     else:
-        status = CAUTION if usage.free < FEW_BYTES else OK
+        status = Status.caution if usage.free < FEW_BYTES else Status.ok
     if name == "cache":
         repair = format_command("harness", "cache", "clear")
     else:
         repair = f"{format_command('harness', 'tracking.folder=DIRECTORY')}  # on a disk with space"
-    return Diagnosis("disk", name, status, text, repair if status != OK else None, facts)
+    return Diagnosis("disk", name, status, text, repair if status != Status.ok else None, facts)
 
 
 def measure_speed(directory: Path) -> DiskSpeed:
@@ -119,11 +119,13 @@ def _check_temporary() -> Diagnosis:
         directory = tempfile.gettempdir()
     except OSError as error:
         text = f"no temporary directory can be written: {error.strerror or error}"
-        return Diagnosis("disk", "temporary files", FAULT, text, "export TMPDIR=DIRECTORY  # with space")
+        return Diagnosis(
+            "disk", "temporary files", Status.fault, text, "export TMPDIR=DIRECTORY  # with space"
+        )
     free = shutil.disk_usage(directory).free
     facts = {"directory": directory, "free_bytes": free}
-    status = CAUTION if free < TOO_FEW_BYTES else OK
-    command = None if status == OK else "export TMPDIR=DIRECTORY  # with space"
+    status = Status.caution if free < TOO_FEW_BYTES else Status.ok
+    command = None if status == Status.ok else "export TMPDIR=DIRECTORY  # with space"
     return Diagnosis(
         "disk", "temporary files", status, f"{free / 1e9:.1f} GB free ({directory})", command, facts
     )
