@@ -203,7 +203,7 @@ def test_store_directory_that_is_a_file_cannot_be_used(selected, tmp_path):
 
 @pytest.mark.parametrize("name", ["mlflow.db", "store.lock"])
 def test_file_of_the_store_that_is_read_only_is_a_fault(selected, make_store, tmp_path, monkeypatch, name):
-    make_store("mlruns")
+    make_store(tmp_path / "mlruns")
     chosen, file = replace(selected, store_directory=tmp_path / "mlruns"), tmp_path / "mlruns" / name
     assert f"write {name}" not in diagnose(store.check_store, chosen)
     permitted = os.access
