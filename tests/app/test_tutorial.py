@@ -196,11 +196,13 @@ def test_a_page_of_another_program_is_not_replaced(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.slow
-def test_a_server_that_does_not_answer_is_reported_before_anything_is_written(tmp_path, monkeypatch, capsys):
+def test_a_server_that_does_not_answer_is_reported_before_anything_is_written(
+    tiny_subject, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    data = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
     words = ["tracking=server", "tracking.uri=http://127.0.0.1:9"]
-    assert run_verb(["tutorial", "--out", "page", *words]) == 1
+    assert run_verb(["tutorial", "--out", "page", *data, *words]) == 1
     assert "127.0.0.1:9" in capsys.readouterr().err
     assert not (tmp_path / "page").exists()
 

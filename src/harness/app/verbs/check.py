@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from harness.report.page_directory import check_page_directory
 
     if options.out is not None:
-        check_page_directory(options.out, RECORD, "balances")
+        check_page_directory(options.out, RECORD, "n_relabellings")
     spec = compose_request(options.overrides, options.config_dir)
     _check_settings(spec)
 
