@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -221,7 +221,7 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
     yield Diagnosis("packages", "imports", Status.ok, text, None, {"imported": imported})
 
 
-def _describe_import(module: str, errors: dict[str, BaseException], modules: dict[str, str]) -> Diagnosis:
+def _describe_import(module: str, errors: Mapping[str, BaseException], modules: dict[str, str]) -> Diagnosis:
     """Describe a failed import: of the package itself, or of another one that it needs."""
     error, text = errors[module], modules[module]
     name = _name_distribution(text)
