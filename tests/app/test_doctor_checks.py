@@ -201,6 +201,71 @@ def test_store_directory_that_is_a_file_cannot_be_used(selected, tmp_path):
     assert "tracking.folder=" in found.command
 
 
+@pytest.mark.parametrize("name", ["mlflow.db", "store.lock"])
+def test_file_of_the_store_that_is_read_only_is_a_fault(selected, make_store, tmp_path, monkeypatch, name):
+    make_store(tmp_path / "mlruns")
+    chosen, file = replace(selected, store_directory=tmp_path / "mlruns"), tmp_path / "mlruns" / name
+    assert f"write {name}" not in diagnose(store.check_store, chosen)
+    permitted = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file and permitted(path, mode))
+    found = diagnose(store.check_store, chosen)[f"write {name}"]
+    assert (found.status, found.command) == ("fault", f"chmod u+rw {file}")
+
+
+@pytest.mark.parametrize("name", ["artifacts", "running"])
+def test_part_of_the_store_that_is_a_file_is_a_fault(selected, tmp_path, name):
+    (tmp_path / "mlruns").mkdir()
+    part = tmp_path / "mlruns" / name
+    part.write_text("")
+    found = diagnose(store.check_store, replace(selected, store_directory=part.parent))
+    found = found[f"write {name}"]
+    assert (found.status, found.command) == ("fault", f"mv {part} {part}.damaged")
+    assert "it is not a directory" in found.text
+
+
+@pytest.mark.parametrize("name", ["artifacts", "running"])
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_part_of_the_store_without_permission_is_a_fault(selected, tmp_path, name):
+    part = tmp_path / "mlruns" / name
+    part.mkdir(parents=True)
+    part.chmod(0o500)
+    found = diagnose(store.check_store, replace(selected, store_directory=part.parent))
+    found = found[f"write {name}"]
+    assert (found.status, found.command) == ("fault", f"chmod u+rwx {part}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of Windows have no such mode")
+def test_own_file_without_permission_is_repaired_by_chmod(tmp_path):
+    file = tmp_path / "mlflow.db"
+    file.write_text("")
+
+    def check():
+        raise PermissionError(13, "Permission denied", str(file))
+
+    (found,) = examination._carry_out("store", "database", check, [])
+    assert found.command == f"chmod u+rw {file}"
+
+
+def test_no_full_directory_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    total = shutil.disk_usage(tmp_path).total
+    assert file_system.suggest_directory("store", 1) == str(tmp_path / "store")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=total, free=5))
+    assert file_system.suggest_directory("store", 6) is None
+    monkeypatch.setattr(file_system, "find_write_problem", lambda path: ("full", path))
+    assert file_system.suggest_directory("store", 1) is None
+
+
+def test_speed_of_a_disk_with_little_space_is_not_measured(selected, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=160 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(file_system, "measure_speed", lambda path: pytest.fail("measured"))
+    found = diagnose(file_system.check_disks, replace(selected, store_directory=tmp_path))
+    found = found["store"]
+    assert found.facts["write_mb_per_s"] is None
+    assert found.command.startswith("du ")
+
+
 def test_store_in_use_is_ok_and_killed_runs_are_a_caution(selected, make_store, tmp_path):
     opened = make_store(tmp_path / "mlruns")
     run = opened.client.create_run(opened.experiment_id, start_time=1).info.run_id
@@ -404,12 +469,29 @@ def test_browser_needs_a_desktop(selected, monkeypatch, desktop, name, status):
         (ImportError("numpy"), [Diagnosis("packages", "numpy", "fault", "is missing")], "caution"),
     ],
 )
-def test_exception_of_a_check_is_a_diagnosis_after_those_before_it(selected, error, before, status):
-    def check(chosen):
+def test_exception_of_a_check_is_a_diagnosis_after_those_before_it(error, before, status):
+    def check():
         yield Diagnosis("store", "first", "ok", "fine")
         raise error
 
-    first, second = examination._carry_out("store", "database", check, selected, before)
+    first, second = examination._carry_out("store", "database", check, before)
     assert first.status == "ok"
     assert (second.group, second.name, second.status) == ("store", "database", status)
     assert second.text and (second.command or status == "caution")
+
+
+def test_what_compiled_code_writes_to_standard_output_is_discarded(capfd):
+    print("before", flush=True)
+    with examination._without_output():
+        os.write(1, b"of compiled code")
+    print("after", flush=True)
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_matplotlib_makes_no_directory_in_the_home_directory(monkeypatch):
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    with examination._matplotlib_elsewhere():
+        directory = Path(os.environ["MPLCONFIGDIR"])
+        assert directory.is_dir()
+    assert not directory.exists()
+    assert "MPLCONFIGDIR" not in os.environ

@@ -206,6 +206,33 @@ def test_a_request_that_the_tutorial_cannot_fulfil_is_one_message(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["tutorial"], ["inspect"], ["check"], ["report", "latest"]])
+@pytest.mark.parametrize("record", [None, '{"status": "passed"}'])
+def test_a_page_of_another_program_is_not_replaced(tmp_path, monkeypatch, capsys, words, record):
+    monkeypatch.chdir(tmp_path)
+    foreign = tmp_path / "foreign" / "index.html"
+    foreign.parent.mkdir()
+    foreign.write_text("my page")
+    if record is not None:
+        for name in ("report.json", "contents.json", "design.json"):
+            foreign.with_name(name).write_text(record)
+    assert run_verb([*words, "--out", "foreign"]) == 2
+    assert f"{foreign} is another page" in capsys.readouterr().err
+    assert foreign.read_text() == "my page"
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_reported_before_anything_is_written(
+    tiny_subject, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
+    words = ["tracking=server", "tracking.uri=http://127.0.0.1:9"]
+    assert run_verb(["tutorial", "--out", "page", *data, *words]) == 1
+    assert "127.0.0.1:9" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
 @pytest.mark.slow
 def test_missing_data_are_reported_with_the_command_that_fetches_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

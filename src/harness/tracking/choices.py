@@ -40,5 +40,6 @@ COMPARED_PARAMS = (
 )
 # What a run of a version that lacked a parameter has.
 EARLIER_PARAMS = {"analysis": "decoding"}
+STORE_LOCK = "store.lock"  # held by the process that creates, migrates or relocates the store
 DATABASE = "mlflow.db"  # in the directory of a local store
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")

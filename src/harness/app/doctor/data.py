@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.app.doctor.cache import REDIRECT
+from harness.app.doctor.cache import format_redirection
 from harness.app.doctor.file_system import find_write_problem
 from harness.app.doctor.installation import format_command, quote
 from harness.app.doctor.selection import Selection
@@ -216,7 +216,9 @@ def _check_simulation(directory: Path, own: bool, facts: dict[str, object]) -> D
         text = f"none yet; a run simulates its subject in {directory}"
         return Diagnosis("data", "simulated", Status.ok, text, None, facts)
     text = f"{place} cannot be written: {problem}, so no subject can be simulated"
-    return Diagnosis("data", "simulated", Status.fault if own else Status.caution, text, REDIRECT, facts)
+    return Diagnosis(
+        "data", "simulated", Status.fault if own else Status.caution, text, format_redirection(), facts
+    )
 
 
 def check_selected(selection: Selection) -> Iterator[Diagnosis]:

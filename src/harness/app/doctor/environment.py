@@ -53,7 +53,7 @@ def check_directory(selection: Selection) -> Iterator[Diagnosis]:
     yield Diagnosis("environment", "directory", Status.ok, str(directory), None, facts)
 
 
-def check_home(selection: Selection) -> Iterator[Diagnosis]:
+def check_home() -> Iterator[Diagnosis]:
     """Check that there is a home directory, in which data and cache are by default."""
     try:
         home = Path("~").expanduser()

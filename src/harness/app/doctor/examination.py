@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.app.doctor import cache, data, environment, file_system, machine, packages, programs, store
@@ -30,7 +34,6 @@ LATE_CHECKS: tuple[tuple[str, str, Check], ...] = (
     ("environment", "digest", environment.check_digest),
     ("environment", "system", environment.check_system),
     ("environment", "directory", environment.check_directory),
-    ("environment", "home", environment.check_home),
     ("store", "database", store.check_store),
     ("data", "haxby", data.check_haxby),
     ("data", "simulated", data.check_simulated),
@@ -65,15 +68,71 @@ def examine(overrides: list[str], config_dir: Path | None, verify: bool) -> Exam
     start = time.perf_counter()
     found: list[Diagnosis] = []
     # Standard output is the report's alone, and standard error that of usage errors.
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings(), _without_logs():
+    with ExitStack() as stack:
+        for context in (
+            _without_output(),
+            redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(),
+            _without_logs(),
+            _matplotlib_elsewhere(),
+        ):
+            stack.enter_context(context)
+        # Before the imports, which may create directories in it.
+        home = _carry_out("environment", "home", environment.check_home, found)
         warnings.simplefilter("ignore")
         selection, error = select(overrides, config_dir, verify)
-        for check in EARLY_CHECKS:
-            found += _carry_out(*check, selection, found)
+        for group, name, check in EARLY_CHECKS:
+            found += _carry_out(group, name, partial(check, selection), found)
         found.append(describe_composition(selection, error, has_package_fault(found)))
-        for check in LATE_CHECKS:
-            found += _carry_out(*check, selection, found)
+        found += home
+        for group, name, check in LATE_CHECKS:
+            found += _carry_out(group, name, partial(check, selection), found)
     return Examination(tuple(found), time.perf_counter() - start)
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Discard what compiled code and other processes write to standard output within this context."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed
+        yield
+        return
+    _flush_output()
+    discarded = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(discarded, 1)
+    os.close(discarded)
+    try:
+        yield
+    finally:
+        _flush_output()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _flush_output() -> None:
+    """Write what Python and the C library hold back."""
+    for stream in {sys.stdout, sys.__stdout__} - {None}:
+        stream.flush()
+    with suppress(Exception):  # Windows has several C libraries
+        import ctypes
+
+        ctypes.CDLL(None).fflush(None)
+
+
+@contextmanager
+def _matplotlib_elsewhere() -> Iterator[None]:
+    """Keep matplotlib from creating its directories in the home directory within this context."""
+    if "MPLCONFIGDIR" in os.environ:
+        yield
+        return
+    with ExitStack() as stack:
+        with suppress(OSError):  # no temporary directory; the check of disks reports it
+            os.environ["MPLCONFIGDIR"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="harness-"))
+        try:
+            yield
+        finally:
+            os.environ.pop("MPLCONFIGDIR", None)
 
 
 @contextmanager
@@ -88,12 +147,12 @@ def _without_logs() -> Iterator[None]:
 
 
 def _carry_out(
-    group: str, name: str, check: Check, selection: Selection, before: list[Diagnosis]
+    group: str, name: str, check: Callable[[], Iterable[Diagnosis]], before: list[Diagnosis]
 ) -> list[Diagnosis]:
     """Carry out one check; an exception is a diagnosis, after those that were made before it."""
     found: list[Diagnosis] = []
     try:
-        for diagnosis in check(selection):
+        for diagnosis in check():
             found.append(diagnosis)
     except (Exception, SystemExit) as error:
         found.append(_describe_failure(group, name, error, before))
@@ -124,5 +183,12 @@ def has_package_fault(diagnoses: list[Diagnosis]) -> bool:
 
 
 def _list_command(error: OSError) -> str:
-    """Return a command that shows owner and permissions of the file of an error."""
+    """Return a command that permits to use the file of an error, or shows its owner and permissions."""
+    try:
+        mine = error.filename is not None and Path(error.filename).stat().st_uid == os.getuid()
+    except (OSError, AttributeError):  # not visible, or Windows
+        mine = False
+    if isinstance(error, PermissionError) and mine:
+        mode = "u+rwx" if Path(error.filename).is_dir() else "u+rw"
+        return f"chmod {mode} {quote(error.filename)}"
     return f"ls -ld {quote(error.filename or '.')}"

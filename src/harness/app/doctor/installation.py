@@ -51,6 +51,14 @@ def read_installation() -> Installation:
     return Installation(None, project.get("requires-python", ""), (*project.get("dependencies", ()), *extras))
 
 
+def find_requirement(name: str) -> str:
+    """Return what harness requires of a package, such as ``mlflow<4,>=3.4``; its name alone if unknown."""
+    for text in read_installation().requirements:
+        if re.match(rf"{re.escape(name)}(?![\w.-])", text):
+            return text.partition(";")[0].strip()
+    return name
+
+
 def _add_extra(text: str, extra: str) -> str:
     requirement, _, marker = text.partition(";")
     condition = f'extra == "{extra}"'

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from harness.app.doctor.installation import (
@@ -203,7 +204,7 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
         text = "not checked, because files of the current directory hide packages"
         yield Diagnosis("packages", "imports", Status.caution, text, None, {"imported": []})
         return
-    imported = []
+    imported, errors = [], {}
     for module, text in modules.items():
         name = _name_distribution(text)
         if _read_version(name) is None:
@@ -211,24 +212,46 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
         try:
             import_module(module)
         except (Exception, SystemExit) as error:
-            yield _describe_import(name, text, error, modules)
+            errors[module] = error
         else:
             imported.append(name)
+    for module in errors:
+        yield _describe_import(module, errors, modules)
     text = f"{len(imported)} required packages can be imported"
     yield Diagnosis("packages", "imports", Status.ok, text, None, {"imported": imported})
 
 
-def _describe_import(name: str, text: str, error: BaseException, modules: dict[str, str]) -> Diagnosis:
+def _describe_import(module: str, errors: Mapping[str, BaseException], modules: dict[str, str]) -> Diagnosis:
     """Describe a failed import: of the package itself, or of another one that it needs."""
+    error, text = errors[module], modules[module]
+    name = _name_distribution(text)
     reason = f"{type(error).__name__}: {first_line(error)}"
+    culprit = _find_culprit(error, modules)
+    if culprit is not None and culprit != module:
+        failed = f"cannot be imported because of {_name_distribution(modules[culprit])}: {reason}"
+        again = format_install("--force-reinstall", "--no-deps", modules[culprit])
+        # Otherwise the diagnosis of that package has the command.
+        repair = again if culprit not in errors else None
+        return Diagnosis("packages", f"import {name}", Status.fault, failed, repair)
     other = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and other and modules.get(other) != text:
         needed = modules.get(other, other)
         failed = f"cannot be imported without {_name_distribution(needed)}: {reason}"
         return Diagnosis("packages", f"import {name}", Status.fault, failed, format_install(needed))
     failed = f"is installed, but cannot be imported: {reason}"
-    again = format_install("--force-reinstall", text)
+    again = format_install("--force-reinstall", "--no-deps", text)
     return Diagnosis("packages", f"import {name}", Status.fault, failed, again)
+
+
+def _find_culprit(error: BaseException, modules: dict[str, str]) -> str | None:
+    """Return the installed package in whose file the traceback of a failed import ends, or that it names."""
+    found = [getattr(error, "name", None) or ""] if isinstance(error, ImportError) else []
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    if not isinstance(error, ModuleNotFoundError):
+        found += reversed(frames)
+    tops = (name.partition(".")[0] for name in found)
+    installed = (top for top in tops if top in modules and _read_version(_name_distribution(modules[top])))
+    return next(installed, None)
 
 
 def _name_distribution(requirement: str) -> str:

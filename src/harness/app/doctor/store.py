@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.app.doctor.file_system import find_write_problem
-from harness.app.doctor.installation import format_command, format_install, quote
+from harness.app.doctor.file_system import find_existing, find_write_problem, format_usage, suggest_directory
+from harness.app.doctor.installation import find_requirement, format_command, format_install, quote
 from harness.app.doctor.selection import Selection
 from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import HarnessError
@@ -31,6 +31,8 @@ def check_store(selection: Selection) -> Iterator[Diagnosis]:
 def _check_directory(path: Path) -> Iterator[Diagnosis]:
     directory = _check_writable(path)
     yield directory
+    if directory.status == Status.ok:
+        yield from _find_closed_parts(path.resolve())
     from harness.tracking.choices import DATABASE, StoreState
 
     file = path.resolve() / DATABASE
@@ -67,24 +69,35 @@ def _check_writable(path: Path) -> Diagnosis:
     if problem is None:
         return Diagnosis("store", "directory", Status.ok, f"{place} can be written", None, facts)
     text = f"{place} cannot be written: {problem}; runs need another directory"
-    command = format_command("harness", "tracking.folder=PATH")
-    return Diagnosis(
-        "store", "directory", Status.fault, text, command.replace("PATH", _suggest_directory()), facts
-    )
+    target = suggest_directory("mlruns")
+    command = format_usage(find_existing(place))
+    if target is not None:
+        command = f"{format_command('harness')} tracking.folder={target}"
+    return Diagnosis("store", "directory", Status.fault, text, command, facts)
 
 
-def _suggest_directory() -> str:
-    """Return a directory that can be written, if there is one."""
-    import tempfile
+def _find_closed_parts(path: Path) -> Iterator[Diagnosis]:
+    """Find what is in the store and cannot be written by a run."""
+    from harness.tracking.choices import DATABASE, STORE_LOCK
 
-    for candidate in ("~/mlruns", os.path.join(tempfile.gettempdir(), "mlruns")):  # noqa: PTH118
-        try:
-            problem, _ = find_write_problem(Path(candidate).expanduser())
-        except RuntimeError:  # no home directory
+    for name in (DATABASE, STORE_LOCK):
+        file = path / name
+        if file.is_file() and not os.access(file, os.W_OK):
+            yield _describe_closed(file, "permission denied", f"chmod u+rw {quote(file)}")
+    for name in ("artifacts", "running"):
+        part = path / name
+        if not os.path.lexists(part):
             continue
-        if problem is None:
-            return candidate
-    return "DIRECTORY"
+        problem, _ = find_write_problem(part)
+        if problem is not None and part.is_dir():
+            yield _describe_closed(part, problem, f"chmod u+rwx {quote(part)}")
+        elif problem is not None:
+            yield _describe_closed(part, problem, f"mv {quote(part)} {quote(f'{part}.damaged')}")
+
+
+def _describe_closed(part: Path, problem: str, command: str) -> Diagnosis:
+    text = f"{part} cannot be written: {problem}; every run fails"
+    return Diagnosis("store", f"write {part.name}", Status.fault, text, command, {"path": str(part)})
 
 
 def _describe_database(
@@ -107,7 +120,7 @@ def _describe_database(
         StoreState.newer: (
             Status.fault,
             "was written by a newer MLflow than the installed one",
-            format_install("mlflow", upgrade=True),
+            format_install(find_requirement("mlflow"), upgrade=True),
         ),
         StoreState.incomplete: (
             Status.caution,
