@@ -111,6 +111,17 @@ def parse_steps(page: str, text: str) -> list[Step]:
     return steps
 
 
+def list_mixed_blocks(text: str) -> list[tuple[int, list[str]]]:
+    """Return the first line and the languages of every indented block that has more than one."""
+    found = []
+    for token in MarkdownIt("commonmark").parse(text):
+        if token.type == "code_block" and token.map is not None:
+            kinds = {_guess_kind(content) for _, content in _split_parts(token.content)} - {"other"}
+            if len(kinds) > 1:
+                found.append((token.map[0] + 1, sorted(kinds)))
+    return found
+
+
 def _read_block(page: str, line: int, info: str, content: str) -> Iterator[Step]:
     """Yield the steps of one block of code."""
     if info.startswith("{"):

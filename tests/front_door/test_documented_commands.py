@@ -16,6 +16,7 @@ from documented_pages import (
     ROOT,
     TRANSLATED,
     is_compared,
+    list_mixed_blocks,
     list_pages,
     list_steps,
     parse_steps,
@@ -334,6 +335,14 @@ def test_no_block_hides_a_command():
     for step in STEPS:
         if step.kind == "text":
             assert not re.search(r"\bharness \w|^ *(\$|python|pip) ", step.text, flags=re.MULTILINE), step
+
+
+def test_a_block_has_one_language_because_readers_copy_it_whole():
+    for page in PAGES:
+        for line, kinds in list_mixed_blocks((ROOT / page).read_text(encoding="utf-8")):
+            raise AssertionError(f"{page}:{line}: {kinds}; make a fenced block of each")
+    mixed = "    # a.yaml\n    b: 1\n\n    python -m harness\n\ntext\n\n    ls\n"
+    assert list_mixed_blocks(mixed) == [(1, ["bash", "yaml"])]
 
 
 def test_commands_are_found_in_blocks_with_prompts_and_after_option_files():
