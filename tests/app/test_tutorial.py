@@ -166,6 +166,9 @@ def test_an_option_replaces_the_values_below_it(tmp_path, monkeypatch, word, exp
         (["analysis=searchlight"], "decode one region"),
         (["estimatr=svc"], "Did you mean 'estimator'?"),
         (["--published", "absent.json"], "absent.json cannot be read"),
+        (["cv=logo"], "'cv=logo': every section of the tutorial has a cross-validation of its own"),
+        (["subject=1", "cv.n_splits=3"], "'cv.n_splits=3': every section"),
+        (["--csv", "."], "error: --csv . is a directory; give a file"),
         (["--csv", "absent/cells.csv"], "is not a directory; create it, or"),
     ],
 )
