@@ -15,7 +15,7 @@ from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
-from harness.errors import DataError, HarnessError, escape_controls, format_error
+from harness.errors import DataError, HarnessError, count, escape_controls, format_error
 from harness.report.run_summary import print_run
 from harness.report.sweep_summary import print_error
 from harness.samples.contrasts import make_contrast
@@ -88,3 +88,12 @@ def test_a_result_is_printed_with_the_names_as_they_are(tiny_subject, name, caps
     shown = name.encode("unicode_escape").decode() if not name.isprintable() else name
     # In the table's title, in the warning, in the path.
     assert printed.count(shown) == 3, printed
+
+
+def test_a_number_and_its_noun_agree():
+    assert [count(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+    assert [count(number, "entry", "entries") for number in (0, 1, 2)] == [
+        "0 entries",
+        "1 entry",
+        "2 entries",
+    ]

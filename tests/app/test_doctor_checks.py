@@ -1,6 +1,8 @@
 """The checks of ``doctor``, one by one; one that fails is a diagnosis."""
 
 import os
+import re
+import shlex
 import shutil
 import sys
 import webbrowser
@@ -22,6 +24,7 @@ from harness.app.doctor import (
     selection,
     store,
 )
+from harness.app.hydra_errors import format_launcher_error
 from harness.checks.diagnosis import Diagnosis
 from harness.datasets.bids import Bids
 from harness.datasets.haxby import MASK_FILES, Haxby
@@ -71,6 +74,10 @@ def test_absent_data_are_no_fault_unless_they_were_chosen(selected, tmp_path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     (found,) = data.check_haxby(selected)
     assert (found.status, found.facts["complete"]) == ("ok", [])
+    places = [
+        tmp_path / name / "haxby2001" for name in ("NILEARN_SHARED_DATA", "NILEARN_DATA", "nilearn_data")
+    ]
+    assert found.text.endswith(f": {', '.join(map(str, places))}")
     chosen, _ = selection.select(
         ["dataset=haxby", f"dataset.data_dir={tmp_path}", "subject=2,3"], None, False
     )
@@ -176,7 +183,7 @@ def test_overrides_are_read_without_hydra(monkeypatch, tmp_path):
     found, error = selection.select(words, None, True)
     assert isinstance(error, ImportError)
     assert (found.dataset, found.options, found.subjects) == ("haxby", {"data_dir": str(tmp_path)}, (1, 3))
-    assert (found.tracking, found.folder, found.verify) == ("local", Path("runs"), True)
+    assert (found.tracking, found.store_directory, found.verify) == ("local", Path("runs"), True)
     absent = list(data.check_haxby(found))
     assert [(item.status, item.facts["subject"]) for item in absent] == [("fault", 1), ("fault", 3)]
 
@@ -189,9 +196,74 @@ def test_wrong_overrides_are_usage_errors(words):
 
 def test_store_directory_that_is_a_file_cannot_be_used(selected, tmp_path):
     (tmp_path / "mlruns").touch()
-    (found,) = store.check_store(replace(selected, folder=tmp_path / "mlruns"))
+    (found,) = store.check_store(replace(selected, store_directory=tmp_path / "mlruns"))
     assert (found.name, found.status) == ("directory", "fault")
     assert "tracking.folder=" in found.command
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "store.lock"])
+def test_file_of_the_store_that_is_read_only_is_a_fault(selected, make_store, tmp_path, monkeypatch, name):
+    make_store("mlruns")
+    chosen, file = replace(selected, store_directory=tmp_path / "mlruns"), tmp_path / "mlruns" / name
+    assert f"write {name}" not in diagnose(store.check_store, chosen)
+    permitted = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != file and permitted(path, mode))
+    found = diagnose(store.check_store, chosen)[f"write {name}"]
+    assert (found.status, found.command) == ("fault", f"chmod u+rw {file}")
+
+
+@pytest.mark.parametrize("name", ["artifacts", "running"])
+def test_part_of_the_store_that_is_a_file_is_a_fault(selected, tmp_path, name):
+    (tmp_path / "mlruns").mkdir()
+    part = tmp_path / "mlruns" / name
+    part.write_text("")
+    found = diagnose(store.check_store, replace(selected, store_directory=part.parent))
+    found = found[f"write {name}"]
+    assert (found.status, found.command) == ("fault", f"mv {part} {part}.damaged")
+    assert "it is not a directory" in found.text
+
+
+@pytest.mark.parametrize("name", ["artifacts", "running"])
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_part_of_the_store_without_permission_is_a_fault(selected, tmp_path, name):
+    part = tmp_path / "mlruns" / name
+    part.mkdir(parents=True)
+    part.chmod(0o500)
+    found = diagnose(store.check_store, replace(selected, store_directory=part.parent))
+    found = found[f"write {name}"]
+    assert (found.status, found.command) == ("fault", f"chmod u+rwx {part}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of Windows have no such mode")
+def test_own_file_without_permission_is_repaired_by_chmod(tmp_path):
+    file = tmp_path / "mlflow.db"
+    file.write_text("")
+
+    def check():
+        raise PermissionError(13, "Permission denied", str(file))
+
+    (found,) = examination._carry_out("store", "database", check, [])
+    assert found.command == f"chmod u+rw {file}"
+
+
+def test_no_full_directory_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    total = shutil.disk_usage(tmp_path).total
+    assert file_system.suggest_directory("store", 1) == str(tmp_path / "store")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=total, free=5))
+    assert file_system.suggest_directory("store", 6) is None
+    monkeypatch.setattr(file_system, "find_write_problem", lambda path: ("full", path))
+    assert file_system.suggest_directory("store", 1) is None
+
+
+def test_speed_of_a_disk_with_little_space_is_not_measured(selected, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=160 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(file_system, "measure_speed", lambda path: pytest.fail("measured"))
+    found = diagnose(file_system.check_disks, replace(selected, store_directory=tmp_path))
+    found = found["store"]
+    assert found.facts["write_mb_per_s"] is None
+    assert found.command.startswith("du ")
 
 
 def test_store_in_use_is_ok_and_killed_runs_are_a_caution(selected, make_store, tmp_path):
@@ -199,9 +271,9 @@ def test_store_in_use_is_ok_and_killed_runs_are_a_caution(selected, make_store, 
     run = opened.client.create_run(opened.experiment_id, start_time=1).info.run_id
     opened.running.mkdir()
     (opened.running / f"{run}.lock").touch()
-    found = diagnose(store.check_store, replace(selected, folder=tmp_path / "mlruns"))
+    found = diagnose(store.check_store, replace(selected, store_directory=tmp_path / "mlruns"))
     assert [item.status for item in found.values()] == ["ok", "ok", "ok", "caution"]
-    assert found["database"].facts["runs"] == 1
+    assert found["database"].facts["state"] == "current"
     if os.name == "posix":
         assert found["running"].facts["killed"] == [run]
     assert f"runs --failed --folder {tmp_path / 'mlruns'}" in found["running"].command
@@ -216,14 +288,14 @@ def test_deleted_current_directory_is_a_fault(selected, tmp_path, monkeypatch):
     assert (found.status, found.command) == ("fault", "cd ~")
 
 
-def test_fingerprint_is_the_same_twice_and_another_one_after_a_change(selected, monkeypatch):
-    (first,), (second,) = (environment.check_fingerprint(selected) for _ in range(2))
-    assert first.facts["fingerprint"] == second.facts["fingerprint"]
+def test_digest_of_the_environment_is_the_same_twice_and_another_one_after_a_change(selected, monkeypatch):
+    (first,), (second,) = (environment.check_digest(selected) for _ in range(2))
+    assert first.facts["digest"] == second.facts["digest"]
     for function in ("package_versions", "describe_machine"):
         with monkeypatch.context() as changed:
             changed.setattr(f"harness.tracking.provenance.{function}", lambda: {"numpy": "0"})
-            (other,) = environment.check_fingerprint(selected)
-        assert other.facts["fingerprint"] != first.facts["fingerprint"]
+            (other,) = environment.check_digest(selected)
+        assert other.facts["digest"] != first.facts["digest"]
 
 
 def test_tracking_that_is_off_needs_no_store(selected):
@@ -232,7 +304,7 @@ def test_tracking_that_is_off_needs_no_store(selected):
 
 
 def test_server_that_does_not_answer_is_a_fault(selected, tmp_path):
-    chosen = replace(selected, tracking="server", uri="http://127.0.0.1:9", folder=tmp_path)
+    chosen = replace(selected, tracking="server", uri="http://127.0.0.1:9", store_directory=tmp_path)
     (found,) = store.check_store(chosen)
     assert (found.status, found.facts["answers"]) == ("fault", False)
 
@@ -258,7 +330,7 @@ def test_cache_is_measured_and_damaged_entries_are_counted(selected, tmp_path, m
 
 def test_disks_of_store_and_cache_are_measured_and_nothing_is_left(selected, tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    found = diagnose(file_system.check_disks, replace(selected, folder=tmp_path / "mlruns"))
+    found = diagnose(file_system.check_disks, replace(selected, store_directory=tmp_path / "mlruns"))
     assert {item.facts.get("directory") for item in (found["store"], found["cache"])} == {str(tmp_path)}
     assert found["store"].facts["free_bytes"] == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
     assert found["store"].facts["write_mb_per_s"] > 0
@@ -279,7 +351,10 @@ def test_little_space_is_a_caution_and_none_a_fault(selected, tmp_path, monkeypa
     usage = SimpleNamespace(total=10**12, used=0, free=free)
     monkeypatch.setattr(file_system.shutil, "disk_usage", lambda path: usage)
     monkeypatch.setattr(file_system, "measure_speed", lambda path: file_system.DiskSpeed(1.0, 1.0))
-    assert diagnose(file_system.check_disks, replace(selected, folder=tmp_path))["store"].status == status
+    assert (
+        diagnose(file_system.check_disks, replace(selected, store_directory=tmp_path))["store"].status
+        == status
+    )
 
 
 def test_gram_matrix_is_timed_with_the_number_of_its_operations(selected, monkeypatch):
@@ -301,10 +376,43 @@ def test_blas_libraries_are_those_of_threadpoolctl(selected, monkeypatch):
     assert found.facts["variables"]["OMP_NUM_THREADS"] == "3"
 
 
-def test_memory_is_limited_by_ulimit(selected, monkeypatch):
-    monkeypatch.setattr(machine, "_find_limits", lambda: [("ulimit -v", 1_000_000_000)])
+@pytest.fixture
+def much_memory(tmp_path, monkeypatch):
+    """A machine of 2 TB, whose container has no limit."""
+    memory = SimpleNamespace(total=2 * 10**12, available=10**12)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    monkeypatch.setattr(machine, "CGROUP_LIMIT", tmp_path / "memory.max")
+    (tmp_path / "memory.max").write_text("max\n")
+    return memory
+
+
+@pytest.mark.parametrize(("available", "status"), [(10**12, "ok"), (10**9, "caution")])
+def test_little_available_memory_is_a_caution(selected, much_memory, available, status):
+    much_memory.available = available
     (found,) = machine.check_memory(selected)
-    assert (found.status, found.facts["available_bytes"]) == ("caution", 1_000_000_000)
+    assert (found.status, found.facts["available_bytes"]) == (status, available)
+    assert "the container" not in found.facts["limits"]
+
+
+@pytest.mark.parametrize(("limit", "status"), [(8 * 10**9, "ok"), (10**9, "caution")])
+def test_limit_of_the_container_is_not_available_memory(selected, much_memory, limit, status):
+    machine.CGROUP_LIMIT.write_text(f"{limit}\n")
+    (found,) = machine.check_memory(selected)
+    assert (found.status, found.facts["limits"]["the container"]) == (status, limit)
+    assert found.facts["available_bytes"] == 10**12
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ulimit -v", "RLIMIT_AS"), ("ulimit -d", "RLIMIT_DATA")])
+def test_limits_of_ulimit_are_those_of_the_process(selected, much_memory, monkeypatch, name, kind):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(getattr(resource, kind))
+    limit = 10**12 if before[1] == resource.RLIM_INFINITY else before[1]
+    resource.setrlimit(getattr(resource, kind), (limit, before[1]))
+    try:
+        (found,) = machine.check_memory(selected)
+    finally:
+        resource.setrlimit(getattr(resource, kind), before)
+    assert found.facts["limits"][name] == limit
 
 
 def test_launchers_and_sbatch_are_found(selected, tmp_path, monkeypatch):
@@ -314,10 +422,27 @@ def test_launchers_and_sbatch_are_found(selected, tmp_path, monkeypatch):
     found = diagnose(programs.check_launchers, selected)
     assert found["sbatch"].facts["path"] == str(tmp_path / "sbatch")
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr(programs, "LAUNCHERS", (("joblib", "joblib", "no-such-launcher"),))
+    monkeypatch.setattr(programs, "name_plugin", lambda name: f"no-such-{name}")
     found = diagnose(programs.check_launchers, selected)
     assert (found["sbatch"].facts["path"], found["joblib"].status) == (None, "ok")
-    assert "[joblib]" in found["joblib"].command
+    words = {name: shlex.split(found[name].command)[1:] for name in ("joblib", "submitit")}
+    assert words["joblib"][:3] == ["-m", "pip", "install"]
+    assert [re.split("[<>=]", word)[0] for word in words["joblib"][3:]] == ["hydra-joblib-launcher"]
+    # docs/slurm.md needs both
+    assert [re.split("[<>=]", word)[0] for word in words["submitit"][3:]] == [
+        "hydra-submitit-launcher",
+        "submitit",
+    ]
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit"])
+def test_launcher_that_is_not_installed_is_one_message_with_the_command_of_doctor(selected, name):
+    """The message is Hydra's for a ``_target_`` that cannot be imported."""
+    error = RuntimeError(f"Unknown plugin class : 'hydra_plugins.hydra_{name}_launcher.launcher.Launcher'")
+    message = format_launcher_error(error)
+    assert isinstance(message, UsageError)
+    assert f"hydra/launcher={name} is not installed" in str(message)
+    assert f"-m pip install 'hydra-{name}-launcher" in str(message)
 
 
 @pytest.mark.parametrize(
@@ -344,15 +469,12 @@ def test_browser_needs_a_desktop(selected, monkeypatch, desktop, name, status):
         (ImportError("numpy"), [Diagnosis("packages", "numpy", "fault", "is missing")], "caution"),
     ],
 )
-def test_exception_of_a_check_is_a_diagnosis_after_those_before_it(
-    selected, monkeypatch, error, before, status
-):
-    def check(chosen):
+def test_exception_of_a_check_is_a_diagnosis_after_those_before_it(error, before, status):
+    def check():
         yield Diagnosis("store", "first", "ok", "fine")
         raise error
 
-    monkeypatch.setattr(store, "check_store", check)
-    first, second = examination._carry_out("store", "database", "store", "check_store", selected, before)
+    first, second = examination._carry_out("store", "database", check, before)
     assert first.status == "ok"
     assert (second.group, second.name, second.status) == ("store", "database", status)
     assert second.text and (second.command or status == "caution")

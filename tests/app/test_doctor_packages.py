@@ -111,9 +111,28 @@ def test_package_that_cannot_be_imported_is_a_fault(site):
         "imports": "ok",
     }
     assert "wrong ELF class" in found["import paint"].text
-    assert "--force-reinstall 'paint>=2'" in found["import paint"].command
+    assert "--force-reinstall --no-deps 'paint>=2'" in found["import paint"].command
     assert found["import brush"].command.endswith("pip install paint_thinner")
     assert found["imports"].facts["imported"] == ["scikit-easel"]
+
+
+def test_packages_that_need_a_broken_one_name_it_without_a_command_of_their_own(site):
+    site("studio", "1.0", "brush", "canvas", "paint>=2")
+    for name in ("brush", "canvas"):
+        site(name, "1.0", module="import paint")
+    site("paint", "2.0", module="raise ImportError('libpaint.so: wrong ELF class')")
+    found = diagnose(packages.check_imports)
+    assert found["import paint"].command.endswith("install --force-reinstall --no-deps 'paint>=2'")
+    for name in ("brush", "canvas"):
+        assert found[f"import {name}"].status == "fault"
+        assert "because of paint" in found[f"import {name}"].text
+        assert found[f"import {name}"].command is None
+
+
+def test_requirement_of_a_package_is_that_of_the_metadata(site):
+    site("studio", "1.0", "mlflow-skinny>=1", "mlflow<4,>=3.16")
+    assert installation.find_requirement("mlflow") == "mlflow<4,>=3.16"
+    assert installation.find_requirement("absent") == "absent"
 
 
 def test_import_that_ends_the_program_is_a_fault(site):

@@ -59,6 +59,7 @@ def test_malformed_lists_are_usage_errors(word, text, recording):
     ("entries", "text"),
     [
         ((60,), "60 is out of range; the recording has 60 volumes, 0 to 59"),
+        (parse_volumes(f"volumes={'9' * 20}"), f"{'9' * 20} is out of range; the recording has 60 volumes"),
         (("fcae",), "unknown condition 'fcae'; .*cat, face, house, rest. Did you mean 'face'"),
         (tuple(range(MAX_SHOWN + 1)), "37 volumes are too many"),
     ],

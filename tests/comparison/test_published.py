@@ -65,6 +65,8 @@ def test_a_value_that_was_not_published_is_null():
         ("", "is not JSON"),
         (write()[:-9], "is not JSON"),
         ("[" * 100_000 + "]" * 100_000, "has too many levels of lists or objects"),
+        ('{"source": "a", "source": "b"}', 'the key "source" occurs twice'),
+        (write().replace('"decimals"', '"value": 1, "decimals"'), 'the key "value" occurs twice'),
         ("[1]", "holds no published values"),
         ("{}", "holds no published values"),
         (write(source=None), "has no source"),
@@ -128,3 +130,9 @@ def test_a_file_that_cannot_be_read_is_one_message(tmp_path):
         with pytest.raises(UsageError, match="cannot be read") as error:
             read_published_file(file, SECTIONS)
         assert str(file) in str(error.value)
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path):
+    file = tmp_path / "values.json"
+    file.write_bytes(b"\xef\xbb\xbf" + write().encode())
+    assert read_published_file(file, SECTIONS) == read_published(write(), "file", SECTIONS)

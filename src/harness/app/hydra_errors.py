@@ -20,6 +20,7 @@ from omegaconf.errors import (
 )
 from yaml import YAMLError
 
+from harness.app.doctor.installation import format_launcher_install
 from harness.app.schema import RunSchema
 from harness.errors import HarnessError, UsageError, format_error, format_unknown
 
@@ -147,9 +148,7 @@ def format_launcher_error(error: RuntimeError) -> HarnessError:
     )
     if missing is not None:
         name = missing.group(1)
-        extra = {"joblib": "joblib", "submitit": "slurm"}[name]
         return UsageError(
-            f"this launcher is not installed; it is in the extra {extra!r} of this package, or install it "
-            f"alone: pip install hydra-{name}-launcher"
+            f"hydra/launcher={name} is not installed; install it: {format_launcher_install(name)}"
         )
     return HarnessError(f"the launcher gave up: {format_error(error)}. The same command resumes the sweep")

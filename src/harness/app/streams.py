@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,16 +38,24 @@ class LossyFile(io.FileIO):
 def protect_streams() -> list[LossyFile]:
     """Replace standard output and standard error by streams on which writing raises nothing.
 
-    Characters that the terminal's encoding lacks are written as escape sequences. A stream that is closed,
-    captured, or a console of Windows is left as it is.
+    Characters that the terminal's encoding lacks are written as escape sequences. A stream that is captured,
+    a console of Windows, or a closed standard error is left as it is.
 
     Returns
     -------
     files : list of LossyFile
         The files that the streams write to, for `flush_streams`.
     """
+    if sys.stdout is None:  # closed before the program began: writing to this file fails, too
+        closed = LossyFile(os.open(os.devnull, os.O_RDONLY), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(closed), encoding="utf-8", errors="backslashreplace")
+        return [closed, *_protect(("stderr",))]
+    return _protect(("stdout", "stderr"))
+
+
+def _protect(names: Sequence[str]) -> list[LossyFile]:
     files = []
-    for name in ("stdout", "stderr"):
+    for name in names:
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):
             continue

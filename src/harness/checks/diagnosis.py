@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-OK, CAUTION, FAULT = STATUSES = ("ok", "caution", "fault")  # from the best to the worst
+
+class Status(str, Enum):  # noqa: UP042 - StrEnum needs Python 3.11
+    """The status of a diagnosis, from the best to the worst."""
+
+    ok = "ok"
+    caution = "caution"
+    fault = "fault"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __format__(self, format_spec: str) -> str:
+        return format(self.value, format_spec)
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class Diagnosis:
     ----------
     group, name : str
         Both together identify the check; ``packages`` and ``numpy``, for example.
-    status : str
+    status : Status
         ``ok``; ``caution``: something works less well, or something optional is damaged; ``fault``: something
         that is required is missing or broken.
     text : str
@@ -34,12 +47,12 @@ class Diagnosis:
 
     group: str
     name: str
-    status: str
+    status: Status
     text: str
     command: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def find_worst(diagnoses: Iterable[Diagnosis]) -> str:
+def find_worst(diagnoses: Iterable[Diagnosis]) -> Status:
     """Return the worst status; ok if there is no diagnosis."""
-    return max((diagnosis.status for diagnosis in diagnoses), key=STATUSES.index, default=OK)
+    return max((diagnosis.status for diagnosis in diagnoses), key=list(Status).index, default=Status.ok)

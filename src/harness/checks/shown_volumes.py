@@ -43,7 +43,8 @@ def parse_volumes(word: str) -> tuple[int | str, ...]:
     for name in (name.strip() for name in names):
         if not name:
             raise UsageError(f"{word!r} has an empty entry; {EXPECTED}")
-        entry = int(name) if re.fullmatch(r"[+-]?[0-9]{1,18}", name) else name
+        # Python reads at most 4300 digits. Too large an index is reported with the number of volumes.
+        entry = int(name) if re.fullmatch(r"[+-]?[0-9]{1,4000}", name) else name
         if isinstance(entry, int) and entry < 0:
             raise UsageError(f"{word!r}: {name} is negative; {EXPECTED}")
         if isinstance(entry, str) and _is_number(entry):

@@ -3,8 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def read_published(content: str, name: str, sections: Collection[str]) -> Publis
         If the content is not JSON or not of this form.
     """
     try:
-        read = json.loads(content)
+        read = json.loads(content, object_pairs_hook=partial(_collect_keys, name))
     except ValueError as error:
         raise UsageError(f"{name} is not JSON: {first_line(error)}; expected {FORM}") from error
     except RecursionError as error:
@@ -117,11 +118,21 @@ def read_published(content: str, name: str, sections: Collection[str]) -> Publis
 def read_published_file(file: Path, sections: Collection[str]) -> PublishedValues:
     """Read published values from a file; errors as in `read_published`."""
     try:
-        content = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding="utf-8-sig")  # editors of Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(f"{file} cannot be read: {reason}; expected a JSON file: {FORM}") from error
     return read_published(content, str(file), sections)
+
+
+def _collect_keys(name: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, which otherwise keeps the last of several values without a message."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise UsageError(f"{name}: the key {_show(key)} occurs twice in one object; leave one out")
+        found[key] = value
+    return found
 
 
 def _check_names(found: Mapping[str, Any], allowed: Collection[str], place: str, what: str) -> None:

@@ -127,13 +127,15 @@ def compare_replay(
     before = read_results(stored)
     after, added = _drop_additions(before, repetition.results, stored)
     origin = read_origin(stored, prepare)
+    # Files of results are among the changes already.
+    unused = [text for text in origin.missing if text not in before.unreadable.values()]
     return Replay(
         stored=stored,
         changes=tuple(compare_results(before, after)),
         differences=tuple(list_differences(origin, repetition.origin)),
         n_files=len({*before.files, *before.unreadable}),
         n_metrics=len(before.metrics),
-        notes=(*notes, *added),
+        notes=(*notes, *added, *unused),
     )
 
 

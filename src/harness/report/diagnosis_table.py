@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from harness.checks.diagnosis import FAULT, OK, STATUSES, Diagnosis, find_worst
+from harness.checks.diagnosis import Diagnosis, Status, find_worst
 from harness.errors import escape_controls
 
 FORMAT = 1  # of the JSON document; raised when a key is removed or changes its meaning
@@ -34,27 +34,30 @@ def print_diagnoses(diagnoses: Sequence[Diagnosis], seconds: float) -> None:
         print("\n".join((head if i == 0 else " " * len(head)) + line for i, line in enumerate(lines or [""])))
         if item.command is not None:
             # On one line, whatever the width, so that it can be copied.
-            print(f"{'':10}{'repair' if item.status != OK else 'install'}: {escape_controls(item.command)}")
+            purpose = "install" if item.status == Status.ok else "repair"
+            print(f"{'':10}{purpose}: {escape_controls(item.command)}")
     print(f"\n{_summarise(diagnoses)} ({seconds:.1f} s)")
 
 
 def _summarise(diagnoses: Sequence[Diagnosis]) -> str:
-    counts = {status: sum(item.status == status for item in diagnoses) for status in STATUSES}
-    text = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
-    if counts[FAULT]:
+    counts = {status: sum(item.status == status for item in diagnoses) for status in Status}
+    text = ", ".join(f"{counts[status]} {status}" for status in Status)
+    if counts[Status.fault]:
         return f"{text}: something that is required is missing or broken; type the commands after `repair:`"
     return f"{text}: everything that is required is there"
 
 
 def format_json(diagnoses: Sequence[Diagnosis], seconds: float) -> str:
     """Return the JSON document of the diagnoses; docs/doctor.md describes its keys."""
-    fingerprints = [item.facts["fingerprint"] for item in diagnoses if "fingerprint" in item.facts]
+    digests = [
+        item.facts["digest"] for item in diagnoses if item.group == "environment" and "digest" in item.facts
+    ]
     status = find_worst(diagnoses)
     document: dict[str, Any] = {
         "format": FORMAT,
         "status": status,
-        "exit_status": int(status == FAULT),
-        "fingerprint": next(iter(fingerprints), None),
+        "exit_status": int(status == Status.fault),
+        "environment_digest": next(iter(digests), None),
         "seconds": round(seconds, 3),
         "checks": [
             {

@@ -17,11 +17,11 @@ from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
 from harness.errors import TrackingError, UsageError
+from harness.tracking.choices import STORE_LOCK
 from harness.tracking.database import DATABASE, database_uri, prepare_database
 from harness.tracking.locks import connect, is_locked, lock_file
 from harness.tracking.store_errors import format_store_error, translate_errors
 
-STORE_LOCK = "store.lock"  # held by the process that creates, migrates or relocates the store
 # Every column in which MLflow 3 stores an absolute path.
 PATH_COLUMNS = (
     ("runs", "artifact_uri"),

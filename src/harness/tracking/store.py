@@ -17,10 +17,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from harness.errors import TrackingError, UsageError, suggest
+from harness.tracking.choices import STORE_LOCK
 from harness.tracking.database import DATABASE, database_uri, is_current, prepare_database
 from harness.tracking.endings import end_abandoned_runs
 from harness.tracking.locks import lock_file, retry_while_locked
-from harness.tracking.relocation import STORE_LOCK, find_artifact_locations, location_path
+from harness.tracking.relocation import find_artifact_locations, location_path
 from harness.tracking.store_errors import format_store_error, translate_errors
 from harness.tracking.tags import KIND_TAG
 

@@ -13,19 +13,16 @@ from urllib.parse import quote
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
-from harness.tracking.choices import DATABASE
+from harness.tracking.choices import DATABASE, StoreState
 from harness.tracking.database import count_table, find_migrations, list_tables, read_revision
+from harness.tracking.endings import SECONDS_TO_LOCK
 from harness.tracking.locks import describe_lock_holders, is_locked
 from harness.tracking.relocation import find_artifact_locations, location_path
 from harness.tracking.store import check_server, local_uri, reach_server, server_locks
 from harness.tracking.store_errors import translate_errors
 
-StoreState = Literal[
-    "absent", "current", "older", "newer", "incomplete", "foreign", "damaged", "locked", "interrupted"
-]
-LOCK_SECONDS = 2.0  # to wait for a process that writes
+BUSY_SECONDS = 2.0  # to wait for a process that writes
 QUICK_CHECK_BYTES = 200 << 20  # of larger databases, the pages are not checked
-SECONDS_TO_LOCK = 2.0  # a run that began later may not hold its lock yet
 # MLflow's client otherwise tries for minutes.
 REQUEST_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -55,15 +52,10 @@ class StoreHealth:
 
     Attributes
     ----------
-    state : str
-        "older" is migrated at its next use, "incomplete" and "interrupted" are repaired then; "newer",
-        "foreign" and "damaged" cannot be used.
     reason : str
         Details of the state.
     revision : str or None
         Of the database's schema.
-    n_runs : int or None
-        Of all kinds, in MLflow's trash, too; None if unknown.
     moved : tuple of Path
         The directories in which artifacts are looked for, if the store was moved.
     """
@@ -71,7 +63,6 @@ class StoreHealth:
     state: StoreState
     reason: str = ""
     revision: str | None = None
-    n_runs: int | None = None
     running: RunningRuns = RunningRuns()
     moved: tuple[Path, ...] = ()
 
@@ -87,20 +78,19 @@ def examine_store(directory: Path) -> StoreHealth:
     directory = directory.resolve()
     database = directory / DATABASE
     if not database.is_file():
-        return StoreHealth("absent", f"{directory} has no {DATABASE}")
+        return StoreHealth(StoreState.absent, f"{directory} has no {DATABASE}")
     try:
         health = _examine_database(database)
     except sqlite3.DatabaseError as error:
         return _classify_error(database, error)
-    if health.state != "current":
+    if health.state != StoreState.current:
         return health
     with translate_errors(str(directory)):
         client = MlflowClient(tracking_uri=local_uri(directory))
         moved = find_artifact_locations(client, directory).moved
         return StoreHealth(
-            "current",
+            StoreState.current,
             revision=health.revision,
-            n_runs=health.n_runs,
             running=_find_running(client, directory / "running"),
             moved=tuple(location_path(location).parent for location in moved),
         )
@@ -123,28 +113,26 @@ def examine_server(uri: str, directory: Path) -> RunningRuns:
 
 
 def _examine_database(database: Path) -> StoreHealth:
+    """Read a database by SQL, because MLflow's client would migrate it and create a missing experiment."""
     if database.stat().st_size == 0:
-        return StoreHealth("incomplete", f"{database} is empty")
+        return StoreHealth(StoreState.incomplete, f"{database} is empty")
     with closing(_connect(database)) as connection:
         tables = list_tables(connection)
         if database.stat().st_size < QUICK_CHECK_BYTES:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
-                return StoreHealth("damaged", " ".join(str(verdict).split()))
+                return StoreHealth(StoreState.damaged, " ".join(str(verdict).split()))
         revision = read_revision(connection)
-        n_runs = count_table(connection, "runs") if "runs" in tables else None
-        n_experiments = count_table(connection, "experiments") if "experiments" in tables else 0
+        has_experiment = "experiments" in tables and count_table(connection, "experiments") > 0
     migrations = find_migrations()
     if revision == migrations.get_current_head():
-        # MLflow would create its default experiment.
-        state: StoreState = "current" if n_experiments else "incomplete"
-        return StoreHealth(state, revision=revision, n_runs=n_runs)
+        return StoreHealth(StoreState.current if has_experiment else StoreState.incomplete, revision=revision)
     if tables and "experiments" not in tables:
-        return StoreHealth("foreign", f"its tables are {', '.join(sorted(tables)[:5])}", revision)
+        return StoreHealth(StoreState.foreign, f"its tables are {', '.join(sorted(tables)[:5])}", revision)
     if revision is None:
-        return StoreHealth("incomplete", "its creation was interrupted", n_runs=n_runs)
+        return StoreHealth(StoreState.incomplete, "its creation was interrupted")
     known = revision in {script.revision for script in migrations.walk_revisions()}
-    return StoreHealth("older" if known else "newer", revision=revision, n_runs=n_runs)
+    return StoreHealth(StoreState.older if known else StoreState.newer, revision=revision)
 
 
 def _connect(database: Path) -> sqlite3.Connection:
@@ -154,17 +142,17 @@ def _connect(database: Path) -> sqlite3.Connection:
     # A write-ahead log that no process uses would be created by reading.
     is_quiet = header[18:20] == b"\x02\x02" and not database.with_name(f"{database.name}-wal").exists()
     uri = f"file:{quote(database.as_posix())}?mode=ro" + "&immutable=1" * is_quiet
-    return sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
 def _classify_error(database: Path, error: sqlite3.DatabaseError) -> StoreHealth:
     if is_locked(error):
-        return StoreHealth("locked", f"by {describe_lock_holders(database)}")
+        return StoreHealth(StoreState.locked, f"by {describe_lock_holders(database)}")
     if database.with_name(f"{database.name}-journal").exists() and isinstance(
         error, sqlite3.OperationalError
     ):
-        return StoreHealth("interrupted", "a process was killed while it wrote")
-    return StoreHealth("damaged", " ".join(str(error).split()))
+        return StoreHealth(StoreState.interrupted, "a process was killed while it wrote")
+    return StoreHealth(StoreState.damaged, " ".join(str(error).split()))
 
 
 def _find_running(client: MlflowClient, locks: Path) -> RunningRuns:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.app.doctor.file_system import find_write_problem
+from harness.app.doctor.file_system import (
+    FEW_BYTES,
+    find_existing,
+    find_write_problem,
+    format_usage,
+    suggest_directory,
+)
 from harness.app.doctor.installation import format_command
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import count
 
-REDIRECT = 'export HARNESS_CACHE="$PWD/cache"'
+
+def format_redirection() -> str:
+    """Return the command that moves the cache to another directory, or shows what to delete of its disk."""
+    from harness.datasets.locations import cache_directory
+
+    target = suggest_directory("harness-cache", FEW_BYTES)
+    if target is None:
+        return format_usage(find_existing(cache_directory()))
+    return f"export HARNESS_CACHE={target}"
 
 
 def check_cache(selection: Selection) -> Iterator[Diagnosis]:
@@ -36,12 +50,16 @@ def check_cache(selection: Selection) -> Iterator[Diagnosis]:
     }
     size = f"{count(len(entries), 'entry', 'entries')}, {n_bytes / 1e6:.1f} MB ({cache.directory})"
     if not enabled:
-        yield Diagnosis("cache", "samples", OK, f"switched off by HARNESS_CACHE=off; {size}", None, facts)
+        yield Diagnosis(
+            "cache", "samples", Status.ok, f"switched off by HARNESS_CACHE=off; {size}", None, facts
+        )
     elif problem is not None:
         text = f"{place} cannot be written: {problem}; images are masked anew in every run; {size}"
-        yield Diagnosis("cache", "samples", CAUTION, text, REDIRECT, facts)
+        yield Diagnosis("cache", "samples", Status.caution, text, format_redirection(), facts)
     elif n_damaged:
         text = f"damaged: {n_damaged}; {size}"
-        yield Diagnosis("cache", "samples", CAUTION, text, format_command("harness", "cache", "check"), facts)
+        yield Diagnosis(
+            "cache", "samples", Status.caution, text, format_command("harness", "cache", "check"), facts
+        )
     else:
-        yield Diagnosis("cache", "samples", OK, size, None, facts)
+        yield Diagnosis("cache", "samples", Status.ok, size, None, facts)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.app.doctor.cache import REDIRECT
+from harness.app.doctor.cache import format_redirection
 from harness.app.doctor.file_system import find_write_problem
 from harness.app.doctor.installation import format_command, quote
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import HarnessError, first_line, pluralise
 
 if TYPE_CHECKING:
@@ -78,12 +78,14 @@ def check_haxby(selection: Selection) -> Iterator[Diagnosis]:
         if not any((directory / f"subj{subject}").is_dir() for directory in searched):
             text = f"is not in {', '.join(map(str, searched))}"
             fetch = _format_fetch(subject, dataset)
-            yield Diagnosis("data", f"haxby subject {subject}", FAULT, text, fetch, {"subject": subject})
+            yield Diagnosis(
+                "data", f"haxby subject {subject}", Status.fault, text, fetch, {"subject": subject}
+            )
     if not found and not absent:
         places = ", ".join(str(path.absolute()) for path in dataset.own_directories())
         text = f"not on disk (optional; dataset=haxby needs it): {places}"
         facts = {"searched": list(map(str, searched)), "complete": []}
-        yield Diagnosis("data", "haxby", OK, text, _format_fetch(2, dataset), facts)
+        yield Diagnosis("data", "haxby", Status.ok, text, _format_fetch(2, dataset), facts)
 
 
 def _list_subjects(directory: Path) -> list[int]:
@@ -131,7 +133,7 @@ def _describe_complete(directory: Path, subjects: list[SubjectFiles]) -> Diagnos
         "missing_files": {str(number): names for number, names in lacking.items()},
         "verified_files": {str(number): names for number, names in verified.items()},
     }
-    return Diagnosis("data", "haxby", OK, text, None, facts)
+    return Diagnosis("data", "haxby", Status.ok, text, None, facts)
 
 
 def _name_subjects(numbers: list[int]) -> str:
@@ -139,7 +141,7 @@ def _name_subjects(numbers: list[int]) -> str:
 
 
 def _describe_damage(item: SubjectFiles, dataset: Haxby, is_required: bool) -> Diagnosis:
-    status, fetch = FAULT if is_required else CAUTION, _format_fetch(item.subject, dataset)
+    status, fetch = Status.fault if is_required else Status.caution, _format_fetch(item.subject, dataset)
     facts = {"subject": item.subject, "directory": str(item.directory)}
     return Diagnosis("data", f"haxby subject {item.subject}", status, str(item.damage), fetch, facts)
 
@@ -150,7 +152,7 @@ def _describe_difference(item: SubjectFiles, dataset: Haxby) -> Diagnosis:
     aside = f"mv {quote(home)} {quote(home.with_name(home.name + '-other'))}"
     again = f"{aside} && {_format_fetch(item.subject, dataset)}"
     facts = {"subject": item.subject, "directory": str(item.directory)}
-    return Diagnosis("data", f"haxby subject {item.subject}", CAUTION, text, again, facts)
+    return Diagnosis("data", f"haxby subject {item.subject}", Status.caution, text, again, facts)
 
 
 def _find_unfinished(directory: Path, dataset: Haxby) -> Iterator[Diagnosis]:
@@ -165,7 +167,7 @@ def _find_unfinished(directory: Path, dataset: Haxby) -> Iterator[Diagnosis]:
             text = f"its download is not finished: {n_bytes / 1e6:.0f} MB in {unfinished}; fetch resumes it"
             facts = {"subject": subject, "directory": str(unfinished), "bytes": n_bytes}
             fetch = _format_fetch(subject, dataset)
-            yield Diagnosis("data", f"haxby download {subject}", CAUTION, text, fetch, facts)
+            yield Diagnosis("data", f"haxby download {subject}", Status.caution, text, fetch, facts)
 
 
 def _format_fetch(subject: int, dataset: Haxby) -> str:
@@ -192,18 +194,18 @@ def check_simulated(selection: Selection) -> Iterator[Diagnosis]:
         if damage is None:
             complete.append(subject)
             continue
-        status = FAULT if own and subject in selection.subjects else CAUTION
+        status = Status.fault if own and subject in selection.subjects else Status.caution
         text = f"{damage}; the next run simulates it again"
         name = f"simulated subject {subject}"
         yield Diagnosis("data", name, status, text, f"rm -r {quote(home)}", {"subject": subject})
     facts: dict[str, object] = {"directory": str(directory), "complete": complete}
     if complete:
         text = f"{_name_subjects(complete)} complete ({directory})"
-        yield Diagnosis("data", "simulated", OK, text, None, facts)
+        yield Diagnosis("data", "simulated", Status.ok, text, None, facts)
     absent = [number for number in selection.subjects if own and not (directory / f"subj{number}").exists()]
     if absent or not any(directory.glob("subj?")):
         simulation = _check_simulation(directory, own, facts)
-        if simulation.status != OK or not complete:
+        if simulation.status != Status.ok or not complete:
             yield simulation
 
 
@@ -212,9 +214,11 @@ def _check_simulation(directory: Path, own: bool, facts: dict[str, object]) -> D
     problem, place = find_write_problem(directory)
     if problem is None:
         text = f"none yet; a run simulates its subject in {directory}"
-        return Diagnosis("data", "simulated", OK, text, None, facts)
+        return Diagnosis("data", "simulated", Status.ok, text, None, facts)
     text = f"{place} cannot be written: {problem}, so no subject can be simulated"
-    return Diagnosis("data", "simulated", FAULT if own else CAUTION, text, REDIRECT, facts)
+    return Diagnosis(
+        "data", "simulated", Status.fault if own else Status.caution, text, format_redirection(), facts
+    )
 
 
 def check_selected(selection: Selection) -> Iterator[Diagnosis]:
@@ -230,7 +234,7 @@ def check_selected(selection: Selection) -> Iterator[Diagnosis]:
             text = f"does not exist; expected subject={SUBJECTS[0]} to {SUBJECTS[-1]}"
             retry = format_command("harness", "doctor", f"dataset={selection.dataset}", "subject=1")
             name = f"{selection.dataset} subject {subject}"
-            yield Diagnosis("data", name, FAULT, text, retry, {"subject": subject})
+            yield Diagnosis("data", name, Status.fault, text, retry, {"subject": subject})
         return
     for subject in selection.subjects:
         name = f"{selection.dataset} subject {subject}"
@@ -240,11 +244,11 @@ def check_selected(selection: Selection) -> Iterator[Diagnosis]:
             key = re.search(r"dataset\.\w+", str(error))
             words = [f"dataset={selection.dataset}", *([f"{key.group()}=PATH"] if key else [])]
             retry = format_command("harness", "doctor", *words, f"subject={subject}")
-            yield Diagnosis("data", name, FAULT, str(error), retry, {"subject": subject})
+            yield Diagnosis("data", name, Status.fault, str(error), retry, {"subject": subject})
             continue
         files = list_files(recording.bold)
         text = (
             f"{len(files)} images, {len(recording.labels)} volumes with labels, {len(recording.masks)} masks"
         )
         facts = {"subject": subject, "files": list(map(str, files)), "masks": sorted(recording.masks)}
-        yield Diagnosis("data", name, OK, text, None, facts)
+        yield Diagnosis("data", name, Status.ok, text, None, facts)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.app.doctor.installation import format_command
+from harness.app.doctor.installation import format_command, quote
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 
 FEW_BYTES, TOO_FEW_BYTES = 2_000_000_000, 50_000_000  # free
 PIECE = 1 << 20  # bytes
@@ -53,12 +53,30 @@ def find_write_problem(directory: Path) -> tuple[str | None, Path]:
     return None, place
 
 
+def suggest_directory(name: str, n_bytes: int = TOO_FEW_BYTES) -> str | None:
+    """Return a directory that can be written and has space, as a word for a shell; None if none was found."""
+    for find in (Path.cwd, Path.home, lambda: Path(tempfile.gettempdir())):
+        try:
+            directory = find() / name
+            problem, place = find_write_problem(directory)
+            if problem is None and shutil.disk_usage(place).free >= n_bytes:
+                return quote(directory)
+        except (OSError, RuntimeError):  # deleted, or no home directory
+            continue
+    return None
+
+
+def format_usage(directory: Path) -> str:
+    """Return the command that lists the largest directories of a disk, where no other disk has space."""
+    return f"du -xh -d 1 {quote(directory)} | sort -h | tail  # what to delete"
+
+
 def check_disks(selection: Selection) -> Iterator[Diagnosis]:
     """Check space and speed of the disks of store and cache, and the temporary directory."""
     speeds: dict[int, DiskSpeed | str] = {}
     yield _check_temporary()
     if selection.tracking != "off":
-        yield _check_disk("store", selection.folder, speeds, required=selection.uri is None)
+        yield _check_disk("store", selection.store_directory, speeds, required=selection.uri is None)
     from harness.datasets.locations import cache_directory
 
     yield _check_disk("cache", cache_directory(), speeds, required=False)
@@ -67,7 +85,9 @@ def check_disks(selection: Selection) -> Iterator[Diagnosis]:
 def _check_disk(name: str, directory: Path, speeds: dict[int, DiskSpeed | str], required: bool) -> Diagnosis:
     place = find_existing(directory)
     usage, device = shutil.disk_usage(place), place.stat().st_dev
-    if device not in speeds:
+    if device not in speeds and usage.free <= 10 * N_PIECES * PIECE:
+        speeds[device] = "too little space"
+    elif device not in speeds:
         try:
             speeds[device] = measure_speed(place)
         except OSError as error:
@@ -83,14 +103,18 @@ def _check_disk(name: str, directory: Path, speeds: dict[int, DiskSpeed | str], 
         text += f"; its speed was not measured: {speed}"
     text += f" ({place})"
     if usage.free < TOO_FEW_BYTES:
-        status = FAULT if required else CAUTION
+        status = Status.fault if required else Status.caution
     else:
-        status = CAUTION if usage.free < FEW_BYTES else OK
+        status = Status.caution if usage.free < FEW_BYTES else Status.ok
+    repair = None
     if name == "cache":
         repair = format_command("harness", "cache", "clear")
-    else:
-        repair = f"{format_command('harness', 'tracking.folder=DIRECTORY')}  # on a disk with space"
-    return Diagnosis("disk", name, status, text, repair if status != OK else None, facts)
+    elif status != Status.ok:
+        target = suggest_directory("mlruns", FEW_BYTES)
+        repair = format_usage(place)
+        if target is not None:
+            repair = f"{format_command('harness')} tracking.folder={target}"
+    return Diagnosis("disk", name, status, text, repair if status != Status.ok else None, facts)
 
 
 def measure_speed(directory: Path) -> DiskSpeed:
@@ -119,11 +143,18 @@ def _check_temporary() -> Diagnosis:
         directory = tempfile.gettempdir()
     except OSError as error:
         text = f"no temporary directory can be written: {error.strerror or error}"
-        return Diagnosis("disk", "temporary files", FAULT, text, "export TMPDIR=DIRECTORY  # with space")
+        repair = _format_temporary(find_existing(Path.cwd()))
+        return Diagnosis("disk", "temporary files", Status.fault, text, repair)
     free = shutil.disk_usage(directory).free
     facts = {"directory": directory, "free_bytes": free}
-    status = CAUTION if free < TOO_FEW_BYTES else OK
-    command = None if status == OK else "export TMPDIR=DIRECTORY  # with space"
+    status = Status.caution if free < TOO_FEW_BYTES else Status.ok
+    command = None if status == Status.ok else _format_temporary(Path(directory))
     return Diagnosis(
         "disk", "temporary files", status, f"{free / 1e9:.1f} GB free ({directory})", command, facts
     )
+
+
+def _format_temporary(directory: Path) -> str:
+    """Return the command that chooses another directory of temporary files, or that shows what to delete."""
+    target = suggest_directory("harness-tmp")
+    return format_usage(directory) if target is None else f"mkdir -p {target} && export TMPDIR={target}"

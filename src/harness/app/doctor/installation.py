@@ -14,6 +14,8 @@ from typing import Any
 
 from harness.tracking.provenance import DISTRIBUTION
 
+LAUNCHER_EXTRAS = {"joblib": "joblib", "submitit": "slurm"}  # the extra of an option of hydra/launcher
+
 
 @dataclass(frozen=True)
 class Installation:
@@ -47,6 +49,14 @@ def read_installation() -> Installation:
     optional = project.get("optional-dependencies", {})
     extras = [_add_extra(text, extra) for extra, texts in optional.items() for text in texts]
     return Installation(None, project.get("requires-python", ""), (*project.get("dependencies", ()), *extras))
+
+
+def find_requirement(name: str) -> str:
+    """Return what harness requires of a package, such as ``mlflow<4,>=3.4``; its name alone if unknown."""
+    for text in read_installation().requirements:
+        if re.match(rf"{re.escape(name)}(?![\w.-])", text):
+            return text.partition(";")[0].strip()
+    return name
 
 
 def _add_extra(text: str, extra: str) -> str:
@@ -102,11 +112,26 @@ def format_reinstall() -> str:
 
 
 def format_extra(extra: str) -> str:
-    """Return the pip command that installs the packages of an extra."""
-    checkout = find_checkout()
-    if checkout is None:
-        return format_install(f"{DISTRIBUTION}[{extra}]")
-    return format_install("-e", f"{checkout}[{extra}]")
+    """Return the pip command that installs the packages of an extra, by their own names.
+
+    The name of harness with the extra in brackets would need an index that has harness.
+    """
+    ends = [f"extra == {mark}{extra}{mark}" for mark in "'\""]
+    found = [text for text in read_installation().requirements if any(end in text for end in ends)]
+    own = [text.partition(";")[0].strip() for text in found]
+    return format_install(*(text for text in own if not text.startswith(DISTRIBUTION)))
+
+
+def format_launcher_install(launcher: str) -> str:
+    """Return the pip command that installs a launcher."""
+    if not read_installation().requirements:  # neither metadata nor a pyproject.toml that can be read
+        return format_install(name_plugin(launcher))
+    return format_extra(LAUNCHER_EXTRAS[launcher])
+
+
+def name_plugin(launcher: str) -> str:
+    """Return the distribution that has a launcher."""
+    return f"hydra-{launcher}-launcher"
 
 
 def quote(word: object) -> str:

@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 LITTLE_MEMORY = 2_000_000_000  # bytes; the tutorial as a plain script of nilearn takes 1.2 GB
 N_VOLUMES, N_VOXELS = 216, 577  # face against cat in ventral temporal cortex of Haxby's subject 1
 MEASURED_SECONDS = 0.4
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # bytes, or "max"
 
 
 def check_processors(selection: Selection) -> Iterator[Diagnosis]:
@@ -26,7 +27,7 @@ def check_processors(selection: Selection) -> Iterator[Diagnosis]:
 
         usable = min(usable, joblib.cpu_count())
     text = f"{usable} of {total} processors can be used" if usable < total else f"{total} processors"
-    yield Diagnosis("machine", "processors", OK, text, None, {"total": total, "usable": usable})
+    yield Diagnosis("machine", "processors", Status.ok, text, None, {"total": total, "usable": usable})
 
 
 def check_blas(selection: Selection) -> Iterator[Diagnosis]:
@@ -59,9 +60,9 @@ def check_blas(selection: Selection) -> Iterator[Diagnosis]:
         and any("libomp" in name for name in prefixes)
     ):
         text += "; Intel's and LLVM's OpenMP in one process can stop it forever"
-        yield Diagnosis("machine", "BLAS", CAUTION, text, "export MKL_THREADING_LAYER=GNU", facts)
+        yield Diagnosis("machine", "BLAS", Status.caution, text, "export MKL_THREADING_LAYER=GNU", facts)
         return
-    yield Diagnosis("machine", "BLAS", OK, text, None, facts)
+    yield Diagnosis("machine", "BLAS", Status.ok, text, None, facts)
 
 
 def check_speed(selection: Selection) -> Iterator[Diagnosis]:
@@ -86,24 +87,33 @@ def check_speed(selection: Selection) -> Iterator[Diagnosis]:
         f"factor in {best * 1000:.2f} ms (best of {len(times)})"
     )
     facts = {"gflops": speed, "best_seconds": best, "repeats": len(times)}
-    yield Diagnosis("machine", "speed", OK, text, None, facts)
+    yield Diagnosis("machine", "speed", Status.ok, text, None, facts)
 
 
 def check_memory(selection: Selection) -> Iterator[Diagnosis]:
-    """Read how much memory is available, with the limits of a container and of ``ulimit``."""
+    """Read how much memory is available on the machine, and the limits of a container and of ``ulimit``.
+
+    A limit includes what is used already, so that it is compared by itself.
+    """
     import psutil
 
     memory = psutil.virtual_memory()
     limits = dict(_find_limits())
-    available = min(memory.available, *limits.values()) if limits else memory.available
-    facts = {"total_bytes": memory.total, "available_bytes": available, "limits": limits}
-    text = f"{available / 1e9:.1f} of {memory.total / 1e9:.1f} GB available"
-    text += "".join(f"; limit of {name}: {value / 1e9:.1f} GB" for name, value in limits.items())
-    if available < LITTLE_MEMORY:
+    facts = {"total_bytes": memory.total, "available_bytes": memory.available, "limits": limits}
+    text = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB available"
+    text += "".join(
+        f"; {name} allows {value / 1e9:.1f} GB, of which a part may be used" for name, value in limits.items()
+    )
+    if limits and min(limits.values()) < LITTLE_MEMORY:
+        text += "; a run may need more than that"
+        yield Diagnosis("machine", "memory", Status.caution, text, None, facts)
+    elif memory.available < LITTLE_MEMORY:
         text += "; end other programs before a run"
-        yield Diagnosis("machine", "memory", CAUTION, text, "ps -eo rss,pid,args --sort=-rss | head", facts)
+        yield Diagnosis(
+            "machine", "memory", Status.caution, text, "ps -eo rss,pid,args --sort=-rss | head", facts
+        )
     else:
-        yield Diagnosis("machine", "memory", OK, text, None, facts)
+        yield Diagnosis("machine", "memory", Status.ok, text, None, facts)
 
 
 def _find_limits() -> Iterator[tuple[str, int]]:
@@ -115,4 +125,4 @@ def _find_limits() -> Iterator[tuple[str, int]]:
             if soft != resource.RLIM_INFINITY:
                 yield name, soft
     with suppress(OSError, ValueError):
-        yield "the container", int(Path("/sys/fs/cgroup/memory.max").read_text())
+        yield "the container", int(CGROUP_LIMIT.read_text())

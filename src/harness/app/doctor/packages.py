@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from harness.app.doctor.installation import (
@@ -19,7 +20,7 @@ from harness.app.doctor.installation import (
     read_installation,
 )
 from harness.app.doctor.selection import Selection
-from harness.checks.diagnosis import CAUTION, FAULT, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import first_line
 from harness.tracking.provenance import DISTRIBUTION
 
@@ -40,7 +41,9 @@ def check_python(selection: Selection) -> Iterator[Diagnosis]:
     allowed = read_installation().python or f">={_join(LOWEST_PYTHON)},<{_join(TOO_NEW_PYTHON)}"
     facts = {"version": version, "required": allowed, "executable": sys.executable}
     if is_python_supported():
-        yield Diagnosis("python", "version", OK, f"{version} ({allowed}), {sys.executable}", None, facts)
+        yield Diagnosis(
+            "python", "version", Status.ok, f"{version} ({allowed}), {sys.executable}", None, facts
+        )
         return
     newest = f"3.{TOO_NEW_PYTHON[1] - 1}"
     start, python = (
@@ -52,7 +55,7 @@ def check_python(selection: Selection) -> Iterator[Diagnosis]:
     yield Diagnosis(
         "python",
         "version",
-        FAULT,
+        Status.fault,
         f"{version} cannot run harness, which needs {allowed} (install it first if there is none)",
         f"{start} -m venv harness-env && {python} -m pip install {target}",
         facts,
@@ -69,11 +72,11 @@ def check_harness(selection: Selection) -> Iterator[Diagnosis]:
     facts = {"version": version, "directory": str(place)}
     has_options = find_spec("harness.conf") is not None
     if version is not None and has_options:
-        yield Diagnosis("packages", "harness", OK, f"{version}, {place}", None, facts)
+        yield Diagnosis("packages", "harness", Status.ok, f"{version}, {place}", None, facts)
         return
     lacks = "its distribution has no metadata" if has_options else "its options (harness.conf) are not found"
     text = f"imported from {place}, but not installed: {lacks}"
-    status = CAUTION if has_options or not is_python_supported() else FAULT
+    status = Status.caution if has_options or not is_python_supported() else Status.fault
     repair = format_reinstall() if is_python_supported() else None
     yield Diagnosis("packages", "harness", status, text, repair, facts)
 
@@ -84,9 +87,9 @@ def check_requirements(selection: Selection) -> Iterator[Diagnosis]:
     if not installation.requirements:
         if is_python_supported():
             text = "unknown: harness is not installed, and its pyproject.toml cannot be read"
-            yield Diagnosis("packages", "requirements", FAULT, text, format_reinstall())
+            yield Diagnosis("packages", "requirements", Status.fault, text, format_reinstall())
         else:
-            yield Diagnosis("packages", "requirements", CAUTION, "not compared with this Python")
+            yield Diagnosis("packages", "requirements", Status.caution, "not compared with this Python")
         return
     try:
         from packaging.requirements import Requirement
@@ -108,7 +111,9 @@ def _check_presence(text: str) -> Diagnosis:
     if version is None:
         return _missing(name, text)
     unchecked = f"{version} (not compared with {text[len(name) :]}, because packaging cannot be imported)"
-    return Diagnosis("packages", name, CAUTION, unchecked, None, {"version": version, "required": text})
+    return Diagnosis(
+        "packages", name, Status.caution, unchecked, None, {"version": version, "required": text}
+    )
 
 
 def _check_requirement(requirement: Any) -> Diagnosis:
@@ -121,13 +126,17 @@ def _check_requirement(requirement: Any) -> Diagnosis:
     facts = {"version": version, "required": required}
     if not _contains(requirement.specifier, version):
         wrong = f"{version} is installed, but {required} is required"
-        return Diagnosis("packages", name, FAULT, wrong, format_install(text, upgrade=True), facts)
-    return Diagnosis("packages", name, OK, f"{version} ({required})" if required else version, None, facts)
+        return Diagnosis("packages", name, Status.fault, wrong, format_install(text, upgrade=True), facts)
+    return Diagnosis(
+        "packages", name, Status.ok, f"{version} ({required})" if required else version, None, facts
+    )
 
 
 def _missing(name: str, text: str) -> Diagnosis:
     facts = {"version": None, "required": text[len(name) :]}
-    return Diagnosis("packages", name, FAULT, "is required, but not installed", format_install(text), facts)
+    return Diagnosis(
+        "packages", name, Status.fault, "is required, but not installed", format_install(text), facts
+    )
 
 
 def _contains(specifier: Any, version: str) -> bool:
@@ -170,7 +179,7 @@ def check_extras(selection: Selection) -> Iterator[Diagnosis]:
         ]
         if wrong:
             text = f"{', '.join(wrong)}: another version is required"
-            yield Diagnosis("packages", f"extra {extra}", CAUTION, text, format_extra(extra), versions)
+            yield Diagnosis("packages", f"extra {extra}", Status.caution, text, format_extra(extra), versions)
         elif None in versions.values():
             absent.append(extra)
         else:
@@ -179,7 +188,7 @@ def check_extras(selection: Selection) -> Iterator[Diagnosis]:
         f"installed: {', '.join(complete) or 'none'}; not installed (optional): {', '.join(absent) or 'none'}"
     )
     facts = {"installed": complete, "not_installed": absent}
-    yield Diagnosis("packages", "extras", OK, text, None, facts)
+    yield Diagnosis("packages", "extras", Status.ok, text, None, facts)
 
 
 def check_imports(selection: Selection) -> Iterator[Diagnosis]:
@@ -193,9 +202,9 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
     yield from hiding
     if hiding:
         text = "not checked, because files of the current directory hide packages"
-        yield Diagnosis("packages", "imports", CAUTION, text, None, {"imported": []})
+        yield Diagnosis("packages", "imports", Status.caution, text, None, {"imported": []})
         return
-    imported = []
+    imported, errors = [], {}
     for module, text in modules.items():
         name = _name_distribution(text)
         if _read_version(name) is None:
@@ -203,24 +212,46 @@ def check_imports(selection: Selection) -> Iterator[Diagnosis]:
         try:
             import_module(module)
         except (Exception, SystemExit) as error:
-            yield _describe_import(name, text, error, modules)
+            errors[module] = error
         else:
             imported.append(name)
+    for module in errors:
+        yield _describe_import(module, errors, modules)
     text = f"{len(imported)} required packages can be imported"
-    yield Diagnosis("packages", "imports", OK, text, None, {"imported": imported})
+    yield Diagnosis("packages", "imports", Status.ok, text, None, {"imported": imported})
 
 
-def _describe_import(name: str, text: str, error: BaseException, modules: dict[str, str]) -> Diagnosis:
+def _describe_import(module: str, errors: dict[str, BaseException], modules: dict[str, str]) -> Diagnosis:
     """Describe a failed import: of the package itself, or of another one that it needs."""
+    error, text = errors[module], modules[module]
+    name = _name_distribution(text)
     reason = f"{type(error).__name__}: {first_line(error)}"
+    culprit = _find_culprit(error, modules)
+    if culprit is not None and culprit != module:
+        failed = f"cannot be imported because of {_name_distribution(modules[culprit])}: {reason}"
+        again = format_install("--force-reinstall", "--no-deps", modules[culprit])
+        # Otherwise the diagnosis of that package has the command.
+        repair = again if culprit not in errors else None
+        return Diagnosis("packages", f"import {name}", Status.fault, failed, repair)
     other = (getattr(error, "name", None) or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and other and modules.get(other) != text:
         needed = modules.get(other, other)
         failed = f"cannot be imported without {_name_distribution(needed)}: {reason}"
-        return Diagnosis("packages", f"import {name}", FAULT, failed, format_install(needed))
+        return Diagnosis("packages", f"import {name}", Status.fault, failed, format_install(needed))
     failed = f"is installed, but cannot be imported: {reason}"
-    again = format_install("--force-reinstall", text)
-    return Diagnosis("packages", f"import {name}", FAULT, failed, again)
+    again = format_install("--force-reinstall", "--no-deps", text)
+    return Diagnosis("packages", f"import {name}", Status.fault, failed, again)
+
+
+def _find_culprit(error: BaseException, modules: dict[str, str]) -> str | None:
+    """Return the installed package in whose file the traceback of a failed import ends, or that it names."""
+    found = [getattr(error, "name", None) or ""] if isinstance(error, ImportError) else []
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__)]
+    if not isinstance(error, ModuleNotFoundError):
+        found += reversed(frames)
+    tops = (name.partition(".")[0] for name in found)
+    installed = (top for top in tops if top in modules and _read_version(_name_distribution(modules[top])))
+    return next(installed, None)
 
 
 def _name_distribution(requirement: str) -> str:
@@ -242,4 +273,6 @@ def _check_shadow(name: str, module: str) -> Iterator[Diagnosis]:
             text = f"{path} is imported instead of the package {name}; rename it"
             target = path if path.name != "__init__.py" else path.parent
             renamed = target.with_name(f"my_{target.name}")
-            yield Diagnosis("packages", f"file {module}", FAULT, text, f"mv {quote(target)} {quote(renamed)}")
+            yield Diagnosis(
+                "packages", f"file {module}", Status.fault, text, f"mv {quote(target)} {quote(renamed)}"
+            )

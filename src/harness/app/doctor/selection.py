@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.app.doctor.installation import format_reinstall
-from harness.checks.diagnosis import FAULT, OK, Diagnosis
+from harness.checks.diagnosis import Diagnosis, Status
 from harness.errors import UsageError, format_error
 
 
@@ -25,7 +25,7 @@ class Selection:
         The data set; None where no configuration can be composed.
     tracking : str
         ``local``, ``server`` or ``off``.
-    folder : Path
+    store_directory : Path
         Directory of a local store.
     uri : str or None
         Tracking URI of a server.
@@ -38,7 +38,7 @@ class Selection:
     subjects: tuple[int, ...]
     loader: Any
     tracking: str
-    folder: Path
+    store_directory: Path
     uri: str | None
     verify: bool
 
@@ -68,7 +68,7 @@ def select(
         subjects=tuple(dict.fromkeys(spec.subject for spec in specs)),
         loader=first.dataset,
         tracking=str(tracking["kind"]),
-        folder=Path(tracking["folder"]),
+        store_directory=Path(tracking["folder"]),
         uri=tracking["uri"],
         verify=verify,
     )
@@ -82,11 +82,11 @@ def describe_composition(
     facts = {"dataset": selection.dataset, "subjects": selection.subjects, "tracking": selection.tracking}
     if error is None:
         text = f"dataset={selection.dataset} tracking={selection.tracking}: a run can be composed"
-        return Diagnosis("configuration", "composition", OK, text, None, facts)
+        return Diagnosis("configuration", "composition", Status.ok, text, None, facts)
     text = f"a run cannot be composed: {format_error(error)}"
     text += "; repair the packages first" if has_package_fault else ""
     repair = None if has_package_fault else format_reinstall()
-    return Diagnosis("configuration", "composition", FAULT, text, repair, facts)
+    return Diagnosis("configuration", "composition", Status.fault, text, repair, facts)
 
 
 def _find_cause(error: BaseException) -> BaseException:
@@ -130,7 +130,7 @@ def _read_words(overrides: list[str], verify: bool) -> Selection:
         subjects=subjects or (2,),
         loader=None,
         tracking=words.get("tracking", "local"),
-        folder=Path(words.get("tracking.folder", "mlruns")),
+        store_directory=Path(words.get("tracking.folder", "mlruns")),
         uri=words.get("tracking.uri"),
         verify=verify,
     )

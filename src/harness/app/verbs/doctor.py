@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the diagnoses; return 1 if one of them is a fault."""
     from harness.app.doctor.examination import examine
-    from harness.checks.diagnosis import FAULT, find_worst
+    from harness.checks.diagnosis import Status, find_worst
     from harness.report.diagnosis_table import format_json, print_diagnoses
 
     examination = examine(options.overrides, options.config_dir, options.verify)
@@ -29,4 +29,4 @@ def run(options: argparse.Namespace) -> int:
         print(format_json(examination.diagnoses, examination.seconds))
     else:
         print_diagnoses(examination.diagnoses, examination.seconds)
-    return int(find_worst(examination.diagnoses) == FAULT)
+    return int(find_worst(examination.diagnoses) == Status.fault)
