@@ -40,7 +40,7 @@ labels.head(6)
 
 # %%
 # **The images**: an array of shape (x, y, z, volumes). Noise, to which a cube of 4 x 4 x 4 voxels adds 25
-# while words are shown. The affine says that voxels have a size of 3 mm.
+# while words are shown. According to the affine, voxels have a size of 3 mm.
 
 volumes = rng.normal(1000, 40, (16, 16, 10, len(labels)))
 volumes[6:10, 6:10, 3:7] += 25 * (labels["condition"] == "word").to_numpy()

@@ -47,15 +47,15 @@ import matplotlib.pyplot as plt
 
 score = test.primary
 mean, percentile = test.band(score)
-figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
+figure, axes = plt.subplots(figsize=(7.5, 3.5), layout="constrained")
 axes.hist(test.scores[score].iloc[1:], bins=30, color="0.75", label="relabelled")
 axes.axvline(mean, color="0.3", linestyle=":", label=f"mean {mean:.2f}")
 axes.axvline(percentile, color="0.3", linestyle="--", label=f"95th percentile {percentile:.2f}")
 axes.axvline(test.observed[score], color="C3", label=f"true labels {test.observed[score]:.2f}")
 axes.set(xlabel="area under the ROC curve, mean over folds", ylabel="labellings")
-axes.legend()
+figure.legend(loc="outside right upper")  # a legend in the axes would cover bars
 plt.show()
 
 # %%
-# A small p-value means that the volumes contain information about the classes. It says nothing about the
-# size of the effect, or about other people.
+# A small p-value means that the volumes contain information about the classes. It measures neither the size
+# of the effect nor whether other people show it.

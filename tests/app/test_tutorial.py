@@ -1,6 +1,7 @@
 """The tutorial: its sections, the plan of its sweep, and the published values in the package."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from harness.app.tutorial import (
     SECTIONS,
     PlannedTutorial,
     name_tutorial,
+    parse_section_page,
     plan_tutorial,
     read_published_values,
     read_section_pages,
@@ -56,7 +58,31 @@ def test_every_page_has_question_command_and_reading():
         assert page.question.endswith("?")
         assert page.reading
         for text in (page.title, page.question, page.reading):
-            assert not set("*`[]@") & set(text)
+            assert not set("*`[]@!") & set(text)
+            assert not re.search(r"\.md\b|\.\./", text)
+
+
+def test_images_and_links_are_left_out_of_the_text_of_a_section():
+    page = parse_section_page(
+        "own",
+        "# A `mask` ![M](m.png)\n\n    python -m harness\n\n"
+        "**Question.** Which [long\nregion](a.md#b) is **it**?\n\n![Mask](../m.png)\n\n"
+        "**How to read it.** See [the *audit*](a.md). ![A\nmap](m.png)\n\n![Map](n.png)\n",
+    )
+    assert (page.title, page.question, page.reading) == (
+        "A mask",
+        "Which long region is it?",
+        "See the audit.",
+    )
+
+
+def test_links_and_pictures_of_the_pages_lead_to_files_of_the_repository():
+    """From where the page is, as on GitHub; the site includes the pages in docs/tutorial."""
+    for page in PAGES.glob("*.md"):
+        links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+        assert links, page
+        for link in links:
+            assert (page.parent / link).is_file(), (page, link)
 
 
 def test_published_values_of_the_package_are_those_of_the_source(shared_data):

@@ -191,7 +191,8 @@ def _find_paragraph(paragraphs: Sequence[str], start: str) -> str:
 
 
 def _strip_marks(text: str) -> str:
-    """Return Markdown without links, emphasis and code marks."""
+    """Return Markdown without images, links, emphasis and code marks."""
+    text = re.sub(r"\s*!\[[^\]]*\]\([^)]*\)", "", text)
     text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)
     return re.sub(r"\*\*?([^*]+)\*\*?|`([^`]+)`", lambda found: found[1] or found[2], text)
 
