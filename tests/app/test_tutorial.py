@@ -57,9 +57,20 @@ def test_every_page_has_question_command_and_reading():
         assert f"\n    python -m harness {command}\n" in (PAGES / f"{page.name}.md").read_text()
         assert page.question.endswith("?")
         assert page.reading
-        for text in (page.title, page.question, page.reading):
+        for text in (page.title, page.question, page.reading, page.published):
             assert not set("*`[]@!") & set(text)
             assert not re.search(r"\.md\b|\.\./", text)
+
+
+def test_numbers_and_classes_of_the_published_data_are_in_a_paragraph_of_their_own():
+    """0 is the sign's change, 0.5 is chance, 30 the hold-out's size, 0.10.4 to 0.14.1 are nilearn's versions."""
+    for page in read_section_pages():
+        numbers = set(re.findall(r"\d[\d.]*\d|\d", page.reading))
+        assert numbers <= {"0", "0.5", "30", "0.10.4", "0.14.1"}, page.name
+        assert not re.search(r"\b(faces?|cats?)\b", page.reading), page.name
+    published = {page.name: page.published for page in read_section_pages()}
+    assert published["leave_one_run_out"].startswith("the eighth run of subject 2, at 0.407,")
+    assert published["dummy"].endswith("and 0.611 if it shows cat first.")
 
 
 def test_images_and_links_are_left_out_of_the_text_of_a_section():
