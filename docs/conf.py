@@ -6,6 +6,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
+import harness  # noqa: E402
 from harness.tracking.provenance import package_versions  # noqa: E402
 from site_pages import write_pages  # noqa: E402
 from site_pages.inventories import write_inventories  # noqa: E402
@@ -46,11 +47,12 @@ html_favicon = "static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 7,
     "logo": {"text": "harness", "image_light": "static/favicon.svg", "image_dark": "static/favicon.svg"},
     "navbar_align": "left",
     "navigation_with_keys": False,
-    "secondary_sidebar_items": ["page-toc"],
+    # The wide tables of the keys take the place of the table of contents.
+    "secondary_sidebar_items": {"**": ["page-toc"], "reference/configuration": []},
     "show_toc_level": 2,
 }
 
@@ -63,12 +65,14 @@ autosummary_context = {
         "set_score_request",
     ]
 }
-autodoc_typehints = "none"  # the types are in the docstrings
+autodoc_typehints = "signature"  # docstrings leave out entries that repeat it
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 numpydoc_xref_ignore = "all"  # words of descriptions that are no types
 numpydoc_xref_aliases = {
+    **{name: name for name in harness.__all__ if name[0].isupper()},
+    **{name: name for name in ("FittedDecoder", "PatternMap", "RecordedSamples", "SampleCache", "WeightMap")},
     "DataFrame": "pandas.DataFrame",
     "Path": "pathlib.Path",
     "array": "numpy.ndarray",
@@ -81,4 +85,5 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "download_all_examples": False,
     "show_signature": False,
+    "write_computation_times": False,
 }

@@ -1,16 +1,13 @@
-"""The Sphinx extension of the course: draws the figures, and sets the language of the Chinese pages."""
+"""The Sphinx extension of the course: the language of the Chinese pages."""
 
 from typing import TYPE_CHECKING
-
-from course.figures import write_figures
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 
 def setup(app: "Sphinx") -> dict[str, bool]:
-    """Draw the figures before pages are read, and give the Chinese pages their language."""
-    app.connect("builder-inited", lambda _: write_figures())
+    """Give the Chinese pages their language."""
     app.connect("html-page-context", set_language)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

@@ -59,7 +59,10 @@ INTRODUCTION = """\
 Every option of every group, and every key with its type, its default and its meaning; generated from the
 schema and the files in `conf/`. `GROUP=OPTION` chooses an option, `GROUP.KEY=VALUE` changes a value:
 [Options](../options.md) has the overview and the rules, and `python -m harness --help` the values of a run.
+
+[A run](#a-run) · {groups} · [launchers](#launchers)
 """
+DOCS = Path(__file__).parents[1]
 LAUNCHERS = "hydra_plugins."  # which are documented by Hydra, and may not be installed
 
 
@@ -90,7 +93,7 @@ def format_configuration_page() -> str:
     defaults = _read_defaults(conf)
     parts = [
         "# Configuration keys\n",
-        INTRODUCTION,
+        INTRODUCTION.format(groups=" · ".join(f"[{group}](#{group})" for group in ORDER)),
         _format_top(conf),
     ]
     for group in ORDER:
@@ -159,11 +162,21 @@ def _format_options(group: str, options: list[Option], default: str) -> str:
             pairs.append(option.name)
             continue
         mark = " (default)" if option.name == default else ""
-        rows.append((f"`{group}={option.name}`{mark}", to_markdown(option.description)))
+        rows.append((f"`{group}={option.name}`{mark}", _link_pages(to_markdown(option.description))))
     if pairs:
         names = ", ".join(f"`{name}`" + (" (default)" if name == default else "") for name in pairs)
         rows.append((names, "The pairs of Haxby's eight conditions; the first one is the positive class."))
     return format_table(("option", "what it is"), rows)
+
+
+def _link_pages(text: str) -> str:
+    """Return a text with links to the pages that it names, such as ``docs/joblib.md``."""
+
+    def link(match: re.Match[str]) -> str:
+        title = (DOCS / match[1]).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        return f"[{title}](../{match[1]})"
+
+    return re.sub(r"\bdocs/(\w+\.md)", link, text)
 
 
 def _is_pair(option: Option) -> bool:
@@ -245,7 +258,7 @@ def _format_argument_type(option: Option, key: str) -> str:
         kind = _import(option.target)
         hints = get_type_hints(kind.__init__)
         if key in hints:
-            return _format_type(hints[key])
+            return _format_type(_drop_none(hints[key]) if option.values[key] is None else hints[key])
     value = option.values[key]
     if value == "${seed}":
         return "whole number"
@@ -282,7 +295,15 @@ def _format_key(
     default_text = format_code(_format_value(default))
     if shown:
         default_text += "; " + ", ".join(shown)
+    if default is None:  # the default shows that null is possible
+        hint = _drop_none(hint)
     return f"`{group + '.' if group else ''}{key}`", _format_type(hint), default_text, to_markdown(meaning)
+
+
+def _drop_none(hint: Any) -> Any:
+    """Return a type without None."""
+    kinds = [argument for argument in get_args(hint) if argument is not NoneType]
+    return Union[tuple(kinds)] if get_origin(hint) in (Union, UnionType) else hint  # noqa: UP007
 
 
 _NAMES = {bool: "`true`, `false`", int: "whole number", float: "number", str: "text", Path: "path"}
@@ -296,12 +317,15 @@ def _format_type(hint: Any) -> str:
         return ", ".join(f"`{member.value}`" for member in hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        inner = dict.fromkeys(_format_type(argument) for argument in arguments if argument is not NoneType)
+        kinds = [argument for argument in arguments if argument is not NoneType]
+        if Path in kinds:  # a text is a path here
+            kinds.remove(str)
+        inner = dict.fromkeys(_format_type(argument) for argument in kinds)
         return " or ".join([*inner, *(["`null`"] if NoneType in arguments else [])])
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return "mapping"
     inner_type = "" if arguments[0] is Any else _format_type(arguments[0])
-    return f"list of {inner_type}" if inner_type else "list"
+    return f"list of {inner_type}" if inner_type and " or " not in inner_type else "list"
 
 
 def _to_plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The Sphinx extension: links to included files, and the diagram of imports as a directive."""
+"""The Sphinx extension: links to included files and to types, and the diagram of imports as a directive."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +10,9 @@ from site_pages.included_pages import find_addresses, rewrite_links
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+STYLES = {"faq": "messages.css", "reference/configuration": "configuration.css"}
 
 
 class ImportDiagram(Directive):
@@ -43,7 +46,9 @@ def setup(app: "Sphinx") -> dict[str, bool]:
     """Connect the extension to Sphinx."""
     app.add_directive("import-diagram", ImportDiagram)
     app.connect("source-read", _rewrite_source)
-    app.connect("html-page-context", _style_messages)
+    app.connect("missing-reference", _link_type)
+    app.connect("html-page-context", _add_style)
+    app.connect("html-page-context", _end_languages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -54,7 +59,29 @@ def _rewrite_source(app: "Sphinx", document: str, source: list[str]) -> None:
         source[0] = rewrite_links(source[0], path, find_addresses(app.srcdir.parent))
 
 
-def _style_messages(app: "Sphinx", page: str, *_: object) -> None:
-    """Break the lines of messages, which are sentences, in the page that lists them."""
-    if page == "faq":
-        app.add_css_file("messages.css")
+def _link_type(
+    app: "Sphinx", environment: "BuildEnvironment", node: nodes.Element, content: nodes.Element
+) -> nodes.Element | None:
+    """Link a class, in a signature under the name of its module, to its page under its public name."""
+    module, _, name = node["reftarget"].rpartition(".")
+    if node.get("refdomain") != "py" or not name[:1].isupper() or not f"{module}.".startswith(("harness.", ".")):
+        return None
+    domain = environment.domains.python_domain
+    found = [known for known in domain.objects if known.startswith("harness.") and known.endswith(f".{name}")]
+    if len(found) != 1:
+        return None
+    return domain.resolve_xref(environment, node["refdoc"], app.builder, "obj", found[0], node, content)
+
+
+def _add_style(app: "Sphinx", page: str, *_: object) -> None:
+    """Add the style that one page needs."""
+    if page in STYLES:
+        app.add_css_file(STYLES[page])
+
+
+def _end_languages(app: "Sphinx", page: str, template: str, context: dict, doctree: object) -> None:
+    """Remove "next" and "previous" between the Chinese pages of the course and other pages."""
+    outside = "/" if page.startswith("course/zh/") else "zh/"
+    for key in ("prev", "next"):
+        if context.get(key) and outside in context[key]["link"]:
+            context[key] = None

@@ -2,8 +2,8 @@
 
 Intersphinx links a name such as `numpy.ndarray` to the page that documents it. Remote inventories need a
 network and list ten thousands of names; the text files list those that this documentation uses. Their first
-line is the address of the site; each other line has a name, its domain and role, and the page, where ``$``
-stands for the name.
+line is the address of the site; each other line has a name, its domain and role, and the page, where every
+``$`` stands for the name. Sphinx knows ``$`` at the end of a page only, so the inventories have none.
 """
 
 import zlib
@@ -46,5 +46,5 @@ def format_inventory(project: str, entries: list[tuple[str, str, str]]) -> bytes
     """Return an inventory of version 2: a header, and compressed lines of names and pages."""
     header = f"# Sphinx inventory version 2\n# Project: {project}\n# Version: \n"
     header += "# The remainder of this file is compressed using zlib.\n"
-    lines = "".join(f"{name} {role} 1 {page} -\n" for name, role, page in entries)
+    lines = "".join(f"{name} {role} 1 {page.replace('$', name)} -\n" for name, role, page in entries)
     return header.encode() + zlib.compress(lines.encode(), 9)

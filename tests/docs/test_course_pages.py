@@ -8,6 +8,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.testing.compare import compare_images
 
 from course import figures
 from course.extension import set_language
@@ -15,6 +16,7 @@ from course.figures import experiment, smoothing
 from course.figures.decoding import decode_noise
 from processes import harness
 
+RMS_OF_OTHER_VERSIONS = 6  # of 255: other fonts and lines of other versions of matplotlib move edges by less
 COURSE = Path(__file__).parents[2] / "docs" / "course"
 ENGLISH = sorted((COURSE / "en").glob("*.md"))
 PAGES = ENGLISH + sorted((COURSE / "zh").glob("*.md"))
@@ -115,6 +117,18 @@ def test_chinese_pages_have_no_space_between_chinese_characters():
             ), page
 
 
+def test_chinese_pages_have_keywords_because_the_search_does_not_split_chinese_sentences():
+    """Sphinx indexes what stands between signs of punctuation as one word."""
+    for page in PAGES:
+        if page.parent.name == "zh":
+            text = page.read_text(encoding="utf-8")
+            (line,) = re.findall(r"^\*\*关键词\*\*\uff1a(.*)$", text, re.MULTILINE)
+            words = line.split("\uff0c")
+            assert len(set(words)) == len(words) >= 10
+            for word in words:
+                assert text.count(word) > 1, (page, word)
+
+
 def test_the_pages_show_every_figure_that_is_drawn_once():
     shown = [target for page in ENGLISH for target in read_images(page)]
     assert sorted(shown) == sorted(f"../generated/{figure}.png" for figure in figures.FIGURES)
@@ -171,7 +185,11 @@ def test_the_smoothing_pages_state_the_closed_form_of_the_kernel():
 
 @pytest.mark.slow
 def test_the_pages_state_what_their_figures_show(tmp_path):
-    assert len(figures.write_figures(tmp_path)) == len(list(tmp_path.glob("*.png"))) == len(figures.FIGURES)
+    drawn = figures.write_figures(tmp_path)
+    assert len(drawn) == len(list(tmp_path.glob("*.png"))) == len(figures.FIGURES)
+    for path in drawn:  # the figures of the repository are those that the code draws
+        difference = compare_images(str(figures.DIRECTORY / path.name), str(path), tol=RMS_OF_OTHER_VERSIONS)
+        assert difference is None, f"{difference}; draw them again: python -m course.figures"
 
     noise = [f"{values.mean():.2f}" for values in decode_noise().values()]
     correlations, conditions = experiment.correlate_halves()

@@ -1,11 +1,12 @@
 """The pages that docs/ generates: complete, deterministic, and with links that lead somewhere."""
 
+import posixpath
 import re
 import subprocess
 import sys
 import zlib
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -70,7 +71,7 @@ def test_values_of_the_page_are_those_of_the_files(configuration):
     assert configuration.count("| `cv.incomplete` | `refuse`, `skip` | `refuse` |") == len(
         list((ROOT / "conf" / "cv").glob("*.yaml"))
     )
-    assert "| `analysis.radius` | number | `8.0` | mm |" in configuration
+    assert "| `analysis.radius` | number | `8.0` | radius of the spheres, in mm |" in configuration
 
 
 def test_no_key_is_without_meaning(configuration):
@@ -105,6 +106,30 @@ def test_every_public_name_is_in_the_reference_once():
 )
 def test_links_to_an_included_file_lead_to_the_page_that_includes_it(link, expected):
     assert rewrite_links(f"![x]({link})", "reference/b.md", ADDRESSES) == f"![x]({expected})"
+
+
+def test_links_to_the_sources_of_a_generated_page_lead_to_the_page():
+    text = "[a](../../conf/#dataset) [b](../../experiments/) [c](../../conf/cv/logo.yaml)"
+    expected = "[a](configuration.md#dataset) [b](../studies/index.md) [c](../../conf/cv/logo.yaml)"
+    assert rewrite_links(text, "reference/b.md", {}) == expected
+
+
+def test_every_relative_link_of_a_page_in_the_repository_has_a_file_there():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: which files are generated is known to git")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = set(listed.stdout.split("\0")) - {""}
+    directories = {parent.as_posix() for file in files for parent in PurePosixPath(file).parents}
+    pages = [file for file in files if file.endswith(".md")]
+    assert len(pages) > 60
+    missing = []
+    for page in sorted(pages):
+        text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S | re.M)
+        for link in re.findall(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)", text):
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
+            if ":" not in link and target not in files | directories:
+                missing.append(f"{page}: {link}")
+    assert missing == []
 
 
 @pytest.mark.slow
@@ -165,7 +190,7 @@ def test_inventories_are_those_that_sphinx_writes(tmp_path):
     assert mapping == {"pkg": ("https://example.org/doc", str(tmp_path / "inv" / "pkg.inv"))}
     header, _, body = (tmp_path / "inv" / "pkg.inv").read_bytes().partition(b"using zlib.\n")
     assert header.startswith(b"# Sphinx inventory version 2\n# Project: pkg\n# Version: ")
-    expected = b"pkg.Class py:class 1 api/$.html#$ -\nterm std:term 1 glossary.html#term-$ -\n"
+    expected = b"pkg.Class py:class 1 api/pkg.Class.html#pkg.Class -\nterm std:term 1 glossary.html#term-term -\n"
     assert zlib.decompress(body) == expected
 
 

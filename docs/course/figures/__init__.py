@@ -1,7 +1,8 @@
-"""The figures of the course pages, a module for every two pages, drawn while the site is built.
+"""The figures of the course pages, a module for every two pages.
 
-`write_figures` writes one PNG file per function of `FIGURES` into ``generated/``, which git ignores. All
-figures are deterministic, need no download, have English words only (no Chinese font is needed) and a white
+`write_figures` writes one PNG file per function of `FIGURES` into ``generated/``: ``python -m course.figures``
+in ``docs/``. The files are in the repository, so that the pages can also be read there; a test draws the figures
+and compares them. All figures are deterministic, need no download, have English words only (no Chinese font is needed) and a white
 background.
 """
 
@@ -38,8 +39,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 def write_figures(directory: Path = DIRECTORY) -> list[Path]:
     """Draw all figures, and return their paths.
 
-    They are drawn in every build, because they depend on harness and on its dependencies as well as on these
-    modules. An interrupted build leaves the former figure.
+    If drawing is interrupted, the former figure is left.
     """
     directory.mkdir(parents=True, exist_ok=True)
     paths = []

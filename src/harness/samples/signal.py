@@ -48,8 +48,10 @@ class Signal:
         Remove the linear trend of every voxel in every run.
     smoothing_fwhm : float, optional
         Full width at half maximum of the Gaussian that smooths every volume, in mm.
-    high_pass, low_pass : float, optional
-        Cut-off frequencies of a Butterworth filter, in Hz.
+    high_pass : float, optional
+        Cut-off frequency of a Butterworth filter that removes slower changes, in Hz.
+    low_pass : float, optional
+        Cut-off frequency of a Butterworth filter that removes faster changes, in Hz.
     confounds : sequence of str, optional
         Columns that are regressed out; by default all of `confounds_file`, and none without it. Columns that
         depend linearly on others in a run have no effect there.
@@ -58,8 +60,10 @@ class Signal:
         Without it, the columns are those of the confounds of the data set.
     lag : int
         Delay of the haemodynamic response, in volumes.
-    trim_first, trim_last : int
-        Volumes that are left out at the edges of every block.
+    trim_first : int
+        Number of volumes that are left out at the beginning of every block.
+    trim_last : int
+        Number of volumes that are left out at the end of every block.
     average_blocks : bool
         Average the volumes of every block to one sample.
     """
