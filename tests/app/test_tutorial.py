@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.app.composition import compose_job, composing, list_studies
+from harness.app.inspection import write_inspection
 from harness.app.overrides import quote_override
 from harness.app.sweep_plan import exclude_groups, plan_studies, read_studies
 from harness.app.tutorial import (
@@ -23,7 +24,7 @@ from harness.app.tutorial import (
     read_section_pages,
 )
 from harness.app.verbs import run_verb
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "experiments" / "tutorial"
@@ -63,7 +64,7 @@ def test_every_page_has_question_command_and_reading():
 
 
 def test_numbers_and_classes_of_the_published_data_are_in_a_paragraph_of_their_own():
-    """0 is the sign's change, 0.5 is chance, 30 the hold-out's size, 0.10.4 to 0.14.1 are nilearn's versions."""
+    """0.5 is chance, 30 the size of the hold-out, 0 of a decision; the others are versions of nilearn."""
     for page in read_section_pages():
         numbers = set(re.findall(r"\d[\d.]*\d|\d", page.reading))
         assert numbers <= {"0", "0.5", "30", "0.10.4", "0.14.1"}, page.name
@@ -218,6 +219,39 @@ def test_a_request_that_the_tutorial_cannot_fulfil_is_one_message(
     assert reason in error
     assert error.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["simulated", "haxby"])
+def test_a_subject_that_does_not_exist_is_not_to_be_downloaded(tmp_path, monkeypatch, capsys, dataset):
+    monkeypatch.chdir(tmp_path)
+    assert run_verb(["tutorial", f"dataset={dataset}", "subject=9"]) == 1
+    started, error = capsys.readouterr().err.splitlines()
+    assert started == f"inspecting {dataset} subject 9 ..."
+    assert "subjects 1 to 6" in error
+    assert "fetch" not in error
+
+
+def test_an_inspection_before_runs_that_would_fail_is_one_error(tmp_path, monkeypatch, tiny_subject):
+    monkeypatch.chdir(tmp_path)
+    words = ("dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "roi=face", "cache=false")
+    with composing():
+        spec = compose_job([quote_override(word) for word in words])
+    with pytest.raises(DataError, match="^roi.mask='face' is neither a mask of haxby subject 1"):
+        write_inspection(
+            spec, spec.dataset.load(1), (), tmp_path / "page", "python -m harness", decoding_follows=True
+        )
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_interruption_before_the_sweep_says_how_to_resume(tmp_path, monkeypatch, capsys):
+    def interrupt(typed):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.app.tutorial.plan_tutorial", interrupt)
+    assert run_verb(["tutorial"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command resumes the tutorial\n"
 
 
 @pytest.mark.slow
