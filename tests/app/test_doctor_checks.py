@@ -203,7 +203,7 @@ def test_store_directory_that_is_a_file_cannot_be_used(selected, tmp_path):
 
 @pytest.mark.parametrize("name", ["mlflow.db", "store.lock"])
 def test_file_of_the_store_that_is_read_only_is_a_fault(selected, make_store, tmp_path, monkeypatch, name):
-    make_store("mlruns")
+    make_store(tmp_path / "mlruns")
     chosen, file = replace(selected, store_directory=tmp_path / "mlruns"), tmp_path / "mlruns" / name
     assert f"write {name}" not in diagnose(store.check_store, chosen)
     permitted = os.access
@@ -478,3 +478,20 @@ def test_exception_of_a_check_is_a_diagnosis_after_those_before_it(error, before
     assert first.status == "ok"
     assert (second.group, second.name, second.status) == ("store", "database", status)
     assert second.text and (second.command or status == "caution")
+
+
+def test_what_compiled_code_writes_to_standard_output_is_discarded(capfd):
+    print("before", flush=True)
+    with examination._without_output():
+        os.write(1, b"of compiled code")
+    print("after", flush=True)
+    assert capfd.readouterr().out == "before\nafter\n"
+
+
+def test_matplotlib_makes_no_directory_in_the_home_directory(monkeypatch):
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    with examination._matplotlib_elsewhere():
+        directory = Path(os.environ["MPLCONFIGDIR"])
+        assert directory.is_dir()
+    assert not directory.exists()
+    assert "MPLCONFIGDIR" not in os.environ

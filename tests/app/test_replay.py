@@ -288,6 +288,16 @@ def test_edited_or_missing_file_is_not_identical(stored, name, capsys):
     assert replay(capsys)[0] == 0
 
 
+def test_environment_that_was_edited_is_named_in_the_notes(stored, capsys):
+    file = stored[2] / "environment.txt"
+    content = file.read_bytes()
+    file.write_bytes(content + b"\n")
+    found = replay(capsys)[1]
+    assert [note for note in found["notes"] if "environment.txt" in note and "edited" in note]
+    file.write_bytes(content)
+    assert not [note for note in replay(capsys)[1]["notes"] if "environment.txt" in note]
+
+
 def test_one_flipped_bit_of_a_table_is_found(stored, capsys):
     _, _, directory = stored
     table = pd.read_csv(directory / "predictions.csv")

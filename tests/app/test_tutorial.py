@@ -221,6 +221,33 @@ def test_a_request_that_the_tutorial_cannot_fulfil_is_one_message(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [["tutorial"], ["inspect"], ["check"], ["report", "latest"]])
+@pytest.mark.parametrize("record", [None, '{"status": "passed"}'])
+def test_a_page_of_another_program_is_not_replaced(tmp_path, monkeypatch, capsys, words, record):
+    monkeypatch.chdir(tmp_path)
+    foreign = tmp_path / "foreign" / "index.html"
+    foreign.parent.mkdir()
+    foreign.write_text("my page")
+    if record is not None:
+        for name in ("report.json", "contents.json", "design.json"):
+            foreign.with_name(name).write_text(record)
+    assert run_verb([*words, "--out", "foreign"]) == 2
+    assert f"{foreign} is another page" in capsys.readouterr().err
+    assert foreign.read_text() == "my page"
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_is_reported_before_anything_is_written(
+    tiny_subject, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = ["dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1"]
+    words = ["tracking=server", "tracking.uri=http://127.0.0.1:9"]
+    assert run_verb(["tutorial", "--out", "page", *data, *words]) == 1
+    assert "127.0.0.1:9" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["simulated", "haxby"])
 def test_a_subject_that_does_not_exist_is_not_to_be_downloaded(tmp_path, monkeypatch, capsys, dataset):
@@ -237,7 +264,7 @@ def test_an_inspection_before_runs_that_would_fail_is_one_error(tmp_path, monkey
     words = ("dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "roi=face", "cache=false")
     with composing():
         spec = compose_job([quote_override(word) for word in words])
-    with pytest.raises(DataError, match="^roi.mask='face' is neither a mask of haxby subject 1"):
+    with pytest.raises(DataError, match=r"^roi\.mask='face' is neither a mask of haxby subject 1"):
         write_inspection(
             spec, spec.dataset.load(1), (), tmp_path / "page", "python -m harness", decoding_follows=True
         )

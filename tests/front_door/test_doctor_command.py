@@ -221,3 +221,22 @@ def test_user_without_a_home_gets_a_report(tmp_path):
     assert by_name(document, "environment")["home"]["status"] == "caution"
     assert by_name(document, "store")["directory"]["status"] == "fault"
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="closes a file descriptor with a shell")
+@pytest.mark.parametrize("arguments", [["--version"], ["doctor"], ["doctor", "--json"]])
+def test_closed_standard_output_is_one_message(tmp_path, arguments):
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "harness", *arguments]
+    process = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: standard output cannot be written")
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_home_that_does_not_exist_is_not_created(doctor, tmp_path):
+    names = {"HOME": str(tmp_path / "absent"), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+    _, document = doctor(**names)
+    assert by_name(document, "environment")["home"]["status"] == "caution"
+    assert not (tmp_path / "absent").exists()

@@ -37,9 +37,7 @@ def test_every_local_link_and_fragment_has_a_target(site):
 
 @pytest.mark.slow
 def test_links_to_other_sites_have_no_placeholders(site):
-    assert [
-        (path.name, link) for path in list_pages(site) for link in read_page(path).links if "$" in link
-    ] == []
+    assert [(path.name, link) for path in list_pages(site) for link in read_page(path).links if "$" in link] == []
 
 
 @pytest.mark.slow

@@ -190,9 +190,7 @@ def test_inventories_are_those_that_sphinx_writes(tmp_path):
     assert mapping == {"pkg": ("https://example.org/doc", str(tmp_path / "inv" / "pkg.inv"))}
     header, _, body = (tmp_path / "inv" / "pkg.inv").read_bytes().partition(b"using zlib.\n")
     assert header.startswith(b"# Sphinx inventory version 2\n# Project: pkg\n# Version: ")
-    expected = (
-        b"pkg.Class py:class 1 api/pkg.Class.html#pkg.Class -\nterm std:term 1 glossary.html#term-term -\n"
-    )
+    expected = b"pkg.Class py:class 1 api/pkg.Class.html#pkg.Class -\nterm std:term 1 glossary.html#term-term -\n"
     assert zlib.decompress(body) == expected
 
 

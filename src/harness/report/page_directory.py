@@ -1,9 +1,7 @@
 """Directories of pages: a page of another program is not replaced."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UsageError
 
@@ -11,14 +9,14 @@ PAGE = "index.html"
 
 
 def check_page_directory(directory: Path, record: str, key: str) -> None:
-    """Raise if a directory holds a page that is not of the harness.
+    """Raise if a directory holds a page that was not written by the harness, before anything is computed.
 
     Parameters
     ----------
     record : str
         JSON file that is next to every page of this kind.
     key : str
-        Key of that file, by which it is not mistaken for one of another program.
+        Key that this file has, by which it is not mistaken for one of another program.
 
     Raises
     ------
@@ -26,16 +24,12 @@ def check_page_directory(directory: Path, record: str, key: str) -> None:
         If there is a page without its record.
     """
     page = directory / PAGE
-    if os.path.lexists(page) and key not in _read_keys(directory / record):
-        raise UsageError(
-            f"{page} was not written by this command, which would replace it; choose another directory with "
-            "--out, or move the file away"
-        )
-
-
-def _read_keys(file: Path) -> list[Any]:
-    """Return the keys of a JSON object; none where it cannot be read."""
     try:
-        return list(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return []
+        content = (directory / record).read_bytes()
+    except OSError:
+        content = b""
+    if os.path.lexists(page) and f'"{key}"'.encode() not in content:
+        raise UsageError(
+            f"--out {directory}: {page.absolute()} is another page, which this command would replace; choose "
+            "another directory, or move that file away"
+        )

@@ -40,7 +40,11 @@ def run(options: argparse.Namespace) -> int:
     """Check the design of a run, write its page and tables; return 1 if there are findings."""
     from harness.app.composition import compose_request
     from harness.app.inspection import SHOWN, name_page
+    from harness.report.design_page import RECORD
+    from harness.report.page_directory import check_page_directory
 
+    if options.out is not None:
+        check_page_directory(options.out, RECORD, "n_relabellings")
     spec = compose_request(options.overrides, options.config_dir)
     _check_settings(spec)
 

@@ -30,7 +30,11 @@ def run(options: argparse.Namespace) -> int:
     """Inspect the subject of a run, write the page, and print the notices and the files."""
     from harness.app.composition import compose_request
     from harness.app.inspection import name_page, write_inspection
+    from harness.report.inspection_index import INDEX
+    from harness.report.page_directory import check_page_directory
 
+    if options.out is not None:
+        check_page_directory(options.out, INDEX, "what")
     overrides, shown = split_volumes(options.overrides)
     spec = compose_request(overrides, options.config_dir)
     recording = spec.dataset.load(spec.subject)

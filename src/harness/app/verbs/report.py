@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the report of a run, or of several, and print its files."""
+    from harness.report.page_directory import check_page_directory
+    from harness.report.report_page import RECORD
+
+    if options.out is not None:
+        check_page_directory(options.out, RECORD, "files")
     conditions = [word for word in options.conditions if re.match(r"\w+=", word)]
     words = [word for word in options.conditions if word not in conditions]
     if len(words) > 1:

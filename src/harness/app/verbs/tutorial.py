@@ -79,7 +79,7 @@ def _run(options: argparse.Namespace) -> int:
     from harness.app.hydra_errors import explaining
     from harness.app.inspection import write_inspection
     from harness.app.interrupts import exit_on_termination_signals
-    from harness.app.job import open_store_once
+    from harness.app.job import open_configured_store, open_store_once
     from harness.app.overrides import quote_override
     from harness.app.tutorial import (
         LOOKING,
@@ -90,9 +90,15 @@ def _run(options: argparse.Namespace) -> int:
         read_section_pages,
     )
     from harness.comparison.published import read_published_file
+    from harness.report.inspection_index import INDEX
+    from harness.report.page_directory import check_page_directory
+    from harness.report.report_page import RECORD
 
     open_store_once.cache_clear()
     _check_table_file(options.csv)
+    if options.out is not None:
+        check_page_directory(options.out, RECORD, "files")
+        check_page_directory(options.out / INSPECTION, INDEX, "what")
     published = (
         read_published_values()
         if options.published is None
@@ -113,6 +119,8 @@ def _run(options: argparse.Namespace) -> int:
             directory = options.out or Path(planned.plan.tracking["folder"]) / "tutorial" / name
             directory = directory.absolute()
             command = format_command(planned.typed[LOOKING], options.config_dir)
+            # Before anything is written: the error of a store that cannot be used.
+            open_configured_store(planned.plan.tracking, planned.plan.experiments[0])
             parts = write_inspection(
                 spec, recording, (), directory / INSPECTION, command, decoding_follows=True
             )
