@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from harness.app.composition import compose_job, composing, list_studies
+from harness.app.inspection import write_inspection
 from harness.app.overrides import quote_override
 from harness.app.sweep_plan import exclude_groups, plan_studies, read_studies
 from harness.app.tutorial import (
@@ -23,7 +24,7 @@ from harness.app.tutorial import (
     read_section_pages,
 )
 from harness.app.verbs import run_verb
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "experiments" / "tutorial"
@@ -57,9 +58,20 @@ def test_every_page_has_question_command_and_reading():
         assert f"\n    python -m harness {command}\n" in (PAGES / f"{page.name}.md").read_text()
         assert page.question.endswith("?")
         assert page.reading
-        for text in (page.title, page.question, page.reading):
+        for text in (page.title, page.question, page.reading, page.published):
             assert not set("*`[]@!") & set(text)
             assert not re.search(r"\.md\b|\.\./", text)
+
+
+def test_numbers_and_classes_of_the_published_data_are_in_a_paragraph_of_their_own():
+    """0.5 is chance, 30 the size of the hold-out, 0 of a decision; the others are versions of nilearn."""
+    for page in read_section_pages():
+        numbers = set(re.findall(r"\d[\d.]*\d|\d", page.reading))
+        assert numbers <= {"0", "0.5", "30", "0.10.4", "0.14.1"}, page.name
+        assert not re.search(r"\b(faces?|cats?)\b", page.reading), page.name
+    published = {page.name: page.published for page in read_section_pages()}
+    assert published["leave_one_run_out"].startswith("the eighth run of subject 2, at 0.407,")
+    assert published["dummy"].endswith("and 0.611 if it shows cat first.")
 
 
 def test_images_and_links_are_left_out_of_the_text_of_a_section():
@@ -192,6 +204,9 @@ def test_an_option_replaces_the_values_below_it(tmp_path, monkeypatch, word, exp
         (["analysis=searchlight"], "decode one region"),
         (["estimatr=svc"], "Did you mean 'estimator'?"),
         (["--published", "absent.json"], "absent.json cannot be read"),
+        (["cv=logo"], "'cv=logo': every section of the tutorial has a cross-validation of its own"),
+        (["subject=1", "cv.n_splits=3"], "'cv.n_splits=3': every section"),
+        (["--csv", "."], "error: --csv . is a directory; give a file"),
         (["--csv", "absent/cells.csv"], "is not a directory; create it, or"),
     ],
 )
@@ -231,6 +246,39 @@ def test_a_server_that_does_not_answer_is_reported_before_anything_is_written(
     assert run_verb(["tutorial", "--out", "page", *data, *words]) == 1
     assert "127.0.0.1:9" in capsys.readouterr().err
     assert not (tmp_path / "page").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", ["simulated", "haxby"])
+def test_a_subject_that_does_not_exist_is_not_to_be_downloaded(tmp_path, monkeypatch, capsys, dataset):
+    monkeypatch.chdir(tmp_path)
+    assert run_verb(["tutorial", f"dataset={dataset}", "subject=9"]) == 1
+    started, error = capsys.readouterr().err.splitlines()
+    assert started == f"inspecting {dataset} subject 9 ..."
+    assert "subjects 1 to 6" in error
+    assert "fetch" not in error
+
+
+def test_an_inspection_before_runs_that_would_fail_is_one_error(tmp_path, monkeypatch, tiny_subject):
+    monkeypatch.chdir(tmp_path)
+    words = ("dataset=haxby", f"dataset.data_dir={tiny_subject()}", "subject=1", "roi=face", "cache=false")
+    with composing():
+        spec = compose_job([quote_override(word) for word in words])
+    with pytest.raises(DataError, match=r"^roi\.mask='face' is neither a mask of haxby subject 1"):
+        write_inspection(
+            spec, spec.dataset.load(1), (), tmp_path / "page", "python -m harness", decoding_follows=True
+        )
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_interruption_before_the_sweep_says_how_to_resume(tmp_path, monkeypatch, capsys):
+    def interrupt(typed):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.app.tutorial.plan_tutorial", interrupt)
+    assert run_verb(["tutorial"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command resumes the tutorial\n"
 
 
 @pytest.mark.slow

@@ -81,6 +81,9 @@ def test_a_value_that_was_not_published_is_null():
         (write(sections={"dummy": {}}), "file, dummy: expected quantities"),
         (write(sections={"dummy": {"accuracy": {"value": 1}}}), "unknown quantity 'accuracy'"),
         (write(sections={"dummy": {"n_voxel": {"value": 1}}}), "Did you mean 'n_voxels'?"),
+        (write(sections={"dummy": {"test_acc": {"value": 1}}}), "unknown quantity 'test_acc'"),
+        (write(sections={"dummy": {"test_acuracy": {"value": 1}}}), "Did you mean 'test_accuracy'?"),
+        (write(sections={"dummy": {"selected_roc": {"value": 1}}}), "unknown quantity 'selected_roc'"),
     ],
 )
 def test_a_file_of_another_form_is_refused_with_its_reason(content, reason):

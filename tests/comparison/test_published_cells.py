@@ -86,9 +86,9 @@ def test_a_section_without_a_run_says_why(compare):
     assert (cell.verdict, cell.reason) == ("no run", "the disk is full")
 
 
-def test_a_quantity_that_the_run_lacks_differs(compare):
+def test_a_quantity_that_the_run_lacks_is_no_difference(compare):
     (cell,) = compare(PublishedValue("selected_accuracy", (0.5,), True))
-    assert cell.verdict == "differs"
+    assert cell.verdict == "no value"
     assert "has no selected_accuracy" in cell.reason
 
 

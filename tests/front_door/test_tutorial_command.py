@@ -85,5 +85,5 @@ def test_an_interrupted_tutorial_is_resumed_and_compared(tmp_path, tiny_subject)
     assert 'href="inspection/index.html"' in text
     assert (page.parent / "inspection" / "index.html").is_file()
     # The figures of the sections, and none that is missing.
-    assert text.count("<img") == 7
+    assert text.count("<img") == 9
     assert "is missing" not in text

@@ -1,5 +1,7 @@
 """The table of published against obtained values, and the page that shows it."""
 
+import base64
+
 import pytest
 
 from harness.comparison.published_cells import Cell, CellVerdict
@@ -57,6 +59,22 @@ def test_a_reason_that_all_cells_share_is_printed_once(capsys):
     printed = capsys.readouterr().out
     assert printed.count(SIMULATED) == 1
     assert f"3 not applicable: {SIMULATED}" in printed
+    # Published values of other data are not shown next to those obtained, which are one row.
+    assert "published" not in printed.splitlines()[2]
+    assert "0.5 0.5 0.5" in printed
+
+
+def test_sections_without_an_applicable_cell_are_printed_apart(cells, capsys):
+    other = Cell("kfold5", "test_accuracy", 1, (0.125,), (0.5,), CellVerdict.not_applicable, None, "other cv")
+    absent = Cell("dummy", "best_C", None, (1.0,), (), CellVerdict.absent, None, "no best_C")
+    print_cells([*cells, other, absent], "a course")
+    compared, apart = capsys.readouterr().out.split("Obtained values, without comparison")
+    assert "holdout30" in compared
+    assert "no value: no best_C" in compared
+    assert "kfold5" not in compared
+    assert "kfold5: not applicable: other cv" in apart
+    assert "0.125" not in apart
+    assert "1 without a run, 1 without a value" in apart
 
 
 def test_the_page_has_every_section_also_without_runs(cells, tmp_path):
@@ -65,8 +83,13 @@ def test_the_page_has_every_section_also_without_runs(cells, tmp_path):
         PagePart("labels", "index.html", "the labels", "x.nii.gz"),
     ]
     looking = LookingSection("Look", "What?", "So.", "look now", "inspection", parts)
+    figure = tmp_path / "page" / "inspection" / "roi.png"
+    figure.parent.mkdir(parents=True)
+    figure.write_bytes(b"the mask")
     sections = [
-        TutorialSection(name, f"Title {name}", "Why?", "Thus.", f"run <{name}>", "disk full", chosen)
+        TutorialSection(
+            name, f"Title {name}", "Why?", "Thus.", f"run <{name}>", "disk full", chosen, f"of {name}."
+        )
         for name in ("holdout30", "dummy", "coefficients")
         if (chosen := [cell for cell in cells if cell.section == name])
     ]
@@ -82,3 +105,16 @@ def test_the_page_has_every_section_also_without_runs(cells, tmp_path):
     assert 'href="inspection/x.nii.gz"' in text
     assert "1 equal, 2 differ, 1 not applicable, 1 without a run" in text
     assert "Source: a course" in text
+    assert f'src="data:image/png;base64,{base64.b64encode(b"the mask").decode()}"' in text
+    assert text.count("In the published values, of ") == 3
+
+
+def test_the_page_of_other_data_has_no_published_values(cells, tmp_path):
+    looking = LookingSection("Look", "What?", "So.", "look now", "inspection", ())
+    cell = Cell("dummy", "n_voxels", None, (464,), (551,), CellVerdict.not_applicable, None, SIMULATED)
+    section = TutorialSection("dummy", "T", "Why?", "Thus.", "run", "disk full", [cell], "464.")
+    page, *_ = write_tutorial_page("T", "S", "a course", looking, [section], tmp_path)
+    text = page.read_text()
+    assert "464" not in text
+    assert "551" in text
+    assert f"Published values are not applicable: {SIMULATED}." in text

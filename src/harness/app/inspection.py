@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.app.normalisation import normalise
-from harness.errors import UsageError, escape_controls
+from harness.errors import DataError, UsageError, escape_controls
 
 if TYPE_CHECKING:
     from harness.app.run_spec import RunSpec
@@ -46,7 +46,13 @@ def name_page(
 
 
 def write_inspection(
-    spec: "RunSpec", recording: "Recording", shown: Sequence[int | str], directory: Path, command: str
+    spec: "RunSpec",
+    recording: "Recording",
+    shown: Sequence[int | str],
+    directory: Path,
+    command: str,
+    *,
+    decoding_follows: bool = False,
 ) -> "Sequence[PagePart]":
     """Inspect a recording, write the page, and print the notices and the files.
 
@@ -56,6 +62,8 @@ def write_inspection(
         Single volumes and conditions; see `harness.checks.shown_volumes.find_shown_volumes`.
     command : str
         Command line that decodes this recording.
+    decoding_follows : bool
+        Raise if a run would fail, and leave out the files, since the page is a part of another.
 
     Returns
     -------
@@ -66,14 +74,19 @@ def write_inspection(
     ------
     UsageError
         If `shown` names a volume or condition that does not exist, or the directory cannot be written.
+    DataError
+        If a run of this configuration would fail and `decoding_follows`.
     """
-    from harness.checks.inspection import inspect_recording
+    from harness.checks.inspection import WOULD_FAIL_PREFIX, inspect_recording
     from harness.report.inspection_page import write_page
     from harness.samples.cache import SampleCache
 
     question = spec.question
     cache = SampleCache(enabled=None if spec.config["cache"] else False)
     inspection = inspect_recording(recording, question.contrast, question.roi, question.signal, cache, shown)
+    for notice in inspection.notices if decoding_follows else ():
+        if notice.startswith(WOULD_FAIL_PREFIX):
+            raise DataError(notice.removeprefix(WOULD_FAIL_PREFIX))
     try:
         written = write_page(inspection, directory.absolute(), command)
     except OSError as error:
@@ -83,7 +96,8 @@ def write_inspection(
     page, *others = written.files
     for notice in inspection.notices:
         print(escape_controls(notice))
-    for file in others:
-        print(f"file     {file}")
-    print(f"page     {page}")
+    if not decoding_follows:
+        for file in others:
+            print(f"file     {file}")
+        print(f"page     {page}")
     return written.parts

@@ -46,14 +46,16 @@ class SectionPage:
 
     Attributes
     ----------
-    question, reading : str
-        The paragraphs that begin with **Question.** and **How to read it.**
+    question, reading, published : str
+        The paragraphs that begin with **Question.**, **How to read it.** and **In the published
+        values,**; the last, which can be empty, holds for the published data alone.
     """
 
     name: str
     title: str
     question: str
     reading: str
+    published: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,13 @@ def _check_words(words: list[str]) -> None:
             f"{' '.join(several)!r} has several values; every section of the tutorial is one run: give one "
             "value, and repeat the command for the next"
         )
+    schemes = [word for word in words if word not in exclude_groups(words, ("cv",))]
+    if schemes:
+        typed = " ".join(word.lstrip("+") for word in schemes)
+        raise UsageError(
+            f"{typed!r}: every section of the tutorial has a cross-validation of its own; leave it out, and "
+            "run a single decoding with it: python -m harness cv=..."
+        )
     config = compose_sweep("config", [*jobs[0], *of_hydra])
     if config.tracking.kind == TrackingKind.off:
         raise UsageError(
@@ -172,6 +181,7 @@ def parse_section_page(name: str, text: str) -> SectionPage:
         _strip_marks(title.lstrip("# ")),
         _find_paragraph(paragraphs, "**Question.**"),
         _find_paragraph(paragraphs, "**How to read it.**"),
+        _find_paragraph(paragraphs, "**In the published values,**"),
     )
 
 

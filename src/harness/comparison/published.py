@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.comparison.run_quantities import FOLD_COLUMN, QUANTITIES
+from harness.comparison.run_quantities import FOLD_COLUMN, QUANTITIES, SCORES
 from harness.errors import UsageError, first_line, format_unknown
 from harness.tracking.choices import COMPARED_PARAMS
 
@@ -181,7 +181,7 @@ def _read_sections(
 
 def _read_value(quantity: str, entry: Any, place: str) -> PublishedValue:
     if quantity not in QUANTITIES and re.fullmatch(FOLD_COLUMN, quantity) is None:
-        known = [*QUANTITIES, "test_SCORE", "selected_SCORE", "best_PARAMETER"]
+        known = [*QUANTITIES, *SCORES, "best_PARAMETER"]
         raise UsageError(f"{place}: {format_unknown(quantity, quantity, known, 'quantity')}")
     if not isinstance(entry, dict) or "value" not in entry:
         raise UsageError(f'{place}: expected {{"value": ...}}, but it is {_show(entry)}')

@@ -25,6 +25,7 @@ class CellVerdict(StrEnum):
     differs = "differs"
     not_applicable = "not applicable"
     missing = "no run"
+    absent = "no value"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _compare_value(section: str, value: PublishedValue, run: StoredRun, reason: 
     try:
         obtained = read_quantity(run, value.quantity)
     except TrackingError as error:
-        missing = CellVerdict.not_applicable if reason or value.values is None else CellVerdict.differs
+        missing = CellVerdict.not_applicable if reason or value.values is None else CellVerdict.absent
         yield _refuse(section, value, (), missing, reason or str(error))
         return
     if value.quantity == "coef_first" and value.values is not None:

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from harness.decoding.choices import Scorer
 from harness.errors import TrackingError
 from harness.tracking.run_decoder import read_decoder
 from harness.tracking.stored_run import StoredRun
 
-FOLD_COLUMN = r"(test|selected|best)_\w+|n_train|n_test"  # columns of folds.csv
+SCORES = tuple(f"{kind}_{scorer}" for kind in ("test", "selected") for scorer in Scorer)
+# Columns of folds.csv: with more than two classes, every class has a selected score of its own.
+FOLD_COLUMN = rf"{'|'.join(SCORES)}|selected_({'|'.join(Scorer)})_\w+|best_\w+|n_train|n_test"
 
 Values = Sequence[float] | Sequence[str]
 

@@ -11,7 +11,7 @@ from harness.comparison.published_cells import Cell
 from harness.errors import HarnessError
 from harness.report.inspection_index import PAGE, PagePart
 from harness.report.map_figures import view_aspect
-from harness.report.published_table import count_verdicts, find_common_reason, tabulate_cells
+from harness.report.published_table import count_verdicts, find_common_reason, is_applicable, tabulate_cells
 from harness.report.report_page import (
     Block,
     DataTable,
@@ -30,6 +30,7 @@ from harness.tracking.stored_run import StoredRun
 from harness.tracking.tags import NOTICES_TAG
 
 CONFUSION = ("holdout30", "kfold5", "stratified5", "leave_one_run_out", "dummy")  # sections that show it
+LOOKED_AT = ("roi", "design")  # parts of the inspection's page that this one shows, too
 VOLUMES_FIGURE = "predicted_volumes.png"
 SUMMARY = "summary"
 HEADING = 0.1  # height of the heading of a stored view, in units of its width
@@ -43,6 +44,8 @@ class TutorialSection:
     ----------
     command : str
         Runs this section alone.
+    of_published : str
+        How to read the published values, which is shown where they apply.
     run : StoredRun or str
         Its finished run, or why there is none.
     """
@@ -54,6 +57,7 @@ class TutorialSection:
     command: str
     run: StoredRun | str
     cells: Sequence[Cell] = ()
+    of_published: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,7 @@ def write_tutorial_page(
     source : str
         Where the values were published.
     """
-    blocks = [_summarise(source, sections), _describe_looking(looking)]
+    blocks = [_summarise(source, sections), _describe_looking(looking, directory)]
     return write_report(title, subtitle, [*blocks, *map(describe_section, sections)], directory)
 
 
@@ -120,13 +124,20 @@ def _summarise(source: str, sections: Sequence[TutorialSection]) -> Section:
     return Section(SUMMARY, "Summary", tuple(blocks))
 
 
-def _describe_looking(looking: LookingSection) -> Section:
+def _describe_looking(looking: LookingSection, page: Path) -> Section:
+    """Return the section with the figures to look at first, and links to all of them."""
     blocks: list[Block] = [Text(looking.question, "lead"), Text(looking.command, "copy")]
     home = looking.directory
     items = [{"the page of this subject": f"{home}/{PAGE}"}]
     for part in looking.parts:
         files = [name for name in (part.file, part.data) if name and name != PAGE]
         items.append({part.what: f"{home}/{PAGE}#{part.id}"} | {name: f"{home}/{name}" for name in files})
+        if part.id in LOOKED_AT:
+            caption = f"{part.what[:1].upper()}{part.what[1:]}."
+            try:
+                blocks.append(StoredFigure((page / home / part.file).read_bytes(), caption, caption))
+            except OSError as error:
+                blocks.append(Text(f"The figure is missing: {error}", "notice"))
     blocks.append(Links("What the page shows, and the files:", items))
     return Section("looking", looking.title, (*blocks, Text(f"How to read it. {looking.reading}")))
 
@@ -139,14 +150,20 @@ def describe_section(section: TutorialSection) -> Section:
         shown = tabulate_cells(section.cells, reason).drop(columns="section")
         shown = shown.loc[:, [name != "fold" or bool(shown[name].any()) for name in shown]]
         caption = "Published values, and those of this run."
-        blocks.append(DataTable(shown, f"{caption} Not applicable: {reason}." if reason else caption))
+        if reason:
+            shown = shown.drop(columns=["published", "comparison"])
+            caption = f"Values of this run. Published values are not applicable: {reason}."
+        blocks.append(DataTable(shown, caption))
     if isinstance(section.run, StoredRun):
         blocks += _show_run(section.name, section.run)
         which = section.run.run_id[:8]
         blocks.append(Text(f"More on this run: python -m harness report {which}", "note"))
     else:
         blocks.append(Text(f"This section has no run: {section.run}", "notice"))
-    return Section(section.name, section.title, (*blocks, Text(f"How to read it. {section.reading}")))
+    blocks.append(Text(f"How to read it. {section.reading}"))
+    if section.of_published and is_applicable(section.cells):
+        blocks.append(Text(f"In the published values, {section.of_published}"))
+    return Section(section.name, section.title, blocks)
 
 
 def _show_run(name: str, run: StoredRun) -> list[Block]:

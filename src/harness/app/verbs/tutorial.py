@@ -2,15 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.app.overrides import format_command
 from harness.app.verbs.arguments import add_override_arguments, print_json, write_table
-from harness.errors import DataError, UsageError
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.app.tutorial import PlannedTutorial, SectionPage
@@ -67,6 +67,14 @@ class _Results:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect the subject, run all sections as one sweep, and compare their values with published ones."""
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes the tutorial", file=sys.stderr)
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
     from harness.app.composition import compose_job, composing
     from harness.app.hydra_errors import explaining
     from harness.app.inspection import write_inspection
@@ -103,15 +111,19 @@ def run(options: argparse.Namespace) -> int:
             with explaining(words, passing=(OSError,)):
                 planned = plan_tutorial(options.overrides)
                 spec = compose_job([quote_override(word) for word in planned.typed[LOOKING]])
-            with _naming_the_download(options, planned):
-                recording = spec.dataset.load(spec.subject)
-                name = name_tutorial(planned, spec, recording, published)
-                directory = options.out or Path(planned.plan.tracking["folder"]) / "tutorial" / name
-                directory = directory.absolute()
-                command = format_command(planned.typed[LOOKING], options.config_dir)
-                # Before anything is written: the error of a store that cannot be used.
-                open_configured_store(planned.plan.tracking, planned.plan.experiments[0])
-                parts = write_inspection(spec, recording, (), directory / INSPECTION, command)
+            print(
+                f"inspecting {spec.params['dataset']} subject {spec.subject} ...", file=sys.stderr, flush=True
+            )
+            recording = spec.dataset.load(spec.subject)
+            name = name_tutorial(planned, spec, recording, published)
+            directory = options.out or Path(planned.plan.tracking["folder"]) / "tutorial" / name
+            directory = directory.absolute()
+            command = format_command(planned.typed[LOOKING], options.config_dir)
+            # Before anything is written: the error of a store that cannot be used.
+            open_configured_store(planned.plan.tracking, planned.plan.experiments[0])
+            parts = write_inspection(
+                spec, recording, (), directory / INSPECTION, command, decoding_follows=True
+            )
             results = _run_sections(planned, options, published)
         if results.status > 128:  # stopped by a signal; the sweep's summary says how it is resumed
             return results.status
@@ -122,23 +134,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_table_file(file: Path | None) -> None:
-    """Raise before anything is computed if the file of --csv has no directory."""
-    if file is not None and not (directory := file.absolute().parent).is_dir():
+    """Raise before anything is computed if the file of --csv has no directory, or is one."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise UsageError(f"--csv {file} is a directory; give a file in it, such as {file / 'cells.csv'}")
+    if not (directory := file.absolute().parent).is_dir():
         raise UsageError(f"--csv {file}: {directory} is not a directory; create it, or choose another file")
-
-
-@contextmanager
-def _naming_the_download(options: argparse.Namespace, planned: "PlannedTutorial") -> Iterator[None]:
-    """Add the command that downloads the subject to an error of its data; it comes before any run."""
-    from harness.app.tutorial import LOOKING
-
-    try:
-        yield
-    except DataError as error:
-        if "harness fetch" in str(error):
-            raise
-        fetch = format_command(planned.typed[LOOKING], options.config_dir, ["fetch"])
-        raise DataError(f"{error}. To download the subject: {fetch}") from error
 
 
 def _run_sections(
@@ -212,6 +214,7 @@ def _describe_sections(
             format_command(planned.typed[page.name], options.config_dir, ["-cn", f"tutorial/{page.name}"]),
             results.runs[page.name],
             [cell for cell in results.cells if cell.section == page.name],
+            page.published,
         )
         for page in pages
         if page.name in results.runs
@@ -283,10 +286,10 @@ def _describe_cell(cell: "Cell") -> dict[str, Any]:
 
 
 def _exit_status(results: _Results) -> int:
-    """Return 0 if all runs finished and no applicable value differs; 2 after a usage error; else 1."""
+    """Return 0 if all runs finished and all applicable values are equal; 2 after a usage error; else 1."""
     from harness.comparison.published_cells import CellVerdict
 
-    failing = (CellVerdict.differs, CellVerdict.missing)
+    failing = (CellVerdict.differs, CellVerdict.missing, CellVerdict.absent)
     wrong = any(cell.verdict in failing for cell in results.cells)
     wrong = wrong or any(isinstance(run, str) for run in results.runs.values())
     return results.status or int(wrong)
