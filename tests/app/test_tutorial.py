@@ -1,15 +1,25 @@
 """The tutorial: its sections, the plan of its sweep, and the published values in the package."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
 
-from harness.app.composition import composing, list_studies
+from harness.app.composition import compose_job, composing, list_studies
 from harness.app.overrides import quote_override
 from harness.app.sweep_plan import exclude_groups, plan_studies, read_studies
-from harness.app.tutorial import FIXED, SECTIONS, plan_tutorial, read_published_values, read_section_pages
+from harness.app.tutorial import (
+    FIXED,
+    SECTIONS,
+    PlannedTutorial,
+    name_tutorial,
+    plan_tutorial,
+    read_published_values,
+    read_section_pages,
+)
 from harness.app.verbs import run_verb
 from harness.errors import UsageError
 
@@ -98,9 +108,41 @@ def test_a_typed_estimator_is_not_that_of_the_baseline(planned):
         "subject": "3",
         "dataset": "haxby",
     }
+    assert planned.typed["dummy"] == ["subject=3", "dataset=haxby"]
+    assert planned.typed["holdout30"] == ["estimator=lda", "subject=3", "dataset=haxby"]
     typed = ["estimator=lda", "++estimator.grid.C=[1]", "+estimators=1", "subject=3"]
     with composing():
         assert exclude_groups(typed, FIXED["dummy"]) == ["+estimators=1", "subject=3"]
+
+
+def test_options_of_hydra_are_not_those_of_an_inspection():
+    typed = ["subject=3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "dataset=haxby"]
+    with composing():
+        assert exclude_groups(typed, FIXED["looking"]) == ["subject=3", "dataset=haxby"]
+
+
+def test_pages_of_options_with_the_same_name_and_of_other_values_have_different_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording = SimpleNamespace(dataset="mine", subject=2, bold=Path("bold.nii.gz"))
+    published = read_published_values()
+
+    def plan(seed, c):
+        options = {
+            "dataset": {"_target_": "harness.datasets.simulated.Simulated", "seed": seed},
+            "estimator": {"_target_": "sklearn.svm.LinearSVC", "C": c},
+        }
+        for group, content in options.items():
+            (tmp_path / "mine" / group).mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(OmegaConf.create(content), tmp_path / "mine" / group / "mine.yaml")
+        with composing(tmp_path / "mine"):
+            plan, _ = plan_studies({"a": ["estimator=mine"]}, ["dataset=mine"])
+            return PlannedTutorial(plan, {"a": 0}, {}, {}), compose_job(["dataset=mine"])
+
+    plans = [plan(0, 1), plan(1, 1), plan(0, 10)]
+    names = [name_tutorial(*planned, recording, published) for planned in plans]
+    names.append(name_tutorial(*plans[0], recording, replace(published, source="a course")))
+    assert len(set(names)) == 4
+    assert all(name.startswith("mine_sub-2_face_vs_cat_vt-") for name in names)
 
 
 @pytest.mark.parametrize(("word", "expected"), [("cv=logo", None), ("cv.n_splits=7", "7")])

@@ -25,6 +25,7 @@ COEFFICIENTS = [
     ("first5", "coef_first", RELATIVE),
     ("intercept", "intercept", RELATIVE),
 ]
+ROI = {"vt577": "vt", "slice530": "brain"}
 BY_ACCURACY = {
     "leave_one_run_out": [
         ("logo_accuracy", "selected_accuracy", EXACTLY),
@@ -49,7 +50,7 @@ def to_published(golden, name, results, coefficients, **settings):
         sections["dummy"] = entries(dummy, [("logo_roc_auc", "selected_roc_auc", EXACTLY)])
     return {
         "source": "nilearn's Decoder on the real subject 1",
-        "settings": {"dataset": "haxby", "subject": 1, **settings},
+        "settings": {"dataset": "haxby", "subject": 1, "roi": ROI[name], **settings},
         "sections": sections,
     }
 
@@ -82,5 +83,14 @@ def test_every_value_of_subject_1_equals_nilearn(run_tutorial, golden):
     by_accuracy = to_published(golden, "vt577", BY_ACCURACY, None, scoring="accuracy")
     status, cells = run_tutorial(by_accuracy, "haxby2001-vt", "scoring=accuracy")
     assert len(cells) == 24
+    assert {cell["verdict"] for cell in cells} == {"equal"}
+    assert status == 0
+
+
+@pytest.mark.slow
+def test_every_value_of_a_slice_equals_nilearn_with_the_exact_solver(run_tutorial, golden):
+    published = to_published(golden, "slice530", RESULTS, "logo_roc_auc_coef")
+    status, cells = run_tutorial(published, "haxby2001-slice", "roi=brain", "estimator=svc")
+    assert len(cells) == 58  # also those of the dummy, which keeps its estimator
     assert {cell["verdict"] for cell in cells} == {"equal"}
     assert status == 0

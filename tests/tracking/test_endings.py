@@ -69,7 +69,7 @@ class BusyClient:
 
 
 def test_killed_run_is_ended_by_a_later_opening_if_the_store_cannot_be_read_now(tmp_path):
-    """Its lock has to remain until then; filelock 3.21 to 3.29 remove every lock that is released."""
+    """Its lock has to remain until then; filelock 3.21 to 3.29.4 remove every lock that is released."""
     lock = tmp_path / "0123.lock"
     lock.touch()
     os.utime(lock, (1, 1))
