@@ -15,7 +15,7 @@ from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
-from harness.errors import DataError, HarnessError, escape_controls, format_error
+from harness.errors import DataError, HarnessError, escape_controls, format_error, suggest
 from harness.report.run_summary import print_run
 from harness.report.sweep_summary import print_error
 from harness.samples.contrasts import make_contrast
@@ -88,3 +88,17 @@ def test_a_result_is_printed_with_the_names_as_they_are(tiny_subject, name, caps
     shown = name.encode("unicode_escape").decode() if not name.isprintable() else name
     # In the table's title, in the warning, in the path.
     assert printed.count(shown) == 3, printed
+
+
+@pytest.mark.parametrize(
+    ("word", "allowed", "meant"),
+    [
+        ("face_vs_hose", ["face_vs_shoe", "face_vs_house"], "face_vs_house"),
+        ("face_vs_dog", ["face_vs_shoe", "face_vs_house"], None),
+        ("tutorial/holdout3", ["tutorial/holdout30", "tutorial/kfold5"], "tutorial/holdout30"),
+        ("tutorial/nothing", ["tutorial/coefficients", "tutorial/fit_on_all"], None),
+        ("svc_l3", ["svc_l1", "ridge"], "svc_l1"),
+    ],
+)
+def test_a_suggestion_is_similar_in_every_part(word, allowed, meant):
+    assert suggest(word, allowed) == (f" Did you mean {meant!r}?" if meant else "")
