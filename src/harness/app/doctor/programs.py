@@ -15,8 +15,8 @@ from harness.checks.diagnosis import CAUTION, OK, Diagnosis
 
 # The option of hydra/launcher, the extra, and the distribution of its plugin.
 LAUNCHERS = (
-    ("joblib", "joblib", "hydra-joblib-launcher"),
-    ("submitit", "slurm", "hydra-submitit-launcher"),
+    ("joblib launcher", "joblib", "hydra-joblib-launcher"),
+    ("submitit launcher", "slurm", "hydra-submitit-launcher"),
 )
 TEXT_BROWSERS = ("w3m", "lynx", "links", "elinks", "www-browser")
 
