@@ -43,8 +43,8 @@ html_title = "harness"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_favicon = "static/favicon.svg"
-# Not the theme's image_light and image_dark: it copies those after a failed build, too, to a *file* _static, on
-# which every later build fails.
+# Not the theme's image_light and image_dark: it copies those after a failed build, too, to a *file* _static,
+# on which every later build fails.
 html_logo = "static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False

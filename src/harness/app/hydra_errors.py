@@ -51,8 +51,8 @@ def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
         typed = str(error.override).removeprefix("++")
         if re.fullmatch(r"[\w/.@-]+", typed):
             return (
-                f"{typed!r} cannot be read as GROUP=OPTION or KEY=VALUE, for example, subject=2; --help shows "
-                "what can be typed"
+                f"{typed!r} cannot be read as GROUP=OPTION or KEY=VALUE, for example, subject=2; --help "
+                "shows what can be typed"
             )
         return (
             f"{typed!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
