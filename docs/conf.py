@@ -44,11 +44,14 @@ html_title = "harness"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_favicon = "static/favicon.svg"
+# Not the theme's image_light and image_dark: it copies those after a failed build, too, to a *file* _static,
+# on which every later build fails.
+html_logo = "static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "header_links_before_dropdown": 7,
-    "logo": {"text": "harness", "image_light": "static/favicon.svg", "image_dark": "static/favicon.svg"},
+    "logo": {"text": "harness"},
     "navbar_align": "left",
     "navigation_with_keys": False,
     # The wide tables of the keys take the place of the table of contents.

@@ -24,14 +24,14 @@ question = Question(
     Scheme("logo", LeaveOneGroupOut()),
 )
 decoding = decode(Simulated().load(2), question)
-decoding.summarise()
+print(decoding.summarise().round(3))
 
 # %%
 # The table has mean and standard deviation over folds. ``test_*`` are the scores to report: the volumes
 # that they are computed on took part in no choice. ``selected_*`` is what nilearn's ``cv_scores_``
 # contains: C is chosen on the fold that is scored. One row per fold:
 
-decoding.folds[["fold", "runs_held_out", "test_accuracy", "test_roc_auc", "best_C"]]
+print(decoding.folds[["fold", "runs_held_out", "test_accuracy", "test_roc_auc", "best_C"]].round(3))
 
 # %%
 # Every decoding can be audited: what could make its score too high, or hard to interpret?

@@ -36,7 +36,7 @@ for run in range(1, 7):
     for condition in rng.permutation(["word", "picture", "word", "picture"]):
         rows += [("rest", run)] * 4 + [(condition, run)] * 8
 labels = pd.DataFrame(rows, columns=["condition", "run"])
-labels.head(6)
+print(labels.head(6))
 
 # %%
 # **The images**: an array of shape (x, y, z, volumes). Noise, to which a cube of 4 x 4 x 4 voxels adds 25
@@ -69,13 +69,13 @@ question = Question(
     roi=Roi("box"),
 )
 decoding = decode(dataset.load(1), question)
-decoding.summarise()
+print(decoding.summarise())
 
 # %%
 # Rows of the confusion matrix are the conditions that were shown, columns those that were predicted:
 
 classes = list(question.contrast.classes)
-pd.DataFrame(decoding.confusion, index=classes, columns=classes)
+print(pd.DataFrame(decoding.confusion, index=classes, columns=classes))
 
 # %%
 # The weights find the cube, outlined in black, in which words and pictures differ:

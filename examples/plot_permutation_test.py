@@ -38,7 +38,7 @@ print(test.statement)
 # example computes 199 random ones to save time; by default all of them are computed
 # (``PermutationSettings()``). ``test.scores`` has one row per labelling, the true one first:
 
-test.scores.head()
+print(test.scores.head())
 
 # %%
 # The observed score, the mean of the null distribution and its 95th percentile:

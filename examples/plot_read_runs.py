@@ -31,7 +31,7 @@ import mlflow
 
 mlflow.set_tracking_uri(f"sqlite:///{directory / 'mlruns' / 'mlflow.db'}")
 runs = mlflow.search_runs(search_all_experiments=True, order_by=["params.estimator"])
-runs[["params.subject", "params.estimator", "params.cv", "metrics.test_accuracy_mean"]]
+print(runs[["params.subject", "params.estimator", "params.cv", "metrics.test_accuracy_mean"]])
 
 # %%
 # Tables and images are artifacts of the run. ``folds.csv`` has a row per fold, ``predictions.csv`` a row
@@ -42,13 +42,13 @@ import pandas as pd
 run = runs.iloc[0]
 files = Path(mlflow.artifacts.download_artifacts(run_id=run["run_id"]))
 folds = pd.read_csv(files / "folds.csv")
-folds[["fold", "runs_held_out", "test_accuracy", "test_roc_auc"]]
+print(folds[["fold", "runs_held_out", "test_accuracy", "test_roc_auc"]])
 
 # %%
 # How often each class was predicted, by the class that was shown:
 
 predictions = pd.read_csv(files / "predictions.csv")
-predictions.groupby("class")["predicted"].value_counts().unstack()
+print(predictions.groupby("class")["predicted"].value_counts().unstack())
 
 # %%
 # The decision values of all held-out volumes, in the order of time: above 0 the decoder predicts the

@@ -15,7 +15,7 @@ from harness.decoding.estimator import Estimator
 from harness.decoding.evaluation import Scoring
 from harness.decoding.question import Question
 from harness.decoding.splitters import Scheme
-from harness.errors import DataError, HarnessError, count, escape_controls, format_error
+from harness.errors import DataError, HarnessError, count, escape_controls, format_error, suggest
 from harness.report.run_summary import print_run
 from harness.report.sweep_summary import print_error
 from harness.samples.contrasts import make_contrast
@@ -97,3 +97,17 @@ def test_a_number_and_its_noun_agree():
         "1 entry",
         "2 entries",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "allowed", "meant"),
+    [
+        ("face_vs_hose", ["face_vs_shoe", "face_vs_house"], "face_vs_house"),
+        ("face_vs_dog", ["face_vs_shoe", "face_vs_house"], None),
+        ("tutorial/holdout3", ["tutorial/holdout30", "tutorial/kfold5"], "tutorial/holdout30"),
+        ("tutorial/nothing", ["tutorial/coefficients", "tutorial/fit_on_all"], None),
+        ("svc_l3", ["svc_l1", "ridge"], "svc_l1"),
+    ],
+)
+def test_a_suggestion_is_similar_in_every_part(word, allowed, meant):
+    assert suggest(word, allowed) == (f" Did you mean {meant!r}?" if meant else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 # Control characters except tab and line break, surrogates, and the marks that reverse the order of text.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -69,8 +69,24 @@ def suggest(word: str, allowed: Iterable[str], form: str = "{!r}") -> str:
     names = list(allowed)
     # First the same parts in another order: cat_vs_face is face_vs_cat.
     near = [name for name in names if sorted(name.split("_")) == sorted(word.split("_"))]
-    near = near or get_close_matches(word, names, n=1)
+    near = near or get_close_matches(word, [name for name in names if _has_near_parts(word, name)], n=1)
     return f" Did you mean {form.format(near[0])}?" if near else ""
+
+
+def _has_near_parts(word: str, name: str) -> bool:
+    """Return whether two names are similar part by part; face_vs_dog and face_vs_shoe are not.
+
+    Parts are separated by slashes, or by underscores; names with different numbers of parts are not compared.
+    """
+    for separator in "/_":
+        parts, others = word.split(separator), name.split(separator)
+        if len(parts) == len(others) and not all(map(_is_near, parts, others)):
+            return False
+    return True
+
+
+def _is_near(part: str, other: str) -> bool:
+    return max(len(part), len(other)) < 3 or SequenceMatcher(None, other, part).ratio() >= 0.6
 
 
 def pluralise(number: int, noun: str, plural: str | None = None) -> str:

@@ -44,7 +44,10 @@ def test_a_report_of_filtered_runs_goes_to_its_own_directory(store, tmp_path):
     ("words", "message"),
     [
         ((), "which run or sweep?"),
-        (("nosuchrun",), "is not a run of"),
+        (
+            ("nosuchrun",),
+            "another directory are in its mlruns: change to that directory, or name it with --folder",
+        ),
         (("--sweep", "latest"), "there are no sweeps"),
         (("estimator=lda",), "no runs match"),
         (("one", "two"), "a report is on one run or one sweep"),

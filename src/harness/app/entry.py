@@ -16,6 +16,7 @@ from hydra.core.utils import configure_log
 from hydra.core.utils import run_job as run_hydra_job
 from hydra.types import HydraContext, RunMode
 
+from harness.app.argument_parser import ArgumentParser
 from harness.app.composition import check_study, composing, searching
 from harness.app.conflicts import check_launching
 from harness.app.hydra_errors import explaining
@@ -70,7 +71,7 @@ def run(arguments: list[str]) -> int:
 
 def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Parse Hydra's flags, which may stand between overrides."""
-    parser = argparse.ArgumentParser("harness", add_help=False)
+    parser = ArgumentParser("harness", add_help=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--run", "-r", action="store_true")

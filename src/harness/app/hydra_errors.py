@@ -46,10 +46,15 @@ def format_hydra_error(error: BaseException, words: Sequence[str] = ()) -> str:
     """Return one message for an error of Hydra or OmegaConf; `words` are the overrides, if known."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        own = "; for classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
+        own = " Classes of your own: contrast.conditions=[face,house]" if group == "contrast" else ""
         return format_unknown(f"{group}={option}", option, sorted(error.options), "option") + own
     if isinstance(error, OverrideParseException):
         typed = str(error.override).removeprefix("++")
+        if re.fullmatch(r"[\w/.@-]+", typed):
+            return (
+                f"{typed!r} cannot be read as GROUP=OPTION or KEY=VALUE, for example, subject=2; --help "
+                "shows what can be typed"
+            )
         return (
             f"{typed!r} cannot be read as GROUP=OPTION or KEY=VALUE. A value with special characters is "
             "quoted twice, for the shell and for Hydra: \"KEY='VALUE'\""

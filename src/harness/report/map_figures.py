@@ -11,6 +11,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from numpy.typing import NDArray
 
 from harness.report.canvas import literal, quiet, standalone_page
+from harness.report.volume_figures import place_labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def place_map(
     from nilearn.plotting import plot_stat_map
 
     flat = find_flat_axis(image)
-    return plot_stat_map(
+    display = plot_stat_map(
         image,
         bg_img=background,
         display_mode="ortho" if flat is None else "xyz"[flat],
@@ -97,6 +98,8 @@ def place_map(
         resampling_interpolation="nearest",
         **{"symmetric_cbar": True, "cmap": COLOUR_MAP, **look},
     )
+    place_labels(display)
+    return display
 
 
 def draw_maps(

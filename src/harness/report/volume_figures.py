@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
@@ -92,6 +92,21 @@ def place_volume(
         colorbar=False,
     )
     slicer.annotate(size=text_size, decimals=1)
+    place_labels(slicer)
+
+
+def place_labels(display: Any) -> None:
+    """Move the labels of nilearn's slices away from the left edge, and outside of slices that are thin."""
+    for cut in display.axes.values():
+        left, right, bottom, top = cut.get_object_bounds()
+        is_thin = top - bottom < 0.4 * (right - left)
+        for text in cut.ax.texts:
+            is_position = "=" in text.get_text()
+            if is_position:
+                text.set_x(0.02)
+            if is_thin:
+                text.set_y(-0.1 if is_position else 1.1)
+                text.set_verticalalignment("top" if is_position else "bottom")
 
 
 def find_bright(volumes: Sequence[np.ndarray]) -> float:

@@ -236,7 +236,8 @@ def find_run(word: str, uri: str, with_groups: bool = False) -> Run:
     if not found:
         raise UsageError(
             f"{word!r} is not a run of {uri}; expected an identifier, its first characters, a name, or "
-            f"{LATEST}. python -m harness runs lists them"
+            f"{LATEST}. python -m harness runs lists them; runs that were made in another directory are in "
+            "its mlruns: change to that directory, or name it with --folder DIR/mlruns"
         )
     if len(found) > 1:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in found)

@@ -34,7 +34,7 @@ def check_launchers(selection: Selection) -> Iterator[Diagnosis]:
             text, command = "not installed (optional)", format_launcher_install(name)
         else:
             text, command = f"{distribution} {version}", None
-        yield Diagnosis("launchers", name, Status.ok, text, command, facts)
+        yield Diagnosis("launchers", f"{name} launcher", Status.ok, text, command, facts)
     sbatch = shutil.which("sbatch")
     text = f"found: {sbatch}" if sbatch else "not found: no SLURM cluster can be used from this machine"
     yield Diagnosis("launchers", "sbatch", Status.ok, text, None, {"path": sbatch})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib import import_module
 
+from harness.app.argument_parser import ArgumentParser
 from harness.errors import HarnessError, UsageError, suggest
 
 # The module of each verb, and the first line of its --help.
@@ -38,7 +38,7 @@ def run_verb(arguments: list[str]) -> int:
                 "A run takes GROUP=OPTION or KEY=VALUE, such as estimator=svc; see python -m harness --help"
             )
         module = import_module(f"{__name__}.{verb}")
-        parser = argparse.ArgumentParser(prog=f"python -m harness {verb}", description=VERBS[verb])
+        parser = ArgumentParser(prog=f"python -m harness {verb}", description=VERBS[verb])
         module.add_arguments(parser)
         return int(module.run(parser.parse_intermixed_args(rest)))
     except (HarnessError, OSError) as error:

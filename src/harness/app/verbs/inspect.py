@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.app.overrides import format_command
 from harness.app.verbs.arguments import add_override_arguments
-from harness.errors import UsageError
+from harness.errors import UsageError, suggest
 
 EPILOG = (
     "volumes=0,17,face chooses the single volumes of the page: indices, counted from 0, and conditions, each "
@@ -46,8 +46,12 @@ def run(options: argparse.Namespace) -> int:
 
 def split_volumes(words: Sequence[str]) -> tuple[list[str], tuple[int | str, ...]]:
     """Return the overrides of a run, and what ``volumes=`` lists; nothing if it is not among the words."""
-    from harness.checks.shown_volumes import KEY, parse_volumes
+    from harness.checks.shown_volumes import EXPECTED, KEY, parse_volumes
 
+    for key in (word.partition("=")[0] for word in words):
+        hint = suggest(key, [KEY.removesuffix("=")])
+        if hint and f"{key}=" != KEY:
+            raise UsageError(f"unknown key {key!r}.{hint} With volumes, {EXPECTED}")
     overrides = [word for word in words if not word.startswith(KEY)]
     lists = [word for word in words if word.startswith(KEY)]
     if len(lists) > 1:
