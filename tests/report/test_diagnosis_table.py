@@ -11,7 +11,7 @@ FOUND = [
     Diagnosis("python", "version", "ok", "3.11.7", None, {"version": "3.11.7"}),
     Diagnosis("packages", "numpy", "fault", "is missing", "python -m pip install 'numpy>=2'"),
     Diagnosis("packages", "extras", "ok", "none", "python -m pip install x"),
-    Diagnosis("environment", "fingerprint", "caution", "abc", None, {"fingerprint": "abc"}),
+    Diagnosis("environment", "digest", "caution", "abc", None, {"digest": "abc"}),
 ]
 
 
@@ -19,16 +19,16 @@ def test_every_diagnosis_has_a_line_in_its_group(capsys):
     print_diagnoses(FOUND, 1.25)
     assert capsys.readouterr().out == (
         "python\n"
-        "  ok      version      3.11.7\n"
+        "  ok      version  3.11.7\n"
         "\n"
         "packages\n"
-        "  fault   numpy        is missing\n"
+        "  fault   numpy    is missing\n"
         "          repair: python -m pip install 'numpy>=2'\n"
-        "  ok      extras       none\n"
+        "  ok      extras   none\n"
         "          install: python -m pip install x\n"
         "\n"
         "environment\n"
-        "  caution fingerprint  abc\n"
+        "  caution digest   abc\n"
         "\n"
         "2 ok, 1 caution, 1 fault: something that is required is missing or broken; type the commands after "
         "`repair:` (1.2 s)\n"
@@ -49,14 +49,14 @@ def test_control_characters_of_names_do_not_reach_the_terminal(capsys):
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_json_has_the_worst_status_and_the_fingerprint():
+def test_json_has_the_worst_status_and_the_digest_of_the_environment():
     document = json.loads(format_json(FOUND, 1.23456))
     checks = document.pop("checks")
     assert document == {
         "format": 1,
         "status": "fault",
         "exit_status": 1,
-        "fingerprint": "abc",
+        "environment_digest": "abc",
         "seconds": 1.235,
     }
     assert checks[0] == {
@@ -69,9 +69,9 @@ def test_json_has_the_worst_status_and_the_fingerprint():
     }
 
 
-def test_json_without_a_fingerprint_has_null():
+def test_json_without_a_digest_has_null():
     document = json.loads(format_json(FOUND[:1], 0))
-    assert (document["fingerprint"], document["exit_status"]) == (None, 0)
+    assert (document["environment_digest"], document["exit_status"]) == (None, 0)
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,9 @@ def _without_output() -> Iterator[None]:
 
 def _flush_output() -> None:
     """Write what Python and the C library hold back."""
-    for stream in {sys.stdout, sys.__stdout__} - {None}:
-        stream.flush()
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None:
+            stream.flush()
     with suppress(Exception):  # Windows has several C libraries
         import ctypes
 
