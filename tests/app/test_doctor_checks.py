@@ -424,12 +424,12 @@ def test_launchers_and_sbatch_are_found(selected, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(programs, "name_plugin", lambda name: f"no-such-{name}")
     found = diagnose(programs.check_launchers, selected)
-    assert (found["sbatch"].facts["path"], found["joblib"].status) == (None, "ok")
-    words = {name: shlex.split(found[name].command)[1:] for name in ("joblib", "submitit")}
-    assert words["joblib"][:3] == ["-m", "pip", "install"]
-    assert [re.split("[<>=]", word)[0] for word in words["joblib"][3:]] == ["hydra-joblib-launcher"]
+    assert (found["sbatch"].facts["path"], found["joblib launcher"].status) == (None, "ok")
+    words = {name: shlex.split(found[name].command)[1:] for name in ("joblib launcher", "submitit launcher")}
+    assert words["joblib launcher"][:3] == ["-m", "pip", "install"]
+    assert [re.split("[<>=]", word)[0] for word in words["joblib launcher"][3:]] == ["hydra-joblib-launcher"]
     # docs/slurm.md needs both
-    assert [re.split("[<>=]", word)[0] for word in words["submitit"][3:]] == [
+    assert [re.split("[<>=]", word)[0] for word in words["submitit launcher"][3:]] == [
         "hydra-submitit-launcher",
         "submitit",
     ]
