@@ -29,7 +29,8 @@ extensions = [
     "site_pages.extension",
     "course.extension",
 ]
-exclude_patterns = ["_build", "**/README.*"]
+# sphinx-gallery writes its times also without `write_computation_times`.
+exclude_patterns = ["_build", "**/README.*", "sg_execution_times.rst", "**/sg_execution_times.rst"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # an included page may begin below the first level
