@@ -1,4 +1,4 @@
-"""A word that is nearly a flag or a key of a verb is answered with the right one."""
+"""Flags and keys of verbs that are misspelt: the message suggests the closest one."""
 
 import pytest
 

@@ -16,7 +16,7 @@ from course.figures import experiment, smoothing
 from course.figures.decoding import decode_noise
 from processes import harness
 
-RMS_OF_OTHER_VERSIONS = 6  # of 255: room for other versions of matplotlib; another kernel differs by about 30
+RMS_OF_OTHER_VERSIONS = 6  # of 255; a figure with another kernel differs by about 30
 COURSE = Path(__file__).parents[2] / "docs" / "course"
 ENGLISH = sorted((COURSE / "en").glob("*.md"))
 PAGES = ENGLISH + sorted((COURSE / "zh").glob("*.md"))
